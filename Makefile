@@ -1,0 +1,49 @@
+# Every target makes .venv first where it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help study lab test test-fast lint bench wheels clean
+help:
+	@echo "make study      train, quantize, evaluate and print the verdict (about two minutes)"
+	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make test       all tests (under 25 minutes on 2 cores)"
+	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
+	@echo "make lint       ruff and mypy"
+	@echo "make bench      the benchmarks, each printing its numbers"
+	@echo "make wheels     a folder of wheels for a workshop without network"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	touch $@
+
+study: $(STAMP)
+	$(BIN)/qinspect study --out study
+
+lab: $(STAMP)
+	$(BIN)/qinspect lab
+
+# Whole files go to one of two processes, so that what a file trains is trained once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test: $(STAMP)
+	$(PYTEST)
+
+test-fast: $(STAMP)
+	$(PYTEST) -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+wheels: $(STAMP)
+	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir wheels '.[all]'
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,5 @@
+"""``python -m qinspect``."""
+
+from qinspect.cli import main
+
+main()

@@ -1,0 +1,124 @@
+"""One door to every data set: a name or a file gives a :class:`~qinspect.schema.Dataset`."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qinspect.data.characters import glyphs
+from qinspect.data.npz import load_npz
+from qinspect.data.official import OFFICIAL, load_official
+from qinspect.data.quota import draw
+from qinspect.errors import SpecError, unknown_name
+from qinspect.schema import Array, Dataset
+
+DATASETS: tuple[str, ...] = ("digits", "glyphs", *OFFICIAL)
+INPUT_RANGES = {"0-1": 1.0, "0-255": 255.0}
+_GLYPHS = 4000
+_KNOBS = tuple(inspect.signature(glyphs).parameters)
+
+
+def load_dataset(
+    name: str | Path,
+    *,
+    input_range: str = "0-1",
+    limit: int | None = None,
+    seed: int = 0,
+    **knobs: Any,
+) -> Dataset:
+    """Load a data set by name, or the user's own ``.npz`` by path.
+
+    Parameters
+    ----------
+    name : str or Path
+        One of :data:`DATASETS`, or the path of a ``.npz`` file.
+    input_range : {"0-1", "0-255"}
+        Units of the pixels.
+    limit : int, optional
+        At most this many examples: for glyphs the first ones, otherwise a random subset with the
+        proportions of classes (and of official train and test images) kept, in original order.
+    seed : int
+        Chooses the subset under ``limit``, and the images of glyphs.
+    **knobs
+        For glyphs only: the keywords of :func:`qinspect.data.glyphs`.
+
+    Returns
+    -------
+    Dataset
+        ``x`` is float32 of shape (n, height, width, channels).  Of a user's file, uint8 is taken
+        for pixels 0..255 and brought to ``input_range``, with a channel axis added to
+        (n, height, width); every other type is already in the units of the model and only cast.
+
+    Raises
+    ------
+    SpecError
+        For an unknown name, range or knob, or a limit below 1.
+    DataError
+        If the data set is not at hand or the file is wrong.
+
+    Notes
+    -----
+    digits: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine
+    Learning Repository, 1998, doi:10.24432/C50P49, the 1,797 images (8 x 8, values 0..16) that
+    scikit-learn ships.  The others are described in :mod:`qinspect.data.official` and
+    :mod:`qinspect.data.characters`.
+    """
+    name = str(name)
+    if input_range not in INPUT_RANGES:
+        raise unknown_name("input range", input_range, INPUT_RANGES)
+    if limit is not None and limit < 1:
+        raise SpecError(f"the limit is {limit}; it must be at least 1.")
+    if knobs and name != "glyphs":
+        raise SpecError(f"data set {name!r} has no option {min(knobs)!r}; only glyphs has options.")
+    top = INPUT_RANGES[input_range]
+    if name == "glyphs":
+        if strange := set(knobs) - set(_KNOBS):
+            raise unknown_name("option of glyphs", min(strange), _KNOBS)
+        n = knobs.pop("n", _GLYPHS)
+        made = glyphs(n if limit is None else min(n, limit), seed=seed, **knobs)
+        return made if top == 1.0 else replace(made, x=made.x * np.float32(top))
+    if name == "digits":
+        return _scaled(_limited(_digits(), limit, seed), 16.0, top)
+    if name in OFFICIAL:
+        return _scaled(_limited(load_official(name), limit, seed), 255.0, top)
+    if name.endswith(".npz") or Path(name).exists():
+        own = _limited(load_npz(name), limit, seed)
+        return _scaled(own, 255.0, top) if own.x.dtype == np.uint8 else _cast(own)
+    raise unknown_name("data set", name, DATASETS)
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    ids = np.array([f"digits-{i:04d}" for i in range(len(bunch.target))])
+    names = tuple("0123456789")
+    return Dataset("digits", bunch.images, bunch.target.astype(np.int64), ids, 10, None, names)
+
+
+def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
+    if limit is None or limit >= len(dataset):
+        return dataset
+    strata = dataset.y
+    if dataset.part is not None:
+        strata = 2 * dataset.y + (dataset.part == "test")
+    return dataset.take(np.sort(draw(strata, limit, np.random.default_rng(seed))))
+
+
+def _scaled(dataset: Dataset, native: float, top: float) -> Dataset:
+    """Images of 0..``native`` as float32 of 0..``top`` with a channel axis."""
+    x: Array = dataset.x[..., None] if dataset.x.ndim == 3 else dataset.x
+    x = x.astype(np.float32)
+    if top != native:
+        # Dividing, not multiplying by 1/255, gives the float32 that everybody's x / 255 gives.
+        x *= np.float32(top)
+        x /= np.float32(native)
+    return replace(dataset, x=x)
+
+
+def _cast(dataset: Dataset) -> Dataset:
+    return replace(dataset, x=dataset.x.astype(np.float32, copy=False))

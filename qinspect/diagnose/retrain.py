@@ -1,0 +1,210 @@
+"""Remedies that need TensorFlow: retrain, re-estimate, convert, and give the new predictions.
+
+TensorFlow is imported through ``qinspect.train`` inside the functions, and every result is kept
+in the evidence, so that two causes with the same remedy pay once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qinspect.diagnose.case import TrainingFacts
+from qinspect.diagnose.evidence import Evidence
+from qinspect.schema import Array, Dataset
+
+# Of the converter's calibration when no calibration set was given.
+_CALIBRATION_EXAMPLES = 200
+
+
+def qat_again(
+    evidence: Evidence,
+    *,
+    warm_start: bool | None = None,
+    rate_factor: float = 1.0,
+    extra_epochs: int = 0,
+    seed_shift: int = 0,
+) -> Array:
+    """Predictions of QAT trained anew from the float model, with one thing changed.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Its case needs ``keras_float``, ``train`` and ``recipe``.
+    warm_start : bool, optional
+        Set the ranges from calibration examples first; as before when not given.
+    rate_factor : float
+        Of the learning rate.
+    extra_epochs : int
+        Added to QAT's epochs.
+    seed_shift : int
+        Added to the seed of the batch order.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+
+    Raises
+    ------
+    TrainError
+        If the model cannot be trained or converted.
+    """
+    facts = _facts(evidence)
+    warm = facts.warm_start if warm_start is None else warm_start
+    key = ("qat again", warm, rate_factor, extra_epochs, seed_shift)
+
+    def make() -> Array:
+        from qinspect.train import convert_qat, fit_qat, quantize_aware
+
+        model = quantize_aware(_load(evidence, "keras_float"), skip_layers=facts.skip_layers)
+        fit_qat(
+            model, _train(evidence), None, epochs=facts.qat_epochs + extra_epochs,
+            learning_rate=facts.qat_lr * rate_factor, batch_size=facts.batch_size,
+            seed=facts.seed + seed_shift,
+            warm_start_x=calibration_x(evidence) if warm else None,
+            freeze_batchnorm=facts.freeze_batchnorm,
+        )  # fmt: skip
+        return evidence.run(convert_qat(model), evidence.data.x).prediction
+
+    return evidence.once(key, make)
+
+
+def controls(evidence: Evidence, *roles: str) -> dict[str, Array]:
+    """What a remade file is compared with: itself made anew, where its settings are guessed.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    *roles : str
+        ``ptq``, converted anew; ``qat``, trained anew.
+    """
+    facts = evidence.case.facts
+    if facts is not None and facts.exact:
+        return {}
+    made = {"ptq": ptq_again, "qat": qat_again}
+    return {role: made[role](evidence) for role in roles}
+
+
+def ptq_trained_on(evidence: Evidence, *, extra_epochs: int = 0) -> Array:
+    """Predictions of PTQ of the float model trained on for as long as QAT was."""
+    facts = _facts(evidence)
+
+    def make() -> Array:
+        from qinspect.train import fit
+
+        model = _load(evidence, "keras_float")
+        fit(
+            model, _train(evidence), None, epochs=facts.qat_epochs + extra_epochs,
+            learning_rate=facts.qat_lr, batch_size=facts.batch_size, seed=facts.seed,
+            freeze_batchnorm=facts.freeze_batchnorm,
+        )  # fmt: skip
+        return _ptq(evidence, model)
+
+    return evidence.once(("ptq trained on", extra_epochs), make)
+
+
+def ptq_again(evidence: Evidence) -> Array:
+    """Predictions of PTQ of the float Keras model, converted anew."""
+    return evidence.once(
+        ("ptq again",), lambda: _ptq(evidence, _load(evidence, "keras_float"))
+    )  # fmt: skip
+
+
+def ptq_settled(evidence: Evidence) -> Array:
+    """Predictions of PTQ of the float model with re-estimated batch norm."""
+
+    def make() -> Array:
+        from qinspect.train import reestimate_batchnorm
+
+        model = _load(evidence, "keras_float")
+        return _ptq(evidence, reestimate_batchnorm(model, evidence.examples("train")))
+
+    return evidence.once(("ptq settled",), make)
+
+
+def qat_settled(evidence: Evidence) -> Array:
+    """Predictions of the QAT model with re-estimated batch norm, nothing else changed."""
+
+    def make() -> Array:
+        from qinspect.train import convert_qat, reestimate_batchnorm
+
+        model = _load(evidence, "keras_qat")
+        reestimate_batchnorm(model, evidence.examples("train"))
+        return evidence.run(convert_qat(model), evidence.data.x).prediction
+
+    return evidence.once(("qat settled",), make)
+
+
+def qat_converted(evidence: Evidence) -> Array:
+    """Predictions of the QAT Keras model, converted as it should be."""
+
+    def make() -> Array:
+        from qinspect.train import convert_qat
+
+        content = convert_qat(_load(evidence, "keras_qat"))
+        return evidence.run(content, evidence.data.x).prediction
+
+    return evidence.once(("qat converted",), make)
+
+
+def calibration_x(evidence: Evidence) -> Array:
+    """The calibration set, or a part of the training data."""
+    if evidence.case.calibration_x is not None:
+        return evidence.case.calibration_x
+    return evidence.examples("train")[:_CALIBRATION_EXAMPLES]
+
+
+def batchnorm_distance(model: Path, settled: Path) -> tuple[float, float]:
+    """How far batch-norm statistics are from settled ones, without TensorFlow.
+
+    Returns
+    -------
+    shift, ratio : float
+        Median over all channels of |mean - settled mean| / settled standard deviation, and of
+        the larger over the smaller standard deviation; NaN without batch norm.
+    """
+    import numpy as np
+
+    from qinspect.tflite import read_keras
+
+    shifts, ratios = [], []
+    after = {layer.name: layer for layer in read_keras(settled).layers}
+    for layer in read_keras(model).layers:
+        other = after.get(layer.name)
+        if "moving_mean" not in layer.weights or other is None:
+            continue
+        deviation = np.sqrt(other.weights["moving_variance"] + 1e-12)
+        mine = np.sqrt(layer.weights["moving_variance"] + 1e-12)
+        shifts.append(
+            np.abs(layer.weights["moving_mean"] - other.weights["moving_mean"]) / deviation
+        )
+        ratios.append(np.maximum(mine / deviation, deviation / mine))
+    if not shifts:
+        return float("nan"), float("nan")
+    return float(np.median(np.concatenate(shifts))), float(np.median(np.concatenate(ratios)))
+
+
+def _ptq(evidence: Evidence, model: Any) -> Array:
+    from qinspect.train import convert
+
+    content = convert(model, "int8", calibration_x(evidence))
+    return evidence.run(content, evidence.data.x).prediction
+
+
+def _load(evidence: Evidence, which: str) -> Any:
+    from qinspect.train import load_keras, reset
+
+    path = evidence.case.keras_float if which == "keras_float" else evidence.case.keras_qat
+    assert path is not None
+    reset(evidence.case.seed)
+    return load_keras(path)
+
+
+def _facts(evidence: Evidence) -> TrainingFacts:
+    assert evidence.case.facts is not None
+    return evidence.case.facts
+
+
+def _train(evidence: Evidence) -> Dataset:
+    assert evidence.case.train is not None
+    return evidence.case.train

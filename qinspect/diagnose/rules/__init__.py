@@ -1,0 +1,1 @@
+"""One cause a file; see :class:`qinspect.diagnose.rule.Rule` for the form."""

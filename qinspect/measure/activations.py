@@ -1,0 +1,189 @@
+"""Statistics of the activations of one network over a data set, in one streaming pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qinspect.errors import SpecError
+from qinspect.measure.histogram import Histogram
+from qinspect.measure.probe import (
+    STORED_LIMITS,
+    batches,
+    network_feed,
+    network_probe,
+    plain_run_note,
+    real_values,
+    tensor_affine,
+)
+from qinspect.measure.streaming import StreamingStatistics
+from qinspect.schema import TENSORS, Array, Graph, Tensor
+from qinspect.tflite.run import Kernels
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Statistics of chosen tensors of a network.
+
+    Attributes
+    ----------
+    tensors : DataFrame
+        Columns ``schema.TENSORS``, values in real units: one row a tensor (``channel`` -1) and,
+        on request, one a channel of its last axis.  ``stored_min`` and ``stored_max`` are the
+        ends of the range that the file can store, NaN for float tensors.  ``p0_1``, ``p50`` and
+        ``p99_9`` are percentiles, exact to half a bin of ``histograms``.
+    histograms : dict of int to Histogram
+        By tensor index.
+    notes : tuple of str
+        What the reader should know about how it ran.
+    examples : int
+        Examples measured.
+    """
+
+    tensors: pd.DataFrame
+    histograms: dict[int, Histogram]
+    notes: tuple[str, ...]
+    examples: int
+
+
+def activation_tensors(graph: Graph) -> dict[int, str]:
+    """Tensors of the main subgraph that hold real numbers and depend on the input.
+
+    Returns
+    -------
+    dict of int to str
+        Tensor index and name: the inputs, then the outputs of the operators in their order.
+    """
+    subgraph = graph.main
+    made = [i for operator in subgraph.operators for i in operator.outputs]
+    return {
+        i: subgraph.tensors[i].name
+        for i in dict.fromkeys([*subgraph.inputs, *made])
+        if i >= 0 and _holds_reals(subgraph.tensors[i])
+    }
+
+
+def _holds_reals(tensor: Tensor) -> bool:
+    if tensor.constant:
+        return False
+    quantized = tensor.dtype in STORED_LIMITS and tensor.quantization is not None
+    return tensor.dtype in ("float32", "float16") or quantized
+
+
+def activation_statistics(
+    graph: Graph,
+    x: Array | Iterable[Array],
+    tensors: Mapping[int, str] | None = None,
+    *,
+    per_channel: bool = False,
+    batch_size: int = 32,
+    num_threads: int = 2,
+    kernels: Kernels = "default",
+) -> Activations:
+    """Minimum, maximum, moments, NaN and infinity counts, percentiles, histograms of activations.
+
+    Parameters
+    ----------
+    graph : Graph
+        A network with one input, float or quantized; quantized tensors are dequantized.
+    x : ndarray, shape (n, ...), or iterable of such arrays
+        Examples in the units of the float network's input.  Memory does not depend on how
+        many an iterable yields.
+    tensors : mapping of int to str, optional
+        Tensor indices with the layer names to show; :func:`activation_tensors` unless given.
+    per_channel : bool
+        Also one row for each channel of the last axis.
+    batch_size : int
+        Examples for each invocation.
+    num_threads : int
+        Threads for each kernel.
+    kernels : {"default", "builtin", "reference"}
+        See :func:`qinspect.tflite.run.make_interpreter`.
+
+    Returns
+    -------
+    Activations
+
+    Raises
+    ------
+    DataError
+        If ``x`` is empty, does not fit the input, or holds NaN or infinities.
+    ModelFileError
+        If the network cannot be run or has several inputs.
+    SpecError
+        If a tensor is not an activation of the network, or the batch size is below 1.
+    """
+    if batch_size < 1:
+        raise SpecError(f"batch_size is {batch_size}; choose at least 1.")
+    known = activation_tensors(graph)
+    layers = dict(known if tensors is None else tensors)
+    for i in layers:
+        if i not in known:
+            raise SpecError(f"tensor {i} of {graph.file} is not an activation of real numbers.")
+    probe = network_probe(graph, layers, num_threads=num_threads, kernels=kernels)
+    whole = {i: StreamingStatistics() for i in layers}
+    split: dict[int, StreamingStatistics] = {}
+    notes: list[str] = []
+    examples = 0
+    for batch in batches(x, batch_size):
+        feed = network_feed(graph, batch)
+        stored = probe.run({graph.main.inputs[0]: feed})
+        if examples == 0:
+            note = plain_run_note(graph, probe, feed, stored)
+            notes += [note] if note else []
+        for i in layers:
+            real = real_values(graph.main.tensors[i], stored[i])
+            whole[i].add(real)
+            if per_channel and real.ndim > 1:
+                if i not in split:
+                    split[i] = StreamingStatistics(channels=real.shape[-1])
+                split[i].add(real)
+        examples += len(batch)
+    records = []
+    for i, layer in layers.items():
+        records += _records(graph, i, layer, whole[i], -1)
+        if i in split:
+            records += _records(graph, i, layer, split[i], 0)
+    return Activations(
+        pd.DataFrame.from_records(records, columns=list(TENSORS)),
+        {i: s.histogram for i, s in whole.items() if s.histogram is not None},
+        (*notes, *probe.notes),
+        examples,
+    )
+
+
+def _records(
+    graph: Graph, index: int, layer: str, statistics: StreamingStatistics, first: int
+) -> list[dict[str, Any]]:
+    """Rows of one tensor; channels are counted from ``first``."""
+    tensor = graph.main.tensors[index]
+    kind = "activation"
+    if index in graph.main.inputs:
+        kind = "input"
+    elif index in graph.main.outputs:
+        kind = "output"
+    affine = tensor_affine(tensor)
+    nan = float("nan")
+    stored = (nan, nan, nan, nan)
+    if affine is not None and affine.scale.size == 1:
+        stored = (
+            float(affine.scale[0]),
+            int(affine.zero_point[0]),
+            float(affine.real_low[0]),
+            float(affine.real_high[0]),
+        )
+    columns = [statistics.count, statistics.nan, statistics.inf, statistics.minimum,
+               statistics.maximum, statistics.mean, statistics.std]  # fmt: skip
+    points = [nan, nan, nan]
+    if statistics.histogram is not None:
+        points = [statistics.percentile(q) for q in (0.1, 50.0, 99.9)]
+    return [
+        dict(zip(TENSORS, (graph.file, layer, tensor.name, kind, first + channel,
+                           *(np.asarray(c)[channel].item() for c in columns), *stored, *points,
+                           index), strict=True))
+        for channel in range(statistics.count.size)
+    ]  # fmt: skip

@@ -1,0 +1,286 @@
+"""Read intermediate tensors of a network batch by batch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from qinspect.errors import DataError, ModelFileError
+from qinspect.measure.affine import Affine
+from qinspect.measure.metrics import Grid
+from qinspect.schema import Array, Graph, Tensor
+from qinspect.tflite.run import Kernels, make_interpreter, quantize_input
+
+# Float kernels may sum in another order for another batch size or another partition of the graph.
+_FLOAT_TOLERANCE = 1e-5
+
+
+class Probe:
+    """An interpreter that returns chosen tensors for every example of a batch.
+
+    It runs whole batches where the graph allows it: if every tensor takes the batch as its
+    leading dimension and the first example of the first batch gives the same values alone.
+    Otherwise it runs one example at a time and says so in ``notes``.
+
+    Parameters
+    ----------
+    content : bytes
+        The flatbuffer.
+    name : str
+        Name of the file in messages.
+    inputs, tensors : tuple of int
+        Indices of the tensors to feed, and of those to return.
+    preserve : bool
+        Whether the tensors to return include intermediate ones, which must then be kept.
+    """
+
+    def __init__(
+        self,
+        content: bytes,
+        name: str,
+        inputs: tuple[int, ...],
+        tensors: tuple[int, ...],
+        *,
+        preserve: bool,
+        num_threads: int = 1,
+        kernels: Kernels = "default",
+    ) -> None:
+        self.content, self.name = content, name
+        self.inputs, self.tensors = inputs, tensors
+        self.preserve, self.num_threads, self.kernels = preserve, num_threads, kernels
+        self.notes: tuple[str, ...] = ()
+        self._single = self._open(preserve)
+        self._shapes = {i: tuple(self._single.get_tensor(i).shape) for i in tensors}
+        self._batched: Any = None
+        self._batch = 0
+
+    def _open(self, preserve: bool) -> Any:
+        with warnings.catch_warnings():
+            # LiteRT warns that keeping tensors costs memory; that is what is wanted here.
+            warnings.simplefilter("ignore", UserWarning)
+            interpreter = make_interpreter(
+                self.content,
+                self.name,
+                num_threads=self.num_threads,
+                kernels=self.kernels,
+                preserve_all_tensors=preserve,
+            )
+        try:
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelFileError(f"LiteRT cannot run {self.name}: {reason}") from error
+        return interpreter
+
+    def run(self, feeds: dict[int, Array], *, copy: bool = True) -> dict[int, Array]:
+        """Stored values of the chosen tensors, each of shape (batch, ...).
+
+        Parameters
+        ----------
+        feeds : dict of int to ndarray, shape (batch, ...)
+            Values for every input tensor, in its dtype.
+        copy : bool
+            Without copies the arrays may be views of the interpreter's memory, and LiteRT
+            refuses the next run while one of them is still held.
+        """
+        count = len(next(iter(feeds.values())))
+        if not self._batch:
+            self._start(feeds, count)
+        if self._batched is None:
+            return self._one_by_one(feeds, count)
+        parts = []
+        for start in range(0, count, self._batch):
+            part = {i: v[start : start + self._batch] for i, v in feeds.items()}
+            found = self._whole(part, min(self._batch, count - start))
+            if copy or count > self._batch:
+                found = {i: values.copy() for i, values in found.items()}
+            parts.append(found)
+        if len(parts) == 1:
+            return parts[0]
+        return {i: np.concatenate([part[i] for part in parts]) for i in self.tensors}
+
+    def _start(self, feeds: dict[int, Array], count: int) -> None:
+        """Fix the batch size, and check on the first example that batching changes nothing."""
+        self._batch = count
+        alone = self._one_by_one({i: v[:1] for i, v in feeds.items()}, 1)
+        if count == 1:
+            return
+        interpreter = self._open(self.preserve)
+        try:
+            for i, values in feeds.items():
+                interpreter.resize_tensor_input(i, values.shape)
+            interpreter.allocate_tensors()
+            self._batched = interpreter
+            together = self._whole(feeds, count)
+            fits = all(self._shapes[i][:1] == (1,) and same_values(together[i][:1], alone[i])
+                       for i in self.tensors)  # fmt: skip
+        except (ValueError, RuntimeError):
+            fits = False
+        if not fits:
+            self._batched = None
+            self.notes = (
+                f"{self.name} cannot run in batches (its graph fixes the batch size); "
+                "it was run one example at a time.",
+            )
+
+    def _whole(self, feeds: dict[int, Array], count: int) -> dict[int, Array]:
+        interpreter = self._batched
+        for i, values in feeds.items():
+            if count < self._batch:
+                # Repeating the last example is cheaper than allocating for one partial batch.
+                last = np.repeat(values[-1:], self._batch - count, axis=0)
+                values = np.concatenate([values, last])
+            interpreter.set_tensor(i, values)
+        interpreter.invoke()
+        # Copying every activation of every example would cost as much as comparing them.
+        return {i: interpreter.tensor(i)()[:count] for i in self.tensors}
+
+    def _one_by_one(self, feeds: dict[int, Array], count: int) -> dict[int, Array]:
+        results: dict[int, list[Array]] = {i: [] for i in self.tensors}
+        for at in range(count):
+            try:
+                for i, values in feeds.items():
+                    shape = tuple(self._single.get_tensor(i).shape)
+                    self._single.set_tensor(i, values[at].reshape(shape))
+                self._single.invoke()
+            except (ValueError, RuntimeError) as error:
+                reason = " ".join(str(error).split())[:300]
+                raise ModelFileError(f"LiteRT cannot run {self.name}: {reason}") from error
+            for i in self.tensors:
+                results[i].append(self._single.get_tensor(i))
+        return {
+            i: np.concatenate(parts) if self._shapes[i][:1] == (1,) else np.stack(parts)
+            for i, parts in results.items()
+        }
+
+
+def network_probe(
+    graph: Graph, tensors: Iterable[int], *, num_threads: int = 1, kernels: Kernels = "default"
+) -> Probe:
+    """A probe of intermediate tensors of a whole network with one input.
+
+    Raises
+    ------
+    ModelFileError
+        If the network does not have exactly one input, or LiteRT cannot run it.
+    """
+    if len(graph.main.inputs) != 1:
+        raise ModelFileError(
+            f"{graph.file} has {len(graph.main.inputs)} inputs; "
+            "only networks with one input can be measured."
+        )
+    # Outputs come along so that they can be compared with those of a plain run.
+    wanted = tuple(dict.fromkeys([*tensors, *graph.main.outputs]))
+    return Probe(graph.content, graph.file, graph.main.inputs, wanted, preserve=True,
+                 num_threads=num_threads, kernels=kernels)  # fmt: skip
+
+
+def plain_run_note(graph: Graph, probe: Probe, feed: Array, kept: dict[int, Array]) -> str | None:
+    """What keeping all tensors changed in the network's outputs, or None where nothing.
+
+    Keeping tensors can change which kernels run; the first example is run once more without.
+    """
+    index = graph.main.inputs[0]
+    plain = Probe(graph.content, graph.file, (index,), graph.main.outputs, preserve=False,
+                  num_threads=probe.num_threads, kernels=probe.kernels)  # fmt: skip
+    outputs = plain.run({index: feed[:1]})
+    largest = 0.0
+    for i in graph.main.outputs:
+        if not same_values(kept[i][:1], outputs[i]):
+            gap = np.abs(kept[i][:1].astype(np.float64) - outputs[i])
+            largest = float(np.maximum(largest, gap.max()))
+    if largest == 0:
+        return None
+    return (
+        f"{graph.file}: keeping all tensors changed the outputs of the first example by up to "
+        f"{largest:g} (stored units) against a plain run, because other kernels run."
+    )
+
+
+def same_values(a: Array, b: Array) -> bool:
+    """Equal integers, or floats equal to 1e-5 of their largest magnitude; NaN equals NaN."""
+    if a.shape != b.shape:
+        return False
+    if a.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    finite = np.abs(b[np.isfinite(b)])
+    largest = float(finite.max(initial=0.0))
+    return bool(np.allclose(a, b, rtol=0, atol=_FLOAT_TOLERANCE * largest, equal_nan=True))
+
+
+def real_values(tensor: Tensor, stored: Array) -> Array:
+    """Stored values of an activation as real numbers, float32."""
+    if stored.dtype.kind == "f":
+        return stored if stored.dtype == np.float32 else stored.astype(np.float32)
+    real = stored.astype(np.float32)
+    quantization = tensor.quantization
+    if quantization is not None and quantization.scale.size == 1:
+        # In place: this runs over every activation of every example.
+        real -= np.float32(quantization.zero_point[0])
+        real *= np.float32(quantization.scale[0])
+    return real
+
+
+def tensor_affine(tensor: Tensor) -> Affine | None:
+    """Affine parameters of an integer tensor; None for a float one or without scales."""
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale.size == 0 or tensor.dtype not in STORED_LIMITS:
+        return None
+    low, high = STORED_LIMITS[tensor.dtype]
+    return Affine(quantization.scale, quantization.zero_point, low, high, quantization.axis)
+
+
+STORED_LIMITS = {"int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+
+
+def tensor_grid(tensor: Tensor) -> Grid | None:
+    """Grid of an activation quantized per tensor, else None."""
+    affine = tensor_affine(tensor)
+    if affine is None or affine.scale.size != 1 or not affine.scale[0] > 0:
+        return None
+    return Grid(float(affine.scale[0]), float(affine.real_low[0]), float(affine.real_high[0]))
+
+
+def batches(x: Array | Iterable[Array], batch_size: int) -> Iterator[Array]:
+    """Batches of at most ``batch_size`` examples of an array, or of an iterable of arrays.
+
+    Raises
+    ------
+    DataError
+        If there is no example.
+    """
+    seen = False
+    for part in [x] if isinstance(x, np.ndarray) else x:
+        for start in range(0, len(part), batch_size):
+            seen = True
+            yield np.asarray(part[start : start + batch_size])
+    if not seen:
+        raise DataError("there are no examples to measure (x is empty).")
+
+
+def network_feed(graph: Graph, x: Array) -> Array:
+    """A batch in the dtype of the network's input, quantized where that is an integer.
+
+    Raises
+    ------
+    DataError
+        If the batch does not fit the input's shape, or holds NaN or infinities.
+    """
+    tensor = graph.main.tensors[graph.main.inputs[0]]
+    if tuple(x.shape[1:]) != tensor.shape[1:] and -1 not in tensor.shape_signature[1:]:
+        raise DataError(
+            f"each example has shape {tuple(x.shape[1:])}, but {graph.file} takes "
+            f"{tensor.shape[1:]}."
+        )
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        bad = int(np.count_nonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1)))
+        raise DataError(f"{bad} of {len(x)} examples hold NaN or infinite values; remove them.")
+    quantization = tensor.quantization
+    if tensor.dtype in STORED_LIMITS and quantization is not None and quantization.scale.size:
+        return quantize_input(
+            x, tensor.dtype, float(quantization.scale[0]), int(quantization.zero_point[0])
+        )
+    return np.ascontiguousarray(x, dtype=tensor.dtype)

@@ -1,0 +1,164 @@
+"""Four ways to choose the range that is quantized, and the codebook that k-means would choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from qinspect.errors import DataError, SpecError
+from qinspect.measure.affine import affine_parameters, fake_quantize
+from qinspect.schema import Array
+
+RangeMethod = Literal["minmax", "percentile", "mse", "kmeans"]
+RANGE_METHODS: tuple[str, ...] = ("minmax", "percentile", "mse", "kmeans")
+
+_KMEANS_ROUNDS = 100
+
+
+def choose_range(
+    x: Array,
+    method: RangeMethod = "minmax",
+    *,
+    bits: int = 8,
+    percentile: float = 99.9,
+    symmetric: bool = False,
+) -> tuple[float, float]:
+    """Range of real numbers that a quantizer should cover.
+
+    Parameters
+    ----------
+    x : ndarray of float
+        Observed values, any shape; all finite.
+    method : {"minmax", "percentile", "mse", "kmeans"}
+        ``minmax``: all values.  ``percentile``: the central ``percentile`` per cent.  ``mse``:
+        of 100 ranges shrunk evenly from ``minmax``, the one whose affine quantization has the
+        least mean squared error.  ``kmeans``: the range spanned by the outermost of ``2**bits``
+        one-dimensional k-means centres.
+    bits : int
+        Width of the stored integer, for ``mse`` and ``kmeans``.
+    percentile : float
+        Central share in per cent, above 0 and at most 100.
+    symmetric : bool
+        Whether ``mse`` quantizes symmetrically.
+
+    Returns
+    -------
+    (float, float)
+        Minimum and maximum, in the units of ``x``.
+
+    Raises
+    ------
+    DataError
+        If ``x`` is empty or holds NaN or infinities.
+    SpecError
+        If the method or the percentile is not allowed.
+    """
+    values = _finite(x)
+    least, most = float(values.min()), float(values.max())
+    if method == "minmax":
+        return least, most
+    if method == "percentile":
+        if not 0 < percentile <= 100:
+            raise SpecError(f"percentile is {percentile:g}; choose one above 0, at most 100.")
+        tail = (100 - percentile) / 2
+        low, high = np.percentile(values, [tail, 100 - tail])
+        return float(low), float(high)
+    if method == "mse":
+        return _least_squares_range(values, least, most, bits, symmetric)
+    if method == "kmeans":
+        centres = kmeans_codebook(values, 2**bits).centres
+        return float(centres[0]), float(centres[-1])
+    raise SpecError(f"method is {method!r}; choose one of {', '.join(RANGE_METHODS)}.")
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """A non-uniform quantizer: values between two thresholds become the centre between them.
+
+    Attributes
+    ----------
+    centres : ndarray of float64, shape (k,), ascending
+    thresholds : ndarray of float64, shape (k - 1,)
+        Midpoints of neighbouring centres.
+    """
+
+    centres: Array
+    thresholds: Array
+
+    def apply(self, x: Array) -> Array:
+        """Each value replaced by its centre, float64; NaN stays NaN."""
+        x = np.asarray(x, dtype=np.float64)
+        nearest = self.centres[np.searchsorted(self.thresholds, x)]
+        return np.where(np.isnan(x), np.nan, nearest)
+
+
+def kmeans_codebook(x: Array, k: int) -> Codebook:
+    """The ``k`` values that stand for ``x`` with least squared error, by Lloyd's iteration.
+
+    A codebook needs a table look-up where an affine quantizer needs one multiplication, so no
+    integer kernel runs it; it shows how far the uniform grid is from a free choice of levels.
+    The result does not depend on chance: the iteration starts at ``k`` even steps from the
+    least to the greatest value and never raises the error of its start.
+
+    Parameters
+    ----------
+    x : ndarray of float
+        Finite values, any shape.
+    k : int
+        Number of levels, at least 2.
+
+    Returns
+    -------
+    Codebook
+        With fewer than ``k`` centres where ``x`` has fewer distinct values, or where levels
+        of the grid attract nothing.
+
+    Notes
+    -----
+    Lloyd 1982, "Least squares quantization in PCM"; Max 1960.
+    """
+    if k < 2:
+        raise SpecError(f"k is {k}; a codebook needs at least 2 levels.")
+    values = np.sort(_finite(x))
+    distinct = np.unique(values)
+    if len(distinct) <= k:
+        centres = distinct
+    else:
+        centres = np.linspace(values[0], values[-1], k)
+        total = np.concatenate([[0.0], np.cumsum(values)])
+        for _ in range(_KMEANS_ROUNDS):
+            cuts = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2)
+            edges = np.concatenate([[0], cuts, [len(values)]])
+            counts = np.diff(edges)
+            kept = counts > 0
+            means = np.diff(total[edges])[kept] / counts[kept]
+            if len(means) == len(centres) and np.allclose(means, centres, rtol=0, atol=1e-12):
+                break
+            centres = means
+    return Codebook(centres, (centres[1:] + centres[:-1]) / 2)
+
+
+def _finite(x: Array) -> Array:
+    values = np.asarray(x, dtype=np.float64).ravel()
+    if values.size == 0:
+        raise DataError("there are no values to choose a range from.")
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise DataError(f"{bad} of {values.size} values are NaN or infinite; remove them first.")
+    return values
+
+
+def _least_squares_range(
+    values: Array, least: float, most: float, bits: int, symmetric: bool
+) -> tuple[float, float]:
+    best, chosen = np.inf, (least, most)
+    for share in np.linspace(1.0, 0.01, 100):
+        affine = affine_parameters(
+            min(least * share, 0.0), max(most * share, 0.0), bits, symmetric=symmetric
+        )
+        error = float(np.mean((fake_quantize(values, affine) - values) ** 2))
+        if error < best:
+            best, chosen = error, (least * share, most * share)
+    return chosen

@@ -1,0 +1,177 @@
+"""What quantization did to the weights, channel by channel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from qinspect.measure.metrics import Grid, error_metrics
+from qinspect.measure.pairs import Pairs, as_pairs
+from qinspect.measure.probe import tensor_affine
+from qinspect.schema import Array, Graph, Tensor
+from qinspect.tflite.read import dequantized
+
+# Axis of the output channels among the dimensions of the weights, TensorFlow Lite layouts.
+_CHANNEL_AXIS = {
+    "CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "CONV_3D": 4,
+}  # fmt: skip
+# A channel whose weights are this much smaller than the layer's largest contributes nothing.
+_DEAD = 1e-6
+
+WEIGHTS = ("layer", "op", "channel", "dtype", "granularity", "scale", "min", "max", "stored_min",
+           "stored_max", "sqnr_db", "mse", "rmse_over_scale", "cosine", "max_abs", "used_share",
+           "dead")  # fmt: skip
+CHANNELS = ("layer", "op", "channels", "dead", "disparity", "granularity", "sqnr_db",
+            "worst_channel", "worst_sqnr_db")  # fmt: skip
+
+
+def weight_tensor(graph: Graph, op: int) -> Tensor | None:
+    """Constant that holds the weights of a convolution or dense operator, else None.
+
+    Weights behind a DEQUANTIZE (float16 files) are found there.
+    """
+    operator = graph.main.operators[op]
+    if operator.code not in _CHANNEL_AXIS or len(operator.inputs) < 2 or operator.inputs[1] < 0:
+        return None
+    tensor = graph.main.tensors[operator.inputs[1]]
+    for other in graph.main.operators:
+        if other.code == "DEQUANTIZE" and tensor.index in other.outputs:
+            tensor = graph.main.tensors[other.inputs[0]]
+    return tensor if tensor.constant else None
+
+
+def weight_channels(graph: Graph, op: int) -> tuple[Tensor, Array] | None:
+    """Weights of an operator as real numbers, float32, shape (output channels, rest).
+
+    Returns
+    -------
+    (Tensor, ndarray) or None
+        The stored tensor and its values; None for an operator without constant weights.
+
+    Raises
+    ------
+    ModelFileError
+        If weights cannot be decoded.
+    """
+    tensor = weight_tensor(graph, op)
+    if tensor is None:
+        return None
+    return tensor, _channels(dequantized(graph, tensor), graph.main.operators[op].code)
+
+
+def weight_errors(
+    float_graph: Graph,
+    quant_graph: Graph,
+    pairs: Pairs,
+) -> pd.DataFrame:
+    """Ranges and errors of the weights of every matched layer, one row an output channel.
+
+    Parameters
+    ----------
+    float_graph, quant_graph : Graph
+        The reference, and the quantized network with the same weights.
+    pairs : GraphMatch, or sequence of Pair or of (int, int)
+        Matched operators; those without weights are left out.
+
+    Returns
+    -------
+    DataFrame
+        Columns :data:`WEIGHTS`: min, max of the float channel; stored_min, stored_max the ends
+        of what its scale can hold; errors as :meth:`qinspect.measure.metrics.ErrorSums.metrics`;
+        used_share, the channel's largest magnitude over that of its grid (1: the scale fits the
+        channel); dead, whether that magnitude is below 1e-6 of the layer's.
+
+    Raises
+    ------
+    ModelFileError
+        If weights cannot be decoded.
+    """
+    rows = []
+    for pair in as_pairs(pairs, float_graph, quant_graph):
+        first = weight_tensor(float_graph, pair.op_a)
+        second = weight_tensor(quant_graph, pair.op_b)
+        if first is None or second is None or first.shape != second.shape:
+            continue
+        code = quant_graph.main.operators[pair.op_b].code
+        reference = _channels(dequantized(float_graph, first), code)
+        values = _channels(dequantized(quant_graph, second), code)
+        affine = tensor_affine(second)
+        largest = float(np.abs(reference).max(initial=0.0))
+        for channel, (true, stored) in enumerate(zip(reference, values, strict=True)):
+            grid = None
+            if affine is not None:
+                at = channel if affine.scale.size > 1 else 0
+                grid = Grid(float(affine.scale[at]), float(affine.real_low[at]),
+                            float(affine.real_high[at]))  # fmt: skip
+            numbers = error_metrics(true, stored, grid)
+            magnitude = float(np.abs(true).max(initial=0.0))
+            nan = float("nan")
+            rows.append(
+                {
+                    **numbers,
+                    "layer": pair.layer,
+                    "op": code,
+                    "channel": channel,
+                    "dtype": second.dtype,
+                    "granularity": granularity(second),
+                    "scale": nan if grid is None else grid.scale,
+                    "min": float(true.min()),
+                    "max": float(true.max()),
+                    "stored_min": nan if grid is None else grid.low,
+                    "stored_max": nan if grid is None else grid.high,
+                    "used_share": nan if grid is None or grid.high <= 0 else magnitude / grid.high,
+                    "dead": magnitude <= _DEAD * largest,
+                }
+            )
+    return pd.DataFrame.from_records(rows, columns=list(WEIGHTS))
+
+
+def channel_summary(weights: pd.DataFrame) -> pd.DataFrame:
+    """One row a layer from the table of :func:`weight_errors`.
+
+    Returns
+    -------
+    DataFrame
+        Columns :data:`CHANNELS`.  disparity: largest over smallest channel magnitude, dead
+        channels left out (one scale for all channels costs the smallest log2(disparity)
+        bits); sqnr_db: median over the living channels; worst_channel: the one of least SQNR.
+    """
+    rows = []
+    for layer, part in weights.groupby("layer", sort=False):
+        living = part[~part["dead"].astype(bool)]
+        magnitude = np.maximum(living["max"].abs(), living["min"].abs())
+        quality = living["sqnr_db"].to_numpy(dtype=np.float64)
+        known = np.flatnonzero(~np.isnan(quality))
+        worst = known[np.argmin(quality[known])] if len(known) else None
+        rows.append(
+            {
+                "layer": layer,
+                "op": part["op"].iloc[0],
+                "channels": len(part),
+                "dead": int(part["dead"].sum()),
+                "disparity": float(magnitude.max() / magnitude.min()) if len(living) else np.nan,
+                "granularity": part["granularity"].iloc[0],
+                "sqnr_db": float(living["sqnr_db"].median()),
+                "worst_channel": -1 if worst is None else int(living["channel"].iloc[worst]),
+                "worst_sqnr_db": np.nan if worst is None else float(quality[worst]),
+            }
+        )
+    return pd.DataFrame.from_records(rows, columns=list(CHANNELS))
+
+
+def granularity(tensor: Tensor) -> str:
+    """``float``, ``per tensor``, ``per channel`` or ``blockwise``."""
+    quantization = tensor.quantization
+    if quantization is None:
+        return "float"
+    if quantization.blockwise:
+        return "blockwise"
+    if quantization.scale.size == 0:
+        return "float"
+    return "per channel" if quantization.per_channel else "per tensor"
+
+
+def _channels(values: Array, code: str) -> Array:
+    """Weights as (channels, rest)."""
+    moved = np.moveaxis(values, _CHANNEL_AXIS[code], 0)
+    return np.ascontiguousarray(moved.reshape(len(moved), -1))

@@ -1,0 +1,1 @@
+"""Show results: plots, tables for the terminal, reports."""

@@ -1,0 +1,183 @@
+"""What a clip range would do to values known by their histogram.
+
+The same arithmetic runs in ``static/histogram.js`` while a range is dragged; a browser test holds
+the two together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from qinspect.errors import DataError, SpecError
+from qinspect.measure.affine import affine_parameters, fake_quantize
+from qinspect.measure.histogram import Histogram
+from qinspect.schema import Array
+
+Method = Literal["minmax", "percentile", "mse"]
+METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Values as counts in even bins.
+
+    Attributes
+    ----------
+    low : float
+        Lower edge of the first bin.
+    width : float
+        Of every bin, above 0.
+    counts : ndarray of int64, shape (bins,)
+        The first and the last are not zero.
+    """
+
+    low: float
+    width: float
+    counts: Array
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> Binned:
+        """The filled part of a histogram.
+
+        Raises
+        ------
+        DataError
+            If it holds no finite value.
+        """
+        filled = np.flatnonzero(histogram.counts)
+        if len(filled) == 0:
+            raise DataError("there is no finite value to show.")
+        first, last = int(filled[0]), int(filled[-1])
+        low = (first - histogram.bins // 2) * histogram.width
+        return cls(low, histogram.width, histogram.counts[first : last + 1])
+
+    @classmethod
+    def values(cls, values: Array) -> Binned:
+        """Bins for an array; each value is known to about a 1,000th of the largest."""
+        histogram = Histogram()
+        histogram.add(np.asarray(values, dtype=np.float32))
+        return cls.of(histogram)
+
+    @property
+    def high(self) -> float:
+        """Upper edge of the last bin."""
+        return self.low + self.width * len(self.counts)
+
+    @property
+    def centres(self) -> Array:
+        """Middles of the bins, float64, shape (bins,)."""
+        return self.low + self.width * (np.arange(len(self.counts)) + 0.5)
+
+    def series(self, name: str, colour: str) -> dict[str, Any]:
+        """As the JavaScript histogram takes it."""
+        return {"name": name, "colour": colour, "low": self.low, "width": self.width,
+                "counts": self.counts.tolist()}  # fmt: skip
+
+
+def clip_effect(
+    binned: Binned, low: float, high: float, *, bits: int = 8, symmetric: bool = False
+) -> dict[str, float]:
+    """Error if the values were quantized with a range.
+
+    Parameters
+    ----------
+    binned : Binned
+        Every value counts as the middle of its bin.
+    low, high : float
+        Range to cover, low <= 0 <= high.
+    bits : int
+        2 to 8; with more, steps would be finer than bins.
+    symmetric : bool
+        Zero point 0.
+
+    Returns
+    -------
+    dict of str to float
+        ``low``, ``high`` (ends of the grid after the zero point is rounded), ``step``,
+        ``clipped_share``, ``rmse``, ``sqnr_db`` (infinite without error), ``clipped_error_share``
+        (of the squared error).
+
+    Raises
+    ------
+    SpecError
+        If the range or the bits are not allowed.
+    """
+    if not 2 <= bits <= 8:
+        raise SpecError(f"bits is {bits}; choose 2 to 8.")
+    affine = affine_parameters(low, high, bits, symmetric=symmetric)
+    centres, counts = binned.centres, binned.counts
+    start, end = float(affine.real_low[0]), float(affine.real_high[0])
+    step = float(affine.scale[0])
+    squared = counts * (fake_quantize(centres, affine) - centres) ** 2
+    outside = (centres < start - step / 2) | (centres > end + step / 2)
+    noise, signal = float(squared.sum()), float(counts @ centres**2)
+    total = int(counts.sum())
+    return {
+        "low": start,
+        "high": end,
+        "step": step,
+        "clipped_share": float(counts[outside].sum()) / total,
+        "rmse": math.sqrt(noise / total),
+        "sqnr_db": 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else math.inf,
+        "clipped_error_share": float(squared[outside].sum()) / noise if noise > 0 else 0.0,
+    }
+
+
+def method_range(
+    binned: Binned,
+    method: str,
+    *,
+    bits: int = 8,
+    symmetric: bool = False,
+    percentile: float = 99.9,
+) -> tuple[float, float]:
+    """Range that a calibration method would choose, widened to hold zero.
+
+    Parameters
+    ----------
+    binned : Binned
+    method : {"minmax", "percentile", "mse"}
+        As for :func:`qinspect.measure.ranges.choose_range`.
+    bits, symmetric
+        For "mse".
+    percentile : float
+        Central share, per cent.
+
+    Raises
+    ------
+    SpecError
+        If the method is not known.
+    """
+    low, high = min(binned.low, 0.0), max(binned.high, 0.0)
+    if method == "minmax":
+        return low, high
+    if method == "percentile":
+        part = np.cumsum(binned.counts) / binned.counts.sum()
+        tail = (1 - percentile / 100) / 2
+        first, last = np.searchsorted(part, [tail, 1 - tail])
+        inner = binned.centres[[first, min(int(last), len(part) - 1)]]
+        return min(float(inner[0]), 0.0), max(float(inner[1]), 0.0)
+    if method == "mse":
+        shares = np.linspace(1.0, 0.01, 100)
+        rmse = [
+            clip_effect(binned, low * s, high * s, bits=bits, symmetric=symmetric)["rmse"]
+            for s in shares
+        ]
+        best = float(shares[int(np.argmin(rmse))])
+        return low * best, high * best
+    raise SpecError(f"method is {method!r}; choose one of {', '.join(METHODS)}.")
+
+
+def effect_sentence(effect: dict[str, float], bits: int) -> str:
+    """The numbers of :func:`clip_effect` in words."""
+    sqnr = "no error" if math.isinf(effect["sqnr_db"]) else f"SQNR {effect['sqnr_db']:.1f} dB"
+    return (
+        f"Range {effect['low']:.4g} to {effect['high']:.4g} at {bits} bits: "
+        f"step {effect['step']:.3g}, {100 * effect['clipped_share']:.2f} % of the values clipped, "
+        f"{sqnr}, "
+        f"{100 * effect['clipped_error_share']:.0f} % of the squared error from clipping."
+    )

@@ -1,0 +1,171 @@
+"""Quantization errors by layer: sort, choose, compare the layer's own with the accumulated one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import ipywidgets as widgets
+import numpy as np
+import pandas as pd
+
+from qinspect.errors import DataError, SpecError
+from qinspect.measure.local import LayerErrors
+from qinspect.show import plots
+from qinspect.show.widgets import markup
+from qinspect.show.widgets.base import (
+    LABEL,
+    WIDE,
+    Explorer,
+    FigureView,
+    choice,
+    hooked,
+    options,
+)
+
+# Column of schema.ERRORS -> title, and whether large is bad.
+METRICS = {
+    "sqnr_db": ("SQNR, dB", False),
+    "rmse_over_scale": ("RMSE / step", True),
+    "clipped_share": ("clipped share", True),
+    "clipped_energy": ("share of error from clipping", True),
+    "effective_bits": ("bits used", False),
+    "cosine": ("cosine", False),
+    "bias": ("bias", True),
+    "max_abs": ("largest error", True),
+}
+ORDER = "order of execution"
+
+
+def sorted_errors(errors: pd.DataFrame, reference: str, metric: str = ORDER) -> pd.DataFrame:
+    """Rows of one reference, the worst first by a metric.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        ``schema.ERRORS`` columns.
+    reference : {"local", "accumulated"}
+    metric : str
+        Key of ``METRICS``, or ``ORDER``.  A bias counts by its size; NaN comes last.
+
+    Raises
+    ------
+    SpecError
+        If the metric is not known.
+    """
+    rows = errors[errors["reference"] == reference]
+    if metric == ORDER:
+        return rows
+    if metric not in METRICS:
+        raise SpecError(f"metric is {metric!r}; choose one of {', '.join((ORDER, *METRICS))}.")
+    value = rows[metric].abs() if metric == "bias" else rows[metric]
+    return rows.assign(key=value).sort_values(
+        "key", ascending=not METRICS[metric][1], kind="stable", na_position="last"
+    )
+
+
+def error_rows(rows: pd.DataFrame, chosen: str) -> list[dict[str, str]]:
+    """The rows as text, the chosen layer marked."""
+    return [
+        {"": ">" if row["layer"] == chosen else "", "layer": str(row["layer"]),
+         "operator": str(row["op"])}
+        | {title: _number(row[column]) for column, (title, _) in METRICS.items()}
+        for row in rows.to_dict("records")
+    ]  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return "-" if pd.isna(value) else "no error" if np.isinf(value) else f"{value:.4g}"
+
+
+class ErrorExplorer(Explorer):
+    """Error histogram and SQNR by layer.
+
+    Parameters
+    ----------
+    errors : mapping of model to LayerErrors
+        See :func:`qinspect.measure.layer_errors`; not empty.
+
+    Raises
+    ------
+    DataError
+        If there are no errors to show.
+    """
+
+    def __init__(self, errors: Mapping[str, LayerErrors]) -> None:
+        if not errors:
+            raise DataError("there are no layer errors to show; measure them on examples first.")
+        self._errors = dict(errors)
+        self._busy = False
+        self.model = choice("model", list(errors), "qi-err-model")
+        self.reference = hooked(
+            widgets.ToggleButtons(
+                options=[("accumulated", "accumulated"), ("of the layer itself", "local")],
+                description="error", style=LABEL,
+                tooltips=["everything before included", "of this layer alone"],
+                layout={"width": "auto"},
+            ),
+            "qi-err-reference",
+        )  # fmt: skip
+        self.metric = hooked(
+            widgets.Dropdown(
+                options=[(ORDER, ORDER), *((title, key) for key, (title, _) in METRICS.items())],
+                value="sqnr_db", description="sort by", style=LABEL, layout=WIDE,
+            ),
+            "qi-err-metric",
+        )  # fmt: skip
+        first = str(next(iter(errors.values())).errors["layer"].iloc[0])
+        self.layer = hooked(
+            widgets.Select(options=options([first]), rows=8, description="layer", style=LABEL,
+                           layout=WIDE),
+            "qi-err-layer",
+        )  # fmt: skip
+        self.profile = FigureView(7.2, 3.8, "qi-err-profile")
+        self.histogram = FigureView(6.4, 3.2, "qi-err-histogram")
+        self.table = hooked(widgets.HTML(), "qi-err-table")
+        flow = {"flex_flow": "row wrap"}
+        super().__init__(
+            "errors",
+            [self.model, self.reference, self.metric],
+            [widgets.HBox([self.layer, self.histogram], layout=flow),
+             widgets.HBox([self.profile, self.table], layout=flow)],
+        )  # fmt: skip
+        self.watch(self.refresh, self.model, self.reference, self.metric)
+        self.watch(self._show_layer, self.layer)
+        self.watch(self._draw_profile, self.model)
+        self.guarded(self.refresh)()
+        self.guarded(self._draw_profile)()
+
+    def refresh(self) -> None:
+        """Sort the layers anew, and show the worst one unless they stand in their own order."""
+        rows = self._rows()
+        layers = [str(name) for name in rows["layer"]]
+        if not layers:
+            raise DataError(f"{self.model.value} has no {self.reference.value} errors.")
+        self._busy = True
+        try:
+            self.layer.options = options(layers)
+            self.layer.value = layers[0]
+        finally:
+            self._busy = False
+        self._show_layer()
+
+    def _rows(self) -> pd.DataFrame:
+        errors = self._errors[self.model.value].errors
+        return sorted_errors(errors, self.reference.value, self.metric.value)
+
+    def _show_layer(self) -> None:
+        if self._busy:
+            return
+        layer = self.layer.value
+        bins = self._errors[self.model.value].histograms
+        bins = bins[(bins["layer"] == layer) & (bins["reference"] == self.reference.value)]
+        said = f"{layer}, {self.reference.value} error. {plots.describe_error_histogram(bins)}"
+        self.histogram.show(
+            lambda ax: plots.error_histogram(bins, ax), said, layout=tuple(bins["part"].unique())
+        )
+        self.table.value = markup.table(error_rows(self._rows(), layer), "errors by layer")
+
+    def _draw_profile(self) -> None:
+        errors = self._errors[self.model.value].errors
+        said = f"{self.model.value}. {plots.describe_sqnr(errors)}"
+        self.profile.show(lambda ax: plots.sqnr_profile(errors, ax), said, layout=self.model.value)

@@ -1,0 +1,120 @@
+"""The ranges that QAT's observers hold, step by step, default start against warm start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ipywidgets as widgets
+import pandas as pd
+
+from qinspect.errors import DataError
+from qinspect.show import plots
+from qinspect.show.text import printable
+from qinspect.show.widgets import markup
+from qinspect.show.widgets.base import LABEL, Explorer, FigureView, hooked
+
+_TALL = 9.0
+
+
+def joined_runs(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Observer tables of several runs in one, with a column ``run``.
+
+    Parameters
+    ----------
+    runs : mapping of name to DataFrame
+        ``schema.OBSERVERS`` columns.
+
+    Raises
+    ------
+    DataError
+        If no run has logged a range of an activation.
+    """
+    parts = [frame.assign(run=name) for name, frame in runs.items() if len(frame)]
+    joined = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if joined.empty or not (joined["kind"] == "activation").any():
+        raise DataError("no QAT run has logged the ranges of its observers.")
+    return joined
+
+
+def held_rows(held: pd.DataFrame) -> list[dict[str, str]]:
+    """Ranges as text, one row a layer, one column a run."""
+    rows: dict[str, dict[str, str]] = {}
+    for record in held.to_dict("records"):
+        row = rows.setdefault(str(record["layer"]), {"layer": str(record["layer"])})
+        row[str(record["run"])] = f"{record['min']:.3g} to {record['max']:.3g}"
+    runs = list(dict.fromkeys(str(run) for run in held["run"]))
+    return [{"layer": row["layer"], **{run: row.get(run, "-") for run in runs}}
+            for row in rows.values()]  # fmt: skip
+
+
+class ObserverPlayer(Explorer):
+    """Play the observers' ranges over the steps of QAT.
+
+    Parameters
+    ----------
+    runs : mapping of name to DataFrame
+        ``schema.OBSERVERS`` columns, such as ``{"default": ..., "warm start": ...}``.
+
+    Raises
+    ------
+    DataError
+        If nothing was logged.
+    """
+
+    def __init__(self, runs: Mapping[str, pd.DataFrame]) -> None:
+        self._observers = joined_runs(runs)
+        steps = sorted(int(step) for step in self._observers["step"].unique())
+        self.step = hooked(
+            widgets.SelectionSlider(
+                options=steps, description="QAT step", style=LABEL,
+                layout={"width": "560px"},
+            ),
+            "qi-obs-step",
+        )  # fmt: skip
+        self.play = hooked(
+            widgets.Play(value=0, min=0, max=len(steps) - 1, interval=400, show_repeat=False,
+                         tooltip="play the steps"),
+            "qi-obs-play",
+        )  # fmt: skip
+        # Linked in the browser: playing needs no answer from the kernel to go on.
+        widgets.jslink((self.play, "value"), (self.step, "index"))
+        names = [(printable(name), name) for name in runs]
+        self.runs = hooked(
+            widgets.SelectMultiple(
+                options=names, value=[name for _, name in names], rows=min(5, len(names)),
+                description="runs", style=LABEL,
+            ),
+            "qi-obs-runs",
+        )  # fmt: skip
+        self.figure = FigureView(8.0, 4.0, "qi-obs-figure")
+        self.table = hooked(widgets.HTML(), "qi-obs-table")
+        flow = {"flex_flow": "row wrap"}
+        super().__init__(
+            "observers", [self.play, self.step, self.runs],
+            [widgets.HBox([self.figure, self.table], layout=flow)],
+        )  # fmt: skip
+        self.watch(self.refresh, self.step, self.runs)
+        self.guarded(self.refresh)()
+
+    def refresh(self) -> None:
+        """Show the chosen step."""
+        chosen: tuple[Any, ...] = self.runs.value
+        if not chosen:
+            raise DataError("no run is chosen; choose one or more.")
+        rows = self._observers[self._observers["run"].isin(chosen)]
+        step = int(self.step.value)
+        held = plots.observers_at(rows, step)
+        low, high = float(rows["min"].min()), float(rows["max"].max())
+
+        def draw(ax: Any) -> None:
+            plots.observer_bars(held, ax)
+            # The same axis at every step, so that what moves are the ranges.
+            ax.set_xlim(min(low, -6.2) * 1.02, max(high, 6.2) * 1.02)
+
+        layers = tuple(dict.fromkeys(held["layer"]))
+        height = min(1.2 + len(layers) * (0.16 * len(chosen) + 0.12), _TALL)
+        self.figure.show(
+            draw, plots.describe_observer_bars(held, step), layout=(chosen, layers), height=height
+        )
+        self.table.value = markup.table(held_rows(held), f"ranges held at step {step}")

@@ -1,0 +1,290 @@
+"""One layer's values in several files, and a clip range to drag over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+
+from qinspect.errors import DataError
+from qinspect.show import plots
+from qinspect.show.clipping import METHODS, Binned, clip_effect, effect_sentence, method_range
+from qinspect.show.layer_tables import LayerTables
+from qinspect.show.plots.style import arm_colour
+from qinspect.show.widgets import markup
+from qinspect.show.widgets.base import LABEL, WIDE, Explorer, FigureView, choice, hooked, options
+from qinspect.show.widgets.histogram import ClipHistogram
+
+WHOLE = -1
+BY_HAND = "by hand"
+_METHOD_WORDS = {"minmax": "least to greatest", "percentile": "central 99.9 %",
+                 "mse": "least squared error"}  # fmt: skip
+_STORED = "stored in "
+
+
+def layer_values(
+    tables: LayerTables, layer: str, kind: str, channel: int = WHOLE
+) -> dict[str, Binned]:
+    """Values of a layer in every model that has them.
+
+    Parameters
+    ----------
+    tables : LayerTables
+    layer : str
+    kind : {"weight", "activation"}
+    channel : int
+        Output channel of the weights; -1 for all.
+
+    Returns
+    -------
+    dict of model to Binned
+
+    Raises
+    ------
+    DataError
+        If no model has such values.
+    """
+    found: dict[str, Binned] = {}
+    for model in tables.models:
+        key = (model, layer)
+        if kind == "weight" and key in tables.weights:
+            values = tables.weights[key]
+            found[model] = Binned.values(values if channel == WHOLE else values[channel])
+        elif kind == "activation" and key in tables.activations:
+            found[model] = Binned.of(tables.activations[key])
+    if not found:
+        raise DataError(f"{layer} has no {kind} values to show.")
+    return found
+
+
+def stored_ranges(
+    tables: LayerTables, layer: str, kind: str, channel: int = WHOLE
+) -> dict[str, tuple[float, float]]:
+    """Ranges that the files store for a layer, by model."""
+    rows = tables.of(kind)
+    rows = rows[(rows["layer"] == layer) & (rows["channel"] == channel)]
+    rows = rows[rows["stored_min"].notna()]
+    return {
+        str(row["file"]): (float(row["stored_min"]), float(row["stored_max"]))
+        for row in rows.to_dict("records")
+    }
+
+
+def range_rows(
+    tables: LayerTables, layer: str, kind: str, channel: int, values: Binned, bits: int
+) -> list[dict[str, str]]:
+    """One row a model: its values, its stored range, and what that does to ``values``."""
+    rows = tables.of(kind)
+    rows = rows[(rows["layer"] == layer) & (rows["channel"] == channel)]
+    shown = []
+    for row in rows.to_dict("records"):
+        stored = np.isfinite(row["stored_min"]) and row["stored_min"] <= 0 <= row["stored_max"]
+        cell = {
+            "model": str(row["file"]),
+            "values": f"{int(row['count']):,}",
+            "least": f"{row['min']:.4g}",
+            "0.1 %": f"{row['p0_1']:.4g}",
+            "99.9 %": f"{row['p99_9']:.4g}",
+            "greatest": f"{row['max']:.4g}",
+            "stored range": "float",
+            "step": "-" if not np.isfinite(row["scale"]) else f"{row['scale']:.3g}",
+            "clipped": "-",
+            "SQNR": "-",
+        }
+        if stored:
+            symmetric = kind == "weight"
+            effect = clip_effect(
+                values, row["stored_min"], row["stored_max"], bits=bits, symmetric=symmetric
+            )
+            cell["stored range"] = f"{row['stored_min']:.4g} to {row['stored_max']:.4g}"
+            cell["clipped"] = f"{100 * effect['clipped_share']:.2f} %"
+            cell["SQNR"] = f"{effect['sqnr_db']:.1f} dB"
+        shown.append(cell)
+    return shown
+
+
+class RangeExplorer(Explorer):
+    """Pick a layer, weights or activations, a channel; drag the range that would be quantized.
+
+    Parameters
+    ----------
+    tables : LayerTables
+        See :func:`qinspect.show.layer_tables.study_layer_tables`.
+    """
+
+    def __init__(self, tables: LayerTables) -> None:
+        self._tables = tables
+        self._busy = False
+        self._values: Binned | None = None
+        self.layer = choice("layer", tables.layers, "qi-range-layer")
+        kinds = ["weight", "activation"] if tables.activations else ["weight"]
+        self.kind = hooked(
+            widgets.ToggleButtons(
+                options=kinds, description="values", style=LABEL, layout={"width": "auto"},
+                tooltips=[f"{kind} values" for kind in kinds],
+            ),
+            "qi-range-kind",
+        )  # fmt: skip
+        self.channel = hooked(
+            widgets.Dropdown(options=[("all", WHOLE)], description="channel", style=LABEL),
+            "qi-range-channel",
+        )
+        self.model = choice("try it on", tables.models, "qi-range-model")
+        self.method = hooked(
+            widgets.Dropdown(options=[BY_HAND], description="range", style=LABEL, layout=WIDE),
+            "qi-range-method",
+        )
+        self.bits = hooked(
+            widgets.BoundedIntText(8, 2, 8, description="bits", style=LABEL), "qi-range-bits"
+        )
+        self.symmetric = hooked(
+            widgets.Checkbox(False, description="symmetric (zero point 0)"), "qi-range-symmetric"
+        )
+        self.log_scale = hooked(widgets.Checkbox(True, description="logarithmic"), "qi-range-log")
+        self.histogram = hooked(ClipHistogram(log=True), "qi-range-histogram")
+        self.effect = hooked(widgets.HTML(), "qi-range-effect")
+        self.table = hooked(widgets.HTML(), "qi-range-table")
+        self.overview = FigureView(8.0, 3.6, "qi-range-overview")
+        controls = [self.layer, self.kind, self.channel, self.model, self.method, self.bits,
+                    self.symmetric, self.log_scale]  # fmt: skip
+        super().__init__(
+            "ranges", controls, [self.histogram, self.effect, self.table, self.overview]
+        )
+        self.watch(self.refresh, self.layer, self.kind, self.channel, self.model)
+        self.watch(self._apply_method, self.method, self.bits, self.symmetric)
+        self.watch(self._apply_log, self.log_scale)
+        self.histogram.observe(self.guarded(self._dragged), names="clip")
+        self.guarded(self.refresh)()
+
+    def refresh(self) -> None:
+        """Show another layer, kind, channel or model."""
+        if self._busy:
+            return
+        kind = self.kind.value
+        layer = self._fit_layers(kind)
+        channel = self._fit_channels(layer, kind)
+        found = layer_values(self._tables, layer, kind, channel)
+        active = self.model.value if self.model.value in found else next(iter(found))
+        self._values = found[active]
+        stored = stored_ranges(self._tables, layer, kind, channel)
+        self._fit_methods(stored)
+        order = [active, *(name for name in found if name != active)]
+        where = "" if channel == WHOLE else f", channel {channel}"
+        self.histogram.set_trait("title", f"{kind} values of {layer}{where} in {active}")
+        self.histogram.set_trait("unit", f"{kind}, units of the layer")
+        self.histogram.series = [found[name].series(name, arm_colour(name)) for name in order]
+        self.histogram.marks = [
+            {"name": name, "colour": arm_colour(name), "low": low, "high": high}
+            for name, (low, high) in stored.items()
+        ]
+        self._apply_method()
+        self._draw_overview(layer, kind)
+
+    def _fit_layers(self, kind: str) -> str:
+        """Offer the layers that have such values; keep the chosen one if it is among them."""
+        held = self._tables.weights if kind == "weight" else self._tables.activations
+        having = {layer for _, layer in held}
+        names = [layer for layer in self._tables.layers if layer in having]
+        if not names:
+            raise DataError(f"no layer has {kind} values to show.")
+        kept = self.layer.value if self.layer.value in names else names[0]
+        if [value for _, value in self.layer.options] != names:
+            self._quietly(self.layer, options(names), kept)
+        return kept
+
+    def _fit_channels(self, layer: str, kind: str) -> int:
+        """Offer the channels that there are; keep the chosen one if it is among them."""
+        own = [len(v) for (_, name), v in self._tables.weights.items() if name == layer]
+        count = min(own) if own and kind == "weight" else 0
+        if len(self.channel.options) != count + 1:
+            kept = self.channel.value if self.channel.value < count else WHOLE
+            self._quietly(
+                self.channel, [("all", WHOLE), *((str(c), c) for c in range(count))], kept
+            )
+        self.channel.disabled = count == 0
+        return int(self.channel.value)
+
+    def _fit_methods(self, stored: dict[str, tuple[float, float]]) -> None:
+        words = [(_METHOD_WORDS[m], m) for m in METHODS]
+        wanted = [*words, *((f"{_STORED}{n}", f"{_STORED}{n}") for n in stored),
+                  (BY_HAND, BY_HAND)]  # fmt: skip
+        allowed = [value for _, value in wanted if value != BY_HAND]
+        kept = self.method.value if self.method.value in allowed else "minmax"
+        # A range set by hand belongs to the values it was set on.
+        if list(self.method.options) != wanted or self.method.value != kept:
+            self._quietly(self.method, wanted, kept)
+
+    def _quietly(self, control: Any, offered: list[tuple[str, Any]], value: Any) -> None:
+        """Change what a control offers without answering to it."""
+        self._busy = True
+        try:
+            control.options = offered
+            control.value = value
+        finally:
+            self._busy = False
+
+    def _apply_method(self) -> None:
+        if self._busy or self._values is None:
+            return
+        bits, symmetric, method = self.bits.value, self.symmetric.value, self.method.value
+        low, high = self.histogram.clip
+        if method.startswith(_STORED):
+            layer, kind = self.layer.value, self.kind.value
+            stored = stored_ranges(self._tables, layer, kind, int(self.channel.value))
+            low, high = stored[method.removeprefix(_STORED)]
+        elif method != BY_HAND:
+            low, high = method_range(self._values, method, bits=bits, symmetric=symmetric)
+        if symmetric:
+            low, high = -max(-low, high), max(-low, high)
+        self._busy = True
+        try:
+            self.histogram.bits, self.histogram.symmetric = bits, symmetric
+            self.histogram.clip = [min(low, 0.0), max(high, 0.0)]
+        finally:
+            self._busy = False
+        self._tell()
+        rows = range_rows(
+            self._tables, self.layer.value, self.kind.value, int(self.channel.value),
+            self._values, bits,
+        )  # fmt: skip
+        self.table.value = markup.table(rows, "what each file holds, and what its range would do")
+
+    def _dragged(self) -> None:
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            self.method.value = BY_HAND
+        finally:
+            self._busy = False
+        self._tell()
+
+    def _tell(self) -> None:
+        assert self._values is not None
+        low, high = self.histogram.clip
+        bits = self.bits.value
+        found = clip_effect(self._values, low, high, bits=bits, symmetric=self.symmetric.value)
+        self.effect.value = markup.sentence(f"Checked in Python: {effect_sentence(found, bits)}")
+
+    def _apply_log(self) -> None:
+        self.histogram.log = self.log_scale.value
+
+    def _draw_overview(self, layer: str, kind: str) -> None:
+        if kind == "weight":
+            rows = self._tables.of("weight")
+            rows = rows[rows["layer"] == layer]
+            self.overview.show(
+                lambda ax: plots.channel_ranges(rows, ax), plots.describe_channel_ranges(rows),
+                layout=("weight", layer), height=3.6,
+            )  # fmt: skip
+            return
+        chosen = self.model.value
+        if chosen == self._tables.models[0]:
+            chosen = self._tables.models[-1]
+        ranges = self._tables.stored_against_observed(chosen)
+        said = f"Activation ranges of {chosen}. {plots.describe_activation_ranges(ranges)}"
+        self.overview.show(
+            lambda ax: plots.activation_ranges(ranges, ax), said, layout=("activation", chosen),
+            height=min(1.2 + 0.26 * len(ranges), 10.0),
+        )  # fmt: skip

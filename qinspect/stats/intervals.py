@@ -1,0 +1,158 @@
+"""Closed-form intervals: one proportion (Wilson) and a paired difference of proportions (Tango)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from qinspect.errors import SpecError
+
+Array = np.ndarray[Any, Any]
+
+# Halving [-1, 1] this often reaches the spacing of doubles around 1.
+_HALVINGS = 56
+
+
+def check_confidence(confidence: float) -> float:
+    """Return ``confidence`` if it lies strictly between 0.5 and 1.
+
+    Raises
+    ------
+    SpecError
+        Otherwise.
+    """
+    if not 0.5 < confidence < 1:
+        raise SpecError(f"confidence is {confidence}; it must lie between 0.5 and 1, such as 0.95.")
+    return float(confidence)
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of one proportion.
+
+    Parameters
+    ----------
+    successes, n : int
+        ``0 <= successes <= n``, ``n > 0``.
+    confidence : float
+        Two-sided level.
+
+    Returns
+    -------
+    tuple of float
+        Low and high, shares in 0..1.
+
+    Raises
+    ------
+    SpecError
+        When the counts or the level are impossible.
+
+    References
+    ----------
+    Wilson (1927), Journal of the American Statistical Association 22, 209-212.
+    """
+    if n <= 0 or not 0 <= successes <= n:
+        raise SpecError(f"{successes} successes of {n} are impossible; need 0 <= successes <= n.")
+    z2 = float(ndtri((1 + check_confidence(confidence)) / 2)) ** 2
+    p = successes / n
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    # The bounds at 0 and n successes are exactly 0 and 1; rounding may miss them.
+    low = 0.0 if successes == 0 else max(0.0, float(middle - half))
+    high = 1.0 if successes == n else min(1.0, float(middle + half))
+    return low, high
+
+
+def tango_statistic(n: Any, a_only: Any, b_only: Any, difference: Any) -> Array:
+    """Score statistic for the hypothesis that accuracy b - accuracy a is ``difference``.
+
+    Standard normal under the hypothesis for large samples and strictly decreasing in
+    ``difference``.  All arguments broadcast.
+
+    Parameters
+    ----------
+    n, a_only, b_only : int or array_like
+        Examples, and how many of them only a, only b gets right.
+    difference : float or array_like
+        Hypothesised difference, share in -1..1.
+
+    Returns
+    -------
+    ndarray of float64
+        The statistic; +-inf where the hypothesis cannot have produced the counts.
+
+    References
+    ----------
+    Tango (1998), Statistics in Medicine 17, 891-908, equation (13).
+    """
+    n, a_only, b_only, difference = (
+        np.asarray(v, dtype=np.float64) for v in (n, a_only, b_only, difference)
+    )
+    negative = difference < 0
+    # Exchanging the models negates the statistic; for differences >= 0 nothing cancels.
+    d = np.abs(difference)
+    more = np.where(negative, a_only, b_only)
+    fewer = np.where(negative, b_only, a_only)
+    # Restricted maximum-likelihood estimate q of the probability of the `fewer` cell.
+    linear = (2 * n - more + fewer) * d - more - fewer
+    constant = -fewer * d * (1 - d)
+    root = np.sqrt(linear * linear - 8 * n * constant)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        q = np.where(linear > 0, -2 * constant / (linear + root), (root - linear) / (4 * n))
+        numerator = more - fewer - n * d
+        value = numerator / np.sqrt(n * (2 * q + d * (1 - d)))
+    value = np.where(numerator == 0, 0.0, value)
+    return np.where(negative, -value, value)
+
+
+def tango_interval(n: Any, a_only: Any, b_only: Any, confidence: float = 0.95) -> tuple[Any, Any]:
+    """Score interval of accuracy b - accuracy a on the same examples.
+
+    Never of zero width: with no disagreement it is +-z^2 / (n + z^2).
+
+    Parameters
+    ----------
+    n, a_only, b_only : float or array_like
+        Examples, and how many of them only a, only b gets right; they broadcast, and effective
+        numbers of grouped examples may be broken.
+    confidence : float
+        Two-sided level.
+
+    Returns
+    -------
+    low, high : float or ndarray
+        Shares in -1..1; floats when all counts are scalars.
+
+    Raises
+    ------
+    SpecError
+        When the counts or the level are impossible.
+
+    References
+    ----------
+    Tango (1998), Statistics in Medicine 17, 891-908.
+    """
+    n, a_only, b_only = np.broadcast_arrays(n, a_only, b_only)
+    possible = (n > 0) & (a_only >= 0) & (b_only >= 0) & (a_only + b_only <= n * (1 + 1e-12))
+    if not np.all(possible):
+        raise SpecError("disagreements must be at least 0 and together at most n, and n positive.")
+    z = float(ndtri((1 + check_confidence(confidence)) / 2))
+    estimate = (b_only - a_only) / n
+    low = _solve(n, a_only, b_only, -np.ones_like(estimate), estimate, z)
+    high = _solve(n, a_only, b_only, estimate, np.ones_like(estimate), -z)
+    if estimate.ndim == 0:
+        return float(low), float(high)
+    return low, high
+
+
+def _solve(
+    n: Array, a_only: Array, b_only: Array, left: Array, right: Array, level: float
+) -> Array:
+    """The difference at which the decreasing statistic passes ``level``, by bisection."""
+    left, right = left.copy(), right.copy()
+    for _ in range(_HALVINGS):
+        middle = (left + right) / 2
+        above = tango_statistic(n, a_only, b_only, middle) > level
+        left, right = np.where(above, middle, left), np.where(above, right, middle)
+    return right if level > 0 else left

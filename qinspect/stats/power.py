@@ -1,0 +1,348 @@
+"""Power of the exact McNemar test: what a paired comparison of n examples can and cannot see.
+
+The number of disagreements is binomial (n, disagreement), and those won by the better model are
+binomial given it; every probability here is a sum over both, not a normal approximation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from qinspect.errors import SpecError
+from qinspect.stats.binomial import binomial_cdf
+
+Array = np.ndarray[Any, Any]
+
+_MAX_EXAMPLES = 10**9
+
+
+def mcnemar_power(n: int, diff_pp: float, disagreement: float, *, alpha: float = 0.05) -> float:
+    """Probability that the exact two-sided McNemar test finds a true difference.
+
+    Parameters
+    ----------
+    n : int
+        Examples.
+    diff_pp : float
+        True accuracy difference in percentage points; the sign does not matter.
+    disagreement : float
+        Share of examples that exactly one model gets right, at least ``|diff_pp| / 100``.
+    alpha : float
+        Level of the test.
+
+    Returns
+    -------
+    float
+        Probability that p <= ``alpha``, in either direction.
+
+    Raises
+    ------
+    SpecError
+        When a value is impossible.
+    """
+    _check(n, disagreement, alpha)
+    share = _share(diff_pp, disagreement)
+    return sum(_found(n, disagreement, share, alpha))
+
+
+def smallest_detectable(
+    n: int, disagreement: float, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """Smallest true difference that the exact McNemar test finds with probability ``power``.
+
+    A difference cannot exceed the disagreement; where the observed disagreement is too small for
+    any detectable difference, the disagreement is taken to grow with the difference.
+
+    Parameters
+    ----------
+    n : int
+        Examples.
+    disagreement : float
+        Share of examples that exactly one model gets right, 0..1.
+    power, alpha : float
+        Wanted probability and level of the test.
+
+    Returns
+    -------
+    float
+        Percentage points; NaN when n is too small for the test to reach its level at all.
+
+    Raises
+    ------
+    SpecError
+        When a value is impossible.
+    """
+    _check(n, disagreement, alpha)
+    _check_power(power, alpha)
+
+    # Even if every example were won by one model, p = 2^(1 - n) would not reach the level.
+    if 2 * 0.5**n > alpha:
+        return math.nan
+
+    def reached(difference: float) -> bool:
+        total = max(disagreement, difference)
+        return sum(_found(n, total, (1 + difference / total) / 2, alpha)) >= power
+
+    # Bracket from the normal approximation of the same power, then bisect on the exact one.
+    quantiles = ndtri(1 - alpha / 2) + ndtri(power)
+    high = min(1.0, quantiles * math.sqrt(max(disagreement, 1 / n) / n))
+    low = 0.0
+    while not reached(high):
+        if high == 1:
+            return math.nan
+        low, high = high, min(1.0, 1.5 * high)
+    while high - low > 1e-5 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return 100 * high
+
+
+def examples_needed(
+    diff_pp: float, disagreement: float, power: float = 0.8, alpha: float = 0.05
+) -> int:
+    """Examples needed for the exact McNemar test to find a difference with probability ``power``.
+
+    Parameters
+    ----------
+    diff_pp : float
+        True accuracy difference in percentage points, not 0.
+    disagreement : float
+        Share of examples that exactly one model gets right, at least ``|diff_pp| / 100``.
+    power, alpha : float
+        Wanted probability and level of the test.
+
+    Returns
+    -------
+    int
+        Number of examples.  Power is a slightly jagged function of n; this is the end of a
+        bisection, so n - 1 examples do not reach ``power`` and n do.
+
+    Raises
+    ------
+    SpecError
+        When a value is impossible, the difference is 0, or more than 10^9 examples are needed.
+    """
+    _check(1, disagreement, alpha)
+    _check_power(power, alpha)
+    share = _share(diff_pp, disagreement)
+    if diff_pp == 0:
+        raise SpecError("no number of examples finds a difference of 0 points; ask for another.")
+
+    def reached(n: int) -> bool:
+        return sum(_found(n, disagreement, share, alpha)) >= power
+
+    # Connor (1987), Biometrics 43, 207-211: close enough to start the bracket from.
+    delta = abs(diff_pp) / 100
+    quantiles = ndtri(1 - alpha / 2) * math.sqrt(disagreement)
+    quantiles += ndtri(power) * math.sqrt(max(disagreement - delta**2, 0))
+    high = max(8, math.ceil((quantiles / delta) ** 2))
+    low = 1
+    while high <= _MAX_EXAMPLES and not reached(high):
+        low, high = high, 2 * high
+    if high > _MAX_EXAMPLES:
+        raise SpecError(
+            f"a difference of {diff_pp:g} points at {100 * disagreement:g} % disagreement "
+            "needs more than 10^9 examples; ask for a larger difference."
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
+
+
+@dataclass(frozen=True)
+class SignError:
+    """How often a comparison points the wrong way.
+
+    Attributes
+    ----------
+    wrong : float
+        Probability that the observed difference has the opposite sign of the true one.
+    tie : float
+        Probability that the observed difference is exactly zero.
+    wrong_if_significant : float
+        Probability that a difference found significant has the wrong sign (the type S error of
+        Gelman and Carlin, 2014); NaN when significance is impossible.
+    """
+
+    wrong: float
+    tie: float
+    wrong_if_significant: float
+
+
+def sign_error_probability(
+    n: int, diff_pp: float, disagreement: float, *, alpha: float = 0.05
+) -> SignError:
+    """Probability that the sign of an observed paired difference is wrong.
+
+    Parameters
+    ----------
+    n : int
+        Examples.
+    diff_pp : float
+        True accuracy difference in percentage points; the sign does not matter.
+    disagreement : float
+        Share of examples that exactly one model gets right, at least ``|diff_pp| / 100``.
+    alpha : float
+        Level of the exact McNemar test for ``wrong_if_significant``.
+
+    Returns
+    -------
+    SignError
+        At a true difference of 0 either sign counts as wrong with the probability of one side.
+
+    Raises
+    ------
+    SpecError
+        When a value is impossible.
+
+    References
+    ----------
+    Gelman and Carlin (2014), Perspectives on Psychological Science 9, 641-651.
+    """
+    _check(n, disagreement, alpha)
+    share = _share(diff_pp, disagreement)
+    m, probability, _ = _disagreements(n, disagreement, alpha)
+    wrong = float(probability @ binomial_cdf((m + 1) // 2 - 1, m, share))
+    at_most_half = binomial_cdf(m // 2, m, share)
+    tie = float(probability @ at_most_half) - wrong
+    right_found, wrong_found = _found(n, disagreement, share, alpha)
+    found = right_found + wrong_found
+    return SignError(wrong, tie, wrong_found / found if found > 0 else math.nan)
+
+
+def power_curve(
+    disagreement: float, *, n: Iterable[int], diff_pp: Iterable[float], alpha: float = 0.05
+) -> pd.DataFrame:
+    """Power over a grid, for a figure.
+
+    Parameters
+    ----------
+    disagreement : float
+        Share of examples that exactly one model gets right; differences beyond it are left out.
+    n : iterable of int
+        Numbers of examples.
+    diff_pp : iterable of float
+        True differences in percentage points.
+    alpha : float
+        Level of the test.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``n``, ``diff_pp``, ``disagreement``, ``power`` and ``wrong_sign``.
+    """
+    differences = [d for d in diff_pp if abs(d) / 100 <= disagreement]
+    rows = [
+        {
+            "n": size,
+            "diff_pp": d,
+            "disagreement": disagreement,
+            "power": mcnemar_power(size, d, disagreement, alpha=alpha),
+            "wrong_sign": sign_error_probability(size, d, disagreement, alpha=alpha).wrong,
+        }
+        for size in n
+        for d in differences
+    ]
+    return pd.DataFrame(rows, columns=["n", "diff_pp", "disagreement", "power", "wrong_sign"])
+
+
+def power_sentence(n: int, disagreement: float, wanted_pp: float | None = None) -> str:
+    """What n examples can see, in words.
+
+    Parameters
+    ----------
+    n : int
+        Examples.
+    disagreement : float
+        Share of examples that exactly one model gets right.
+    wanted_pp : float or None
+        A difference of interest in percentage points.
+
+    Returns
+    -------
+    str
+        One or two sentences.
+    """
+    smallest = smallest_detectable(n, disagreement)
+    if math.isnan(smallest):
+        text = f"With {n} examples no difference, however large, would be found reliably."
+    else:
+        text = (
+            f"With {n} examples and {100 * disagreement:.2g} % disagreement, a true difference of "
+            f"{smallest:.2f} points would be found in 80 % of such studies; "
+            "smaller ones would mostly be missed."
+        )
+    if wanted_pp is not None:
+        needed = examples_needed(wanted_pp, disagreement)
+        wrong = sign_error_probability(n, wanted_pp, disagreement).wrong
+        text += (
+            f" To find {abs(wanted_pp):g} points takes {needed} examples; with {n} the observed "
+            f"sign would be wrong in {100 * wrong:.1f} % of studies."
+        )
+    return text
+
+
+@lru_cache(maxsize=64)
+def _disagreements(n: int, disagreement: float, alpha: float) -> tuple[Array, Array, Array]:
+    """Plausible numbers of disagreements m, their probabilities, and the critical values.
+
+    The critical value is the most losses of the better model at which p <= alpha, -1 where none.
+    """
+    # 6.5 standard deviations, and 15 more for the skewness of rare disagreements: what is left
+    # out has a probability below 1e-9.
+    reach = 6.5 * math.sqrt(n * disagreement * (1 - disagreement)) + 15
+    low, high = math.floor(n * disagreement - reach), math.ceil(n * disagreement + reach)
+    m = np.arange(max(0, low), min(n, high) + 1)
+    # The normal approximation is within a step or two; the exact probabilities decide.
+    critical = np.floor((m - 1 + ndtri(alpha / 2) * np.sqrt(m)) / 2)
+    while (over := 2 * binomial_cdf(critical, m, 0.5) > alpha).any():
+        critical = critical - over
+    while (under := (2 * binomial_cdf(critical + 1, m, 0.5) <= alpha) & (critical < m)).any():
+        critical = critical + under
+    probability = binomial_cdf(m, n, disagreement) - binomial_cdf(m - 1, n, disagreement)
+    return m, probability, critical
+
+
+def _found(n: int, disagreement: float, share: float, alpha: float) -> tuple[float, float]:
+    """Probability that the test rejects in favour of the better, of the worse model.
+
+    ``share`` is the better model's share of the disagreements.
+    """
+    m, probability, critical = _disagreements(n, disagreement, alpha)
+    right = probability @ binomial_cdf(critical, m, 1 - share)
+    wrong = probability @ binomial_cdf(critical, m, share)
+    return float(right), float(wrong)
+
+
+def _share(diff_pp: float, disagreement: float) -> float:
+    difference = abs(diff_pp) / 100
+    # The tolerance is for 100 (x / n) / 100, which may exceed x / n by a rounding.
+    if not difference <= disagreement * (1 + 1e-9):
+        raise SpecError(
+            f"a difference of {diff_pp:g} points is impossible when the models disagree on "
+            f"{100 * disagreement:g} % of the examples; it can be at most that."
+        )
+    return 0.5 if disagreement == 0 else min(1.0, (1 + difference / disagreement) / 2)
+
+
+def _check(n: int, disagreement: float, alpha: float) -> None:
+    if n < 1:
+        raise SpecError(f"n is {n}; at least one example is needed.")
+    if not 0 <= disagreement <= 1:
+        raise SpecError(f"disagreement is {disagreement}; it is a share between 0 and 1.")
+    if not 0 < alpha < 0.5:
+        raise SpecError(f"alpha is {alpha}; it must lie between 0 and 0.5, such as 0.05.")
+
+
+def _check_power(power: float, alpha: float) -> None:
+    if not alpha < power < 1:
+        raise SpecError(f"power is {power}; it must lie between alpha ({alpha}) and 1.")

@@ -1,0 +1,228 @@
+"""The case of a diagnosis, from a study's folder or from loose files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from qinspect.data.npz import load_npz, read_arrays
+from qinspect.diagnose.case import ROLES, Case, Claim, TrainingFacts
+from qinspect.errors import DataError
+from qinspect.schema import Array, Dataset, Graph
+from qinspect.study import store
+from qinspect.study.build import Workshop, calibration_examples, finetune_seed
+from qinspect.study.load import Study, load_study
+from qinspect.study.preprocess import Preprocessing, prepare
+from qinspect.study.run import load_splits
+from qinspect.study.sensitivity import open_model
+from qinspect.tflite import read_graph
+
+_ARMS = {"float": "float", "ptq": "ptq_int8", "qat": "qat"}
+
+
+def case_of_study(study: Study | str | os.PathLike[str]) -> Case:
+    """Everything a finished study knows, as a case.
+
+    Parameters
+    ----------
+    study : Study or path
+
+    Returns
+    -------
+    Case
+        The study's own predictions of the three files are claims, so that a wrong evaluation is
+        noticed; those of its other arms are interventions that have been made.
+
+    Raises
+    ------
+    StoreError, DataError
+        If the folder or the data set cannot be read.
+    """
+    found = study if isinstance(study, Study) else load_study(study)
+    spec, folder = found.spec, found.folder
+    splits = load_splits(spec)
+    test = _in_order(splits.test, found.arrays["id"])
+    shop = Workshop(spec, folder, splits, lambda phase, done, total, message: None)
+    models = {path.stem: path for path in (folder / "models").glob("*.h5")}
+    graphs = {
+        role: read_graph(path) if (path := folder / "models" / f"{arm}.tflite").exists() else None
+        for role, arm in _ARMS.items()
+    }
+    used = set(_ARMS.values())
+    return Case(
+        float_graph=graphs["float"],
+        ptq_graph=graphs["ptq"],
+        qat_graph=graphs["qat"],
+        data=test,
+        calibration_x=calibration_examples(shop),
+        train=splits.train,
+        keras_float=models.get("float"),
+        keras_qat=models.get("qat"),
+        history=found.history,
+        observers=found.observers,
+        claims={role: Claim(found.prediction(arm)) for role, arm in _ARMS.items()},
+        arms={arm: found.prediction(arm) for arm in found.arms if arm not in used},
+        arm_models=models,
+        facts=TrainingFacts(
+            spec.float_epochs, spec.qat_epochs, spec.float_lr, spec.qat_lr, spec.batch_size,
+            finetune_seed(spec), spec.warm_start, spec.freeze_batchnorm, spec.skip_layers,
+            exact=True,
+        ),
+        parts=tuple(found.summary["decomposition"]),
+        name=str(folder),
+        confidence=spec.confidence,
+        margin_pp=spec.margin_pp,
+        seed=spec.seed,
+    )  # fmt: skip
+
+
+def _in_order(test: Dataset, ids: Array) -> Dataset:
+    """The test examples in the order of the stored predictions."""
+    at = {name: i for i, name in enumerate(test.ids.tolist())}
+    try:
+        return test.take([at[name] for name in ids.tolist()])  # type: ignore[arg-type]
+    except KeyError as error:
+        raise DataError(
+            f"the study was tested on example {error.args[0]!r}, which the data set does not have "
+            "now; was the data set changed?"
+        ) from None
+
+
+def case_of_files(
+    *,
+    float_file: str | os.PathLike[str] | None = None,
+    ptq_file: str | os.PathLike[str] | None = None,
+    qat_file: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str],
+    calibration: str | os.PathLike[str] | None = None,
+    keras_float: str | os.PathLike[str] | None = None,
+    keras_qat: str | os.PathLike[str] | None = None,
+    train: str | os.PathLike[str] | None = None,
+    history: str | os.PathLike[str] | None = None,
+    claims: Mapping[str, str | os.PathLike[str] | None] | None = None,
+    checkpoints: str | os.PathLike[str] | None = None,
+    input_scale: float = 1.0,
+    input_offset: float = 0.0,
+    label_offset: int = 0,
+    seed: int = 0,
+) -> Case:
+    """A case from loose artifacts, of which any part may be missing.
+
+    Parameters
+    ----------
+    float_file, ptq_file, qat_file : path, optional
+        ``.tflite`` files, at least two; each is first tried in a child process.
+    data : path
+        ``.npz`` with ``x`` and ``y`` (and ``id``, ``group``).
+    calibration, train : path, optional
+        ``.npz`` with ``x``, and for training data ``y``.
+    keras_float, keras_qat : path, optional
+        Keras models; opened only by interventions, but their configuration is read.
+    history : path, optional
+        ``.csv`` with ``phase`` (``float``, ``qat``), ``steps``, ``loss`` and so on.
+    claims : mapping of role to path, optional
+        ``.npz`` with ``prediction`` (n,) and optionally ``id`` and ``y``, or scores as
+        ``outputs`` (n, classes).
+    checkpoints : path, optional
+        ``.npz`` with arrays ``float``, ``ptq``, ``qat`` of shape (k, n): classes predicted by each
+        checkpoint that was tried on ``data``.
+    input_scale, input_offset : float
+        The model is given ``input_scale * x + input_offset``; for every data file.
+    label_offset : int
+        Added to ``y``.
+    seed : int
+
+    Raises
+    ------
+    DataError, ModelFileError, SpecError, StoreError
+        One sentence each.
+    """
+    files = {"float": float_file, "ptq": ptq_file, "qat": qat_file}
+    graphs: dict[str, Graph | None] = {
+        role: None if file is None else open_model(file) for role, file in files.items()
+    }
+    first = next((graph for graph in graphs.values() if graph is not None), None)
+    how = Preprocessing(input_scale, input_offset, label_offset)
+
+    def examples(path: str | os.PathLike[str], *, labels: bool = True) -> Dataset:
+        loaded = load_npz(Path(path), require_labels=labels)
+        # Only the units are bridged here; a range that does not fit a file is a cause to be found.
+        x = loaded.x
+        if first is not None and (input_scale, input_offset) != (1.0, 0.0):
+            x, _ = prepare(loaded.x, first, how)
+        y = loaded.y + label_offset if (loaded.y >= 0).all() else loaded.y
+        return Dataset(loaded.name, x, y, loaded.ids, loaded.num_classes, loaded.group)
+
+    table = None if history is None else _read_history(Path(history))
+    evaluation = examples(data)
+    return Case(
+        float_graph=graphs["float"],
+        ptq_graph=graphs["ptq"],
+        qat_graph=graphs["qat"],
+        data=evaluation,
+        calibration_x=None if calibration is None else examples(calibration, labels=False).x,
+        train=None if train is None else examples(train),
+        keras_float=None if keras_float is None else Path(keras_float),
+        keras_qat=None if keras_qat is None else Path(keras_qat),
+        history=table,
+        claims={
+            role: _read_claim(Path(path))
+            for role, path in (claims or {}).items()
+            if path is not None
+        },
+        checkpoints=_read_checkpoints(checkpoints),
+        facts=None if table is None else _facts_of(table, seed),
+        name=" against ".join(Path(file).name for file in files.values() if file is not None),
+        seed=seed,
+    )
+
+
+def _read_claim(path: Path) -> Claim:
+    arrays = read_arrays(path, (), ("prediction", "outputs", "id", "y"))
+    if "prediction" in arrays:
+        prediction = arrays["prediction"]
+    elif "outputs" in arrays and arrays["outputs"].ndim == 2:
+        prediction = arrays["outputs"].argmax(axis=1)
+    else:
+        raise DataError(f"{path}: needs 'prediction' (n,) or 'outputs' (n, classes).")
+    for key in ("prediction", "id", "y"):
+        if key in arrays and arrays[key].shape != (len(prediction),):
+            raise DataError(
+                f"{path}: {key!r} has shape {arrays[key].shape}; it must be ({len(prediction)},)."
+            )
+    if prediction.dtype.kind not in "iu":
+        raise DataError(f"{path}: 'prediction' has dtype {prediction.dtype}; it must be integers.")
+    ids = arrays["id"].astype(str) if "id" in arrays else None
+    return Claim(prediction.astype("int64"), ids, arrays.get("y"))
+
+
+def _read_checkpoints(path: str | os.PathLike[str] | None) -> dict[str, Array]:
+    if path is None:
+        return {}
+    arrays = read_arrays(Path(path), (), ROLES)
+    if not arrays:
+        raise DataError(f"{path}: needs arrays named {', '.join(ROLES)} of shape (k, n).")
+    return arrays
+
+
+def _read_history(path: Path) -> pd.DataFrame:
+    frame = store.read_frame(path)
+    absent = [name for name in ("phase", "epoch", "steps", "loss") if name not in frame.columns]
+    if absent:
+        raise DataError(f"{path}: the history has no column {', '.join(absent)}.")
+    return frame
+
+
+def _facts_of(history: pd.DataFrame, seed: int) -> TrainingFacts | None:
+    """Settings of the training as far as a history tells them; None without rates."""
+    phases = dict(list(history.groupby("phase")))
+    if not {"float", "qat"} <= set(phases) or "learning_rate" not in history.columns:
+        return None
+    epochs = {name: int(phases[name]["epoch"].max()) for name in ("float", "qat")}
+    rates = {name: float(phases[name]["learning_rate"].iloc[-1]) for name in ("float", "qat")}
+    return TrainingFacts(
+        epochs["float"], epochs["qat"], rates["float"], rates["qat"], seed=seed
+    )  # fmt: skip

@@ -1,0 +1,277 @@
+"""Quantize a float ``.tflite`` file layer by layer, through ai-edge-quantizer, without TensorFlow.
+
+ai-edge-quantizer finds a layer by searching a regular expression in the names of its output
+tensors, joined by semicolons ("scope"), and finds a range by the name of the tensor.  Names are
+therefore escaped, anchored, and required to be unique.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from qinspect.errors import ModelFileError, SpecError
+from qinspect.schema import Graph, Operator, Subgraph, Tensor
+from qinspect.tflite.names import layer_names
+
+Precision = Literal["float32", "int8", "int16x8"]
+PRECISIONS: tuple[str, ...] = ("float32", "int8", "int16x8")
+
+_ACTIVATION_BITS = {"int8": 8, "int16x8": 16}
+_INTEGER_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operator that can be quantized on its own.
+
+    Attributes
+    ----------
+    index : int
+        Its index among the operators of the main subgraph.
+    name : str
+        Name for people, unique in the file.
+    op : str
+        Operator code, such as ``CONV_2D``.
+    """
+
+    index: int
+    name: str
+    op: str
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Ranges from which activations are quantized.
+
+    Attributes
+    ----------
+    bounds : mapping of str to (float, float)
+        Name of a float tensor -> least and greatest value, real units.
+    per_tensor : frozenset of int
+        Operators whose weights take one scale in all instead of one a channel.
+    """
+
+    bounds: Mapping[str, tuple[float, float]]
+    per_tensor: frozenset[int] = field(default_factory=frozenset)
+
+
+def check_float(graph: Graph) -> None:
+    """Refuse a file that is not all float32.
+
+    Raises
+    ------
+    ModelFileError
+        If a tensor is quantized, or tensor names are missing or not unique.
+    """
+    for tensor in graph.main.tensors:
+        if tensor.quantization is not None and tensor.dtype in _INTEGER_LIMITS:
+            raise ModelFileError(
+                f"{graph.file} is not a float model: tensor {tensor.name!r} is {tensor.dtype}; "
+                "give the float32 file it was made from."
+            )
+        if tensor.dtype == "float16":
+            raise ModelFileError(
+                f"{graph.file} is not a float32 model: tensor {tensor.name!r} is float16."
+            )
+    scopes = [_scope(graph.main, op) for op in graph.main.operators]
+    names = [tensor.name for tensor in activations(graph)]
+    if len(set(scopes)) < len(scopes) or len(set(names)) < len(names) or "" in names:
+        raise ModelFileError(
+            f"{graph.file} has tensors without a name or with the same name, so its layers "
+            "cannot be told apart by the quantizer."
+        )
+
+
+def activations(graph: Graph) -> tuple[Tensor, ...]:
+    """Float tensors of the main subgraph that are computed or fed, not constant."""
+    return tuple(t for t in graph.main.tensors if not t.constant and t.dtype == "float32")
+
+
+def quantizable_layers(graph: Graph, precision: Precision = "int8") -> tuple[Layer, ...]:
+    """The operators of a float graph that ai-edge-quantizer can quantize, in execution order.
+
+    Parameters
+    ----------
+    graph : Graph
+        A float32 file.
+    precision : {"int8", "int16x8"}
+        int16x8: activations of 16 bits, weights of 8.
+
+    Returns
+    -------
+    tuple of Layer
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not all float32.
+    """
+    check_float(graph)
+    manager = _recipe_manager()
+    _add_static(manager, ".*", precision, per_tensor=False)
+    names = layer_names(graph.main)
+    found = []
+    for op in graph.main.operators:
+        key = _operation(graph, op)
+        if key is None or not any(
+            index >= 0 and graph.main.tensors[index].dtype == "float32" for index in op.inputs
+        ):
+            continue
+        algorithm, _ = manager.get_quantization_configs(key, _scope(graph.main, op))
+        if algorithm != "no_quantize":
+            found.append(Layer(op.index, names[op.index], op.code))
+    return tuple(found)
+
+
+def quantize(
+    graph: Graph,
+    ranges: Ranges,
+    precision: Precision = "int8",
+    layers: Mapping[int, Precision] | None = None,
+) -> bytes:
+    """A quantized copy of a float file, with its own precision for chosen layers.
+
+    Inputs and outputs of the file become integers when ``precision`` is not ``float32`` and the
+    layers beside them are quantized; QUANTIZE and DEQUANTIZE are put where precisions meet.
+    Weights are symmetric, per channel unless ``ranges.per_tensor`` says otherwise.
+
+    Parameters
+    ----------
+    graph : Graph
+        A float32 file.
+    ranges : Ranges
+        A range of every activation.
+    precision : {"float32", "int8", "int16x8"}
+        Of every operator that is not in ``layers``.
+    layers : mapping of int to precision, optional
+        Operator index -> precision.
+
+    Returns
+    -------
+    bytes
+        The new file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not all float32, a range is missing, or ai-edge-quantizer cannot do it.
+    SpecError
+        If a precision is not known or an operator is not there.
+    """
+    from ai_edge_quantizer.quantizer import Quantizer
+
+    check_float(graph)
+    chosen = dict(layers or {})
+    for name in (precision, *chosen.values()):
+        if name not in PRECISIONS:
+            raise SpecError(f"precision is {name!r}; choose one of {', '.join(PRECISIONS)}.")
+    for index in chosen:
+        if not 0 <= index < len(graph.main.operators):
+            raise SpecError(
+                f"there is no operator {index} in {graph.file}, which has "
+                f"{len(graph.main.operators)}."
+            )
+    if precision == "float32" and all(p == "float32" for p in chosen.values()):
+        return graph.content
+    manager = _recipe_manager()
+    if precision != "float32":
+        _add_static(manager, ".*", precision, per_tensor=False)
+        for index in ranges.per_tensor - chosen.keys():
+            _add_static(manager, _regex(graph, index), precision, per_tensor=True)
+    for index, name in chosen.items():
+        regex = _regex(graph, index)
+        if name == "float32":
+            manager.add_quantization_config(regex, _all_operators(), None, "no_quantize")
+        else:
+            _add_static(manager, regex, name, per_tensor=index in ranges.per_tensor)
+    observed = _observations(graph, ranges)
+    try:
+        # All-zero channels make NumPy warn, tensors kept for a look LiteRT; neither matters here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quantizer = Quantizer(graph.content, manager.get_quantization_recipe())
+            result = quantizer.quantize(
+                observed, enable_progress_bar=False, enable_progress_report=False
+            )
+    # The quantizer raises whatever its parts raise; none of it is a fault of the caller's code.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelFileError(f"ai-edge-quantizer cannot quantize {graph.file}: {reason}") from error
+    return bytes(result.quantized_model)
+
+
+def stored_bounds(tensor: Tensor) -> tuple[float, float] | None:
+    """Least and greatest real number that a tensor quantized per tensor can hold, else None."""
+    q = tensor.quantization
+    if q is None or q.scale.size != 1 or tensor.dtype not in _INTEGER_LIMITS:
+        return None
+    low, high = _INTEGER_LIMITS[tensor.dtype]
+    scale, zero = float(q.scale[0]), int(q.zero_point[0])
+    return scale * (low - zero), scale * (high - zero)
+
+
+def _observations(graph: Graph, ranges: Ranges) -> dict[str, dict[str, Any]]:
+    absent = [t.name for t in activations(graph) if t.name not in ranges.bounds]
+    if absent:
+        raise ModelFileError(
+            f"{len(absent)} tensors of {graph.file} have no range, the first is {absent[0]!r}."
+        )
+    observed = {}
+    for tensor in activations(graph):
+        low, high = ranges.bounds[tensor.name]
+        if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+            raise ModelFileError(
+                f"the range of tensor {tensor.name!r} of {graph.file} is {low:g} to {high:g}; "
+                "it must be finite and ascending."
+            )
+        shape = (1,) * len(tensor.shape)
+        observed[tensor.name] = {
+            "min": np.full(shape, low, np.float32),
+            "max": np.full(shape, high, np.float32),
+        }
+    return observed
+
+
+# --- recipes ---------------------------------------------------------------------------------
+
+
+def _recipe_manager() -> Any:
+    from ai_edge_quantizer.recipe_manager import RecipeManager
+
+    return RecipeManager()
+
+
+def _all_operators() -> Any:
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    return TFLOperationName.ALL_SUPPORTED
+
+
+def _add_static(manager: Any, regex: str, precision: str, *, per_tensor: bool) -> None:
+    from ai_edge_quantizer.qtyping import QuantGranularity
+
+    granularity = QuantGranularity.TENSORWISE if per_tensor else QuantGranularity.CHANNELWISE
+    bits = _ACTIVATION_BITS[precision]
+    manager.add_static_config(regex, _all_operators(), bits, 8, granularity)
+
+
+def _scope(subgraph: Subgraph, op: Operator) -> str:
+    return "".join(f"{subgraph.tensors[index].name};" for index in op.outputs)
+
+
+def _regex(graph: Graph, index: int) -> str:
+    return f"^{re.escape(_scope(graph.main, graph.main.operators[index]))}$"
+
+
+def _operation(graph: Graph, op: Operator) -> Any:
+    """The quantizer's name of an operator, or None for one that it does not know."""
+    from ai_edge_litert import schema_py_generated as fb
+    from ai_edge_quantizer.utils.tfl_flatbuffer_utils import TFL_OP_CODE_TO_NAME
+
+    return TFL_OP_CODE_TO_NAME.get(getattr(fb.BuiltinOperator, op.code, -1))

@@ -1,0 +1,109 @@
+"""The one place that imports TensorFlow, tf_keras and the Model Optimization Toolkit.
+
+``tensorflow_model_optimization`` (tfmot) works on Keras 2 only, which since TensorFlow 2.16 is the
+package ``tf_keras``; ``TF_USE_LEGACY_KERAS=1`` makes ``tf.keras`` the same, unless it was used
+before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from qinspect.errors import SpecError, TrainError, require_extra
+from qinspect.train.quiet import quiet
+
+
+@cache
+def tensorflow() -> Any:
+    """The module ``tensorflow``, set up to be quiet and to route ``tf.keras`` to Keras 2.
+
+    The environment variable ``QINSPECT_THREADS`` limits the threads it computes with.
+
+    Raises
+    ------
+    MissingExtraError
+        If TensorFlow, tf_keras or tfmot is not installed.
+    TrainError
+        If tfmot took another Keras than ``tf_keras``.
+    """
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for package in ("tensorflow", "tf_keras", "tensorflow_model_optimization"):
+            try:
+                import_module(package)
+            except ImportError as error:
+                raise require_extra(package, "train", "training and converting models") from error
+        logging = import_module("absl.logging")
+
+    _check_keras2(sys.modules)
+    tf = sys.modules["tensorflow"]
+    logging.set_verbosity(logging.ERROR)
+    tf.get_logger().setLevel("ERROR")
+    _limit_threads(tf, os.environ.get("QINSPECT_THREADS", ""))
+    return tf
+
+
+def tf_keras() -> Any:
+    """The module ``tf_keras`` (Keras 2)."""
+    tensorflow()
+    return sys.modules["tf_keras"]
+
+
+def tfmot() -> Any:
+    """The module ``tensorflow_model_optimization``."""
+    tensorflow()
+    return sys.modules["tensorflow_model_optimization"]
+
+
+def reset(seed: int) -> None:
+    """Start from a clean state: no counters of layer names, seeded generators, fixed op order.
+
+    Parameters
+    ----------
+    seed : int
+        For Python's, NumPy's and TensorFlow's global generators, 0 <= seed < 2**32.
+
+    Notes
+    -----
+    Keras numbers unnamed layers over the life of a process and these numbers end up in ``.tflite``
+    files, so two models of one process would differ in their bytes without this.
+    """
+    if not 0 <= seed < 2**32:
+        raise SpecError(f"seed is {seed}; it must be at least 0 and below 2**32.")
+    tf, keras = tensorflow(), tf_keras()
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def _limit_threads(tf: Any, threads: str) -> None:
+    if not threads:
+        return
+    if not threads.isdecimal() or int(threads) < 1:
+        raise SpecError(f"QINSPECT_THREADS is {threads!r}; it must be a whole number from 1.")
+    # TensorFlow refuses once it has started to compute, and then keeps what it has.
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(int(threads))
+        tf.config.threading.set_inter_op_parallelism_threads(int(threads))
+
+
+def _check_keras2(modules: dict[str, Any]) -> None:
+    """Make sure that tfmot builds on the Keras that this package uses.
+
+    tfmot asks ``tf.keras`` which Keras it is, and takes ``tf_keras`` when it is Keras 3 (measured
+    with 0.8.1: same bytes of converted files whether Keras 3 was loaded before or not).
+    """
+    wrapper = modules["tensorflow_model_optimization"].quantization.keras.QuantizeWrapper
+    if not issubclass(wrapper, modules["tf_keras"].layers.Layer):
+        raise TrainError(
+            "tfmot was loaded with another Keras than tf_keras; start a new process and import "
+            "qinspect.train first, or set TF_USE_LEGACY_KERAS=1 before TensorFlow is imported."
+        )

@@ -1,0 +1,121 @@
+"""A progress line for the terminal, the notebook and the log file.
+
+``tqdm.auto`` shows a widget in notebooks that is frozen at 0 % once the notebook is saved; a
+display with an id keeps its last text.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+# progress(phase, done, total, message)
+Progress = Callable[[str, int, int, str], None]
+
+_REFRESH_SECONDS = 0.1
+_LOG_SECONDS = 60
+_BAR = 20
+
+
+def make_progress() -> Progress:
+    """The progress line that suits where the program runs.
+
+    Returns
+    -------
+    callable
+        ``progress(phase, done, total, message)``: ``done`` of ``total`` units of ``phase`` are
+        finished.  A phase ends with ``done >= total``.  In a terminal one line of standard error
+        is rewritten, in a notebook one output cell; elsewhere each finished phase is one line of
+        standard error, and a long phase one line a minute.  Nothing goes to standard output.
+    """
+    if _in_notebook():
+        return NotebookProgress()
+    if sys.stderr.isatty():
+        return TerminalProgress()
+    return LogProgress()
+
+
+def no_progress(phase: str, done: int, total: int, message: str) -> None:
+    """Show nothing."""
+
+
+class TerminalProgress:
+    """Rewrite one line; a finished phase keeps its line."""
+
+    def __init__(self) -> None:
+        self._shown = 0.0
+
+    def __call__(self, phase: str, done: int, total: int, message: str) -> None:
+        """Show the state."""
+        ended, now = done >= total, time.monotonic()
+        if not ended and now - self._shown < _REFRESH_SECONDS:
+            return
+        self._shown = now
+        width = shutil.get_terminal_size().columns - 1
+        line = _line(phase, done, total, message)[:width]
+        # Return to the start of the line and clear it to its end.
+        sys.stderr.write(f"\r\x1b[K{line}" + ("\n" if ended else ""))
+        sys.stderr.flush()
+
+
+class LogProgress:
+    """One line for each finished phase and a line a minute of a long one, for a file."""
+
+    def __init__(self) -> None:
+        self._shown = time.monotonic()
+
+    def __call__(self, phase: str, done: int, total: int, message: str) -> None:
+        """Show the state."""
+        now = time.monotonic()
+        if done >= total or now - self._shown >= _LOG_SECONDS:
+            self._shown = now
+            print(f"{phase}: {_printable(message)}", file=sys.stderr, flush=True)
+
+
+class NotebookProgress:
+    """One output that is updated in place and keeps its last text when the notebook is saved."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._finished: list[str] = []
+        self._shown = 0.0
+
+    def __call__(self, phase: str, done: int, total: int, message: str) -> None:
+        """Show the state."""
+        from IPython.display import display
+
+        ended, now = done >= total, time.monotonic()
+        if not ended and now - self._shown < _REFRESH_SECONDS:
+            return
+        self._shown = now
+        line = _line(phase, done, total, message)
+        text = "\n".join([*self._finished, line])
+        if ended:
+            self._finished.append(line)
+        # Plain text, never HTML: phase and message may hold names from files.
+        bundle = {"text/plain": text}
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+
+def _line(phase: str, done: int, total: int, message: str) -> str:
+    share = min(done / total, 1.0) if total > 0 else 1.0
+    filled = int(_BAR * share)
+    bar = "#" * filled + "." * (_BAR - filled)
+    return f"{_printable(phase)} [{bar}] {100 * share:3.0f} % {_printable(message)}"
+
+
+def _printable(text: str) -> str:
+    """Without line breaks and control characters, which would break the line."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"

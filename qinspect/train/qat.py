@@ -1,0 +1,208 @@
+"""Quantization-aware training with the TensorFlow Model Optimization Toolkit (tfmot)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from qinspect.errors import TrainError, unknown_name
+from qinspect.schema import Array, Dataset
+from qinspect.train.check import check_model
+from qinspect.train.conversion import make_converter, run_converter
+from qinspect.train.keras import tensorflow, tf_keras, tfmot
+from qinspect.train.layers import WEIGHTED, inner, is_quantized, is_wrapped, sources
+from qinspect.train.observers import ObserverLog
+from qinspect.train.produced import weighted_operators
+from qinspect.train.progress import Progress
+from qinspect.train.quiet import quiet
+from qinspect.train.training import fit
+from qinspect.train.warmstart import warm_start_observers
+
+
+def quantize_aware(model: Any, *, skip_layers: Sequence[str] = ()) -> Any:
+    """A copy of a float model with tfmot's fake quantization in it.
+
+    Parameters
+    ----------
+    model : tf_keras.Model
+        Sequential or Functional; it is not changed.
+    skip_layers : sequence of str
+        Names of layers to leave in float.  Batch norm and activation layers right behind a
+        skipped layer are skipped with it, since tfmot takes them only together; it still
+        quantizes the output of the last of them where a quantized layer follows.
+
+    Returns
+    -------
+    tf_keras.Model
+        With the same weights.  Its ranges are [-6, 6], the input's [0, 0], until it is trained or
+        :func:`qinspect.train.warm_start_observers` sets them, so it is of no use before.
+
+    Raises
+    ------
+    TrainError
+        If tfmot cannot quantize the model; the message names the layer and the way out.
+    SpecError
+        If a name in ``skip_layers`` is not a layer.
+    """
+    if isinstance(skip_layers, str):
+        skip_layers = (skip_layers,)
+    skipped = _with_followers(model, skip_layers)
+    check_model(model, skip_layers=tuple(skipped))
+    keras, api = tf_keras(), tfmot().quantization.keras
+
+    def annotate(layer: Any) -> Any:
+        if layer.name in skipped:
+            return layer.__class__.from_config(layer.get_config())
+        return api.quantize_annotate_layer(layer)
+
+    # tfmot leaves its input layer unnamed; Keras would number it by what ran before.
+    keras.backend.reset_uids()
+    try:
+        with quiet():
+            annotated = keras.models.clone_model(model, clone_function=annotate)
+            annotated.set_weights(model.get_weights())
+            qat_model = api.quantize_apply(annotated)
+    except (ValueError, RuntimeError, TypeError, AttributeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise TrainError(f"tfmot cannot quantize model {model.name!r}: {reason}") from error
+    return qat_model
+
+
+def fit_qat(
+    qat_model: Any,
+    train: Dataset,
+    validation: Dataset | None,
+    *,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int = 32,
+    seed: int,
+    phase: str = "qat",
+    progress: Progress | None = None,
+    warm_start_x: Array | None = None,
+    freeze_batchnorm: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train a QAT model in place, and log the ranges it uses.
+
+    Parameters
+    ----------
+    qat_model : tf_keras.Model
+        From :func:`quantize_aware`.
+    train, validation, epochs, learning_rate, batch_size, seed, phase, progress, freeze_batchnorm
+        As in :func:`qinspect.train.fit`; with the same seed both see the same batches.
+    warm_start_x : ndarray or None, shape (n, ...)
+        Calibration examples that set the ranges before the first step; None keeps tfmot's
+        default, [-6, 6] everywhere.
+
+    Returns
+    -------
+    history : DataFrame
+        ``schema.HISTORY``.
+    observers : DataFrame
+        ``schema.OBSERVERS``: ranges at step 0 (after the warm start, if any), at some early steps
+        and after each epoch.  Of weights with one range for each channel, the widest.
+
+    Raises
+    ------
+    TrainError
+        If the model is not a QAT model, or the loss stopped being a number.
+    DataError, SpecError
+        As :func:`qinspect.train.fit`.
+    """
+    if not is_quantized(qat_model):
+        raise TrainError(
+            f"model {qat_model.name!r} has no quantized layers; call quantize_aware on it first."
+        )
+    if warm_start_x is not None:
+        warm_start_observers(qat_model, warm_start_x)
+    log = ObserverLog(qat_model)
+    logger = tf_keras().callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: log.after_step(),
+        on_epoch_end=lambda epoch, logs: log.record(),
+    )
+    history = fit(
+        qat_model, train, validation, epochs=epochs, learning_rate=learning_rate,
+        batch_size=batch_size, seed=seed, phase=phase, progress=progress, callbacks=[logger],
+        freeze_batchnorm=freeze_batchnorm,
+    )  # fmt: skip
+    return history, log.frame()
+
+
+def convert_qat(qat_model: Any) -> bytes:
+    """Convert a QAT model to an int8 ``.tflite`` file with float input and output.
+
+    Parameters
+    ----------
+    qat_model : tf_keras.Model
+        From :func:`quantize_aware`, trained or warm-started.
+
+    Returns
+    -------
+    bytes
+        The content of the file.  The ranges in it are those of the model; no calibration.
+
+    Raises
+    ------
+    TrainError
+        If the model is not a QAT model, the converter fails, or no layer came out in integers.
+
+    Warns
+    -----
+    UserWarning
+        If some layers that tfmot wrapped came out in float; with TensorFlow 2.21 a
+        transposed convolution with ReLU does.
+    """
+    if not is_quantized(qat_model):
+        raise TrainError(
+            f"model {qat_model.name!r} has no quantized layers, so it would be converted to "
+            "something else than asked for; use convert with a recipe."
+        )
+    converter = make_converter(qat_model)
+    converter.optimizations = [tensorflow().lite.Optimize.DEFAULT]
+    content = run_converter(converter, f"QAT model {qat_model.name!r}")
+    _check_integers(qat_model, content)
+    return content
+
+
+def _check_integers(qat_model: Any, content: bytes) -> None:
+    wrapped = [
+        layer for layer in qat_model.layers
+        if is_wrapped(layer) and type(inner(layer)).__name__ in WEIGHTED
+    ]  # fmt: skip
+    operators = weighted_operators(content)
+    integer = sum(operator.is_integer for operator in operators)
+    if wrapped and integer == 0:
+        raise TrainError(
+            f"the file converted from QAT model {qat_model.name!r} has no integer layer although "
+            f"{len(wrapped)} were quantized; check that the wrappers were not stripped."
+        )
+    if integer < len(wrapped):
+        floats = ", ".join(repr(found.weights) for found in operators if not found.is_integer)
+        warnings.warn(
+            f"{len(wrapped)} layers of {qat_model.name!r} were quantized, but only {integer} came "
+            f"out in integers; in float are {floats}.",
+            stacklevel=3,
+        )
+
+
+def _with_followers(model: Any, skip_layers: Sequence[str]) -> set[str]:
+    """Skipped layers and the batch norm and activation layers behind them."""
+    names = [layer.name for layer in model.layers]
+    for name in skip_layers:
+        if name not in names:
+            raise unknown_name("layer", name, names)
+    followers = (
+        tf_keras().layers.BatchNormalization,
+        tf_keras().layers.ReLU,
+        tf_keras().layers.Activation,
+    )
+    skipped = set(skip_layers)
+    for layer in model.layers:
+        if isinstance(layer, followers) and any(
+            source.name in skipped for source in sources(layer)
+        ):
+            skipped.add(layer.name)
+    return skipped

@@ -1,0 +1,294 @@
+"""Float training and its history; QAT trains through the same function."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qinspect.errors import DataError, SpecError, TrainError
+from qinspect.schema import HISTORY, Array, Dataset
+from qinspect.train.keras import tensorflow, tf_keras
+from qinspect.train.layers import batchnorm_layers, inner
+from qinspect.train.progress import Progress, no_progress
+
+_EVALUATION_BATCH = 256
+
+
+class DivergedError(TrainError):
+    """The loss stopped being a number; ``history`` holds the epochs up to there."""
+
+    def __init__(self, message: str, history: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.history = history
+
+
+def fit(
+    model: Any,
+    train: Dataset,
+    validation: Dataset | None,
+    *,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int = 32,
+    seed: int,
+    phase: str = "float",
+    progress: Progress | None = None,
+    callbacks: Sequence[Any] = (),
+    freeze_batchnorm: bool = False,
+) -> pd.DataFrame:
+    """Train a classifier in place with Adam and categorical cross-entropy.
+
+    Parameters
+    ----------
+    model : tf_keras.Model
+        With one input and one output of shape (n, classes), softmax or logits.
+    train : Dataset
+        Training examples.
+    validation : Dataset or None
+        Examples that ``val_loss`` and ``val_accuracy`` are measured on after each epoch.
+    epochs : int
+        Passes over ``train``; 0 changes nothing.
+    learning_rate : float
+        Of Adam (Kingma & Ba 2015, arXiv:1412.6980), constant.
+    batch_size : int
+        Examples a step; the last batch of an epoch may be smaller.
+    seed : int
+        Decides the order: epoch k (from 0) visits the examples in the order of
+        :func:`batch_order`, whatever model is trained, so a float model and a QAT model with the
+        same seed see the same batches.
+    phase : str
+        Name in the history and in the progress line.
+    progress : callable, optional
+        See :func:`qinspect.train.progress.make_progress`; nothing is shown when not given.
+    callbacks : sequence of tf_keras.callbacks.Callback
+        Called by Keras as usual.
+    freeze_batchnorm : bool
+        Keep batch norm as it is: it runs in inference mode, and neither its statistics nor its
+        scale and offset change.
+
+    Returns
+    -------
+    DataFrame
+        ``schema.HISTORY``: one row an epoch; ``epoch`` from 1, ``steps`` counted over all
+        epochs, ``seconds`` of the epoch; ``loss`` and ``accuracy`` are means over the epoch's
+        batches while the weights change; ``val_*`` is NaN without validation examples.
+
+    Raises
+    ------
+    SpecError
+        If a number is out of range.
+    DataError
+        If the examples do not fit the model.
+    TrainError
+        If the model ends in an activation other than softmax or none.
+    DivergedError
+        If the loss became NaN or infinite; training stops at that step.
+
+    Notes
+    -----
+    Nothing here depends on the global random generators, except layers that draw random numbers
+    themselves (dropout); call :func:`qinspect.train.reset` before for these.
+    """
+    _check_numbers(epochs, learning_rate, batch_size)
+    check_examples(model, train.x, train.name)
+    _check_labels(model, train)
+    if epochs == 0:
+        return pd.DataFrame(columns=list(HISTORY))
+    if validation is not None and len(validation) == 0:
+        validation = None
+    frozen = [inner(layer) for layer in batchnorm_layers(model)] if freeze_batchnorm else []
+    before = [layer.trainable for layer in frozen]
+    steps = math.ceil(len(train) / batch_size)
+    recorder = _recorder(phase, epochs, steps, learning_rate, progress or no_progress)
+    try:
+        for layer in frozen:
+            layer.trainable = False
+        model.compile(
+            optimizer=tf_keras().optimizers.Adam(learning_rate),
+            loss=tf_keras().losses.SparseCategoricalCrossentropy(from_logits=gives_logits(model)),
+            metrics=[tf_keras().metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
+        model.fit(
+            _batches(train, epochs, batch_size, seed),
+            epochs=epochs,
+            steps_per_epoch=steps,
+            validation_data=None if validation is None else _evaluation_batches(validation),
+            callbacks=[recorder, *callbacks],
+            verbose=0,
+        )
+    finally:
+        for layer, trainable in zip(frozen, before, strict=True):
+            layer.trainable = trainable
+    history = pd.DataFrame(recorder.rows, columns=list(HISTORY))
+    if recorder.diverged_at is not None:
+        raise DivergedError(
+            f"the loss of {phase!r} became {recorder.diverged_loss} at step "
+            f"{recorder.diverged_at} with learning rate {learning_rate:g}; lower the learning "
+            "rate, or scale the inputs.",
+            history,
+        )
+    return history
+
+
+def batch_order(n: int, seed: int, epoch: int) -> Array:
+    """Order in which epoch ``epoch`` (from 0) visits ``n`` examples, int64, shape (n,)."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def predict(model: Any, x: Array) -> Array:
+    """Outputs of a Keras model.
+
+    Parameters
+    ----------
+    model : tf_keras.Model
+    x : ndarray, shape (n, ...)
+        Examples in the units of the model's input.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, classes)
+
+    Raises
+    ------
+    DataError
+        If the examples do not fit the model.
+    """
+    check_examples(model, x, "x")
+    outputs = model.predict(
+        np.asarray(x, dtype=np.float32), batch_size=_EVALUATION_BATCH, verbose=0
+    )
+    return np.asarray(outputs, dtype=np.float32)
+
+
+def check_examples(model: Any, x: Array, name: str) -> None:
+    """Refuse examples that are none, of the wrong shape, or not finite.
+
+    Raises
+    ------
+    DataError
+        Saying which of these it is.
+    """
+    if len(x) == 0:
+        raise DataError(f"{name} has no examples; at least one is needed.")
+    wanted = model.input_shape
+    if isinstance(wanted, list) or len(wanted) != x.ndim or any(
+        size not in (None, given) for size, given in zip(wanted[1:], x.shape[1:], strict=True)
+    ):  # fmt: skip
+        raise DataError(
+            f"{name} has examples of shape {x.shape[1:]}, but model {model.name!r} takes {wanted}."
+        )
+    if not np.isfinite(x).all():
+        raise DataError(f"{name} holds NaN or infinite values; remove or replace them.")
+
+
+def gives_logits(model: Any) -> bool:
+    """Whether the model's output still lacks a softmax.
+
+    Raises
+    ------
+    TrainError
+        If it ends in another activation.
+    """
+    last = inner(model.get_layer(model.output_names[0]))
+    if type(last).__name__ == "Softmax":
+        return False
+    activation = getattr(last, "activation", None)
+    # During QAT the activation is wrapped by tfmot.
+    activation = getattr(activation, "activation", activation)
+    name = getattr(activation, "__name__", "linear")
+    if name not in {"linear", "softmax"}:
+        raise TrainError(
+            f"model {model.name!r} ends in the activation {name!r}; a classifier must end in "
+            "softmax, or in none."
+        )
+    return name == "linear"
+
+
+def _recorder(phase: str, epochs: int, steps: int, learning_rate: float, progress: Progress) -> Any:
+    """A Keras callback; made here because its base class comes with TensorFlow."""
+
+    class Recorder(tf_keras().callbacks.Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows: list[dict[str, Any]] = []
+            self.step = 0
+            self.started = 0.0
+            self.diverged_at: int | None = None
+            self.diverged_loss = math.nan
+
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            self.started = time.perf_counter()
+
+        def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+            self.step += 1
+            loss = float(logs["loss"])
+            if not math.isfinite(loss):
+                self.diverged_at, self.diverged_loss = self.step, loss
+                self.model.stop_training = True
+            epoch = (self.step - 1) // steps + 1
+            if self.step % steps:
+                progress(phase, self.step, epochs * steps,
+                         f"epoch {epoch}/{epochs}  loss {loss:.4f}")  # fmt: skip
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+            self.rows.append({
+                "phase": phase, "epoch": epoch + 1, "steps": self.step,
+                "loss": float(logs["loss"]), "accuracy": float(logs["accuracy"]),
+                "val_loss": float(logs.get("val_loss", math.nan)),
+                "val_accuracy": float(logs.get("val_accuracy", math.nan)),
+                "learning_rate": learning_rate,
+                "seconds": time.perf_counter() - self.started,
+            })  # fmt: skip
+            row = self.rows[-1]
+            message = f"epoch {epoch + 1}/{epochs}  loss {row['loss']:.4f}"
+            message += f"  accuracy {row['accuracy']:.4f}"
+            if "val_accuracy" in logs:
+                message += f"  validation {row['val_accuracy']:.4f}"
+            progress(phase, self.step, epochs * steps, message)
+
+    return Recorder()
+
+
+def _batches(train: Dataset, epochs: int, batch_size: int, seed: int) -> Any:
+    """All batches of all epochs as one data set, so that Keras traces its step only once."""
+    tf = tensorflow()
+    x = tf.constant(np.asarray(train.x, dtype=np.float32))
+    y = tf.constant(np.asarray(train.y, dtype=np.int64))
+    order = np.stack([batch_order(len(train), seed, epoch) for epoch in range(epochs)])
+    orders = tf.data.Dataset.from_tensor_slices(order)
+    index = orders.flat_map(lambda one: tf.data.Dataset.from_tensor_slices(one).batch(batch_size))
+    return index.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).prefetch(2)
+
+
+def _evaluation_batches(data: Dataset) -> Any:
+    x, y = np.asarray(data.x, dtype=np.float32), np.asarray(data.y, dtype=np.int64)
+    return tensorflow().data.Dataset.from_tensor_slices((x, y)).batch(_EVALUATION_BATCH).cache()
+
+
+def _check_numbers(epochs: int, learning_rate: float, batch_size: int) -> None:
+    if epochs < 0:
+        raise SpecError(f"epochs is {epochs}; it must be at least 0.")
+    if batch_size < 1:
+        raise SpecError(f"batch_size is {batch_size}; it must be at least 1.")
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise SpecError(f"learning_rate is {learning_rate}; it must be a positive number.")
+
+
+def _check_labels(model: Any, train: Dataset) -> None:
+    outputs = model.output_shape
+    if isinstance(outputs, list) or len(outputs) != 2:
+        raise DataError(
+            f"model {model.name!r} gives outputs of shape {outputs}; a classifier gives one "
+            "vector of class scores."
+        )
+    low, high = int(train.y.min()), int(train.y.max())
+    if low < 0 or high >= outputs[1]:
+        raise DataError(
+            f"{train.name} has labels from {low} to {high}, but model {model.name!r} has "
+            f"{outputs[1]} outputs; labels must be 0 to {outputs[1] - 1}."
+        )

@@ -1,0 +1,120 @@
+"""A small finished study folder written with the store's own functions; nothing is trained.
+
+The float network is ``small_net``; "ptq_int8" is quantized with the ranges that occur, "qat" with
+ranges of -6 to 6, as if its observers had never moved.  One layer has a hostile name.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+import pandas as pd
+from ai_edge_litert import schema_py_generated as fb
+from small_net import examples, small_net
+
+from qinspect.measure.calibrate import observe_ranges
+from qinspect.schema import HISTORY, OBSERVERS, RUNS
+from qinspect.stats import compare_paired, comparison_row, wilson_interval
+from qinspect.study import Study, StudySpec, load_splits, load_study, store
+from qinspect.study.decompose import decompose_gap
+from qinspect.tflite import evaluate, read_graph, scheme_of
+from qinspect.tflite.quantize import Ranges, activations, quantize
+
+HOSTILE = "<img src=x onerror=window.XSS=1>"
+ARMS = ("float", "ptq_int8", "ptq_int8_ft", "qat")
+
+
+def hostile_net() -> bytes:
+    model = fb.ModelT.InitFromPackedBuf(small_net(), 0)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.name = tensor.name.decode().replace("conv/", f"{HOSTILE}/", 1)
+        tensor.name = tensor.name.replace("depthwise/", "$x$/")
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def write_study(folder: Path, n: int = 1600) -> Study:
+    """Write the study and load it."""
+    (folder / "steps").mkdir(parents=True)
+    content = hostile_net()
+    x = examples(n)
+    y = evaluate(content, x).prediction
+    y[::7] = (y[::7] + 1) % 4  # no network is right on all
+    np.savez(folder / "data.npz", x=x, y=y)
+    spec = StudySpec(dataset=str(folder / "data.npz"), seed=1, test_size=n // 2)
+    test = load_splits(spec).test
+    _write_models(folder / "models", content, test.x)
+    arrays, rows, correct = {"id": test.ids, "y": test.y}, [], {}
+    for arm in ARMS:
+        path = folder / "models" / f"{arm}.tflite"
+        ran = evaluate(path.read_bytes(), test.x)
+        arrays |= {f"prediction__{arm}": ran.prediction, f"raw__{arm}": ran.raw,
+                   f"tied__{arm}": ran.tied}  # fmt: skip
+        right = correct[arm] = ran.prediction == test.y
+        low, high = wilson_interval(int(right.sum()), len(right))
+        rows.append((arm, f"models/{arm}.tflite", scheme_of(read_graph(path)),
+                     path.stat().st_size, len(right), float(right.mean()), low, high))  # fmt: skip
+    runs = pd.DataFrame(rows, columns=list(RUNS))
+    store.write_arrays(folder / "predictions.npz", arrays)
+    store.write_frame(folder / "runs.csv", runs)
+    store.write_frame(folder / "history.csv", _history())
+    store.write_frame(folder / "observers.csv", _observers())
+    pairs = [("float", arm) for arm in ARMS[1:]] + [("ptq_int8", "qat")]
+    store.write_json(
+        folder / "summary.json",
+        {
+            "arms": [
+                {**row, "title": row["arm"], "accuracy_ci": [row["accuracy_low"],
+                                                             row["accuracy_high"]]}
+                for row in runs.to_dict("records")
+            ],
+            "comparisons": [
+                comparison_row(compare_paired(correct[a], correct[b], a=a, b=b)) for a, b in pairs
+            ],
+            "decomposition": decompose_gap(correct, batchnorm=False),
+            "notes": [],
+            "spec": spec.to_dict(),
+            "environment": {},
+        },
+    )  # fmt: skip
+    store.write_json(folder / "spec.json", {**spec.to_dict(), "digests": {}})
+    store.mark_done(folder, "summary", {})
+    return load_study(folder)
+
+
+def _write_models(folder: Path, content: bytes, x: np.ndarray) -> None:
+    folder.mkdir()
+    (folder / "float.tflite").write_bytes(content)
+    graph = read_graph(folder / "float.tflite")
+    good = observe_ranges(graph, x).over()
+    stale = Ranges({tensor.name: (-6.0, 6.0) for tensor in activations(graph)}, frozenset())
+    for arm, ranges in (("ptq_int8", good), ("ptq_int8_ft", good), ("qat", stale)):
+        (folder / f"{arm}.tflite").write_bytes(quantize(graph, ranges))
+
+
+def _history() -> pd.DataFrame:
+    rows = [
+        (phase, epoch, 50 * epoch, 1 / epoch, 0.5 + epoch / 20, 1 / epoch, 0.5 + epoch / 25, 1e-3,
+         1.0)
+        for phase in ("float", "qat")
+        for epoch in (1, 2, 3)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["phase", *HISTORY[1:]])
+
+
+def _observers(decay: float = 0.999) -> pd.DataFrame:
+    rows = [
+        ("qat", step, layer, "output", "activation", -6 * decay**step,
+         target + (6 - target) * decay**step)
+        for step in (0, 1, 10, 50, 150)
+        for layer, target in ((HOSTILE, 2.0), ("dense", 9.0))
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["phase", *OBSERVERS])
+
+
+if __name__ == "__main__":
+    write_study(Path(sys.argv[1]))

@@ -1,0 +1,118 @@
+"""The corridor: imports point left, TensorFlow stays in train, importing qinspect is cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "qinspect"
+ROOMS = ("data", "train", "tflite", "measure", "stats", "diagnose", "study", "show")
+SHARED = {"schema", "errors", "__init__"}
+HEAVY = {"tensorflow", "tf_keras", "tensorflow_model_optimization", "keras"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports_of(path: Path) -> list[tuple[str, bool]]:
+    """Imported module names and whether the import stands at the top level of the module."""
+    tree = ast.parse(path.read_text())
+    inside = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for inner in ast.walk(node)
+    }
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        top = id(node) not in inside
+        if isinstance(node, ast.Import):
+            found += [(alias.name, top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "qinspect":
+                found += [(f"qinspect.{alias.name}", top) for alias in node.names]
+            else:
+                found.append((node.module, top))
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_left(path: Path) -> None:
+    room = room_of(path)
+    for name, top in imports_of(path):
+        parts = name.split(".")
+        if parts[0] in HEAVY:
+            assert room == "train", f"{path.name} imports {name}, which only train may"
+        if parts[0] != "qinspect" or len(parts) < 2 or parts[1] in SHARED:
+            continue
+        target = parts[1]
+        if target == "train" and room != "train" and name != "qinspect.train.names":
+            assert not top, f"{path.name} imports {name} at top level; do it inside a function"
+        if target not in ROOMS or room not in ROOMS:
+            # cli, lab and doctor stand at the end of the corridor and may use every room.
+            assert room not in ROOMS, f"{path.name} of {room} imports {name}"
+            continue
+        if room == "data" and target == "train":
+            assert not top
+            continue  # downloading through Keras, the one way back
+        assert ROOMS.index(target) <= ROOMS.index(room), f"{path.name} of {room} imports {name}"
+
+
+def test_no_utils() -> None:
+    assert not [path for path in MODULES if path.stem in {"utils", "helpers", "misc", "common"}]
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_all_but_train_leaves_tensorflow_out() -> None:
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in MODULES
+        if room_of(path) != "train" or path.stem in {"names", "__init__"}
+    ]
+    names = [name for name in names if not name.endswith("__main__")]  # running it is its purpose
+    loaded = run_python(
+        "import importlib, sys\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        f"print([m for m in {sorted(HEAVY)!r} if m in sys.modules])"
+    )
+    assert loaded == "[]"
+
+
+def test_import_loads_no_numpy() -> None:
+    assert run_python("import sys, qinspect; print('numpy' in sys.modules)") == "False"
+
+
+def test_import_costs_little() -> None:
+    code = "import time; t = time.perf_counter(); import qinspect; print(time.perf_counter() - t)"
+    # The best of five: the cost of the import, not of a busy machine.
+    assert min(float(run_python(code)) for _ in range(5)) < 0.15
+
+
+def test_public_names_exist() -> None:
+    import qinspect
+
+    for name in qinspect.__all__:
+        assert getattr(qinspect, name) is not None

@@ -1,0 +1,368 @@
+"""Figures: what is drawn equals the data, for one layer and for 200, whatever the names."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import Collection, LineCollection
+
+from qinspect.errors import DataError
+from qinspect.schema import Comparison
+from qinspect.show import plots
+from qinspect.show.plots.ranges import grid_marks
+from qinspect.show.plots.style import figure_of, label, new_axes
+from qinspect.stats import compare_paired, power_curve
+
+HOSTILE = ("$x$", "<img src=x onerror=window.XSS=1>", "a\nb\x1b[31m", "{}%s\\frac", "層" * 90)
+SIZES = (1, 200)
+
+
+def names(n: int) -> list[str]:
+    return [HOSTILE[i] if i < len(HOSTILE) else f"block_{i}/conv" for i in range(n)]
+
+
+def tensors(n: int, models: tuple[str, ...] = ("float", "ptq", "qat")) -> pd.DataFrame:
+    rows = [
+        {
+            "file": model, "layer": name, "kind": "weight", "channel": -1,
+            "min": -1.0 - i, "max": 0.5 + i, "p0_1": -0.5 - i, "p99_9": 0.25 + i,
+            "scale": np.nan if model == "float" else (2 + 2 * i) / 254,
+            "stored_min": np.nan if model == "float" else -1.0 - i,
+            "stored_max": np.nan if model == "float" else 1.0 + i,
+        }
+        for model in models
+        for i, name in enumerate(names(n))
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def errors(n: int) -> pd.DataFrame:
+    rows = [
+        {"layer": name, "reference": reference, "sqnr_db": value + i % 7}
+        for i, name in enumerate(names(n))
+        for reference, value in (("local", 40.0), ("accumulated", 30.0))
+    ]
+    return pd.DataFrame(rows)
+
+
+def histogram(n: int) -> pd.DataFrame:
+    low = np.arange(n) / 16 - 0.5
+    rounded = {"part": "rounded", "low": low, "high": low + 1 / 16, "count": np.arange(1, n + 1)}
+    clipped = {"part": "clipped", "low": low[-1:], "high": low[-1:] + 1 / 16, "count": [5]}
+    return pd.concat([pd.DataFrame(rounded), pd.DataFrame(clipped)]).assign(unit="step")
+
+
+def sensitivities(n: int) -> pd.DataFrame:
+    cost = -np.arange(n) / 10.0
+    return pd.DataFrame(
+        {
+            "variant": "only",
+            "layer": names(n),
+            "to_float_pp": cost,
+            "to_float_low_pp": cost - 0.3,
+            "to_float_high_pp": cost + 0.3,
+        }
+    )
+
+
+def runs(n: int) -> pd.DataFrame:
+    accuracy = np.linspace(0.5, 0.9, n)
+    return pd.DataFrame({"arm": names(n), "bytes": np.arange(1, n + 1) * 1000,
+                         "accuracy": accuracy, "accuracy_low": accuracy - 0.05,
+                         "accuracy_high": accuracy + 0.05})  # fmt: skip
+
+
+def pairs(n: int) -> pd.DataFrame:
+    return pd.DataFrame({"a": names(n), "b": names(n)[::-1], "a_only": range(n),
+                         "b_only": range(n, 2 * n)})  # fmt: skip
+
+
+def causes(n: int) -> pd.DataFrame:
+    verdicts = ("supported", "refuted", "cannot_tell", "present", "unheard of")
+    tried = {"effect_pp": 1.5, "ci_pp": [0.5, 2.5]}
+    return plots.cause_frame(
+        [
+            {"id": f"c{i}", "title": name, "verdict": verdicts[i % 5], **(tried if i == 0 else {})}
+            for i, name in enumerate(names(n))
+        ]
+    )
+
+
+def seeds(n: int) -> pd.DataFrame:
+    value = np.sin(np.arange(n) + 0.5)
+    return pd.DataFrame({"seed": names(n), "diff_pp": value, "low_pp": value - 1,
+                         "high_pp": value + 1})  # fmt: skip
+
+
+FIGURES: dict[str, tuple[Callable[[int], Axes], Callable[[int], str]]] = {
+    "weight_ranges": (
+        lambda n: plots.weight_ranges(tensors(n)),
+        lambda n: plots.describe_weight_ranges(tensors(n)),
+    ),
+    "activation_ranges": (
+        lambda n: plots.activation_ranges(tensors(n, ("qat",))),
+        lambda n: plots.describe_activation_ranges(tensors(n, ("qat",))),
+    ),
+    "error_histogram": (
+        lambda n: plots.error_histogram(histogram(n)),
+        lambda n: plots.describe_error_histogram(histogram(n)),
+    ),
+    "sqnr_profile": (
+        lambda n: plots.sqnr_profile(errors(n)),
+        lambda n: plots.describe_sqnr(errors(n)),
+    ),
+    "sensitivity_bars": (
+        lambda n: plots.sensitivity_bars(sensitivities(n)),
+        lambda n: plots.describe_sensitivity(sensitivities(n)),
+    ),
+    "discordance": (
+        lambda n: plots.discordance(pairs(n)),
+        lambda n: plots.describe_discordance(pairs(n)),
+    ),
+    "diagnosis_board": (
+        lambda n: plots.diagnosis_board(causes(n)),
+        lambda n: plots.describe_board(causes(n)),
+    ),
+    "seeds_plot": (
+        lambda n: plots.seeds_plot(seeds(n), (-0.5, 0.5)),
+        lambda n: plots.describe_seeds(seeds(n), (-0.5, 0.5)),
+    ),
+    "accuracy_size": (
+        lambda n: plots.accuracy_size(runs(n)),
+        lambda n: plots.describe_size(runs(n)),
+    ),
+    "accuracy_forest": (
+        lambda n: plots.accuracy_forest(runs(n)),
+        lambda n: plots.describe_forest(runs(n)),
+    ),
+}
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_draws_one_and_many(name: str, n: int) -> None:
+    draw, describe = FIGURES[name]
+    ax = draw(n)
+    figure = figure_of(ax)
+    assert figure.get_figheight() <= 12
+    figure.savefig(io.BytesIO(), format="png", dpi=50)  # mathtext errors show here
+    ticks = [t for t in (*ax.get_yticklabels(), *ax.get_xticklabels()) if t.get_text()]
+    for axis in ("x", "y"):
+        boxes = [
+            t.get_window_extent()
+            for t in (ax.get_xticklabels() if axis == "x" else ax.get_yticklabels())
+        ]
+        starts = sorted((b.x0, b.x1) if axis == "x" else (b.y0, b.y1) for b in boxes)
+        overlaps = sum(b[0] < a[1] - 1 for a, b in itertools.pairwise(starts))
+        assert overlaps == 0, f"{axis} labels overlap"
+    assert ticks
+    assert ax.get_xlabel() or ax.get_ylabel()
+    sentence = describe(n)
+    assert sentence.endswith(".")
+    assert "nan" not in sentence
+
+
+def segments(ax: Axes) -> list[list[np.ndarray]]:
+    return [c.get_segments() for c in ax.collections if isinstance(c, LineCollection)]
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_weight_lines_are_the_ranges(n: int) -> None:
+    frame = tensors(n)
+    drawn = segments(plots.weight_ranges(frame))
+    ends = sorted((s[0][0], s[1][0]) for lines in drawn for s in lines)
+    stored = frame[frame["stored_min"].notna()]
+    expected = sorted(
+        [*zip(frame["min"], frame["max"], strict=True),
+         *zip(stored["stored_min"], stored["stored_max"], strict=True)]
+    )  # fmt: skip
+    np.testing.assert_allclose(ends, expected)
+
+
+def test_weight_rows_of_one_layer_lie_together() -> None:
+    drawn = segments(plots.weight_ranges(tensors(3)))
+    heights = sorted(round(float(s[0][1])) for lines in drawn for s in lines)
+    assert heights == sorted([0, 1, 2] * 5)  # three lines and two bands a layer
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale"), [(-3, 3, 1), (-1.27, 1.27, 0.01), (0, 6, 6 / 255)]
+)
+def test_grid_marks_are_levels(low: float, high: float, scale: float) -> None:
+    marks = grid_marks(low, high, scale)
+    codes = marks / scale
+    np.testing.assert_allclose(codes, np.rint(codes), atol=1e-9)
+    assert 0 in marks
+    assert len(marks) <= 17
+    assert low - 1e-9 <= marks[0]
+    assert marks[-1] <= high + 1e-9
+    if (high - low) / scale + 1 <= 17:
+        assert len(marks) == round((high - low) / scale) + 1
+
+
+def test_channel_lines() -> None:
+    frame = pd.concat([tensors(1).assign(channel=c, min=-c - 1.0) for c in range(5)])
+    ax = plots.channel_ranges(frame)
+    tops = [s for lines in segments(ax) for s in lines]
+    assert len(tops) == 5 * 5  # three models and two stored bands, five channels
+    assert sorted({round(float(s[0][0])) for s in tops}) == [0, 1, 2, 3, 4]
+    assert "5 channels" in plots.describe_channel_ranges(frame)
+
+
+def bars(ax: Axes) -> list[tuple[float, float]]:
+    return [(p.get_x(), p.get_x() + p.get_width()) for p in ax.patches]
+
+
+@pytest.mark.parametrize(
+    ("observed", "stored", "expected"),
+    [
+        ((0, 4), (-6, 6), [(0, 4), (-6, 0), (4, 6)]),  # used, wasted below, wasted above
+        ((-10, 10), (-6, 6), [(-6, 6), (-10, -6), (6, 10)]),  # used, clipped below, above
+        ((-6, 6), (-6, 6), [(-6, 6)]),
+        ((7, 9), (-6, 6), [(-6, 6), (7, 9)]),  # nothing used: all wasted, all clipped
+        ((1, 9), (0, 6), [(1, 6), (0, 1), (6, 9)]),
+    ],
+)
+def test_activation_areas(observed, stored, expected) -> None:
+    frame = pd.DataFrame(
+        {
+            "layer": ["a"],
+            "min": observed[0],
+            "max": observed[1],
+            "p0_1": 0,
+            "p99_9": 1,
+            "stored_min": stored[0],
+            "stored_max": stored[1],
+        }
+    )
+    assert bars(plots.activation_ranges(frame)) == expected
+
+
+def test_range_use() -> None:
+    frame = pd.DataFrame({"layer": ["a", "b"], "min": [0.0, -12.0], "max": [3.0, 12.0],
+                          "stored_min": [-6.0, -6.0], "stored_max": [6.0, 6.0]})  # fmt: skip
+    use = plots.range_use(frame)
+    assert use["unused_share"].tolist() == [0.75, 0.0]
+    assert use["bits_unused"].tolist() == [2.0, 0.0]
+    assert use["clipped_share"].tolist() == [0.0, 0.5]
+
+
+def column_ends(collection: Collection) -> np.ndarray:
+    """Lower and upper end of every column of one artist."""
+    heights = [path.vertices[:, 1] for path in collection.get_paths()]
+    return np.array([(h.min(), h.max()) for h in heights])
+
+
+def test_error_bars_stack_to_the_counts() -> None:
+    frame = histogram(8)
+    ax = plots.error_histogram(frame)
+    rounded, clipped = (column_ends(c) for c in ax.collections)
+    np.testing.assert_array_equal(rounded[:, 1], np.arange(1, 9))
+    # The clipped column stands on the rounded one of its bin.
+    np.testing.assert_array_equal(clipped, [[8, 13]])
+    assert "5 (12 %) are clipped" in plots.describe_error_histogram(frame)
+
+
+def test_sqnr_points_are_the_values_and_gaps_stay_gaps() -> None:
+    frame = errors(4)
+    frame.loc[frame["layer"] == names(4)[2], "sqnr_db"] = [np.inf, np.nan]
+    ax = plots.sqnr_profile(frame)
+    local, accumulated = (line.get_ydata() for line in ax.lines)
+    np.testing.assert_array_equal(local, [40, 41, np.nan, 43])
+    np.testing.assert_array_equal(accumulated, [30, 31, np.nan, 33])
+    assert "1 layers without error or number" in plots.describe_sqnr(frame)
+
+
+def test_sensitivity_worst_first_and_nan_is_said() -> None:
+    frame = sensitivities(6)
+    widths = [p.get_width() for p in plots.sensitivity_bars(frame).patches]
+    assert widths == sorted(frame["to_float_pp"])
+    with pytest.raises(DataError, match="6 layers"):
+        plots.sensitivity_bars(frame.assign(to_float_pp=np.nan))
+
+
+def comparison(n: int = 400, a_only: int = 6, b_only: int = 12) -> Comparison:
+    a = np.arange(n) < n - b_only
+    b = np.arange(n) >= a_only
+    return compare_paired(a, b, a=HOSTILE[0], b=HOSTILE[1], n_resamples=200)
+
+
+def test_bootstrap_bars_are_shares_and_interval_is_marked() -> None:
+    c = comparison()
+    values = 100 * np.random.default_rng(0).binomial(18, 0.5, 5000) / 400
+    ax = plots.bootstrap_plot(pd.DataFrame({"diff_pp": values}), c)
+    ends = column_ends(ax.collections[0])
+    _, counts = np.unique(values, return_counts=True)
+    np.testing.assert_allclose(ends[:, 1], counts / 5000)
+    lines = [tuple(line.get_xdata()) for line in ax.lines]
+    assert (0, 0) in lines
+    assert tuple(c.ci_pp) in lines
+    figure_of(ax).savefig(io.BytesIO(), format="png", dpi=50)
+    assert "leaves out" in plots.describe_bootstrap(comparison(400, 0, 30))
+    assert "holds zero" in plots.describe_bootstrap(comparison(400, 5, 5))
+
+
+def test_bootstrap_without_disagreement() -> None:
+    c = comparison(50, 0, 0)
+    ax = plots.bootstrap_plot(pd.DataFrame({"diff_pp": np.zeros(100)}), c)
+    figure_of(ax).savefig(io.BytesIO(), format="png", dpi=50)
+    assert np.isfinite(ax.get_xlim()).all()
+
+
+def test_discordance_bars() -> None:
+    ax = plots.discordance(pairs(3))
+    assert [p.get_width() for p in ax.patches] == [0, 3, -1, 4, -2, 5]
+
+
+def test_power_lines() -> None:
+    frame = power_curve(0.05, n=[100, 1000, 4000], diff_pp=[1.0, 2.0])
+    ax = plots.power_plot(frame, at=449)
+    for line, (_, rows) in zip(ax.lines, frame.groupby("diff_pp"), strict=False):
+        np.testing.assert_array_equal(line.get_ydata(), rows["power"])
+    sentence = plots.describe_power(frame)
+    assert "1 points is not with 4,000 examples; one of 2 points is with 4,000" in sentence
+    assert plots.describe_power(frame.iloc[:0]).startswith("No difference")
+
+
+def test_board_markers_stand_at_the_effects() -> None:
+    ax = plots.diagnosis_board(causes(4))
+    at = [float(line.get_xdata()[0]) for line in ax.lines[:4]]
+    assert at == [1.5, 0, 0, 0]
+    assert [str(line.get_markerfacecolor()) == "none" for line in ax.lines[:4]] == [
+        False, True, True, True,
+    ]  # fmt: skip
+    assert [t.get_text().rsplit(": ", 1)[1] for t in ax.get_yticklabels()] == [
+        "supported", "refuted", "cannot tell", "present",
+    ]  # fmt: skip
+
+
+def test_seeds_and_sizes_are_where_they_belong() -> None:
+    frame = seeds(5)
+    ax = plots.seeds_plot(frame, (-0.5, 0.5))
+    drawn = np.concatenate([line.get_xdata() for line in ax.lines[:3]])
+    np.testing.assert_allclose(sorted(drawn), sorted(frame["diff_pp"]))
+    ax = plots.accuracy_size(runs(4))
+    assert [tuple(line.get_xydata()[0]) for line in ax.lines] == [
+        (row["bytes"] / 1000, 100 * row["accuracy"]) for row in runs(4).to_dict("records")
+    ]
+
+
+def test_label_is_plain_and_bounded() -> None:
+    for name in HOSTILE:
+        text = label(name)
+        assert len(text.replace(r"\$", "$")) <= 34
+        assert text.replace(r"\$", "").count("$") == 0
+        assert text.isprintable()
+
+
+def test_figures_are_drawn_on_given_axes() -> None:
+    ax = new_axes()
+    assert plots.weight_ranges(tensors(2), ax) is ax
+    assert plots.sqnr_profile(errors(2), ax) is ax

@@ -1,0 +1,231 @@
+"""The paired comparison: numbers, verdicts and words."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qinspect.errors import DataError, SpecError
+from qinspect.schema import VERDICTS
+from qinspect.stats import (
+    compare_paired,
+    comparison_row,
+    mcnemar_exact,
+    smallest_detectable,
+    tango_interval,
+)
+
+KEYS = {"a", "b", "n", "diff_pp", "ci_pp", "mcnemar_p", "a_only", "b_only", "mde_pp", "verdict"}
+
+
+def paired(n, a_only, b_only, both=None, seed=0):
+    both = (n - a_only - b_only) // 2 if both is None else both
+    a, b = np.zeros(n, bool), np.zeros(n, bool)
+    a[:a_only] = True
+    b[a_only : a_only + b_only] = True
+    a[a_only + b_only : a_only + b_only + both] = True
+    b[a_only + b_only : a_only + b_only + both] = True
+    order = np.random.default_rng(seed).permutation(n)
+    return a[order], b[order]
+
+
+def compare(*counts, **options):
+    return compare_paired(*paired(*counts), a="float", b="ptq", n_resamples=999, **options)
+
+
+def test_numbers_are_those_of_their_own_functions():
+    c = compare(1000, 40, 80, 800)
+    assert (c.n, c.a_only, c.b_only) == (1000, 40, 80)
+    assert (c.accuracy_a, c.accuracy_b) == (0.84, 0.88)
+    assert c.diff_pp == pytest.approx(4.0)
+    assert c.ci_pp == pytest.approx(tuple(100 * v for v in tango_interval(1000, 40, 80)))
+    assert c.mcnemar_p == mcnemar_exact(40, 80)
+    assert c.mde_pp == smallest_detectable(1000, 0.12, alpha=1 - 0.95)
+    assert c.verdict == "b_better"
+    assert "ptq is better than float by 4.00 points" in c.sentence
+
+
+@pytest.mark.parametrize("n", [200, 20_000])
+def test_interval_and_exact_test_may_disagree(n):
+    """5 against 0: p = 0.0625 although the interval leaves out zero."""
+    c = compare(n, 0, 5)
+    assert c.mcnemar_p == 0.0625
+    assert c.ci_pp[0] > 0
+    assert c.verdict == "cannot_tell"
+    assert "leaves out zero but the exact McNemar test does not reject" in c.sentence
+    assert ("smaller than the margin of 1 points" in c.sentence) == (n == 20_000)
+
+
+@pytest.mark.parametrize(
+    ("n", "verdict"), [(50, "cannot_tell"), (200, "cannot_tell"), (400, "equivalent")]
+)
+def test_no_disagreement_is_bounded_not_equal(n, verdict):
+    c = compare(n, 0, 0)
+    assert c.mcnemar_p == c.mcnemar_midp == 1.0
+    assert c.diff_pp == 0
+    assert c.ci_pp[0] < 0 < c.ci_pp[1]
+    assert c.verdict == verdict
+    assert f"{c.ci_pp[1]:.2f} points either way" in c.sentence
+    assert c.mde_pp > 0
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_bootstrap_without_disagreement_is_undefined_and_replaced(method):
+    c = compare(200, 0, 0, method=method)
+    assert c.ci_method == "tango"
+    assert math.isnan(c.intervals_pp[method][0])
+    row = json.loads(json.dumps(comparison_row(c), allow_nan=False))
+    assert row["intervals_pp"][method] is None
+
+
+def test_significant_but_smaller_than_the_margin_says_both():
+    c = compare(100_000, 300, 500)
+    assert c.verdict == "b_better"
+    assert "smaller than the margin of 1 points" in c.sentence
+
+
+def test_equivalence_states_the_margin():
+    c = compare(10_000, 300, 310)
+    assert c.verdict == "equivalent"
+    assert "equivalent within 1 points" in c.sentence
+    wide = compare(1000, 30, 31, margin_pp=3)
+    assert wide.verdict == "equivalent"
+    assert "within 3 points" in wide.sentence
+    assert compare(1000, 30, 31, margin_pp=1).verdict == "cannot_tell"
+
+
+def test_cannot_tell_gives_what_would_be_detectable():
+    c = compare(200, 4, 9)
+    assert c.verdict == "cannot_tell"
+    assert f"{c.mde_pp:.2f} points would be found" in c.sentence
+
+
+def test_tiny_samples_never_reach_a_verdict_and_stay_json():
+    c = compare_paired([False], [True])
+    assert c.verdict == "cannot_tell"
+    assert "however large" in c.sentence
+    assert json.loads(json.dumps(comparison_row(c), allow_nan=False))["mde_pp"] is None
+
+
+def test_row_has_the_promised_keys():
+    row = comparison_row(compare(500, 10, 12))
+    assert set(row) >= KEYS
+    json.dumps(row, allow_nan=False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 150), st.integers(0, 60), st.integers(0, 60))
+def test_swapping_the_models_swaps_everything(agree, a_only, b_only):
+    n = agree + a_only + b_only
+    a, b = paired(n, a_only, b_only)
+    one = compare_paired(a, b, n_resamples=199)
+    two = compare_paired(b, a, n_resamples=199)
+    assert one.diff_pp == -two.diff_pp
+    assert one.ci_pp == pytest.approx((-two.ci_pp[1], -two.ci_pp[0]), abs=1e-9)
+    assert (one.mcnemar_p, one.mcnemar_midp) == (two.mcnemar_p, two.mcnemar_midp)
+    assert one.mde_pp == pytest.approx(two.mde_pp, nan_ok=True)
+    assert one.equivalence_p == pytest.approx(two.equivalence_p)
+    mirrored = {"a_better": "b_better", "b_better": "a_better"}
+    assert one.verdict == mirrored.get(two.verdict, two.verdict)
+    assert one.verdict in VERDICTS
+    # A verdict for one model needs both the test and the interval.
+    if one.verdict in mirrored:
+        assert one.mcnemar_p <= 0.05
+        assert one.ci_pp[0] > 0 or one.ci_pp[1] < 0
+    # Words: never called equal or the same accuracy.
+    assert "equal" not in one.sentence
+    assert one.sentence.endswith(".")
+
+
+def test_the_order_of_examples_does_not_matter():
+    first = compare_paired(*paired(300, 7, 19, seed=1))
+    assert first == compare_paired(*paired(300, 7, 19, seed=2))
+
+
+def test_method_selects_the_reported_interval():
+    for method in ("percentile", "bca", "tango"):
+        c = compare(1000, 40, 80, method=method)
+        assert c.ci_method == method
+        assert c.ci_pp == c.intervals_pp[method]
+    with pytest.raises(SpecError, match="unknown interval 'wald'"):
+        compare(10, 1, 1, method="wald")
+    with pytest.raises(SpecError, match="confidence"):
+        compare(10, 1, 1, confidence=95)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ([], [], "at least one example"),
+        ([True, False], [True], "same examples"),
+        ([[True]], [[True]], "shape"),
+        ([1.0, np.nan], [1.0, 0.0], "NaN for 1 of 2"),
+        ([0, 1, 2], [0, 1, 1], "holds 2"),
+        (["yes"], ["no"], "true or false"),
+    ],
+)
+def test_bad_correctness_is_refused(a, b, words):
+    with pytest.raises(DataError, match=words):
+        compare_paired(a, b)
+
+
+def test_zero_and_one_are_taken_as_correctness():
+    a, b = paired(100, 3, 9)
+    assert compare_paired(a.astype(int), b.astype(float)) == compare_paired(a, b)
+
+
+def frames(videos, length, rng, flip=0.05):
+    """Two models of equal accuracy that disagree on whole videos."""
+    kind = rng.choice([-1, 0, 1], size=videos, p=[flip, 1 - 2 * flip, flip])
+    groups = np.repeat(np.arange(videos), length)
+    a, b = kind[groups] != 1, kind[groups] != -1
+    return a, b, groups
+
+
+def test_frames_of_a_video_are_not_independent_examples():
+    rng = np.random.default_rng(2)
+    alone = grouped = held = 0
+    for _ in range(80):
+        a, b, groups = frames(100, 20, rng)
+        alone += compare_paired(a, b, n_resamples=99).verdict in ("a_better", "b_better")
+        c = compare_paired(a, b, groups=groups, n_resamples=99)
+        grouped += c.verdict in ("a_better", "b_better")
+        held += c.ci_pp[0] <= 0 <= c.ci_pp[1]
+    # Equal models: the ungrouped comparison finds a winner most of the time, the grouped rarely.
+    assert alone / 80 > 0.4
+    assert grouped / 80 < 0.12
+    assert held / 80 > 0.87
+
+
+def test_groups_of_one_change_nothing_but_the_words():
+    a, b = paired(400, 10, 30)
+    plain = compare_paired(a, b)
+    c = compare_paired(a, b, groups=np.arange(400))
+    assert c.groups == 400
+    assert c.group_p == plain.mcnemar_p
+    assert c.ci_pp == pytest.approx(plain.ci_pp, rel=0.01)
+    assert c.verdict == plain.verdict
+    assert "400 groups" in c.sentence
+
+
+def test_identical_groups_count_once():
+    a, b = paired(400, 10, 30)
+    plain = compare_paired(a, b)
+    c = compare_paired(np.repeat(a, 5), np.repeat(b, 5), groups=np.repeat(np.arange(400), 5))
+    assert c.diff_pp == pytest.approx(plain.diff_pp)
+    assert c.ci_pp == pytest.approx(plain.ci_pp, rel=0.01)
+    assert c.group_p == plain.mcnemar_p
+    assert c.mcnemar_p < plain.mcnemar_p
+    none = compare_paired(np.ones(2000), np.ones(2000), groups=np.repeat(np.arange(400), 5))
+    assert none.ci_pp == pytest.approx(compare_paired(np.ones(400), np.ones(400)).ci_pp)
+    json.dumps(comparison_row(c), allow_nan=False)
+
+
+def test_bad_groups_are_refused():
+    with pytest.raises(DataError, match="one group"):
+        compare_paired([True, False], [True, True], groups=[3, 3])
+    with pytest.raises(DataError, match="groups have shape"):
+        compare_paired([True, False], [True, True], groups=[3, 4, 5])

@@ -1,0 +1,92 @@
+"""Cochran's Q, Holm and all pairs, against statsmodels and enumeration."""
+
+import itertools
+
+import numpy as np
+import pytest
+from statsmodels.stats.contingency_tables import cochrans_q
+from statsmodels.stats.multitest import multipletests
+
+from qinspect.errors import DataError, SpecError
+from qinspect.stats import cochran_q, compare_many, holm, mcnemar_exact
+
+
+def models(seed, shares=(0.8, 0.85, 0.9, 0.9), n=300):
+    rng = np.random.default_rng(seed)
+    return {f"m{i}": rng.random(n) < share for i, share in enumerate(shares)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cochran_equals_statsmodels(seed):
+    correct = models(seed)
+    expected = cochrans_q(np.column_stack(list(correct.values())).astype(int))
+    q = cochran_q(correct)
+    assert q["q"] == pytest.approx(expected.statistic, rel=1e-12)
+    assert q["p"] == pytest.approx(expected.pvalue, rel=1e-10)
+    assert (q["df"], q["models"]) == (3, 4)
+
+
+def test_cochran_of_two_models_is_the_mcnemar_chi_squared():
+    correct = models(1, (0.7, 0.9))
+    a, b = correct.values()
+    a_only, b_only = int(np.sum(a & ~b)), int(np.sum(b & ~a))
+    assert cochran_q(correct)["q"] == pytest.approx((a_only - b_only) ** 2 / (a_only + b_only))
+
+
+def test_cochran_p_is_close_to_the_permutation_distribution():
+    """Within each example the results are exchangeable between models: shuffle them."""
+    correct = models(3, (0.7, 0.75, 0.8), n=60)
+    table = np.column_stack(list(correct.values()))
+    observed = cochran_q(correct)
+    rng = np.random.default_rng(0)
+    further = 0
+    for _ in range(1000):
+        shuffled = rng.permuted(table, axis=1)
+        further += cochran_q(dict(zip("abc", shuffled.T, strict=True)))["q"] >= observed["q"] - 1e-9
+    assert observed["p"] == pytest.approx(further / 1000, abs=0.06)
+
+
+def test_models_that_never_disagree_have_p_one():
+    same = np.array([True, False, True])
+    q = cochran_q({"a": same, "b": same, "c": same})
+    assert (q["q"], q["p"], q["informative"]) == (0.0, 1.0, 0)
+
+
+def test_holm_equals_statsmodels_and_keeps_order():
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 6, 15):
+        p = rng.random(size) ** 3
+        expected = multipletests(p, method="holm")[1]
+        assert holm(p) == pytest.approx(expected, rel=1e-12)
+    assert holm([]) == []
+    with pytest.raises(SpecError, match="between 0 and 1"):
+        holm([0.2, float("nan")])
+
+
+def test_all_pairs_in_order_with_adjusted_p():
+    correct = models(5)
+    overall, pairs = compare_many(correct, n_resamples=199)
+    assert [(c.a, c.b) for c in pairs] == list(itertools.combinations(correct, 2))
+    assert [c.p_adjusted for c in pairs] == holm([mcnemar_exact(c.a_only, c.b_only) for c in pairs])
+    assert overall == cochran_q(correct)
+    assert all("Holm" in c.sentence for c in pairs if c.verdict != "equivalent")
+
+
+def test_correction_can_take_a_verdict_back():
+    base = np.zeros(400, bool)
+    base[:300] = True
+    better = base.copy()
+    better[300:309] = True  # 9 against 1: p = 0.021 alone
+    better[0] = False
+    others = {f"x{i}": np.roll(base, i) for i in (1, 2)}
+    _, pairs = compare_many({"base": base, "better": better, **others}, n_resamples=199)
+    pair = pairs[0]
+    assert pair.mcnemar_p < 0.05 < pair.p_adjusted
+    assert pair.verdict == "cannot_tell"
+
+
+def test_bad_tables_are_refused():
+    with pytest.raises(DataError, match="at least two"):
+        cochran_q({"a": [True]})
+    with pytest.raises(DataError, match="a: 1, b: 2"):
+        compare_many({"a": [True], "b": [True, False]})

@@ -1,0 +1,47 @@
+"""Small trained models that several test files share; each is made once a session."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from conftest import need_package
+
+from qinspect.data import load_dataset, split
+from qinspect.schema import Splits
+from qinspect.tflite.run import evaluate
+
+SHAPE = (8, 8, 1)
+
+
+@cache
+def digits() -> Splits:
+    return split(load_dataset("digits"), seed=0)
+
+
+@cache
+def trained(name: str) -> Any:
+    """A zoo model after four epochs; tests must not change it."""
+    return fresh(name, epochs=4)
+
+
+def fresh(name: str, *, epochs: int, seed: int = 0, bn_momentum: float = 0.9) -> Any:
+    """A zoo model of one's own."""
+    need_package("tensorflow_model_optimization")
+    from qinspect.train import build_model, fit, reset
+
+    reset(seed)
+    model = build_model(name, SHAPE, 10, seed=seed, bn_momentum=bn_momentum)
+    fit(model, digits().train, None, epochs=epochs, learning_rate=2e-3, seed=seed)
+    return model
+
+
+def keras_accuracy(model: Any) -> float:
+    from qinspect.train import predict
+
+    return float(np.mean(predict(model, digits().test.x).argmax(axis=1) == digits().test.y))
+
+
+def file_accuracy(content: bytes) -> float:
+    return float(np.mean(evaluate(content, digits().test.x).prediction == digits().test.y))
