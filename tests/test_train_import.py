@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,11 @@ from qinspect.train.names import MODELS, PTQ_RECIPES, Recipe, find_recipe
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
+    # Other tests of this process load Keras 2, which leaves its mark in the environment.
+    clean = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parent, env=clean,
     )  # fmt: skip
 
 
