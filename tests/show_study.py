@@ -28,7 +28,7 @@ ARMS = ("float", "ptq_int8", "ptq_int8_ft", "qat")
 
 
 def hostile_net() -> bytes:
-    model = fb.ModelT.InitFromPackedBuf(small_net(), 0)
+    model = fb.ModelT.InitFromPackedBuf(small_net(channels=3), 0)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.decode().replace("conv/", f"{HOSTILE}/", 1)
         tensor.name = tensor.name.replace("depthwise/", "$x$/")
@@ -41,7 +41,7 @@ def write_study(folder: Path, n: int = 1600) -> Study:
     """Write the study and load it."""
     (folder / "steps").mkdir(parents=True)
     content = hostile_net()
-    x = examples(n)
+    x = examples(n, channels=3)  # colours, to be shown as pictures
     y = evaluate(content, x).prediction
     y[::7] = (y[::7] + 1) % 4  # no network is right on all
     np.savez(folder / "data.npz", x=x, y=y)

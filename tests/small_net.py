@@ -10,14 +10,16 @@ CLASSES = 4
 SHAPE = (8, 8, 2)
 
 
-def small_net(seed: int = 0, *, spread: float = 1.0, signature: bool = True) -> bytes:
+def small_net(
+    seed: int = 0, *, spread: float = 1.0, signature: bool = True, channels: int = SHAPE[2]
+) -> bytes:
     """Convolution + ReLU, depthwise convolution, pooling, dense, softmax.
 
     ``spread`` multiplies the weights of the first channel of the convolution and divides what the
     next layer makes of it: with a large one a scale per tensor loses the other channels.
     """
     rng = np.random.default_rng(seed)
-    conv = rng.normal(0, 0.4, (6, 3, 3, 2)).astype(np.float32)
+    conv = rng.normal(0, 0.4, (6, 3, 3, channels)).astype(np.float32)
     depthwise = rng.normal(0, 0.5, (1, 3, 3, 6)).astype(np.float32)
     conv[0] *= spread
     depthwise[..., 0] /= spread
@@ -60,7 +62,7 @@ def small_net(seed: int = 0, *, spread: float = 1.0, signature: bool = True) -> 
         graph.operators.append(item)
 
     relu = fb.ActivationFunctionType.RELU
-    x = tensor("x", (1, *SHAPE))
+    x = tensor("x", (1, *SHAPE[:2], channels))
     a = tensor("conv/Relu", (1, 8, 8, 6))
     options = fb.Conv2DOptionsT()
     options.strideW = options.strideH = options.dilationWFactor = options.dilationHFactor = 1
@@ -112,6 +114,7 @@ def _signature(x: int, out: int) -> fb.SignatureDefT:
     return found
 
 
-def examples(n: int, seed: int = 1) -> np.ndarray:
+def examples(n: int, seed: int = 1, *, channels: int = SHAPE[2]) -> np.ndarray:
     """Standard normal inputs, float32."""
-    return np.random.default_rng(seed).normal(size=(n, *SHAPE)).astype(np.float32)
+    shape = (n, *SHAPE[:2], channels)
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)

@@ -1,5 +1,6 @@
 // Gives the parts of core widgets that have no accessible name the one of their control (the
-// handle of a slider, the two buttons of a player), and the arrow keys back to lists.
+// handle of a slider, the two buttons of a player), a figure the sentence below it, and the arrow
+// keys back to lists.
 
 function name(root) {
   for (const handle of root.querySelectorAll(".noUi-handle")) {
@@ -9,6 +10,10 @@ function name(root) {
     const shown = holder.querySelector(".widget-readout");
     if (label) handle.setAttribute("aria-label", label.textContent);
     if (shown) handle.setAttribute("aria-valuetext", shown.textContent);
+  }
+  for (const figure of root.querySelectorAll("img.widget-image")) {
+    const said = figure.parentElement.textContent.trim();
+    if (figure.alt !== said) figure.alt = said;
   }
   for (const player of root.querySelectorAll(".widget-play")) {
     ["play or pause the steps", "stop and go back to the first step"].forEach((text, at) => {
