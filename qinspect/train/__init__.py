@@ -20,12 +20,16 @@ _PUBLIC = {
     "fit": "training",
     "fit_qat": "qat",
     "has_batchnorm": "layers",
+    "keep_in_float": "remedies",
     "load_keras": "files",
     "make_progress": "progress",
+    "per_channel_dense_qat": "remedies",
     "predict": "training",
     "quantize_aware": "qat",
+    "recalibrate": "remedies",
     "reestimate_batchnorm": "remedies",
     "reset": "keras",
+    "robust_qat": "remedies",
     "save_keras": "files",
     "to_tf_keras": "keras3",
     "warm_start_observers": "remedies",
@@ -42,12 +46,16 @@ __all__ = [
     "fit",
     "fit_qat",
     "has_batchnorm",
+    "keep_in_float",
     "load_keras",
     "make_progress",
+    "per_channel_dense_qat",
     "predict",
     "quantize_aware",
+    "recalibrate",
     "reestimate_batchnorm",
     "reset",
+    "robust_qat",
     "save_keras",
     "to_tf_keras",
     "warm_start_observers",
@@ -63,7 +71,14 @@ if TYPE_CHECKING:
     from qinspect.train.names import MODELS, PTQ_RECIPES, Recipe
     from qinspect.train.progress import make_progress
     from qinspect.train.qat import convert_qat, fit_qat, quantize_aware
-    from qinspect.train.remedies import reestimate_batchnorm, warm_start_observers
+    from qinspect.train.remedies import (
+        keep_in_float,
+        per_channel_dense_qat,
+        recalibrate,
+        reestimate_batchnorm,
+        robust_qat,
+        warm_start_observers,
+    )
     from qinspect.train.training import fit, predict
     from qinspect.train.zoo import build_model
 

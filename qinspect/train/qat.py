@@ -15,6 +15,7 @@ from qinspect.train.conversion import make_converter, run_converter
 from qinspect.train.keras import tensorflow, tf_keras, tfmot
 from qinspect.train.layers import WEIGHTED, inner, is_quantized, is_wrapped, sources
 from qinspect.train.observers import ObserverLog
+from qinspect.train.per_channel import make_scheme, one_range_each, store_channel_scales
 from qinspect.train.produced import weighted_operators
 from qinspect.train.progress import Progress
 from qinspect.train.quiet import quiet
@@ -22,7 +23,9 @@ from qinspect.train.training import fit
 from qinspect.train.warmstart import warm_start_observers
 
 
-def quantize_aware(model: Any, *, skip_layers: Sequence[str] = ()) -> Any:
+def quantize_aware(
+    model: Any, *, skip_layers: Sequence[str] = (), per_channel_dense: bool = False
+) -> Any:
     """A copy of a float model with tfmot's fake quantization in it.
 
     Parameters
@@ -33,6 +36,9 @@ def quantize_aware(model: Any, *, skip_layers: Sequence[str] = ()) -> Any:
         Names of layers to leave in float.  Batch norm and activation layers right behind a
         skipped layer are skipped with it, since tfmot takes them only together; it still
         quantizes the output of the last of them where a quantized layer follows.
+    per_channel_dense : bool
+        Give the kernels of dense layers one range for each output, as
+        :func:`qinspect.train.per_channel_dense_qat` says, instead of tfmot's one range in all.
 
     Returns
     -------
@@ -64,7 +70,7 @@ def quantize_aware(model: Any, *, skip_layers: Sequence[str] = ()) -> Any:
         with quiet():
             annotated = keras.models.clone_model(model, clone_function=annotate)
             annotated.set_weights(model.get_weights())
-            qat_model = api.quantize_apply(annotated)
+            qat_model = api.quantize_apply(annotated, scheme=make_scheme(model, per_channel_dense))
     except (ValueError, RuntimeError, TypeError, AttributeError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise TrainError(f"tfmot cannot quantize model {model.name!r}: {reason}") from error
@@ -84,6 +90,7 @@ def fit_qat(
     progress: Progress | None = None,
     warm_start_x: Array | None = None,
     freeze_batchnorm: bool = False,
+    decay_from: float = 1.0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a QAT model in place, and log the ranges it uses.
 
@@ -91,8 +98,10 @@ def fit_qat(
     ----------
     qat_model : tf_keras.Model
         From :func:`quantize_aware`.
-    train, validation, epochs, learning_rate, batch_size, seed, phase, progress, freeze_batchnorm
+    train, validation, epochs, learning_rate, batch_size, seed, phase, progress
         As in :func:`qinspect.train.fit`; with the same seed both see the same batches.
+    freeze_batchnorm, decay_from
+        As in :func:`qinspect.train.fit`.
     warm_start_x : ndarray or None, shape (n, ...)
         Calibration examples that set the ranges before the first step; None keeps tfmot's
         default, [-6, 6] everywhere.
@@ -126,7 +135,7 @@ def fit_qat(
     history = fit(
         qat_model, train, validation, epochs=epochs, learning_rate=learning_rate,
         batch_size=batch_size, seed=seed, phase=phase, progress=progress, callbacks=[logger],
-        freeze_batchnorm=freeze_batchnorm,
+        freeze_batchnorm=freeze_batchnorm, decay_from=decay_from,
     )  # fmt: skip
     return history, log.frame()
 
@@ -160,9 +169,11 @@ def convert_qat(qat_model: Any) -> bytes:
             f"model {qat_model.name!r} has no quantized layers, so it would be converted to "
             "something else than asked for; use convert with a recipe."
         )
-    converter = make_converter(qat_model)
-    converter.optimizations = [tensorflow().lite.Optimize.DEFAULT]
-    content = run_converter(converter, f"QAT model {qat_model.name!r}")
+    with one_range_each(qat_model):
+        converter = make_converter(qat_model)
+        converter.optimizations = [tensorflow().lite.Optimize.DEFAULT]
+        content = run_converter(converter, f"QAT model {qat_model.name!r}")
+    content = store_channel_scales(qat_model, content)
     _check_integers(qat_model, content)
     return content
 

@@ -40,6 +40,7 @@ def fit(
     progress: Progress | None = None,
     callbacks: Sequence[Any] = (),
     freeze_batchnorm: bool = False,
+    decay_from: float = 1.0,
 ) -> pd.DataFrame:
     """Train a classifier in place with Adam and categorical cross-entropy.
 
@@ -54,7 +55,7 @@ def fit(
     epochs : int
         Passes over ``train``; 0 changes nothing.
     learning_rate : float
-        Of Adam (Kingma & Ba 2015, arXiv:1412.6980), constant.
+        Of Adam (Kingma & Ba 2015, arXiv:1412.6980), constant up to ``decay_from``.
     batch_size : int
         Examples a step; the last batch of an epoch may be smaller.
     seed : int
@@ -70,6 +71,9 @@ def fit(
     freeze_batchnorm : bool
         Keep batch norm as it is: it runs in inference mode, and neither its statistics nor its
         scale and offset change.
+    decay_from : float
+        Share of all steps, 0 to 1, after which the learning rate falls in a straight line to 0,
+        which it would reach one step after the last; with 1 it never falls.
 
     Returns
     -------
@@ -94,7 +98,7 @@ def fit(
     Nothing here depends on the global random generators, except layers that draw random numbers
     themselves (dropout); call :func:`qinspect.train.reset` before for these.
     """
-    _check_numbers(epochs, learning_rate, batch_size)
+    _check_numbers(epochs, learning_rate, batch_size, decay_from)
     check_examples(model, train.x, train.name)
     _check_labels(model, train)
     if epochs == 0:
@@ -104,12 +108,13 @@ def fit(
     frozen = [inner(layer) for layer in batchnorm_layers(model)] if freeze_batchnorm else []
     before = [layer.trainable for layer in frozen]
     steps = math.ceil(len(train) / batch_size)
+    rate = _decaying(learning_rate, epochs * steps, decay_from) if decay_from < 1 else learning_rate
     recorder = _recorder(phase, epochs, steps, learning_rate, progress or no_progress)
     try:
         for layer in frozen:
             layer.trainable = False
         model.compile(
-            optimizer=tf_keras().optimizers.Adam(learning_rate),
+            optimizer=tf_keras().optimizers.Adam(rate),
             loss=tf_keras().losses.SparseCategoricalCrossentropy(from_logits=gives_logits(model)),
             metrics=[tf_keras().metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
@@ -254,6 +259,21 @@ def _recorder(phase: str, epochs: int, steps: int, learning_rate: float, progres
     return Recorder()
 
 
+def _decaying(peak: float, steps: int, decay_from: float) -> Any:
+    """A Keras learning rate: constant, then in a straight line to 0 at step ``steps``."""
+    tf = tensorflow()
+
+    class Decaying(tf_keras().optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+        def __call__(self, step: Any) -> Any:
+            left = (steps - tf.cast(step, tf.float32)) / (steps * (1 - decay_from))
+            return peak * tf.clip_by_value(left, 0.0, 1.0)
+
+        def get_config(self) -> dict[str, float]:
+            return {"peak": peak, "steps": steps, "decay_from": decay_from}
+
+    return Decaying()
+
+
 def _batches(train: Dataset, epochs: int, batch_size: int, seed: int) -> Any:
     """All batches of all epochs as one data set, so that Keras traces its step only once."""
     tf = tensorflow()
@@ -270,13 +290,15 @@ def _evaluation_batches(data: Dataset) -> Any:
     return tensorflow().data.Dataset.from_tensor_slices((x, y)).batch(_EVALUATION_BATCH).cache()
 
 
-def _check_numbers(epochs: int, learning_rate: float, batch_size: int) -> None:
+def _check_numbers(epochs: int, learning_rate: float, batch_size: int, decay_from: float) -> None:
     if epochs < 0:
         raise SpecError(f"epochs is {epochs}; it must be at least 0.")
     if batch_size < 1:
         raise SpecError(f"batch_size is {batch_size}; it must be at least 1.")
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise SpecError(f"learning_rate is {learning_rate}; it must be a positive number.")
+    if not 0 <= decay_from <= 1:
+        raise SpecError(f"decay_from is {decay_from}; it must be a share from 0 to 1.")
 
 
 def _check_labels(model: Any, train: Dataset) -> None:

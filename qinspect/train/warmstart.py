@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qinspect.errors import TrainError
+from qinspect.errors import SpecError, TrainError
 from qinspect.schema import Array
 from qinspect.train.keras import tensorflow
 from qinspect.train.layers import is_quantized, is_wrapped
@@ -18,7 +18,9 @@ from qinspect.train.training import check_examples
 _NARROWEST = 1e-8
 
 
-def warm_start_observers(qat_model: Any, x: Array, batch_size: int = 256) -> None:
+def warm_start_observers(
+    qat_model: Any, x: Array, batch_size: int = 256, *, percentile: float = 100.0
+) -> None:
     """Set activation ranges from a calibration pass and weight ranges from the weights, in place.
 
     Parameters
@@ -29,11 +31,17 @@ def warm_start_observers(qat_model: Any, x: Array, batch_size: int = 256) -> Non
         Calibration examples in the units of the model's input.
     batch_size : int
         Examples run at once; the result does not depend on it beyond float rounding.
+    percentile : float
+        Percentile, above 50 and up to 100, of the examples' largest values that an activation
+        range ends at, and its mirror image for the smallest ones: 99 lets one example in a
+        hundred be clipped at each end.  100 takes the extremes.
 
     Raises
     ------
     TrainError
         If the model is not a QAT model.
+    SpecError
+        If the percentile is out of range.
     DataError
         If the examples do not fit the model.
 
@@ -51,6 +59,8 @@ def warm_start_observers(qat_model: Any, x: Array, batch_size: int = 256) -> Non
         raise TrainError(
             f"model {qat_model.name!r} has no quantized layers; call quantize_aware on it first."
         )
+    if not 50 < percentile <= 100:
+        raise SpecError(f"percentile is {percentile}; it must be above 50 and at most 100.")
     check_examples(qat_model, x, "the calibration set")
     with _recording(qat_model) as recorders:
         for start in range(0, len(x), batch_size):
@@ -58,7 +68,7 @@ def warm_start_observers(qat_model: Any, x: Array, batch_size: int = 256) -> Non
             # Called eagerly, so that the recorders see values and nothing is traced with them.
             qat_model(batch, training=False)
     for recorder in recorders:
-        recorder.store()
+        recorder.store(percentile)
     for layer in qat_model.layers:
         if is_wrapped(layer):
             for weight, quantizer, variables in layer._weight_vars:
@@ -66,21 +76,23 @@ def warm_start_observers(qat_model: Any, x: Array, batch_size: int = 256) -> Non
 
 
 class _Recorder:
-    """Stands in for a quantizer: lets the tensor pass and remembers its extremes."""
+    """Stands in for a quantizer: lets the tensor pass and remembers each example's extremes."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[dict[str, Any], float, float]] = {}
+        self._seen: dict[int, tuple[dict[str, Any], list[Array], list[Array]]] = {}
 
     def __call__(self, inputs: Any, training: bool, weights: Any, **_: Any) -> Any:
         if weights:
-            _, low, high = self._seen.get(id(weights["min_var"]), (weights, 0.0, 0.0))
-            values = np.asarray(inputs)
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-            self._seen[id(weights["min_var"])] = (weights, low, high)
+            _, lows, highs = self._seen.setdefault(id(weights["min_var"]), (weights, [], []))
+            values = np.asarray(inputs).reshape(len(inputs), -1)
+            lows.append(values.min(axis=1))
+            highs.append(values.max(axis=1))
         return inputs
 
-    def store(self) -> None:
-        for variables, low, high in self._seen.values():
+    def store(self, percentile: float) -> None:
+        for variables, lows, highs in self._seen.values():
+            low = min(0.0, float(np.percentile(np.concatenate(lows), 100 - percentile)))
+            high = max(0.0, float(np.percentile(np.concatenate(highs), percentile)))
             if high - low > _NARROWEST:
                 variables["min_var"].assign(low)
                 variables["max_var"].assign(high)

@@ -1,0 +1,206 @@
+"""Quantization-aware training that does not start, or end, with wrong ranges and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qinspect.errors import SpecError
+from qinspect.schema import Array, Dataset
+from qinspect.train.batchnorm import reestimate_batchnorm
+from qinspect.train.check import check_model
+from qinspect.train.keras import tf_keras
+from qinspect.train.layers import has_batchnorm
+from qinspect.train.progress import Progress
+from qinspect.train.qat import convert_qat, fit_qat, quantize_aware
+from qinspect.train.training import check_examples, predict
+from qinspect.train.warmstart import warm_start_observers
+
+# Of the training examples, where no calibration set is given.
+_CALIBRATION = 500
+
+
+@dataclass(frozen=True)
+class RobustRecord:
+    """What :func:`robust_qat` did.
+
+    Attributes
+    ----------
+    epochs, steps, batch_size : int
+        Passes over the training examples, optimizer steps in all, examples a step.
+    learning_rate, decay_from : float
+        Of Adam, constant up to the share ``decay_from`` of all steps, then falling to 0.
+    seed : int
+        Of the batch order and of the calibration examples drawn.
+    calibration_size : int
+        Examples that set the ranges.
+    batchnorm : {"none", "re-estimated", "frozen"}
+        "re-estimated" before and after training; "frozen" before, and then kept.
+    skip_layers : tuple of str
+        Layers left in float.
+    validation_before, validation_after : float
+        Accuracy of the QAT model on the validation examples before and after training; NaN
+        without any.
+    kept : {"trained", "untrained"}
+        "untrained" where training had lowered the accuracy on the validation examples.
+    """
+
+    epochs: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    decay_from: float
+    seed: int
+    calibration_size: int
+    batchnorm: str
+    skip_layers: tuple[str, ...]
+    validation_before: float
+    validation_after: float
+    kept: str
+
+
+@dataclass(frozen=True)
+class RobustQat:
+    """Result of :func:`robust_qat`.
+
+    Attributes
+    ----------
+    model : tf_keras.Model
+        The QAT model.
+    content : bytes
+        Its int8 ``.tflite`` file, with float input and output.
+    record : RobustRecord
+        What was done.
+    history, observers : DataFrame
+        ``schema.HISTORY`` and ``schema.OBSERVERS`` of the training, whichever model was kept.
+    """
+
+    model: Any
+    content: bytes
+    record: RobustRecord
+    history: pd.DataFrame
+    observers: pd.DataFrame
+
+
+def robust_qat(
+    model: Any,
+    train: Dataset,
+    validation: Dataset | None = None,
+    *,
+    epochs: int = 1,
+    learning_rate: float = 1e-3,
+    decay_from: float = 0.5,
+    batch_size: int = 32,
+    seed: int = 0,
+    calibration_x: Array | None = None,
+    skip_layers: Sequence[str] = (),
+    freeze_batchnorm: bool = False,
+    progress: Progress | None = None,
+) -> RobustQat:
+    """Quantization-aware training with every known pitfall of tfmot's default removed.
+
+    Parameters
+    ----------
+    model : tf_keras.Model
+        Trained float model; it is not changed.
+    train : Dataset
+        Training examples in the units of the model's input.
+    validation : Dataset or None
+        Where given, training is undone if it lowered the accuracy on these examples.  They must
+        not be the test examples.
+    epochs : int
+        Passes over ``train``; with 0 the result is a post-training quantization.
+    learning_rate, decay_from
+        As in :func:`qinspect.train.fit`.
+    batch_size : int
+        Examples a step.
+    seed : int
+        Of the batch order and of the calibration examples drawn from ``train``.
+    calibration_x : ndarray or None, shape (n, ...)
+        Examples that set the ranges; 500 of the training examples where not given.
+    skip_layers : sequence of str
+        Layers to leave in float.
+    freeze_batchnorm : bool
+        Re-estimate batch norm once and keep it, instead of training it and re-estimating it
+        again at the end: for small batches or few steps.
+    progress : callable, optional
+        See :func:`qinspect.train.progress.make_progress`.
+
+    Returns
+    -------
+    RobustQat
+
+    Raises
+    ------
+    TrainError
+        If tfmot cannot quantize the model, or the loss stopped being a number.
+    DataError
+        If examples do not fit the model.
+    SpecError
+        If a number or a layer's name is not allowed.
+
+    Notes
+    -----
+    In this order: batch-norm statistics are re-estimated, since training and quantization should
+    not start from a moving average that lags; the model is wrapped, its dense kernels per
+    channel; ranges are set by a calibration pass; it is trained with a learning rate that falls
+    to 0 at the end, so that the weights settle; statistics are re-estimated and ranges calibrated
+    anew, since both moved more slowly than the weights.
+    """
+    check_model(model, skip_layers=tuple(skip_layers))
+    check_examples(model, train.x, train.name)
+    if epochs < 0:
+        raise SpecError(f"epochs is {epochs}; it must be at least 0.")
+    if calibration_x is None:
+        chosen = np.random.default_rng(seed).permutation(len(train))[:_CALIBRATION]
+        calibration_x = train.x[np.sort(chosen)]
+    check_examples(model, calibration_x, "calibration_x")
+    with_batchnorm = has_batchnorm(model)
+    qat_model = quantize_aware(
+        reestimate_batchnorm(_copy(model), train.x),
+        skip_layers=skip_layers, per_channel_dense=True,
+    )  # fmt: skip
+    warm_start_observers(qat_model, calibration_x)
+    untrained = qat_model.get_weights()
+    before = _accuracy(qat_model, validation)
+    history, observers = fit_qat(
+        qat_model, train, validation, epochs=epochs, learning_rate=learning_rate,
+        batch_size=batch_size, seed=seed, phase="robust qat", progress=progress,
+        freeze_batchnorm=freeze_batchnorm, decay_from=decay_from,
+    )  # fmt: skip
+    if epochs and with_batchnorm and not freeze_batchnorm:
+        warm_start_observers(qat_model, calibration_x)
+        reestimate_batchnorm(qat_model, train.x)
+    warm_start_observers(qat_model, calibration_x)
+    after = _accuracy(qat_model, validation)
+    kept = "trained"
+    if after < before:
+        kept = "untrained"
+        qat_model.set_weights(untrained)
+    record = RobustRecord(
+        epochs=epochs, steps=0 if history.empty else int(history["steps"].max()),
+        batch_size=batch_size, learning_rate=learning_rate, decay_from=decay_from, seed=seed,
+        calibration_size=len(calibration_x),
+        batchnorm=(
+            "none" if not with_batchnorm else "frozen" if freeze_batchnorm else "re-estimated"
+        ),
+        skip_layers=tuple(skip_layers), validation_before=before, validation_after=after,
+        kept=kept,
+    )  # fmt: skip
+    return RobustQat(qat_model, convert_qat(qat_model), record, history, observers)
+
+
+def _copy(model: Any) -> Any:
+    copy = tf_keras().models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _accuracy(model: Any, data: Dataset | None) -> float:
+    if data is None or len(data) == 0:
+        return float("nan")
+    return float((predict(model, data.x).argmax(axis=1) == data.y).mean())
