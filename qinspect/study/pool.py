@@ -127,8 +127,11 @@ def _drain(
         while queue and len(running) < width and not broken:
             try:
                 future = pool.submit(job, *tasks[queue[0]])
-            except BrokenExecutor:
+            except BrokenExecutor as error:
                 broken = True
+                if not running:
+                    # Broken before it took anything: the first run answers for it.
+                    yield queue.popleft(), error
             else:
                 running[future] = queue.popleft()
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -190,6 +193,9 @@ def _local_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
             f"cannot start worker processes: {error.strerror or type(error).__name__}."
         ) from error
     try:
+        # Python's pool watches a new process only from its next event on: without one, the death
+        # of the last process started is noticed when another run ends, maybe hours later.
+        wait([pool.submit(os.getpid) for _ in range(workers)])
         yield pool
         pool.shutdown()
     finally:
