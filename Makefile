@@ -28,8 +28,10 @@ lab: $(STAMP)
 # Whole files go to one of two processes, so that what a file trains is trained once.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
+# What measures times runs by itself, after everything else.
 test: $(STAMP)
-	$(PYTEST)
+	$(PYTEST) -m "not timing"
+	$(BIN)/python -m pytest -m timing
 
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
