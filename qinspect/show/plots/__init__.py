@@ -7,6 +7,7 @@ from qinspect.show.plots.board import (
     describe_size,
     diagnosis_board,
 )
+from qinspect.show.plots.confusion import confusion_matrix, describe_confusion
 from qinspect.show.plots.decomposition import describe_waterfall, waterfall
 from qinspect.show.plots.errors import (
     describe_error_histogram,
@@ -54,10 +55,12 @@ __all__ = [
     "bootstrap_plot",
     "cause_frame",
     "channel_ranges",
+    "confusion_matrix",
     "describe_activation_ranges",
     "describe_board",
     "describe_bootstrap",
     "describe_channel_ranges",
+    "describe_confusion",
     "describe_discordance",
     "describe_error_histogram",
     "describe_forest",
