@@ -63,6 +63,9 @@ class Effect:
     numbers : dict
         Further values.
     seconds : float
+        Wall-clock time it took.
+    late_seconds : float
+        How long after the time allowed for interventions it ended; 0 where in time.
     """
 
     done: str
@@ -72,6 +75,7 @@ class Effect:
     confirmed: bool
     numbers: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    late_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class Cause:
             "closed_share": None if effect is None else effect.closed_share,
             "intervention": None if effect is None else effect.done,
             "not_tried": self.note,
+            "intervention_seconds": None if effect is None else effect.seconds,
             "sentence": self.finding.sentence,
             "evidence": evidence,
             "symptom": self.rule.symptom,
@@ -143,6 +148,10 @@ class Diagnosis:
         Whether remedies were tried.
     seconds : float
         Wall-clock time.
+    budget_seconds : float
+        Time after which no intervention was to be started.
+    late_seconds : float
+        How long after that the last intervention ended; 0 where all ended in time.
     summary : str
         One or two sentences.
     """
@@ -156,6 +165,8 @@ class Diagnosis:
     parts: tuple[dict[str, Any], ...]
     interventions: bool
     seconds: float
+    budget_seconds: float = math.inf
+    late_seconds: float = 0.0
     summary: str = ""
 
     def gap(self, a: str, b: str) -> Gap | None:
@@ -229,6 +240,8 @@ class Diagnosis:
                 ],
                 "interventions": self.interventions,
                 "seconds": self.seconds,
+                "budget_seconds": self.budget_seconds,
+                "late_seconds": self.late_seconds,
             }
         )  # fmt: skip
 

@@ -50,7 +50,8 @@ def diagnose(
     rules : iterable of str, optional
         Causes to ask about; all when not given.
     budget_seconds : float
-        No intervention is started later than this.
+        No intervention is started later than this.  One that is running is not stopped; by how
+        much the last one ended too late is part of the answer.
     num_threads : int
         Of every interpreter.
     progress : callable, optional
@@ -70,6 +71,7 @@ def diagnose(
     if case.data is None or bool((case.data.y < 0).any()):
         raise DataError("a diagnosis needs evaluation examples with labels: x and y.")
     started = time.perf_counter()
+    deadline = started + budget_seconds
     say = progress or (lambda text: None)
     evidence = Evidence(case, num_threads)
     gaps = _gaps(evidence)
@@ -85,17 +87,11 @@ def diagnose(
         for at, cause in enumerate(causes):
             if not _worth_trying(cause, focus):
                 continue
-            spent = time.perf_counter() - started
             say(f"trying: {cause.rule.remedy}")
-            tried = _try_remedies(
-                cause, evidence, focus, training=training, in_time=spent < budget_seconds
-            )
+            tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline)
             causes[at] = replace(cause, effect=tried.effect, note=tried.note)
         if not any(cause.confirmed for cause in causes):
-            causes = [
-                _other_seed(cause, evidence, focus, training, started + budget_seconds)
-                for cause in causes
-            ]
+            causes = [_other_seed(cause, evidence, focus, training, deadline) for cause in causes]
     causes = [_judge(cause, focus) for cause in causes]
     if any(cause.confirmed for cause in causes):
         # What was not tried cannot stand beside what was proved.
@@ -111,6 +107,8 @@ def diagnose(
         parts=case.parts if {focus.a, focus.b} == {"ptq", "qat"} else (),
         interventions=interventions,
         seconds=time.perf_counter() - started,
+        budget_seconds=budget_seconds,
+        late_seconds=max((c.effect.late_seconds for c in causes if c.effect), default=0.0),
     )
     return replace(found, summary=summarise(found))
 
@@ -164,13 +162,12 @@ def _other_seed(
     """Where nothing else explains a gap, ask whether another run of the training has it too."""
     if cause.rule.id != "noise":
         return cause
-    in_time = time.perf_counter() < deadline
-    tried = _try_remedies(cause, evidence, focus, training=training, in_time=in_time)
+    tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline)
     return replace(cause, effect=tried.effect, note=tried.note)
 
 
 def _try_remedies(
-    cause: Cause, evidence: Evidence, focus: Gap, *, training: bool, in_time: bool
+    cause: Cause, evidence: Evidence, focus: Gap, *, training: bool, deadline: float
 ) -> _Tried:
     """The first remedy that can be applied, measured; or why none could."""
     reasons = []
@@ -180,12 +177,13 @@ def _try_remedies(
             reasons.append(f"{remedy.title} needs {' and '.join(missing)}")
         elif remedy.trains and not training:
             reasons.append(f"{remedy.title} needs TensorFlow, which was not to be used")
-        elif not in_time:
+        elif time.perf_counter() >= deadline:
             reasons.append(f"{remedy.title} was not tried for lack of time")
         else:
             applied = _apply(remedy, cause, evidence, focus)
             if isinstance(applied, Effect):
-                return _Tried(applied, None)
+                late = max(0.0, time.perf_counter() - deadline)
+                return _Tried(replace(applied, late_seconds=late), None)
             reasons.append(applied)
     return _Tried(None, "; ".join(dict.fromkeys(reasons)) + ".")
 

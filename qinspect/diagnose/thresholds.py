@@ -89,6 +89,9 @@ BIAS_LIMIT = 0.999
 # level at which classes change; chosen (measured layers of healthy int8 files: 29 dB and more).
 SENSITIVE_DB = 6.0
 SENSITIVE_LEVEL_DB = 25.0
+# Levels of 256 that the typical channel of an activation gets, below which it is starved by the
+# channels that set the range; chosen: two bits.
+STARVED_LEVELS = 4.0
 
 # --- data -------------------------------------------------------------------------------------
 

@@ -148,12 +148,16 @@ def work(folder: str, cell: Cell, todo: list[Plan]) -> str:
     from filelock import FileLock
 
     root = Path(folder)
+    failed = []
     with FileLock(root / f"{cell.key}.lock"):
         base = make_base(cell, root)
         for plan in todo:
-            row = diagnosed(base, plan)
-            store.write_json(_row_path(root, plan), row)
-    return f"{len(todo)} cases"
+            try:
+                store.write_json(_row_path(root, plan), diagnosed(base, plan))
+            # A mistake in one injector or rule must not cost the cases behind it.
+            except Exception as error:
+                failed.append(f"{plan.key}: {type(error).__name__}: {error}")
+    return "; ".join([f"{len(todo) - len(failed)} of {len(todo)} cases", *failed])
 
 
 def diagnosed(base: Base, plan: Plan) -> dict[str, Any]:

@@ -17,11 +17,15 @@ from qinspect.diagnose.rule import (
     refuted,
     supported,
 )
-from qinspect.measure import layer_errors
+from qinspect.measure import activation_statistics, layer_errors
+from qinspect.schema import Graph
 from qinspect.tflite.quantize import quantizable_layers
+from qinspect.tflite.weights import weights_of
 
 # Kept in float by the intervention: a remedy for more than these is not one for single layers.
 _MOST_KEPT = 3
+# Of fewer channels the typical one is not a figure to go by.
+_FEWEST_CHANNELS = 4
 
 
 def _check(evidence: Evidence) -> Finding:
@@ -47,6 +51,16 @@ def _check(evidence: Evidence) -> Finding:
             best = (role, bad.iloc[0], median)
     if not numbers:
         return cannot_tell("cannot tell: fewer than three layers can be compared.")
+    starved = _starved(evidence) if "ptq" in evidence.case.roles else {}
+    numbers |= {"ptq_starved_activations": list(starved),
+                "ptq_levels_of_typical_channel": min(starved.values(), default=None)}  # fmt: skip
+    if starved and best is None:
+        name = min(starved, key=lambda tensor: starved[tensor])
+        return supported(
+            f"in the PTQ file a few channels set the range of {name}: the typical other channel "
+            f"has {starved[name]:.0f} of its 256 levels.", numbers, ("ptq",),
+            strength=min(0.6, 0.3 + 1 / (1 + starved[name])),
+        )  # fmt: skip
     if best is None:
         return refuted("no layer of the PTQ file is much worse than the others." if "ptq" in
                        evidence.case.roles else "no PTQ file to look at.", numbers)  # fmt: skip
@@ -58,14 +72,55 @@ def _check(evidence: Evidence) -> Finding:
     )  # fmt: skip
 
 
+def _starved(evidence: Evidence) -> dict[str, float]:
+    """Activations of which the typical channel gets few of the 256 levels, and how many.
+
+    The error of a layer as a whole hides this: it is small against the channels that set the range.
+    """
+    stored = evidence.calibrated_tensors("ptq")
+    table = activation_statistics(
+        evidence.graph("float"), evidence.data.x[: t.OWN_EXAMPLES], per_channel=True,
+        num_threads=evidence.num_threads,
+    ).tensors  # fmt: skip
+    # What never leaves one value needs no levels.
+    table = table[(table["channel"] >= 0) & (table["max"] > table["min"])]
+    found = {}
+    for name, channels in table.groupby("tensor", sort=False):
+        if name not in stored or len(channels) < _FEWEST_CHANNELS:
+            continue
+        low, high = stored[str(name)]
+        levels = 255 * float((channels["max"] - channels["min"]).median()) / (high - low)
+        if levels < t.STARVED_LEVELS:
+            found[str(name)] = levels
+    return found
+
+
+def _around(graph: Graph, tensors: list[str]) -> set[int]:
+    """Operators that write a tensor, and those on the way to the next weights.
+
+    A range is stored once; it is gone only if both sides of it compute in float.
+    """
+    main = graph.main
+    weighted = {weight.operator.index for weight in weights_of(main)}
+    open_ends = [tensor.index for tensor in main.tensors if tensor.name in tensors]
+    found = {op.index for op in main.operators if set(op.outputs) & set(open_ends)}
+    while open_ends:
+        tensor = open_ends.pop()
+        for op in main.operators:
+            if tensor in op.inputs and op.index not in found:
+                found.add(op.index)
+                open_ends += [] if op.index in weighted else list(op.outputs)
+    return found
+
+
 def _keep(evidence: Evidence, finding: Finding) -> Trial | None:
-    named = finding.numbers.get("ptq_sensitive_layers")
-    if not named:
-        return None
+    named = finding.numbers.get("ptq_sensitive_layers") or []
+    starved = finding.numbers.get("ptq_starved_activations") or []
     graph = evidence.graph("float")
     pairs = {pair.layer: pair.a for pair in evidence.match("float", "ptq").pairs}
     allowed = {layer.index: layer for layer in quantizable_layers(graph)}
-    kept = [pairs[name] for name in named if pairs.get(name) in allowed]
+    wanted = {pairs[name] for name in named if name in pairs} | _around(graph, starved)
+    kept = sorted(wanted & allowed.keys())
     if not kept:
         return None
     index = some_examples(evidence)
