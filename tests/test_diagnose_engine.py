@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib
 import json
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from diagnose_cases import N, calibration, case, data, float_graph, int8, ranges
 from qinspect.diagnose import engine
 from qinspect.diagnose.answer import Gap
 from qinspect.diagnose.case import NEEDS, Case
-from qinspect.diagnose.engine import diagnose, measure_effect
+from qinspect.diagnose.engine import _try_remedies, diagnose, measure_effect
 from qinspect.diagnose.evidence import Evidence
 from qinspect.diagnose.registry import all_rules
 from qinspect.diagnose.rule import Remedy, Rule, Trial, refuted, supported
@@ -191,6 +192,21 @@ def test_no_time_is_said() -> None:
     assert "for lack of time" in str(found.cause("calibration-shift").note)
 
 
+def test_an_intervention_that_ends_late_says_so() -> None:
+    """It is started while there is time, and is not stopped."""
+    found = diagnose(broken(), interventions=False)
+    cause = found.cause("calibration-shift")
+    for _ in range(20):  # a busy machine may use up the time before it starts
+        evidence = Evidence(broken())
+        deadline = time.perf_counter() + 0.005
+        tried = _try_remedies(cause, evidence, found.focus, training=False, deadline=deadline)
+        if tried.effect is not None:
+            break
+        assert "lack of time" in str(tried.note)
+    assert tried.effect is not None
+    assert 0 < tried.effect.late_seconds <= tried.effect.seconds
+
+
 # --- the answer -------------------------------------------------------------------------------
 
 
@@ -215,6 +231,7 @@ def test_same_case_same_answer() -> None:
     for answer in (one, two):
         answer.pop("seconds")
     assert one == two
+    assert one["late_seconds"] == 0
 
 
 def test_errors_are_one_sentence() -> None:

@@ -114,7 +114,6 @@ class Cause:
             "closed_share": None if effect is None else effect.closed_share,
             "intervention": None if effect is None else effect.done,
             "not_tried": self.note,
-            "intervention_seconds": None if effect is None else effect.seconds,
             "sentence": self.finding.sentence,
             "evidence": evidence,
             "symptom": self.rule.symptom,
@@ -148,10 +147,8 @@ class Diagnosis:
         Whether remedies were tried.
     seconds : float
         Wall-clock time.
-    budget_seconds : float
-        Time after which no intervention was to be started.
     late_seconds : float
-        How long after that the last intervention ended; 0 where all ended in time.
+        How long after the time allowed the last intervention ended; 0 where all ended in time.
     summary : str
         One or two sentences.
     """
@@ -165,7 +162,6 @@ class Diagnosis:
     parts: tuple[dict[str, Any], ...]
     interventions: bool
     seconds: float
-    budget_seconds: float = math.inf
     late_seconds: float = 0.0
     summary: str = ""
 
@@ -240,7 +236,6 @@ class Diagnosis:
                 ],
                 "interventions": self.interventions,
                 "seconds": self.seconds,
-                "budget_seconds": self.budget_seconds,
                 "late_seconds": self.late_seconds,
             }
         )  # fmt: skip

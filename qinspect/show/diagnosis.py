@@ -52,6 +52,9 @@ def print_diagnosis(answer: dict[str, Any], console: Console) -> None:
     console.print(f"\nruled out: {', '.join(answer['ruled_out']) or 'nothing'}", markup=False)
     for line in untested(answer):
         console.print(f"not tested: {text.printable(line)}", markup=False)
+    if answer["late_seconds"] > 0:
+        console.print(f"an intervention ended {answer['late_seconds']:.0f} s after the time "
+                      "allowed; those left were not started.", markup=False)  # fmt: skip
     for row in explained(answer)[:1]:
         console.print(f"\n[bold]What to do[/bold]: {escape(row['remedy'])}")
         console.print(_indented(row["code"]), markup=False)

@@ -83,6 +83,8 @@ ROW = ("key", "kind", "truth", "strength", "dataset", "model", "seed", "half", "
        "summary")  # fmt: skip
 _HEALTHY = frozenset({"none", "noise"})
 _THERE = frozenset({"supported", "present"})
+# Cases of one network that a process takes on at once.
+_TASK = 10
 
 
 def plans() -> tuple[Plan, ...]:
@@ -120,7 +122,7 @@ def run_benchmark(
     workers : int
         Processes of one thread each.
     on_row : callable, optional
-        Told of every network whose cases are done, and of failures.
+        Told of every task that is done, and what failed in it.
 
     Returns
     -------
@@ -130,13 +132,17 @@ def run_benchmark(
     store.prepare_folder(folder, ("rows",))
     wanted = None if keys is None else set(keys)
     chosen = [plan for plan in plans() if wanted is None or plan.key in wanted]
-    tasks: dict[str, tuple[Any, ...]] = {}
-    for cell in CELLS:
-        todo = [p for p in chosen if p.cell == cell and not _row_path(folder, p).exists()]
-        # Short tasks, so that a process gives TensorFlow's memory back from time to time.
-        for start in range(0, len(todo), 10):
-            tasks[f"{cell.key}/{start}"] = (str(folder), cell, todo[start : start + 10])
-    for key, result in run_on_processes(work, tasks, workers, runs_per_process=1):
+    todo = {cell: [p for p in chosen if p.cell == cell and not _row_path(folder, p).exists()]
+            for cell in CELLS}  # fmt: skip
+    # Short tasks, so that a process gives TensorFlow's memory back from time to time; in turn over
+    # the cells, because one process works on a cell at a time.
+    tasks: dict[str, tuple[Any, ...]] = {
+        f"{cell.key}/{start}": (str(folder), cell, cases[start : start + _TASK])
+        for start in range(0, max(map(len, todo.values())), _TASK)
+        for cell, cases in todo.items()
+        if start < len(cases)
+    }
+    for key, result in run_on_processes(work, tasks, workers, runs_per_process=3):
         if on_row is not None:
             on_row({"task": key, "result": str(result)})
     rows = [store.read_json(_row_path(folder, p)) for p in chosen if _row_path(folder, p).exists()]
