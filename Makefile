@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help study lab test test-fast lint bench wheels clean
+.PHONY: help study lab exercises test test-fast lint bench wheels clean
 help:
 	@echo "make study      train, quantize, evaluate and print the verdict (about two minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make exercises  copy the notebooks without their solutions to the folder exercises/"
 	@echo "make test       all tests (under 25 minutes on 2 cores)"
 	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
 	@echo "make lint       ruff and mypy"
@@ -24,6 +25,9 @@ study: $(STAMP)
 
 lab: $(STAMP)
 	$(BIN)/qinspect lab
+
+exercises: $(STAMP)
+	$(BIN)/qinspect lab exercises --exercises --no-start
 
 # Whole files go to one of two processes, so that what a file trains is trained once.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -7,42 +7,76 @@ import importlib.util
 import json
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from qinspect.errors import StoreError, require_extra
+from qinspect.shipped import shipped_files
+from qinspect.study.store import write_bytes
 
 _MANIFEST = ".qinspect-notebooks.json"
 
 
-def notebook_sources() -> dict[str, bytes]:
+def notebook_sources(*, exercises: bool = False) -> dict[str, bytes]:
     """Content of the notebooks that ship with qinspect, by file name.
+
+    Parameters
+    ----------
+    exercises : bool
+        Without the cells tagged ``solution``.
 
     Raises
     ------
     StoreError
         If this installation has none.
     """
-    checkout = Path(__file__).resolve().parents[1] / "notebooks"
-    if checkout.is_dir():
-        return {path.name: path.read_bytes() for path in sorted(checkout.glob("*.ipynb"))}
-    try:
-        shipped = resources.files("qinspect.notebooks")
-    except ModuleNotFoundError as error:
-        raise StoreError("this installation of qinspect has no notebooks; install it again.") from (
-            error
-        )
-    found = [item for item in shipped.iterdir() if item.name.endswith(".ipynb")]
-    return {item.name: item.read_bytes() for item in sorted(found, key=lambda item: item.name)}
+    found = {name: item.read_bytes() for name, item in shipped_files("notebooks", ".ipynb").items()}
+    return {name: without_solutions(text) for name, text in found.items()} if exercises else found
 
 
-def copy_notebooks(folder: Path) -> list[str]:
+def without_solutions(content: bytes) -> bytes:
+    """A notebook for learners: each run of cells tagged ``solution`` becomes one empty code cell.
+
+    Parameters
+    ----------
+    content : bytes
+        A notebook, format 4.
+
+    Returns
+    -------
+    bytes
+        The notebook with everything else as it was.
+    """
+    notebook = json.loads(content)
+    kept: list[dict[str, Any]] = []
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if "solution" not in tags:
+            kept.append(cell)
+        elif not kept or "answer" not in kept[-1]["metadata"].get("tags", []):
+            kept.append(
+                {
+                    "cell_type": "code",
+                    "execution_count": None,
+                    "id": cell["id"],
+                    "metadata": {"tags": ["answer"]},
+                    "outputs": [],
+                    "source": ["# your answer\n"],
+                }
+            )
+    text = json.dumps({**notebook, "cells": kept}, indent=1, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def copy_notebooks(folder: Path, *, exercises: bool = False) -> list[str]:
     """Copy the notebooks into ``folder``; a notebook that was edited there is left alone.
 
     Parameters
     ----------
     folder : Path
         Working folder, made if it is missing.
+    exercises : bool
+        Copy them without the solutions of the exercises.
 
     Returns
     -------
@@ -62,11 +96,11 @@ def copy_notebooks(folder: Path) -> list[str]:
             copied = json.loads(manifest_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             copied = {}
-        for name, content in notebook_sources().items():
+        for name, content in notebook_sources(exercises=exercises).items():
             target = folder / name
             digest = hashlib.sha256(content).hexdigest()
             if not target.exists():
-                target.write_bytes(content)
+                write_bytes(target, content)
                 lines.append(f"copied {target}")
             else:
                 present = hashlib.sha256(target.read_bytes()).hexdigest()
@@ -74,13 +108,13 @@ def copy_notebooks(folder: Path) -> list[str]:
                     pass
                 elif present == copied.get(name):
                     # Untouched since an older version put it there.
-                    target.write_bytes(content)
+                    write_bytes(target, content)
                     lines.append(f"updated {target}")
                 else:
                     lines.append(f"kept your edited {target}")
                     continue
             copied[name] = digest
-        manifest_path.write_text(json.dumps(copied, indent=1), encoding="utf-8")
+        write_bytes(manifest_path, json.dumps(copied, indent=1).encode())
     except OSError as error:
         raise StoreError(
             f"cannot write the notebooks to {str(folder)!r}: {error.strerror}; choose another "

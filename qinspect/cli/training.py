@@ -143,13 +143,20 @@ def lab(
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open a browser window.")
     ] = True,
+    exercises: Annotated[
+        bool, typer.Option("--exercises", help="Leave out the solutions of the exercises.")
+    ] = False,
+    start: Annotated[
+        bool, typer.Option("--start/--no-start", help="Start JupyterLab, or only copy.")
+    ] = True,
 ) -> None:
     """Copy the notebooks to a working folder and open them in JupyterLab."""
     from qinspect.lab import copy_notebooks, start_lab
 
-    for line in copy_notebooks(folder):
+    for line in copy_notebooks(folder, exercises=exercises):
         print(line)
-    raise typer.Exit(start_lab(folder, browser=browser))
+    if start:
+        raise typer.Exit(start_lab(folder, browser=browser))
 
 
 @app.command()
