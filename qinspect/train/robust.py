@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect.errors import SpecError
+from qinspect.data.streams import stream
 from qinspect.schema import Array, Dataset
 from qinspect.train.batchnorm import reestimate_batchnorm
 from qinspect.train.check import check_model
@@ -17,11 +18,17 @@ from qinspect.train.keras import tf_keras
 from qinspect.train.layers import has_batchnorm
 from qinspect.train.progress import Progress
 from qinspect.train.qat import convert_qat, fit_qat, quantize_aware
-from qinspect.train.training import check_examples, predict
+from qinspect.train.training import check_examples, check_numbers, predict
 from qinspect.train.warmstart import warm_start_observers
 
-# Of the training examples, where no calibration set is given.
+# Training examples that set the ranges, where no calibration set is given, and that batch norm is
+# re-estimated on, which takes a pass for each of its layers.
 _CALIBRATION = 500
+_STATISTICS = 2000
+# The learning rate falls over the last fifth of a run, unless the run is so short that the network
+# is still learning fast at its end (measured, docs/robust_qat.md).
+_DECAY_FROM = 0.8
+_SHORT_RUN = 100
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,9 @@ class RobustRecord:
     learning_rate, decay_from : float
         Of Adam, constant up to the share ``decay_from`` of all steps, then falling to 0.
     seed : int
-        Of the batch order and of the calibration examples drawn.
-    calibration_size : int
-        Examples that set the ranges.
+        Of the batch order and of the examples drawn.
+    calibration_size, statistics_size : int
+        Examples that set the ranges, and those that batch norm was re-estimated on.
     batchnorm : {"none", "re-estimated", "frozen"}
         "re-estimated" before and after training; "frozen" before, and then kept.
     skip_layers : tuple of str
@@ -56,6 +63,7 @@ class RobustRecord:
     decay_from: float
     seed: int
     calibration_size: int
+    statistics_size: int
     batchnorm: str
     skip_layers: tuple[str, ...]
     validation_before: float
@@ -93,7 +101,7 @@ def robust_qat(
     *,
     epochs: int = 1,
     learning_rate: float = 1e-3,
-    decay_from: float = 0.5,
+    decay_from: float | None = None,
     batch_size: int = 32,
     seed: int = 0,
     calibration_x: Array | None = None,
@@ -115,11 +123,12 @@ def robust_qat(
     epochs : int
         Passes over ``train``; with 0 the result is a post-training quantization.
     learning_rate, decay_from
-        As in :func:`qinspect.train.fit`.
+        As in :func:`qinspect.train.fit`; where ``decay_from`` is None, 0.8 in runs of 100 steps
+        or more, else 1.
     batch_size : int
         Examples a step.
     seed : int
-        Of the batch order and of the calibration examples drawn from ``train``.
+        Of the batch order and of the examples drawn from ``train``.
     calibration_x : ndarray or None, shape (n, ...)
         Examples that set the ranges; 500 of the training examples where not given.
     skip_layers : sequence of str
@@ -147,21 +156,24 @@ def robust_qat(
     -----
     In this order: batch-norm statistics are re-estimated, since training and quantization should
     not start from a moving average that lags; the model is wrapped, its dense kernels per
-    channel; ranges are set by a calibration pass; it is trained with a learning rate that falls
-    to 0 at the end, so that the weights settle; statistics are re-estimated and ranges calibrated
+    channel; ranges are set by a calibration pass; it is trained, with a learning rate that falls
+    to 0 at the end unless the run is short; statistics are re-estimated and ranges calibrated
     anew, since both moved more slowly than the weights.
     """
     check_model(model, skip_layers=tuple(skip_layers))
     check_examples(model, train.x, train.name)
-    if epochs < 0:
-        raise SpecError(f"epochs is {epochs}; it must be at least 0.")
+    check_numbers(epochs, learning_rate, batch_size, 1.0 if decay_from is None else decay_from)
+    steps = epochs * math.ceil(len(train) / batch_size)
+    if decay_from is None:
+        decay_from = _DECAY_FROM if steps >= _SHORT_RUN else 1.0
+    drawn = stream(seed, "robust qat").permutation(len(train))
+    statistics_x = train.x[np.sort(drawn[:_STATISTICS])]
     if calibration_x is None:
-        chosen = np.random.default_rng(seed).permutation(len(train))[:_CALIBRATION]
-        calibration_x = train.x[np.sort(chosen)]
+        calibration_x = train.x[np.sort(drawn[:_CALIBRATION])]
     check_examples(model, calibration_x, "calibration_x")
     with_batchnorm = has_batchnorm(model)
     qat_model = quantize_aware(
-        reestimate_batchnorm(_copy(model), train.x),
+        reestimate_batchnorm(_copy(model), statistics_x),
         skip_layers=skip_layers, per_channel_dense=True,
     )  # fmt: skip
     warm_start_observers(qat_model, calibration_x)
@@ -174,7 +186,7 @@ def robust_qat(
     )  # fmt: skip
     if epochs and with_batchnorm and not freeze_batchnorm:
         warm_start_observers(qat_model, calibration_x)
-        reestimate_batchnorm(qat_model, train.x)
+        reestimate_batchnorm(qat_model, statistics_x)
     warm_start_observers(qat_model, calibration_x)
     after = _accuracy(qat_model, validation)
     kept = "trained"
@@ -182,9 +194,10 @@ def robust_qat(
         kept = "untrained"
         qat_model.set_weights(untrained)
     record = RobustRecord(
-        epochs=epochs, steps=0 if history.empty else int(history["steps"].max()),
+        epochs=epochs, steps=steps,
         batch_size=batch_size, learning_rate=learning_rate, decay_from=decay_from, seed=seed,
         calibration_size=len(calibration_x),
+        statistics_size=len(statistics_x) if with_batchnorm else 0,
         batchnorm=(
             "none" if not with_batchnorm else "frozen" if freeze_batchnorm else "re-estimated"
         ),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qinspect.data.streams import stream
 from qinspect.errors import DataError, SpecError, TrainError
 from qinspect.schema import HISTORY, Array, Dataset
 from qinspect.train.keras import tensorflow, tf_keras
@@ -98,7 +99,7 @@ def fit(
     Nothing here depends on the global random generators, except layers that draw random numbers
     themselves (dropout); call :func:`qinspect.train.reset` before for these.
     """
-    _check_numbers(epochs, learning_rate, batch_size, decay_from)
+    check_numbers(epochs, learning_rate, batch_size, decay_from)
     check_examples(model, train.x, train.name)
     _check_labels(model, train)
     if epochs == 0:
@@ -142,7 +143,7 @@ def fit(
 
 def batch_order(n: int, seed: int, epoch: int) -> Array:
     """Order in which epoch ``epoch`` (from 0) visits ``n`` examples, int64, shape (n,)."""
-    return np.random.default_rng([seed, epoch]).permutation(n)
+    return stream(seed, "batch order", epoch).permutation(n)
 
 
 def predict(model: Any, x: Array) -> Array:
@@ -290,7 +291,14 @@ def _evaluation_batches(data: Dataset) -> Any:
     return tensorflow().data.Dataset.from_tensor_slices((x, y)).batch(_EVALUATION_BATCH).cache()
 
 
-def _check_numbers(epochs: int, learning_rate: float, batch_size: int, decay_from: float) -> None:
+def check_numbers(epochs: int, learning_rate: float, batch_size: int, decay_from: float) -> None:
+    """Refuse settings of :func:`fit` that are out of range.
+
+    Raises
+    ------
+    SpecError
+        Saying which one.
+    """
     if epochs < 0:
         raise SpecError(f"epochs is {epochs}; it must be at least 0.")
     if batch_size < 1:
