@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qinspect.data.streams import stream
 from qinspect.errors import SpecError, unknown_name
 from qinspect.schema import Dataset
 
@@ -44,7 +45,7 @@ def calibration_subset(
         raise SpecError(f"the calibration size is {size}; it must be between 1 and "
                         f"{len(dataset)}, the examples at hand.")  # fmt: skip
     if order == "random":
-        index = np.random.default_rng(seed).permutation(len(dataset))
+        index = stream(seed, "calibration").permutation(len(dataset))
     elif order == "sorted_by_class":
         index = np.argsort(dataset.y, kind="stable")
     else:

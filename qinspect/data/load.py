@@ -13,6 +13,7 @@ from qinspect.data.characters import glyphs
 from qinspect.data.npz import load_npz
 from qinspect.data.official import OFFICIAL, load_official
 from qinspect.data.quota import draw
+from qinspect.data.streams import stream
 from qinspect.errors import SpecError, unknown_name
 from qinspect.schema import Array, Dataset
 
@@ -106,7 +107,7 @@ def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     strata = dataset.y
     if dataset.part is not None:
         strata = 2 * dataset.y + (dataset.part == "test")
-    return dataset.take(np.sort(draw(strata, limit, np.random.default_rng(seed))))
+    return dataset.take(np.sort(draw(strata, limit, stream(seed, "limit"))))
 
 
 def _scaled(dataset: Dataset, native: float, top: float) -> Dataset:

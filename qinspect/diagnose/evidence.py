@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from qinspect.data.streams import stream
 from qinspect.diagnose import thresholds as t
 from qinspect.diagnose.case import Case
 from qinspect.errors import ModelFileError
@@ -58,9 +59,9 @@ class Evidence:
         found: T = self._kept[key]
         return found
 
-    def rng(self, stream: int = 0) -> np.random.Generator:
-        """A generator that depends on the case's seed and the stream alone."""
-        return np.random.default_rng([self.case.seed, stream])
+    def rng(self, number: int) -> np.random.Generator:
+        """A generator that depends on the case's seed and the number alone."""
+        return stream(self.case.seed, "evidence", number)
 
     # --- files ------------------------------------------------------------------------------
 

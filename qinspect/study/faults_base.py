@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qinspect.data.streams import stream
 from qinspect.diagnose.case import Case
 from qinspect.schema import Array, Dataset, Graph
 from qinspect.study import store
@@ -23,12 +24,12 @@ from qinspect.tflite import evaluate, read_graph
 # Small enough to train dozens of them in minutes, large enough to find gaps of two points.
 _SIZES: dict[str, dict[str, int]] = {
     "digits": {"train_size": 700, "test_size": 700},
-    "fashion_mnist": {"train_size": 3_000, "test_size": 2_000},
-    "glyphs": {"train_size": 2_000, "test_size": 1_400},
+    "fashion_mnist": {"train_size": 1_500, "test_size": 1_500},
+    "glyphs": {"train_size": 1_500, "test_size": 1_400},
 }
 # Epochs at 1e-3 and at 2e-4 before the study begins, which goes on at the rate of QAT: nothing is
 # then left to be gained by training on, nor by a smaller rate.
-_TRAINED = {"digits": (25, 10), "fashion_mnist": (5, 3), "glyphs": (5, 3)}
+_TRAINED = {"digits": (25, 10), "fashion_mnist": (8, 4), "glyphs": (8, 4)}
 _RATE = 3e-5
 # Every retrained arm of a study that a case carries as an intervention already made.
 _PTQ_ARMS = {"float_ft": "ptq_int8_ft", "float_bn": "ptq_int8_bn", "float_ft_bn": "ptq_int8_ft_bn"}
@@ -69,9 +70,9 @@ class Base:
     spec: StudySpec
     case: Case
 
-    def rng(self, stream: int) -> np.random.Generator:
-        """A generator that depends on the cell's seed and the stream alone."""
-        return np.random.default_rng([self.cell.seed, stream])
+    def rng(self, number: int) -> np.random.Generator:
+        """A generator that depends on the cell's seed and the number alone."""
+        return stream(self.cell.seed, "fault", number)
 
 
 Inject = Callable[[Base, Case, str, int], Injected]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from qinspect.data.streams import stream
 from qinspect.errors import SpecError
 from qinspect.schema import Array
 from qinspect.train.batchnorm import reestimate_batchnorm
@@ -83,7 +84,7 @@ def recalibrate(
                 f"the calibration size is {size}; it must be between 1 and {len(x)}, the examples "
                 "given."
             )
-        x = x[np.sort(np.random.default_rng(seed).permutation(len(x))[:size])]
+        x = x[np.sort(stream(seed, "recalibrate").permutation(len(x))[:size])]
     if preprocess is not None:
         x = preprocess(x)
     if percentile == 100:
