@@ -127,11 +127,11 @@ def _drain(
         while queue and len(running) < width and not broken:
             try:
                 future = pool.submit(job, *tasks[queue[0]])
-            except BrokenExecutor as error:
+            except BrokenExecutor as refused:
                 broken = True
                 if not running:
                     # Broken before it took anything: the first run answers for it.
-                    yield queue.popleft(), error
+                    yield queue.popleft(), refused
             else:
                 running[future] = queue.popleft()
         for future in wait(running, return_when=FIRST_COMPLETED).done:
