@@ -45,6 +45,32 @@ def test_one_epoch_is_explained_by_batch_norm(one_epoch: Path) -> None:
         assert found.cause(refuted).verdict == "refuted"
 
 
+def test_the_equally_trained_control_leaves_no_budget_to_blame(one_epoch: Path) -> None:
+    case = case_of_study(one_epoch, equal_budget=True)
+    assert case.facts is not None
+    assert case.facts.equal_budget
+    found = diagnose(case, training=False)
+    assert found.cause("training-budget").verdict == "refuted"
+    # One epoch of each: both curves are far from flat, between equally long trainings.
+    assert found.cause("undertrained").finding.verdict == "supported"
+    assert found.cause("evaluation-mismatch").verdict == "refuted"
+
+
+def test_equal_budgets_are_read_from_history_and_weights(one_epoch: Path, tmp_path: Path) -> None:
+    known = case_of_study(one_epoch)
+    assert known.data is not None
+    np.savez(tmp_path / "eval.npz", x=known.data.x, y=known.data.y)
+    models = one_epoch / "models"
+    for ptq, expected in (("ptq_int8_ft", True), ("ptq_int8", False)):
+        case = case_of_files(
+            ptq_file=models / f"{ptq}.tflite", qat_file=models / "qat.tflite",
+            data=tmp_path / "eval.npz", keras_float=models / "float.h5",
+            history=one_epoch / "history.csv",
+        )  # fmt: skip
+        assert case.facts is not None
+        assert case.facts.equal_budget is expected
+
+
 def test_loose_files_give_the_same_cause_by_retraining(one_epoch: Path, tmp_path: Path) -> None:
     """Only files and data: the remedies are made with TensorFlow instead of read from arms."""
     known = case_of_study(one_epoch)

@@ -162,6 +162,10 @@ def diagnose(
     input_scale: Annotated[float, typer.Option(help="The model is given scale * x + offset.")] = 1,
     input_offset: Annotated[float, typer.Option(help="See --input-scale.")] = 0,
     label_offset: Annotated[int, typer.Option(help="Added to y.")] = 0,
+    equal_budget: Annotated[
+        bool,
+        typer.Option("--equal-budget", help="Of a study: PTQ of the equally trained float model."),
+    ] = False,
     interventions: Annotated[
         bool, typer.Option("--interventions/--no-interventions", help="Try the remedies.")
     ] = True,
@@ -177,7 +181,7 @@ def diagnose(
     if folder is not None and any((float_file, ptq_file, qat_file, data)):
         raise typer.BadParameter("give a study's folder or loose files, not both.")
     if folder is not None:
-        case = case_of_study(folder)
+        case = case_of_study(folder, equal_budget=equal_budget)
     elif data is None:
         raise typer.BadParameter("give a study's folder, or files with --data.")
     else:

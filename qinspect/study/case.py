@@ -18,17 +18,24 @@ from qinspect.study.load import Study, load_study
 from qinspect.study.preprocess import Preprocessing, prepare
 from qinspect.study.run import load_splits
 from qinspect.study.sensitivity import open_model
-from qinspect.tflite import read_graph
+from qinspect.tflite import read_graph, read_keras
+from qinspect.tflite.lineage import lineage
 
 _ARMS = {"float": "float", "ptq": "ptq_int8", "qat": "qat"}
+_EQUAL_ARMS = {"float": "float_ft", "ptq": "ptq_int8_ft", "qat": "qat"}
+# What re-estimated batch norm makes of these, by the name of the arm that has that part otherwise.
+_EQUAL_REMEDIES = {"ptq_int8_bn": "ptq_int8_ft_bn", "qat_bn": "qat_bn"}
 
 
-def case_of_study(study: Study | str | os.PathLike[str]) -> Case:
+def case_of_study(study: Study | str | os.PathLike[str], *, equal_budget: bool = False) -> Case:
     """Everything a finished study knows, as a case.
 
     Parameters
     ----------
     study : Study or path
+    equal_budget : bool
+        Take the study's fine-tuned control as the float model and PTQ of it as PTQ: both sides
+        were then trained for as many epochs, and what is left of the gap is not the budget.
 
     Returns
     -------
@@ -43,15 +50,18 @@ def case_of_study(study: Study | str | os.PathLike[str]) -> Case:
     """
     found = study if isinstance(study, Study) else load_study(study)
     spec, folder = found.spec, found.folder
+    role_arms = _EQUAL_ARMS if equal_budget else _ARMS
     splits = load_splits(spec)
     test = _in_order(splits.test, found.arrays["id"])
     shop = Workshop(spec, folder, splits, lambda phase, done, total, message: None)
     models = {path.stem: path for path in (folder / "models").glob("*.h5")}
     graphs = {
         role: read_graph(path) if (path := folder / "models" / f"{arm}.tflite").exists() else None
-        for role, arm in _ARMS.items()
+        for role, arm in role_arms.items()
     }
-    used = set(_ARMS.values())
+    arms = {arm: found.prediction(arm) for arm in found.arms if arm not in role_arms.values()}
+    if equal_budget:
+        arms = {name: arms[arm] for name, arm in _EQUAL_REMEDIES.items() if arm in arms}
     return Case(
         float_graph=graphs["float"],
         ptq_graph=graphs["ptq"],
@@ -63,15 +73,16 @@ def case_of_study(study: Study | str | os.PathLike[str]) -> Case:
         keras_qat=models.get("qat"),
         history=found.history,
         observers=found.observers,
-        claims={role: Claim(found.prediction(arm)) for role, arm in _ARMS.items()},
-        arms={arm: found.prediction(arm) for arm in found.arms if arm not in used},
+        claims={role: Claim(found.prediction(arm)) for role, arm in role_arms.items()},
+        arms=arms,
         arm_models=models,
         facts=TrainingFacts(
             spec.float_epochs, spec.qat_epochs, spec.float_lr, spec.qat_lr, spec.batch_size,
             finetune_seed(spec), spec.warm_start, spec.freeze_batchnorm, spec.skip_layers,
-            exact=True,
+            equal_budget=equal_budget, exact=True,
         ),
-        parts=tuple(found.summary["decomposition"]),
+        # They are parts of the gap to PTQ of the float model before it was trained on.
+        parts=() if equal_budget else tuple(found.summary["decomposition"]),
         name=str(folder),
         confidence=spec.confidence,
         margin_pp=spec.margin_pp,
@@ -122,7 +133,10 @@ def case_of_files(
     keras_float, keras_qat : path, optional
         Keras models; opened only by interventions, but their configuration is read.
     history : path, optional
-        ``.csv`` with ``phase`` (``float``, ``qat``), ``steps``, ``loss`` and so on.
+        ``.csv`` with ``phase`` (``float``, ``qat``), ``steps``, ``loss`` and so on.  A phase
+        ``float_ft`` of as many steps as ``qat`` says that the float model was trained on as well;
+        if the PTQ file then holds weights that moved on from those of ``keras_float``, budgets
+        are equal.
     claims : mapping of role to path, optional
         ``.npz`` with ``prediction`` (n,) and optionally ``id`` and ``y``, or scores as
         ``outputs`` (n, classes).
@@ -174,7 +188,9 @@ def case_of_files(
             if path is not None
         },
         checkpoints=_read_checkpoints(checkpoints),
-        facts=None if table is None else _facts_of(table, seed),
+        facts=None
+        if table is None
+        else _facts_of(table, seed, equal_budget=_trained_on(table, keras_float, graphs["ptq"])),
         name=" against ".join(Path(file).name for file in files.values() if file is not None),
         seed=seed,
     )
@@ -216,7 +232,22 @@ def _read_history(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _facts_of(history: pd.DataFrame, seed: int) -> TrainingFacts | None:
+def _trained_on(
+    history: pd.DataFrame, keras_float: str | os.PathLike[str] | None, ptq: Graph | None
+) -> bool:
+    """Whether PTQ was made from a float model that was trained on for as many steps as QAT.
+
+    The history alone does not say which of the float models was quantized, the weights do.
+    """
+    steps = history.groupby("phase")["steps"].max().to_dict()
+    if keras_float is None or ptq is None or "float_ft" not in steps:
+        return False
+    if steps["float_ft"] != steps.get("qat"):
+        return False
+    return lineage(read_keras(keras_float), ptq).verdict == "fine-tuned from"
+
+
+def _facts_of(history: pd.DataFrame, seed: int, *, equal_budget: bool) -> TrainingFacts | None:
     """Settings of the training as far as a history tells them; None without rates."""
     phases = dict(list(history.groupby("phase")))
     if not {"float", "qat"} <= set(phases) or "learning_rate" not in history.columns:
@@ -224,5 +255,6 @@ def _facts_of(history: pd.DataFrame, seed: int) -> TrainingFacts | None:
     epochs = {name: int(phases[name]["epoch"].max()) for name in ("float", "qat")}
     rates = {name: float(phases[name]["learning_rate"].iloc[-1]) for name in ("float", "qat")}
     return TrainingFacts(
-        epochs["float"], epochs["qat"], rates["float"], rates["qat"], seed=seed
+        epochs["float"], epochs["qat"], rates["float"], rates["qat"], seed=seed,
+        equal_budget=equal_budget,
     )  # fmt: skip
