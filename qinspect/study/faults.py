@@ -142,7 +142,7 @@ def run_benchmark(
         for cell, cases in todo.items()
         if start < len(cases)
     }
-    for key, result in run_on_processes(work, tasks, workers, runs_per_process=3):
+    for key, result in run_on_processes(work, tasks, workers, runs_per_process=6):
         if on_row is not None:
             on_row({"task": key, "result": str(result)})
     rows = [store.read_json(_row_path(folder, p)) for p in chosen if _row_path(folder, p).exists()]

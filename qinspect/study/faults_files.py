@@ -33,7 +33,7 @@ _UNITS: dict[str, tuple[tuple[float, float], ...]] = {
     "strong": ((1 / 255, 0.0), (255.0, 0.0), (0.1, 0.0)),
 }
 _WIDE_WEIGHTS = {"mild": 60.0, "strong": 300.0}
-_WIDE_ACTIVATION = {"mild": 64.0, "strong": 256.0}
+_WIDE_ACTIVATION = {"mild": 128.0, "strong": 512.0}
 _STRANGER_EPOCHS = {"mild": 4, "strong": 1}
 # Softmax multiplies its inputs by this: 256 levels hold the difference of two classes no more.
 _FLATTER = {"mild": 0.01, "strong": 0.002}
@@ -81,7 +81,7 @@ def per_tensor_weights(base: Base, case: Case, strength: str, variant: int) -> I
     ratio = _WIDE_WEIGHTS[strength]
     path = edited(
         case.keras_float, base.folder / "made", f"wide-weights-{strength}",
-        lambda model: wide_weights(model, ratio),
+        lambda model: wide_weights(model, ratio, _calibration(case)),
     )  # fmt: skip
     fine = retrained_qat(base, _remade(case, path), f"wide-weights-qat-{strength}")
     coarse = with_ptq(fine, converted(path, "int8_per_tensor", case.calibration_x))
@@ -150,7 +150,7 @@ def hard_float(base: Base, case: Case, strength: str) -> Case:
     ratio = _WIDE_ACTIVATION[strength]
     path = edited(
         case.keras_float, base.folder / "made", f"wide-activation-{strength}",
-        lambda model: wide_activation(model, ratio),
+        lambda model: wide_activation(model, ratio, _calibration(case)),
     )  # fmt: skip
     return _remade(case, path)
 

@@ -54,15 +54,22 @@ def small_activations(model: Any, factor: float) -> None:
             _scale_output(model, layer, factor)
 
 
-def wide_activation(model: Any, ratio: float) -> None:
+def wide_activation(model: Any, ratio: float, x: Array) -> None:
     """One channel behind the first layer ``ratio`` times as large as the others, and not used.
 
     The other channels are made smaller and what the next layer makes of them larger; the channel
     that matters least keeps its size and is left out by the next layer.  The one range of that
     activation is then set by a channel that tells nothing.
+
+    Parameters
+    ----------
+    model : tf_keras.Model
+    ratio : float
+    x : ndarray
+        Examples on which to find that channel.
     """
     first, second = _weighted(model)[:2]
-    useless = _least_used(second)
+    useless = _least_useful(model, second, x)
     channels = _inputs(second)
     factors = np.full(channels, 1 / ratio)
     factors[useless] = 1.0
@@ -72,14 +79,15 @@ def wide_activation(model: Any, ratio: float) -> None:
     _scale_kernel(second, _along_inputs(second, back))
 
 
-def wide_weights(model: Any, ratio: float) -> None:
+def wide_weights(model: Any, ratio: float, x: Array) -> None:
     """One channel of the first layer with weights ``ratio`` times as large, and never active.
 
     Its bias keeps it below zero, so that ReLU gives nothing, whatever the weights are.  One scale
-    for all channels is then set by weights that tell nothing.
+    for all channels is then set by weights that tell nothing.  Parameters as of
+    :func:`wide_activation`.
     """
     first, second = _weighted(model)[:2]
-    dead = _least_used(second)
+    dead = _least_useful(model, second, x)
     norm = _norm_behind(model, first)
     factors = np.ones(_inputs(second))
     factors[dead] = ratio
@@ -163,11 +171,19 @@ def _scale_output(model: Any, layer: Any, factor: Array | float) -> None:
         part.assign(np.array(part) * np.float32(factor))
 
 
-def _least_used(layer: Any) -> int:
-    """Input channel with the smallest weights."""
-    kernel = np.array(_kernel(layer), dtype=np.float64)
-    sizes = np.sqrt((kernel**2).sum(axis=(*range(kernel.ndim - 2), kernel.ndim - 1)))
-    return int(sizes.argmin())
+def _least_useful(model: Any, layer: Any, x: Array) -> int:
+    """Input channel of a layer without which the outputs change least."""
+    from qinspect.train import predict
+
+    kernel, true = np.array(_kernel(layer)), predict(model, x)
+    changes = []
+    for channel in range(_inputs(layer)):
+        without = kernel.copy()
+        without[..., channel, :] = 0
+        _kernel(layer).assign(without)
+        changes.append(float(((predict(model, x) - true) ** 2).mean()))
+    _kernel(layer).assign(kernel)
+    return int(np.argmin(changes))
 
 
 def _largest_sum(layer: Any, norm: Any | None, channel: int) -> float:
