@@ -31,8 +31,8 @@ _SIZES: dict[str, dict[str, int]] = {
 # then left to be gained by training on, nor by a smaller rate.
 _TRAINED = {"digits": (25, 10), "fashion_mnist": (8, 4), "glyphs": (8, 4)}
 _RATE = 3e-5
-# Every retrained arm of a study that a case carries as an intervention already made.
-_PTQ_ARMS = {"float_ft": "ptq_int8_ft", "float_bn": "ptq_int8_bn", "float_ft_bn": "ptq_int8_ft_bn"}
+# Arms of a study in which a remedy has been applied.
+_REMEDIED = ("ptq_int8_ft", "ptq_int8_bn", "ptq_int8_ft_bn", "float_bn", "qat_bn")
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,14 @@ def recalibrated(case: Case, x: Array) -> Case:
 
 
 def with_arms(case: Case) -> Case:
-    """The study's other PTQ arms converted anew with the case's calibration set."""
-    arms = {name: p for name, p in case.arms.items() if name not in _PTQ_ARMS.values()}
-    for model, arm in _PTQ_ARMS.items():
-        if model in case.arm_models and arm in case.arms:
-            graph = converted(case.arm_models[model], "int8", case.calibration_x)
-            arms[arm] = predictions(graph, case.data)
+    """The study's budget-matched PTQ converted anew with the case's calibration set.
+
+    Its arms with re-estimated batch norm are left out.
+    """
+    arms = {name: p for name, p in case.arms.items() if name not in _REMEDIED}
+    if "float_ft" in case.arm_models:
+        graph = converted(case.arm_models["float_ft"], "int8", case.calibration_x)
+        arms["ptq_int8_ft"] = predictions(graph, case.data)
     return replace(case, arms=arms)
 
 

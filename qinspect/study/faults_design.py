@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ARCHITECTURES: tuple[str, ...] = ("plain_cnn", "bn_cnn", "depthwise_cnn")
-SEEDS: tuple[int, ...] = (0, 1, 2, 3)
 STRENGTHS: tuple[str, ...] = ("mild", "strong")
-# Healthy cases of each network, in four forms of what a person may have at hand.
-CONTROLS: tuple[str, ...] = ("study", "loose-files", "two-files", "other-calibration")
+# Healthy cases of each network, in several forms of what a person may have at hand.
+CONTROLS: tuple[str, ...] = (
+    "study", "equal-budget", "files-only", "two-files", "loose-files", "other-calibration",
+    "half-of-examples", "other-half",
+)  # fmt: skip
 
 # Causes that this benchmark cannot put into a study, and why.
 NOT_INJECTED: dict[str, str] = {
@@ -51,8 +53,7 @@ class Cell:
     @property
     def half(self) -> str:
         """``calibration``: thresholds may be set by looking at it; ``scored``: they may not."""
-        even = (self.seed // 2 + ARCHITECTURES.index(self.model)) % 2 == 0
-        return "calibration" if even else "scored"
+        return next(half for half, cells in HALVES.items() if self in cells)
 
     @property
     def key(self) -> str:
@@ -60,7 +61,13 @@ class Cell:
         return f"{self.model}-{self.seed}"
 
 
-CELLS: tuple[Cell, ...] = tuple(Cell(model, seed) for model in ARCHITECTURES for seed in SEEDS)
+# Each architecture once in either half, with another seed and so another split, other weights and
+# another order of batches; four seeds in all.
+HALVES: dict[str, tuple[Cell, ...]] = {
+    "calibration": (Cell("plain_cnn", 0), Cell("bn_cnn", 2), Cell("depthwise_cnn", 0)),
+    "scored": (Cell("plain_cnn", 3), Cell("bn_cnn", 1), Cell("depthwise_cnn", 2)),
+}
+CELLS: tuple[Cell, ...] = (*HALVES["calibration"], *HALVES["scored"])
 
 
 @dataclass(frozen=True)
@@ -90,24 +97,22 @@ class Plan:
     def key(self) -> str:
         """Unique name, fit for a file."""
         what = "+".join(self.truth) or "healthy"
-        return f"{what}.{self.strength}.{self.cell.key}"
+        return f"{what}.{self.strength}.{self.cell.key}.{self.variant}"
 
 
-def settings(number: int, models: tuple[str, ...] = ARCHITECTURES) -> list[tuple[Cell, int]]:
-    """Six cells or more for the ``number``-th truth and strength, as many in either half.
+def settings(shift: int, models: tuple[str, ...] = ARCHITECTURES) -> list[tuple[Cell, int]]:
+    """Three settings or more in either half for one truth and strength.
 
-    In each half every architecture comes once, with one of its two seeds there, in turn; so both
-    data sets come too.  Where a truth asks for architectures of its own, both seeds are used.
+    Every architecture comes once in each half.  Variants are dealt out in turn, begun at
+    ``shift``, so that over the truths every variant meets every architecture.  Where a truth asks
+    for architectures of its own, each comes twice, with different variants.
     """
     found = []
-    for half in ("calibration", "scored"):
-        variant = 0
-        for at, model in enumerate(models):
-            cells = [c for c in CELLS if c.model == model and c.half == half]
-            chosen = cells if len(models) < 3 else [cells[(number + at // 2) % 2]]
-            for cell in chosen:
-                found.append((cell, variant))
-                variant += 1
+    for cells in HALVES.values():
+        fitting = [cell for cell in cells if cell.model in models]
+        times = 1 if len(fitting) == len(ARCHITECTURES) else 2
+        for at, cell in enumerate(fitting * times):
+            found.append((cell, (at + shift) % max(3, len(fitting) * times)))
     return found
 
 

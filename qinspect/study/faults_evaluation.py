@@ -9,6 +9,7 @@ import numpy as np
 
 from qinspect.diagnose.case import Case, Claim
 from qinspect.schema import Array, Graph
+from qinspect.study.case import case_of_study
 from qinspect.study.faults_base import (
     Base,
     Injected,
@@ -170,13 +171,22 @@ def distribution_shift(base: Base, case: Case, strength: str, variant: int) -> I
 
 def control(base: Base, case: Case, form: str) -> Case:
     """A healthy case in one of the forms of what a person may have at hand."""
+    assert case.data is not None
+    assert case.train is not None
+    assert case.keras_float is not None
     if form == "study":
         return case
+    if form == "equal-budget":
+        return case_of_study(base.folder / "study", equal_budget=True)
+    if form == "files-only":
+        return replace(files_only(case), train=case.train)
     if form == "two-files":
         return replace(files_only(case), qat_graph=None)
-    assert case.keras_float is not None
+    if form in ("half-of-examples", "other-half"):
+        parts = np.array_split(base.rng(8).permutation(len(case.data)), 2)
+        index = np.sort(parts[form == "other-half"])
+        return replace(files_only(case), data=case.data.take(index))
     if form == "other-calibration":
-        assert case.train is not None
         order = base.rng(7).permutation(len(case.train))[:300]
         return recalibrated(case, case.train.x[order])
     graph = converted(case.keras_float, "int8_io", case.calibration_x)

@@ -19,8 +19,9 @@ from qinspect.study.faults_base import (
 from qinspect.study.faults_files import hard_case
 from qinspect.study.faults_networks import edited, exported, small_activations, unsettled
 
-# Share of the start value left in batch norm's moving statistics: 0.99^n after 230 and 92 steps.
-_UNSETTLED = {"mild": 0.1, "strong": 0.4}
+# Share of the start value left in batch norm's moving statistics: 0.99^n after 190 to 250 steps,
+# and after 50 to 120.
+_UNSETTLED = {"mild": (0.08, 0.1, 0.12, 0.15), "strong": (0.3, 0.4, 0.5, 0.6)}
 # Hidden activations against those of the healthy network, under observers that start at +-6.
 _ACTIVATIONS = {"mild": 1 / 4, "strong": 1 / 32}
 _RATES = {"mild": 1e-2, "strong": 5e-2}
@@ -31,9 +32,9 @@ _SHORT_RATE = 1e-3
 def batchnorm_lag(base: Base, case: Case, strength: str, variant: int) -> Injected:
     """Float and PTQ with statistics that lag; QAT has settled its own while it trained."""
     assert case.keras_float is not None
-    share = _UNSETTLED[strength]
+    share = _UNSETTLED[strength][variant % 4]
     path = edited(
-        case.keras_float, base.folder / "made", f"unsettled-{strength}",
+        case.keras_float, base.folder / "made", f"unsettled-{strength}-{variant % 4}",
         lambda model: unsettled(model, share),
     )  # fmt: skip
     made = with_ptq(
