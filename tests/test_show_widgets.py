@@ -117,7 +117,7 @@ def test_every_control_has_a_name(dashboard: Dashboard) -> None:
 
 
 def test_every_figure_has_a_sentence(dashboard: Dashboard) -> None:
-    from qinspect.show.widgets.base import FigureView
+    from qinspect.show.widgets.figure import FigureView
 
     views = [w for w in descend(dashboard) if isinstance(w, FigureView)]
     assert len(views) >= 9

@@ -16,6 +16,7 @@ from qinspect.show.plots.style import (
     legend_beside,
     name_rows,
     new_axes,
+    round_reach,
     row_height,
 )
 
@@ -31,7 +32,7 @@ _REFERENCE_LOOK = {
 }
 
 
-def error_histogram(histogram: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def error_histogram(histogram: pd.DataFrame, ax: Axes | None = None, *, most: float = 0.0) -> Axes:
     """Draw the errors of one layer, clipped and rounded values apart.
 
     Parameters
@@ -41,26 +42,31 @@ def error_histogram(histogram: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ``histograms``: ``part`` ("rounded", "clipped"), ``low``, ``high``, ``count``, ``unit``.
     ax : Axes, optional
         Where to draw; new axes when not given.
+    most : float
+        Largest count in the histograms that this one is compared with; the axis has room for it.
 
     Returns
     -------
     Axes
         Counts on a logarithmic axis; clipped stands on top of rounded in a bin that has both.
+        Both axes end on round numbers, so that two layers are often drawn on the same ones.
     """
     ax = ax or new_axes(7.0, 3.6)
     below: dict[float, float] = {}
     for part in ("rounded", "clipped"):
         rows = histogram[histogram["part"] == part]
-        if rows.empty:
-            continue
         low = rows["low"].to_numpy(dtype=float)
         count = rows["count"].to_numpy(dtype=float)
         bottom = np.array([below.get(value, 0.0) for value in low])
         columns(ax, low, rows["high"].to_numpy(dtype=float) - low, np.maximum(bottom, _FOOT),
                 bottom + count, color=_PART_COLOUR[part], linewidth=0, label=part)  # fmt: skip
         below = dict(zip(low, count, strict=True))
-    ax.set_yscale("log")
-    ax.set_ylim(bottom=_FOOT)
+    if ax.get_yscale() != "log":
+        ax.set_yscale("log")
+    start, end = (float(edge) for edge in ax.dataLim.intervalx)
+    if start < 0 < end:
+        ax.set_xlim(-round_reach(-start), round_reach(end))
+    ax.set_ylim(_FOOT, 10.0 ** np.ceil(np.log10(max(10.0, most, 1.2 * float(ax.dataLim.y1)))))
     ax.minorticks_off()
     # Plain numbers: powers of ten as formulas take longer to set than all the bars to draw.
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -17,6 +17,7 @@ from qinspect.show.plots.style import (
     legend_beside,
     name_rows,
     new_axes,
+    round_reach,
     row_height,
 )
 
@@ -58,13 +59,15 @@ def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison, ax: Axes | N
     ax.axvline(0, color="black", linewidth=1.5)
     for edge in (-comparison.margin_pp, comparison.margin_pp):
         ax.axvline(edge, color=COLOURS["warn"], linewidth=1.2, linestyle="--")
-    top = ax.get_ylim()[1]
+    top = round_reach(1.02 * float(share.max(initial=1e-3)))
     ax.plot([low, high], [-0.05 * top] * 2, color=COLOURS["ptq"], linewidth=4,
             solid_capstyle="butt")  # fmt: skip
     ax.plot(comparison.diff_pp, -0.05 * top, "o", color="black", markersize=6)
     ax.set_ylim(-0.12 * top, top)
     reach = max(abs(low), abs(high), comparison.margin_pp, float(np.abs(values).max(initial=0)))
-    ax.set_xlim(-1.05 * reach, 1.05 * reach)
+    # Round, so that a slider moves the data and not the axis all the time.
+    reach = round_reach(1.02 * reach)
+    ax.set_xlim(-reach, reach)
     ax.set_xlabel(
         f"accuracy {label(comparison.b, 20)} - {label(comparison.a, 20)}, percentage points"
     )

@@ -130,8 +130,23 @@ def columns(ax: Axes, left: Array, width: Array | float, bottom: Array, top: Arr
     return shape
 
 
+def round_reach(value: float) -> float:
+    """The next round number from ``value`` > 0 up, for an axis that should not move all the time.
+
+    One of 1, 1.5, 2, 3, 5, 7.5 times a power of ten.
+    """
+    power = 10.0 ** np.floor(np.log10(value))
+    steps = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0)
+    return float(power * next(step for step in steps if step * power >= value * (1 - 1e-9)))
+
+
 def legend_beside(ax: Axes) -> None:
-    """A legend to the right of the axes, where it covers no data."""
-    handles, _ = ax.get_legend_handles_labels()
+    """A legend to the right of the axes, where it covers no data; the one there if it fits."""
+    handles, names = ax.get_legend_handles_labels()
+    old = ax.get_legend()
+    if old is not None and [text.get_text() for text in old.get_texts()] == names:
+        return
+    if old is not None:
+        old.remove()
     if handles:
         ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

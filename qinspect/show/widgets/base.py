@@ -1,24 +1,17 @@
-"""What every explorer is made of: controls, a figure that is redrawn, and a place for errors."""
+"""What every explorer is made of: controls, and a place for errors."""
 
 from __future__ import annotations
 
-import io
 import traceback
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import anywidget
 import ipywidgets as widgets
-import numpy as np
-from PIL import Image
 
 from qinspect.errors import QinspectError
-from qinspect.show.plots.style import clear_axes, figure_of, new_axes
 from qinspect.show.static import source
 from qinspect.show.widgets import markup
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 class AccessibleNames(anywidget.AnyWidget):
@@ -27,97 +20,8 @@ class AccessibleNames(anywidget.AnyWidget):
     _esm = source("names.js")
 
 
-_DPI = 88
 LABEL = {"description_width": "120px"}
 WIDE = {"width": "430px"}
-
-
-class FigureView(widgets.VBox):
-    """A matplotlib figure as an image, and the sentence that says the same.
-
-    The figure is made once and its artists are replaced; its margins are computed anew only when
-    what stands around the data changes.
-
-    Parameters
-    ----------
-    width, height : float
-        Inches.
-    hook : str
-        CSS class of the image; ``hook``-said is that of the sentence.
-    """
-
-    def __init__(self, width: float, height: float, hook: str) -> None:
-        self._ax = new_axes(width, height)
-        self._figure = figure_of(self._ax)
-        self._figure.set_dpi(_DPI)
-        self._layout: Hashable = None
-        shape = {"max_width": "100%", "align_self": "flex-start"}
-        self.image = widgets.Image(format="png", layout=shape)
-        self.image.add_class(hook)
-        self.sentence = widgets.HTML()
-        self.sentence.add_class(f"{hook}-said")
-        super().__init__([self.image, self.sentence])
-
-    @property
-    def axes(self) -> Axes:
-        """Axes as last drawn."""
-        return self._ax
-
-    def show(
-        self, draw: Callable[[Axes], object], said: str, *, layout: Hashable, height: float = 0.0
-    ) -> None:
-        """Redraw.
-
-        Parameters
-        ----------
-        draw : callable
-            Takes the emptied axes.
-        said : str
-            What the figure shows.
-        layout : hashable
-            What the margins depend on, such as the names along an axis; when it is the same as
-            last time they are kept, which halves the time of a redraw.
-        height : float
-            New height in inches; 0 keeps it.
-        """
-        changed = layout != self._layout
-        if changed:
-            if height:
-                self._figure.set_figheight(height)
-            clear_axes(self._ax)
-            self._figure.set_layout_engine("constrained")
-        else:
-            _wipe(self._ax)
-        draw(self._ax)
-        engine = self._figure.get_layout_engine()
-        if changed and engine is not None:
-            # Once here and once when drawn: the first pass does not yet know the last label.
-            engine.execute(self._figure)
-        self.image.value = self._png()
-        if changed:
-            self._figure.set_layout_engine("none")
-        self._layout = layout
-        self.sentence.value = markup.sentence(said)
-
-    def _png(self) -> bytes:
-        # savefig would draw everything twice.
-        self._figure.canvas.draw()
-        pixels = np.asarray(self._figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).convert("RGB").save(buffer, "png", compress_level=1)
-        return buffer.getvalue()
-
-
-def _wipe(ax: Axes) -> None:
-    """Remove what was drawn but keep ticks and labels, which are slow to make."""
-    for artist in [*ax.lines, *ax.patches, *ax.collections, *ax.texts]:
-        artist.remove()
-    legend = ax.get_legend()
-    if legend is not None:
-        legend.remove()
-    ax.set_prop_cycle(None)
-    ax.relim()
-    ax.autoscale(True)
 
 
 class Explorer(widgets.VBox):

@@ -11,7 +11,8 @@ from qinspect.errors import DataError
 from qinspect.show import plots, text
 from qinspect.show.plots.board import verdict_look
 from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, Explorer, FigureView, hooked
+from qinspect.show.widgets.base import LABEL, Explorer, hooked
+from qinspect.show.widgets.figure import FigureView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

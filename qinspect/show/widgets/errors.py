@@ -12,15 +12,8 @@ from qinspect.errors import DataError, SpecError
 from qinspect.measure.local import LayerErrors
 from qinspect.show import plots
 from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import (
-    LABEL,
-    WIDE,
-    Explorer,
-    FigureView,
-    choice,
-    hooked,
-    options,
-)
+from qinspect.show.widgets.base import LABEL, WIDE, Explorer, choice, hooked, options
+from qinspect.show.widgets.figure import FigureView
 
 # Column of schema.ERRORS -> title, and whether large is bad.
 METRICS = {
@@ -157,11 +150,12 @@ class ErrorExplorer(Explorer):
         if self._busy:
             return
         layer = self.layer.value
-        bins = self._errors[self.model.value].histograms
-        bins = bins[(bins["layer"] == layer) & (bins["reference"] == self.reference.value)]
+        every = self._errors[self.model.value].histograms
+        most = float(every["count"].max()) if len(every) else 1.0
+        bins = every[(every["layer"] == layer) & (every["reference"] == self.reference.value)]
         said = f"{layer}, {self.reference.value} error. {plots.describe_error_histogram(bins)}"
         self.histogram.show(
-            lambda ax: plots.error_histogram(bins, ax), said, layout=tuple(bins["part"].unique())
+            lambda ax: plots.error_histogram(bins, ax, most=most), said, layout=self.model.value
         )
         self.table.value = markup.table(error_rows(self._rows(), layer), "errors by layer")
 

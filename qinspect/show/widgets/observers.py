@@ -12,7 +12,8 @@ from qinspect.errors import DataError
 from qinspect.show import plots
 from qinspect.show.text import printable
 from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, Explorer, FigureView, hooked
+from qinspect.show.widgets.base import LABEL, Explorer, hooked
+from qinspect.show.widgets.figure import FigureView
 
 _TALL = 9.0
 

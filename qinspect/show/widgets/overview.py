@@ -10,7 +10,8 @@ import ipywidgets as widgets
 from qinspect.show import plots
 from qinspect.show.study_table import arm_rows, find_comparison, headline
 from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, WIDE, Explorer, FigureView, hooked
+from qinspect.show.widgets.base import LABEL, WIDE, Explorer, hooked
+from qinspect.show.widgets.figure import FigureView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,8 @@ from qinspect.show.quantizers import (
     quantize_numbers,
 )
 from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, WIDE, Explorer, FigureView, choice, hooked
+from qinspect.show.widgets.base import LABEL, WIDE, Explorer, choice, hooked
+from qinspect.show.widgets.figure import FigureView
 from qinspect.show.widgets.histogram import ClipHistogram
 
 _WORDS = {

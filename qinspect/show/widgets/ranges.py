@@ -13,7 +13,8 @@ from qinspect.show.clipping import METHODS, Binned, clip_effect, effect_sentence
 from qinspect.show.layer_tables import LayerTables
 from qinspect.show.plots.style import arm_colour
 from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, WIDE, Explorer, FigureView, choice, hooked, options
+from qinspect.show.widgets.base import LABEL, WIDE, Explorer, choice, hooked, options
+from qinspect.show.widgets.figure import FigureView
 from qinspect.show.widgets.histogram import ClipHistogram
 
 WHOLE = -1

@@ -14,7 +14,8 @@ from qinspect.errors import DataError, SpecError
 from qinspect.schema import Array, Comparison
 from qinspect.show import plots, text
 from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, WIDE, Explorer, FigureView, choice, hooked
+from qinspect.show.widgets.base import LABEL, WIDE, Explorer, choice, hooked
+from qinspect.show.widgets.figure import FigureView
 from qinspect.stats import bootstrap_distribution, compare_paired, mcnemar_power
 
 CONFIDENCES = (0.8, 0.9, 0.95, 0.99)

@@ -1,0 +1,159 @@
+"""A matplotlib figure that is redrawn while somebody moves a slider."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+import numpy as np
+from PIL import Image
+
+from qinspect.show.plots.style import clear_axes, figure_of, new_axes
+from qinspect.show.widgets import markup
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+_DPI = 88
+_PAD = 6.0  # pixels around everything
+_FRAMES = 16  # pictures of axes kept, about 1 MB each
+
+
+class FigureView(widgets.VBox):
+    """A matplotlib figure as an image, and the sentence that says the same.
+
+    The figure is made once.  Axis, labels and legend are most of the work of a redraw and come
+    back: they are kept as pictures, over which the data are drawn anew.
+
+    Parameters
+    ----------
+    width, height : float
+        Inches.
+    hook : str
+        CSS class of the image; ``hook``-said is that of the sentence.
+    """
+
+    def __init__(self, width: float, height: float, hook: str) -> None:
+        self._ax = new_axes(width, height)
+        self._figure = figure_of(self._ax)
+        self._figure.set_layout_engine("none")
+        self._figure.set_dpi(_DPI)
+        self._canvas: Any = self._figure.canvas
+        self._layout: Hashable = None
+        self._frames: dict[Hashable, Any] = {}
+        shape = {"max_width": "100%", "align_self": "flex-start"}
+        self.image = widgets.Image(format="png", layout=shape)
+        self.image.add_class(hook)
+        self.sentence = widgets.HTML()
+        self.sentence.add_class(f"{hook}-said")
+        super().__init__([self.image, self.sentence])
+
+    @property
+    def axes(self) -> Axes:
+        """Axes as last drawn."""
+        return self._ax
+
+    def show(
+        self, draw: Callable[[Axes], object], said: str, *, layout: Hashable, height: float = 0.0
+    ) -> None:
+        """Redraw.
+
+        Parameters
+        ----------
+        draw : callable
+            Takes the emptied axes.
+        said : str
+            What the figure shows.
+        layout : hashable
+            What the margins depend on, such as the names along an axis; when it is the same as
+            last time they are kept.
+        height : float
+            New height in inches; 0 keeps it.
+        """
+        changed = layout != self._layout
+        self._layout = None  # what fails below leaves axes that cannot be built upon
+        if changed:
+            if height:
+                self._figure.set_figheight(height)
+            clear_axes(self._ax)
+        else:
+            _wipe(self._ax)
+        draw(self._ax)
+        if changed:
+            self._fit()
+        self._paint(changed)
+        self.image.value = self._png()
+        self._layout = layout
+        self.sentence.value = markup.sentence(said)
+
+    def _fit(self) -> None:
+        """Give axis labels, ticks and legend the room that they take, and the axes the rest."""
+        wide, high = self._figure.bbox.width, self._figure.bbox.height
+        # Twice, for the number of ticks depends on the size of the axes.
+        for _ in range(2):
+            self._ax.apply_aspect()
+            axes = self._ax.get_window_extent()
+            taken = self._ax.get_tightbbox(self._canvas.get_renderer())
+            assert taken is not None
+            left, right = axes.x0 - taken.x0 + _PAD, taken.x1 - axes.x1 + _PAD
+            below, above = axes.y0 - taken.y0 + _PAD, taken.y1 - axes.y1 + _PAD
+            width = max(wide - left - right, 0.2 * wide) / wide
+            height = max(high - below - above, 0.2 * high) / high
+            self._ax.set_position((left / wide, below / high, width, height))
+
+    def _paint(self, changed: bool) -> None:
+        data = _data_artists(self._ax)
+        frame = _frame_of(self._ax)
+        if changed or len(self._frames) >= _FRAMES:
+            self._frames.clear()
+        if frame in self._frames:
+            self._canvas.restore_region(self._frames[frame])
+        else:
+            for artist in data:
+                artist.set_visible(False)
+            self._canvas.draw()
+            self._frames[frame] = self._canvas.copy_from_bbox(self._figure.bbox)
+            for artist in data:
+                artist.set_visible(True)
+        renderer = self._canvas.get_renderer()
+        for artist in sorted(data, key=lambda artist: artist.get_zorder()):
+            artist.draw(renderer)
+        for spine in self._ax.spines.values():
+            spine.draw(renderer)
+
+    def _png(self) -> bytes:
+        pixels = np.asarray(self._canvas.buffer_rgba())
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).convert("RGB").save(buffer, "png", compress_level=1)
+        return buffer.getvalue()
+
+
+def _data_artists(ax: Axes) -> list[Artist]:
+    return [*ax.lines, *ax.patches, *ax.collections, *ax.texts]
+
+
+def _frame_of(ax: Axes) -> Hashable:
+    """What the picture behind the data shows."""
+    legend = ax.get_legend()
+    axes = [
+        (
+            axis.get_label_text(), axis.get_scale(), tuple(axis.get_view_interval()),
+            tuple(axis.get_majorticklocs()),
+            tuple(label.get_text() for label in axis.get_majorticklabels()),
+        )
+        for axis in (ax.xaxis, ax.yaxis)
+    ]  # fmt: skip
+    names = () if legend is None else tuple(text.get_text() for text in legend.get_texts())
+    return (*axes, names)
+
+
+def _wipe(ax: Axes) -> None:
+    """Remove the data but keep ticks, labels and legend, which are slow to make."""
+    for artist in _data_artists(ax):
+        artist.remove()
+    ax.set_prop_cycle(None)
+    ax.relim()
+    ax.autoscale(True)
