@@ -13,6 +13,7 @@ help:
 	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the benchmarks, each printing its numbers"
+	@echo "make bench-diagnosis  does the diagnosis name known causes? (under an hour on 2 cores)"
 	@echo "make wheels     a folder of wheels for a workshop without network"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -44,6 +45,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-diagnosis: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/diagnosis.py --work work/bench-diagnosis --out data
 
 bench: $(STAMP)
 	for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

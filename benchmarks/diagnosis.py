@@ -23,7 +23,7 @@ from qinspect.study.faults_score import TARGETS, by_cause, confusion, misses, sc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path("bench-diagnosis"))
+    parser.add_argument("--work", type=Path, default=Path("work/bench-diagnosis"))
     parser.add_argument("--out", type=Path, default=Path("data"))
     parser.add_argument("--half", choices=("calibration", "scored"), default=None)
     parser.add_argument("--only", default="", help="part of the names of the cases to run")

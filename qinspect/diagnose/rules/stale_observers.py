@@ -58,7 +58,10 @@ def _check(evidence: Evidence) -> Finding:
     tail = "" if left is None else (
         f"; after {numbers['qat_steps']:,} steps {100 * left:.0f} % of the start value is left"
     )  # fmt: skip
-    excess = numbers["bits_lost_median"] - max(0.0, numbers.get("ptq_bits_lost_median", 0.0))
+    usual = numbers.get("ptq_bits_lost_median", 0.0)
+    # What PTQ leaves unused is what these layers leave unused, unless its own ranges are wrong.
+    usual = usual if 0 < usual < t.STALE_BITS else 0.0
+    excess = numbers["bits_lost_median"] - usual
     if excess >= t.STALE_BITS:
         return supported(
             f"the QAT file's activation ranges are {2 ** numbers['bits_lost_median']:.1f} times as "

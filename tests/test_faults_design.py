@@ -1,0 +1,275 @@
+"""The fault benchmark: its design is balanced, its injectors inject, its scores are right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from diagnose_cases import calibration, case, data, int8, ranges
+
+from qinspect.diagnose.answer import Diagnosis, Gap
+from qinspect.diagnose.case import Case
+from qinspect.diagnose.registry import all_rules
+from qinspect.show.plots import confusion_matrix, describe_confusion
+from qinspect.stats import wilson_interval
+from qinspect.study import faults_evaluation as evaluation
+from qinspect.study import faults_files as files
+from qinspect.study.faults import FAULTS, PAIRS, is_right, plans, status_of
+from qinspect.study.faults_base import Base, base_spec, faintest, files_only
+from qinspect.study.faults_design import (
+    ARCHITECTURES,
+    CONTROLS,
+    HALVES,
+    NOT_INJECTED,
+    STRENGTHS,
+    Cell,
+    Plan,
+)
+from qinspect.study.faults_score import by_cause, confusion, misses, scores
+from qinspect.tflite import constant, evaluate, read_graph
+from qinspect.tflite.weights import all_weights
+
+# --- the design --------------------------------------------------------------------------------
+
+
+def test_every_cause_is_injected_or_has_a_reason_why_not() -> None:
+    assert set(FAULTS) | set(NOT_INJECTED) == set(all_rules())
+    assert not set(FAULTS) & set(NOT_INJECTED)
+    assert all(NOT_INJECTED.values())
+
+
+def test_halves_share_no_network() -> None:
+    calibration_cells, scored = map(set, HALVES.values())
+    assert not calibration_cells & scored
+    assert len({cell.seed for cell in calibration_cells | scored}) >= 3
+    for cells in (calibration_cells, scored):
+        assert {cell.model for cell in cells} == set(ARCHITECTURES)
+        assert len({cell.dataset for cell in cells}) == 2
+
+
+def test_every_cause_and_strength_has_six_settings_in_balance() -> None:
+    single = [plan for plan in plans() if plan.kind == "single"]
+    counted = Counter((plan.truth, plan.strength) for plan in single)
+    assert set(counted) == {((cause,), strength) for cause in FAULTS for strength in STRENGTHS}
+    assert min(counted.values()) >= 6
+    for truth, strength in counted:
+        mine = [p for p in single if (p.truth, p.strength) == (truth, strength)]
+        per_half = Counter(p.cell.half for p in mine)
+        assert per_half["calibration"] == per_half["scored"] >= 3
+        assert len({p.cell.dataset for p in mine}) == 2
+        for half in HALVES:
+            here = [p for p in mine if p.cell.half == half]
+            wanted = 2 if truth == ("batchnorm-lag",) else 3
+            assert len({p.cell.model for p in here}) == wanted
+            assert len({p.variant for p in here}) == len(here)
+
+
+def test_pairs_and_controls_are_in_balance_too() -> None:
+    found = plans()
+    assert len({plan.key for plan in found}) == len(found)
+    for pair in PAIRS:
+        halves = Counter(p.cell.half for p in found if p.truth == pair)
+        assert halves["calibration"] == halves["scored"] >= 3
+    controls = Counter(p.cell for p in found if p.kind == "control")
+    assert set(controls.values()) == {len(CONTROLS)}
+    assert len(controls) == 6
+
+
+# --- what is right -----------------------------------------------------------------------------
+
+
+def diagnosis(diff: float, *, significant: bool, equivalent: bool = False) -> Diagnosis:
+    gap = Gap("ptq", "qat", 100, 0.9, 0.9 + diff / 100, diff, (diff - 1, diff + 1), 0.5, 1.0,
+              equivalent, significant)  # fmt: skip
+    return Diagnosis("x", (gap,), gap, (), "none", True, (), True, 1.0)
+
+
+CELL = Cell("plain_cnn", 0)
+
+
+def test_a_fault_that_opened_no_gap_asks_for_no_cause() -> None:
+    plan = Plan("single", ("calibration-small",), "mild", CELL, 0)
+    silent = status_of(plan, diagnosis(0.2, significant=False), (0.1, -1, 1))
+    assert silent == "silent"
+    assert is_right(plan, silent, "none", [])
+    assert is_right(plan, silent, "noise", [])
+    assert not is_right(plan, silent, "calibration-small", ["calibration-small"])
+
+
+@pytest.mark.parametrize(
+    ("diff", "changed", "status"),
+    [
+        (5.0, (4.0, 2.0, 6.0), "opened"),
+        (-5.0, (-4.0, -6.0, -2.0), "opened"),
+        # The gap was there before, or the fault has made it smaller.
+        (5.0, (0.5, -1.0, 2.0), "other gap"),
+        (5.0, (-4.0, -6.0, -2.0), "other gap"),
+        (5.0, None, "opened"),
+    ],
+)
+def test_only_a_gap_that_the_fault_opened_asks_for_it(
+    diff: float, changed: tuple[float, float, float] | None, status: str
+) -> None:
+    plan = Plan("single", ("calibration-small",), "mild", CELL, 0)
+    assert status_of(plan, diagnosis(diff, significant=True), changed) == status
+    assert is_right(plan, "opened", "calibration-small", [])
+    assert not is_right(plan, "opened", "none", [])
+    assert not is_right(plan, "other gap", "calibration-small", [])
+
+
+def test_a_chance_gap_is_a_cause_of_its_own() -> None:
+    plan = Plan("single", ("noise",), "mild", CELL, 0)
+    assert status_of(plan, diagnosis(1.0, significant=False), None) == "opened"
+    assert status_of(plan, diagnosis(0.2, significant=False), None) == "silent"
+    assert not is_right(plan, "opened", "none", [])
+
+
+def test_controls_and_pairs() -> None:
+    control = Plan("control", (), "study", CELL, 0)
+    assert status_of(control, diagnosis(5.0, significant=True), None) == "healthy"
+    assert is_right(control, "healthy", "noise", [])
+    assert not is_right(control, "healthy", "training-budget", [])
+    pair = Plan("pair", ("a", "b"), "strong", CELL, 0)
+    assert is_right(pair, "opened", "c", ["c", "b", "a"])
+    assert not is_right(pair, "opened", "a", ["a"])
+
+
+def test_scores_by_hand() -> None:
+    def row(kind: str, truth: str, status: str, answer: str, right: bool) -> dict[str, object]:
+        return {"key": truth + answer, "kind": kind, "truth": truth, "strength": "mild",
+                "dataset": "digits", "half": "scored", "status": status, "answer": answer,
+                "right": right, "noticed": right, "named": answer, "proved": right,
+                "summary": "s"}  # fmt: skip
+
+    rows = pd.DataFrame(
+        [row("single", "a", "opened", "a", True)] * 3
+        + [row("single", "a", "opened", "b", False), row("single", "a", "silent", "none", True)]
+        + [row("control", "none", "healthy", "none", True)] * 9
+        + [row("control", "none", "healthy", "b", False), row("pair", "a+b", "opened", "b", True)]
+    )
+    found = scores(rows).set_index(["half", "score"])
+    top = found.loc[("scored", "top-1")]
+    assert (top["hits"], top["n"]) == (3, 4)
+    assert (top["low"], top["high"]) == pytest.approx(wilson_interval(3, 4))
+    assert found.loc[("scored", "false alarms")]["share"] == pytest.approx(0.1)
+    assert found.loc[("scored", "pairs")]["share"] == 1
+    assert found.loc[("calibration", "top-1")]["n"] == 0
+    table = confusion(rows).set_index(["truth", "answer"])["cases"].to_dict()
+    assert table == {("a", "a"): 3, ("a", "b"): 1, ("none (silent fault)", "none"): 1,
+                     ("none (healthy)", "none"): 9, ("none (healthy)", "b"): 1}  # fmt: skip
+    assert by_cause(rows)["settings"].tolist() == [5]
+    assert len(misses(rows, "scored")) == 2
+    axes = confusion_matrix(confusion(rows))
+    assert sorted(t.get_text() for t in axes.texts) == ["1", "1", "1", "3", "9"]
+    assert "a answered as b (1)" in describe_confusion(confusion(rows))
+
+
+# --- injectors, on the files -------------------------------------------------------------------
+
+
+def base(given: Case, tmp_path: Path) -> Base:
+    return Base(CELL, tmp_path, base_spec(CELL, tmp_path / "trained.h5"), given)
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Case:
+    ptq = int8(ranges(calibration()))
+    return case(ptq, qat_graph=ptq, calibration_x=calibration(), train=data())
+
+
+def test_biases_are_cut_at_the_limit(healthy: Case, tmp_path: Path) -> None:
+    limits = (np.iinfo(np.int32).min, np.iinfo(np.int32).max)
+    counts = []
+    for strength in STRENGTHS:
+        made = files.bias_saturation(base(healthy, tmp_path), healthy, strength, 0)
+        graph = made.case.ptq_graph
+        assert graph is not None
+        stored = [constant(graph, w.bias) for w in all_weights(graph) if w.bias is not None]
+        counts.append(sum(int(np.isin(values, limits).sum()) for values in stored))
+        assert made.before is not None
+        assert made.before.ptq_graph == healthy.ptq_graph
+    assert counts == [1, 2]
+
+
+def test_a_flatter_softmax_ties_its_outputs(healthy: Case, tmp_path: Path) -> None:
+    graph = healthy.ptq_graph
+    assert graph is not None
+    changed = read_graph(files.with_softmax_factor(graph, 0.002))
+    assert len(changed.main.operators) == len(graph.main.operators)
+    x = data().x[:200]
+    assert evaluate(graph.content, x).tied.mean() < 0.2
+    assert evaluate(changed.content, x).tied.mean() > 0.8
+
+
+def test_weight_noise_changes_weights_alone(healthy: Case) -> None:
+    graph = healthy.ptq_graph
+    assert graph is not None
+    noisy = read_graph(evaluation.with_weight_noise(graph, np.random.default_rng(0)))
+    weights = {w.tensor.index for w in all_weights(graph)}
+    for tensor in graph.main.tensors:
+        if not tensor.constant or tensor.dtype == "string":
+            continue
+        same = np.array_equal(
+            constant(graph, tensor), constant(noisy, noisy.main.tensors[tensor.index])
+        )
+        assert same is (tensor.index not in weights)
+
+
+def test_scripts_feed_what_they_say(healthy: Case) -> None:
+    """Fed by the rule itself, a script gives the file's own predictions; by a cast it does not."""
+    graph = healthy.ptq_graph
+    assert graph is not None
+    x = data().x[:200]
+    own = evaluate(graph.content, x).prediction
+    assert np.array_equal(evaluation.fed_by(graph, x, evaluation._right), own)
+    cast = evaluation._SCRIPTS["strong"][0]
+    assert np.mean(evaluation.fed_by(graph, x, cast) == own) < 0.9
+
+
+def test_claims_are_the_same_predictions_in_another_order(healthy: Case, tmp_path: Path) -> None:
+    graph = healthy.qat_graph
+    assert graph is not None
+    own = evaluate(graph.content, data().x).prediction
+    for strength, variant, moved in (("mild", 0, (0.02, 0.1)), ("strong", 0, (0.5, 1.0))):
+        made = evaluation.evaluation_mismatch(
+            base(healthy, tmp_path), healthy, strength, variant
+        )  # fmt: skip
+        claimed = made.case.claims["qat"].prediction
+        assert np.array_equal(np.sort(claimed), np.sort(own))
+        assert moved[0] <= np.mean(claimed != own) <= moved[1]
+
+
+def test_other_examples(healthy: Case, tmp_path: Path) -> None:
+    where = base(healthy, tmp_path)
+    few = evaluation.noise(where, healthy, "strong", 0).case
+    assert few.data is not None
+    assert len(few.data) == 100
+    shifted = evaluation.distribution_shift(where, healthy, "strong", 0).case
+    assert shifted.data is not None
+    assert np.abs(shifted.data.x - data().x).mean() > 0.1
+    assert np.array_equal(shifted.data.y, data().y)
+
+
+def test_checkpoints_hold_the_file_that_was_chosen(healthy: Case, tmp_path: Path) -> None:
+    made = evaluation.lucky_checkpoint(base(healthy, tmp_path), healthy, "mild", 0).case
+    table = made.checkpoints["qat"]
+    assert made.qat_graph is not None
+    best = (table == data().y).mean(axis=1).argmax()
+    assert np.array_equal(evaluate(made.qat_graph.content, data().x).prediction, table[best])
+
+
+def test_the_faintest_examples_come_first() -> None:
+    x = np.array([3.0, 1.0, 2.0])[:, None, None, None] * np.ones((3, 2, 2, 1))
+    assert faintest(x, 2)[:, 0, 0, 0].tolist() == [1.0, 2.0]
+
+
+def test_files_only_forgets_models_and_logs(healthy: Case) -> None:
+    full = replace(healthy, keras_float=Path("f.h5"), arms={"float_ft": data().y})
+    bare = files_only(full)
+    assert bare.keras_float is None
+    assert not bare.arms
+    assert bare.ptq_graph is full.ptq_graph
