@@ -130,20 +130,29 @@ def open_cells(
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
         )
         nbformat.write(notebook, root / f"{name}.ipynb")
-        page = chromium.new_page()
-        pages.append(page)
-        page.errors = watch_errors(page)  # type: ignore[attr-defined]
-        page.goto(f"{url}/doc/tree/{name}.ipynb?token={token}&reset")
-        page.wait_for_function(
-            "window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=90_000
-        )
-        assert page.evaluate(_RUN_ALL) == []
-        return page
+        pages.append(run_notebook(chromium, url, token, name))
+        return pages[-1]
 
     yield go
     for page in pages:
         page.close()
-    # Else the next notebook of that name would meet the old kernel.
+    stop_kernels(url, token)
+
+
+def run_notebook(chromium: BrowserContext, url: str, token: str, name: str) -> Page:
+    """Open a notebook of the server's folder and run all its cells; none may fail."""
+    page = chromium.new_page()
+    page.errors = watch_errors(page)  # type: ignore[attr-defined]
+    page.goto(f"{url}/doc/tree/{name}.ipynb?token={token}&reset")
+    page.wait_for_function(
+        "window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=90_000
+    )
+    assert page.evaluate(_RUN_ALL) == []
+    return page
+
+
+def stop_kernels(url: str, token: str) -> None:
+    """Else the next notebook of that name would meet the old kernel."""
     with urllib.request.urlopen(f"{url}/api/sessions?token={token}") as answer:
         sessions = json.load(answer)
     for session in sessions:
