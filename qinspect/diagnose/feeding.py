@@ -90,6 +90,9 @@ def mistakes(graph: Graph, x: Array) -> Iterator[tuple[str, str, Array]]:
             yield name, words, (stored.astype(np.float64) - zero) * scale
     for name, (words, factor, offset) in _REAL.items():
         yield name, words, real * factor + offset
+    if real.std() > 0:
+        words = "are those of inputs brought to mean 0 and standard deviation 1"
+        yield "standardised", words, (real - real.mean()) / real.std()
 
 
 @dataclass(frozen=True)
