@@ -108,6 +108,8 @@ def test_a_fault_that_opened_no_gap_asks_for_no_cause() -> None:
         # The gap was there before, or the fault has made it smaller.
         (5.0, (0.5, -1.0, 2.0), "other gap"),
         (5.0, (-4.0, -6.0, -2.0), "other gap"),
+        # The fault made a part of it, another cause the greater part.
+        (20.0, (4.0, 2.0, 6.0), "other gap"),
         (5.0, None, "opened"),
     ],
 )

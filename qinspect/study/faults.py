@@ -3,7 +3,8 @@
 What counts as right is decided here, before any diagnosis is looked at, from the examples alone:
 
 - *opened*: the gap that the diagnosis explains is significant, and the fault has changed it
-  significantly towards what it is.  Right is the injected cause as the primary one.
+  significantly towards what it is, by at least half of what it is.  Right is the injected cause as
+  the primary one.
 - *silent*: the fault opened no gap that a test can tell from chance.  There is nothing to
   explain, so right is ``none`` or ``noise``; whether the fault was still noticed (supported or
   present) is counted apart.
@@ -81,6 +82,8 @@ ROW = ("key", "kind", "truth", "strength", "dataset", "model", "seed", "half", "
        "summary")  # fmt: skip
 _HEALTHY = frozenset({"none", "noise"})
 _THERE = frozenset({"supported", "present"})
+# Share of a gap that the fault must have made; less, and something else is the greater part.
+_MOST = 0.5
 # Cases of one network that a process takes on at once.
 _TASK = 10
 # More than the default, so that what a busy machine is slow at is not reported as not tried.
@@ -235,7 +238,8 @@ def status_of(plan: Plan, found: Diagnosis, changed: tuple[float, float, float] 
     if changed is None:
         return "opened"
     nearer_zero = changed[1] if gap.diff_pp > 0 else -changed[2]
-    return "opened" if nearer_zero > 0 else "other gap"
+    most = changed[0] / gap.diff_pp >= _MOST
+    return "opened" if nearer_zero > 0 and most else "other gap"
 
 
 def is_right(plan: Plan, status: str, answer: str, named: list[str]) -> bool:

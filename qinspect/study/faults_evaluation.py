@@ -31,7 +31,9 @@ _EXAMPLES = {"mild": 300, "strong": 100}
 _DRAWS = 200
 _CHECKPOINTS = {"mild": 10, "strong": 40}
 # Standard deviation of the noise between checkpoints, in levels of an 8-bit weight.
-_CHECKPOINT_NOISE = 10.0
+_CHECKPOINT_NOISE = 8.0
+# PTQ is a typical one of so many.
+_TYPICAL_OF = 5
 _RELABELLED = {"mild": 0.5, "strong": 1.0}
 _PIXEL_NOISE = {"mild": 0.15, "strong": 0.4}
 
@@ -118,18 +120,34 @@ def noise(base: Base, case: Case, strength: str, variant: int) -> Injected:
 
 
 def lucky_checkpoint(base: Base, case: Case, strength: str, variant: int) -> Injected:
-    """QAT is the best on the test examples of many equally good checkpoints, PTQ is the last.
+    """QAT is the best on the test examples of many equally good checkpoints, PTQ a typical one.
 
-    Checkpoints are the QAT file with noise on its weights; each was evaluated for real.
+    Checkpoints are the files with noise on their weights; each was evaluated for real.  The float
+    file is not at hand: PTQ does not hold its weights any more.
     """
     assert case.data is not None
-    graph, rng = _graph(case, "qat"), base.rng(4)
-    files = [read_graph(with_weight_noise(graph, rng)) for _ in range(_CHECKPOINTS[strength])]
-    table = np.stack([predictions(one, case.data) for one in files])
+    rng = base.rng(4)
+    qat, table = _checkpoints(case, "qat", _CHECKPOINTS[strength], rng)
+    ptq, _ = _checkpoints(case, "ptq", _TYPICAL_OF, rng)
+    two = replace(with_ptq(files_only(case), ptq[-1]), float_graph=None)
     best = int((table == case.data.y).mean(axis=1).argmax())
-    last = with_qat(files_only(case), files[-1])
-    made = with_qat(files_only(case), files[best])
-    return Injected(replace(made, checkpoints={"qat": table}), last)
+    made = with_qat(two, qat[best], checkpoints={"qat": table})
+    return Injected(made, with_qat(two, qat[-1]))
+
+
+def _checkpoints(
+    case: Case, role: str, count: int, rng: np.random.Generator
+) -> tuple[list[Graph], Array]:
+    """Files with noise on their weights and their predictions, the median one last.
+
+    Their order means nothing, so a typical one may stand for the end of training.
+    """
+    assert case.data is not None
+    files = [read_graph(with_weight_noise(_graph(case, role), rng)) for _ in range(count)]
+    table = np.stack([predictions(one, case.data) for one in files])
+    order = np.argsort((table == case.data.y).mean(axis=1), kind="stable").tolist()
+    order.append(order.pop(count // 2))
+    return [files[at] for at in order], table[order]
 
 
 def with_weight_noise(graph: Graph, rng: np.random.Generator) -> bytes:

@@ -32,7 +32,7 @@ _UNITS: dict[str, tuple[tuple[float, float], ...]] = {
     "mild": ((0.5, 0.0), (2.0, -1.0), (0.3, 0.0)),
     "strong": ((1 / 255, 0.0), (255.0, 0.0), (0.1, 0.0)),
 }
-_WIDE_WEIGHTS = {"mild": 60.0, "strong": 300.0}
+_WIDE_WEIGHTS = {"mild": 120.0, "strong": 300.0}
 _WIDE_ACTIVATION = {"mild": 128.0, "strong": 512.0}
 _STRANGER_EPOCHS = {"mild": 4, "strong": 1}
 # Softmax multiplies its inputs by this: 256 levels hold the difference of two classes no more.

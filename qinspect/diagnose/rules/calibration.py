@@ -245,6 +245,12 @@ def _outliers(evidence: Evidence) -> Finding:
             f"wide as what the evaluation examples need (widest: {found.widest:.1f} times)"
             f"{_tail(found)}.", found.numbers(), ("ptq",), strength=0.5 + found.wide / 3,
         )  # fmt: skip
+    # Activations that are cut at a bound, such as ReLU6, stay in range whatever the input does.
+    if found.input_ratio >= t.WIDE_RATIO:
+        return supported(
+            f"the PTQ file's input range is {found.input_ratio:.1f} times as wide as the "
+            f"evaluation inputs{_tail(found)}.", found.numbers(), ("ptq",), strength=0.6,
+        )  # fmt: skip
     return _fits(found)
 
 
