@@ -195,7 +195,9 @@ def predictions(graph: Graph, data: Dataset | None) -> Array:
     return evaluate(graph.content, data.x, num_threads=1).prediction
 
 
-def retrained_qat(base: Base, case: Case, name: str, **changes: Any) -> Case:
+def retrained_qat(
+    base: Base, case: Case, name: str, *, settle: bool = False, **changes: Any
+) -> Case:
     """QAT trained anew from the case's float model, with other settings.
 
     Parameters
@@ -205,10 +207,20 @@ def retrained_qat(base: Base, case: Case, name: str, **changes: Any) -> Case:
     name : str
         Of the Keras file in the base's folder, with the name of the float file it starts from; one
         that is there is not trained again.
+    settle : bool
+        Re-estimate batch norm at the end, so that it is no second cause.
     **changes
         ``qat_epochs``, ``qat_lr`` or ``warm_start``.
     """
-    from qinspect.train import convert_qat, fit_qat, load_keras, quantize_aware, reset, save_keras
+    from qinspect.train import (
+        convert_qat,
+        fit_qat,
+        load_keras,
+        quantize_aware,
+        reestimate_batchnorm,
+        reset,
+        save_keras,
+    )
 
     assert case.keras_float is not None
     assert case.train is not None
@@ -225,6 +237,8 @@ def retrained_qat(base: Base, case: Case, name: str, **changes: Any) -> Case:
             batch_size=facts.batch_size, seed=facts.seed,
             warm_start_x=case.calibration_x if facts.warm_start else None,
         )  # fmt: skip
+        if settle:
+            reestimate_batchnorm(model, case.train.x)
         save_keras(model, path)
         for log, table in zip(logs, (history, observers), strict=True):
             store.write_frame(log, table.assign(phase="qat"))

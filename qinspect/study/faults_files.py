@@ -80,10 +80,10 @@ def per_tensor_weights(base: Base, case: Case, strength: str, variant: int) -> I
     assert case.keras_float is not None
     ratio = _WIDE_WEIGHTS[strength]
     path = edited(
-        case.keras_float, base.folder / "made", f"wide-weights-{strength}",
+        case.keras_float, base.folder / "made", f"wide-weights-{ratio:g}",
         lambda model: wide_weights(model, ratio, _calibration(case)),
     )  # fmt: skip
-    fine = retrained_qat(base, _remade(case, path), f"wide-weights-qat-{strength}")
+    fine = retrained_qat(base, _remade(case, path), f"wide-weights-qat-{ratio:g}")
     coarse = with_ptq(fine, converted(path, "int8_per_tensor", case.calibration_x))
     return Injected(files_only(coarse), files_only(fine))
 
