@@ -20,6 +20,7 @@ from qinspect.schema import HISTORY, OBSERVERS, RUNS
 from qinspect.stats import compare_paired, comparison_row, wilson_interval
 from qinspect.study import Study, StudySpec, load_splits, load_study, store
 from qinspect.study.decompose import decompose_gap
+from qinspect.study.summary import environment
 from qinspect.tflite import evaluate, read_graph, scheme_of
 from qinspect.tflite.quantize import Ranges, activations, quantize
 
@@ -27,8 +28,8 @@ HOSTILE = "<img src=x onerror=window.XSS=1>"
 ARMS = ("float", "ptq_int8", "ptq_int8_ft", "qat")
 
 
-def hostile_net() -> bytes:
-    model = fb.ModelT.InitFromPackedBuf(small_net(channels=3), 0)
+def hostile_net(deeper: int = 0) -> bytes:
+    model = fb.ModelT.InitFromPackedBuf(small_net(channels=3, deeper=deeper), 0)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.decode().replace("conv/", f"{HOSTILE}/", 1)
         tensor.name = tensor.name.replace("depthwise/", "$x$/")
@@ -37,10 +38,10 @@ def hostile_net() -> bytes:
     return bytes(builder.Output())
 
 
-def write_study(folder: Path, n: int = 1600) -> Study:
-    """Write the study and load it."""
+def write_study(folder: Path, n: int = 1600, deeper: int = 0) -> Study:
+    """Write the study and load it; ``deeper`` layers are added to its network."""
     (folder / "steps").mkdir(parents=True)
-    content = hostile_net()
+    content = hostile_net(deeper)
     x = examples(n, channels=3)  # colours, to be shown as pictures
     y = evaluate(content, x).prediction
     y[::7] = (y[::7] + 1) % 4  # no network is right on all
@@ -78,7 +79,7 @@ def write_study(folder: Path, n: int = 1600) -> Study:
             "decomposition": decompose_gap(correct, batchnorm=False),
             "notes": [],
             "spec": spec.to_dict(),
-            "environment": {},
+            "environment": environment(),
         },
     )  # fmt: skip
     store.write_json(folder / "spec.json", {**spec.to_dict(), "digests": {}})

@@ -11,12 +11,18 @@ SHAPE = (8, 8, 2)
 
 
 def small_net(
-    seed: int = 0, *, spread: float = 1.0, signature: bool = True, channels: int = SHAPE[2]
+    seed: int = 0,
+    *,
+    spread: float = 1.0,
+    signature: bool = True,
+    channels: int = SHAPE[2],
+    deeper: int = 0,
 ) -> bytes:
     """Convolution + ReLU, depthwise convolution, pooling, dense, softmax.
 
     ``spread`` multiplies the weights of the first channel of the convolution and divides what the
     next layer makes of it: with a large one a scale per tensor loses the other channels.
+    ``deeper`` more 1x1 convolutions stand before the dense layer.
     """
     rng = np.random.default_rng(seed)
     conv = rng.normal(0, 0.4, (6, 3, 3, channels)).astype(np.float32)
@@ -84,6 +90,15 @@ def small_net(
     options.padding = fb.Padding.VALID
     options.strideW = options.strideH = options.filterWidth = options.filterHeight = 2
     operator(fb.BuiltinOperator.AVERAGE_POOL_2D, options, [b], c)
+    for i in range(deeper):
+        below, c = c, tensor(f"deep{i}/Relu", (1, 2, 2, 6))
+        kernel = (np.eye(6) + rng.normal(0, 0.05, (6, 6))).astype(np.float32)
+        options = fb.Conv2DOptionsT()
+        options.strideW = options.strideH = options.dilationWFactor = options.dilationHFactor = 1
+        options.fusedActivationFunction = relu
+        operator(fb.BuiltinOperator.CONV_2D, options,
+                 [below, constant(f"deep{i}/weights", kernel.reshape(6, 1, 1, 6)),
+                  constant(f"deep{i}/bias", zero)], c)  # fmt: skip
     d = tensor("dense", (1, CLASSES))
     # Every channel sums to zero over the positions, so that no class is favoured from the start.
     weights = rng.normal(0, 1, (CLASSES, 4, 6))

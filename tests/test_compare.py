@@ -260,9 +260,11 @@ class _Tags(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.words: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.attributes += attrs
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
@@ -283,11 +285,13 @@ def test_names_from_files_are_text_everywhere(folder: Path, tmp_path: Path) -> N
     page = write_compare_report(found, tmp_path / "r.html").read_text()
     parser = _Tags()
     parser.feed(page)
-    assert "img" not in parser.tags
     assert "b" not in parser.tags
     assert any("<img src=x onerror=alert(1)>" in words for words in parser.words)
-    assert "http" not in page
-    assert "script" not in parser.tags
+    for name, value in parser.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href"):
+            assert (value or "").startswith("data:image/png;base64,")
+    assert parser.tags.count("script") == 1  # the project's own
 
 
 def test_report_and_terminal_say_the_verdict(folder: Path, tmp_path: Path) -> None:

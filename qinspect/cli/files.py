@@ -58,6 +58,7 @@ def compare(
 ) -> None:
     """Compare .tflite files on the same examples: identity, lineage, accuracy, layers, kernels."""
     from qinspect.show.compare_table import print_compare, write_compare_report
+    from qinspect.show.layer_tables import compared_layer_tables
     from qinspect.study.compare import compare_files
     from qinspect.study.preprocess import preprocessing_of
 
@@ -66,7 +67,7 @@ def compare(
         files, data, calibration, preprocessing=how, margin_pp=margin, seed=seed
     )  # fmt: skip
     if report is not None:
-        write_compare_report(found, report)
+        write_compare_report(found, report, compared_layer_tables(files, data, how))
     if as_json:
         print_json(found)
     else:
@@ -196,7 +197,7 @@ def diagnose(
         )  # fmt: skip
     answer = run(case, interventions=interventions).to_dict()
     if report is not None:
-        write_diagnosis_report(answer, case.name, report)
+        write_diagnosis_report(answer, case.name, report, case)
     if as_json:
         print_json(answer)
     else:

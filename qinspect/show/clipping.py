@@ -72,6 +72,12 @@ class Binned:
         """Middles of the bins, float64, shape (bins,)."""
         return self.low + self.width * (np.arange(len(self.counts)) + 0.5)
 
+    def coarser(self, most: int) -> Binned:
+        """The same with at most so many bins, neighbours put together."""
+        together = -(-len(self.counts) // most)
+        starts = np.arange(0, len(self.counts), together)
+        return Binned(self.low, together * self.width, np.add.reduceat(self.counts, starts))
+
     def series(self, name: str, colour: str) -> dict[str, Any]:
         """As the JavaScript histogram takes it."""
         return {"name": name, "colour": colour, "low": self.low, "width": self.width,

@@ -6,16 +6,19 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from qinspect.show import text
-from qinspect.show.report import render
+from qinspect.show import markdown, plots, text
+from qinspect.show.report import Figure, as_figure, render, write_beside
 from qinspect.study import store
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from qinspect.show.layer_tables import LayerTables
 
 _WORST_LAYERS = 8
 _SHOWN_IDS = 10
@@ -45,8 +48,10 @@ def print_compare(report: dict[str, Any], console: Console) -> None:
         console.print(f"note: {text.printable(note)}", markup=False)
 
 
-def write_compare_report(report: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Write a comparison as one HTML file that opens without network.
+def write_compare_report(
+    report: dict[str, Any], path: str | os.PathLike[str], tables: LayerTables | None = None
+) -> Path:
+    """Write a comparison as one HTML file, with the same as Markdown and JSON beside it.
 
     Parameters
     ----------
@@ -54,6 +59,8 @@ def write_compare_report(report: dict[str, Any], path: str | os.PathLike[str]) -
         From :func:`qinspect.study.compare.compare_files`; everything is escaped.
     path : path
         Where to write.
+    tables : LayerTables, optional
+        Layers whose histograms the page shows.
 
     Returns
     -------
@@ -66,10 +73,10 @@ def write_compare_report(report: dict[str, Any], path: str | os.PathLike[str]) -
         If it cannot be written.
     """
     target = Path(path)
-    tables = [("Files", file_cells(report))]
+    tables_shown = [("Files", file_cells(report))]
     if report["comparisons"]:
-        tables.append(("Accuracy, paired", comparison_cells(report)))
-    tables.append(("Outputs", agreement_cells(report)))
+        tables_shown.append(("Accuracy, paired", comparison_cells(report)))
+    tables_shown.append(("Outputs", agreement_cells(report)))
     details = [
         (f"Layers of {b}", layer_cells(report, b))
         for b in dict.fromkeys(row["b"] for row in report["layers"])
@@ -80,10 +87,12 @@ def write_compare_report(report: dict[str, Any], path: str | os.PathLike[str]) -
     ]
     page = render(
         "compare.html",
+        tables,
+        figures=compare_figures(report),
         names=report["names"],
         n=report["n"],
         sentences=sentences(report),
-        tables=tables,
+        tables_shown=tables_shown,
         details=details,
         flips=report["flips"],
         lineage=report["lineage"],
@@ -91,7 +100,32 @@ def write_compare_report(report: dict[str, Any], path: str | os.PathLike[str]) -
         notes=report["notes"],
     )
     store.write_text(target, page)
+    text = markdown.page(
+        f"Comparison of {', '.join(report['names'])}",
+        [f"{report['n']:,} examples.", *sentences(report), *report["notes"]],
+        [(title, markdown.table(rows)) for title, rows in (*tables_shown, *details) if rows],
+    )
+    write_beside(target, text, report)
     return target
+
+
+def compare_figures(report: dict[str, Any]) -> list[Figure]:
+    """Figures of a comparison: disagreements of each pair, and SQNR along each network."""
+    figures = []
+    if report["comparisons"]:
+        pairs = pd.DataFrame(report["comparisons"])
+        figures.append(
+            as_figure("Examples on which two files part", plots.discordance(pairs),
+                      plots.describe_discordance(pairs))
+        )  # fmt: skip
+    layers = pd.DataFrame(report["layers"])
+    for b in layers["b"].unique() if len(layers) else ():
+        rows = layers[layers["b"] == b]
+        rows = rows.assign(sqnr_db=rows["sqnr_db"].astype(float))
+        figures.append(
+            as_figure(f"Error along {b}", plots.sqnr_profile(rows), plots.describe_sqnr(rows))
+        )
+    return figures
 
 
 def file_cells(report: dict[str, Any]) -> list[dict[str, str]]:

@@ -10,12 +10,16 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from qinspect.show import text
+from qinspect.show import markdown, text
 from qinspect.study import store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Console
+
+    from qinspect.diagnose.case import Case
+    from qinspect.show.evidence import Draw
+    from qinspect.show.report import Figure
 
 _WORDS = {
     "supported": "explains it",
@@ -60,8 +64,10 @@ def print_diagnosis(answer: dict[str, Any], console: Console) -> None:
         console.print(_indented(row["code"]), markup=False)
 
 
-def write_diagnosis_report(answer: dict[str, Any], name: str, path: str | os.PathLike[str]) -> Path:
-    """Write a diagnosis as one HTML file that opens without network.
+def write_diagnosis_report(
+    answer: dict[str, Any], name: str, path: str | os.PathLike[str], case: Case | None = None
+) -> Path:
+    """Write a diagnosis as one HTML file, with the same as Markdown and JSON beside it.
 
     Parameters
     ----------
@@ -71,6 +77,8 @@ def write_diagnosis_report(answer: dict[str, Any], name: str, path: str | os.Pat
         Of the case.
     path : path
         Where to write.
+    case : Case, optional
+        What was diagnosed: its layers, history and batch-norm statistics are drawn.
 
     Returns
     -------
@@ -83,7 +91,12 @@ def write_diagnosis_report(answer: dict[str, Any], name: str, path: str | os.Pat
         If it cannot be written.
     """
     from qinspect.show import plots
-    from qinspect.show.report import as_figure, render
+    from qinspect.show.evidence import case_figures
+    from qinspect.show.layer_tables import case_layer_tables
+    from qinspect.show.report import as_figure, render, write_beside
+
+    tables = None if case is None else case_layer_tables(case)
+    own = {} if case is None else case_figures(case, tables)
 
     figures = []
     if answer["decomposition"]:
@@ -103,6 +116,8 @@ def write_diagnosis_report(answer: dict[str, Any], name: str, path: str | os.Pat
     target = Path(path)
     page = render(
         "diagnosis.html",
+        tables,
+        evidence={row["id"]: _figures(row, own.get(row["id"])) for row in answer["causes"]},
         name=name,
         answer=answer,
         words=_WORDS,
@@ -112,7 +127,42 @@ def write_diagnosis_report(answer: dict[str, Any], name: str, path: str | os.Pat
         numbers={row["id"]: number_cells(row) for row in answer["causes"]},
     )
     store.write_text(target, page)
+    write_beside(target, _as_markdown(answer, name), answer)
     return target
+
+
+def _figures(row: dict[str, Any], own: Draw | None) -> list[Figure]:
+    """What its numbers say about a cause against their thresholds, and what else there is."""
+    from qinspect.show.evidence import number_figure
+    from qinspect.show.plots.style import new_axes
+    from qinspect.show.report import as_figure
+
+    figures = []
+    for draw in (number_figure(row), own):
+        if draw is not None:
+            ax = new_axes(7.5, 3.4)
+            said = draw(ax)
+            figures.append(as_figure(row["title"], ax, said))
+    return figures
+
+
+def _as_markdown(answer: dict[str, Any], name: str) -> str:
+    causes = [
+        {"cause": row["id"], "verdict": _WORDS[row["verdict"]], "evidence": row["sentence"]}
+        for row in answer["causes"]
+    ]
+    return markdown.page(
+        f"Diagnosis of {name}",
+        [answer["summary"], f"{answer['n']:,} examples; primary cause: {answer['primary']}."],
+        [
+            ("What was tried", markdown.table(tried_cells(answer)) if tried_cells(answer) else ""),
+            ("Parts that add up to the gap",
+             markdown.table(part_cells(answer)) if answer["parts"] else ""),
+            ("Every cause", markdown.table(causes)),
+            *((f"Remedy of {row['id']}", f"{markdown.escaped(row['remedy'])}\n\n"
+               f"{markdown.code(row['code'])}") for row in explained(answer)[:1]),
+        ],
+    )  # fmt: skip
 
 
 def tried_cells(answer: dict[str, Any]) -> list[dict[str, str]]:

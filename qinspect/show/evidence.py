@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from qinspect.diagnose.case import Case
 from qinspect.show import plots
+from qinspect.show.evidence_numbers import disagreement, measured, ties
 from qinspect.stats import bootstrap_distribution, compare_paired
+from qinspect.tflite import read_keras
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from qinspect.study import Study
 
 Draw = Callable[["Axes"], str]
+_TRAINING = ("undertrained", "training-budget", "qat-learning-rate")
 
 
 def evidence_figures(study: Study, tables: LayerTables | None = None) -> dict[str, Draw]:
@@ -33,32 +39,116 @@ def evidence_figures(study: Study, tables: LayerTables | None = None) -> dict[st
     dict of cause id to callable
         Draws on the axes it is given and returns the sentence that says the same.
     """
-    history = study.history
-    found: dict[str, Draw] = {
+    models = study.folder / "models"
+    settled = (models / "float.h5", models / "float_bn.h5")
+    return {
+        **_of_layers(tables),
+        **_of_training(study.history, settled if all(p.exists() for p in settled) else None),
         "noise": lambda ax: _noise(study, ax),
         "different-format": lambda ax: _say(
             plots.accuracy_size, plots.describe_size, study.runs, ax
         ),
     }
+
+
+def case_figures(case: Case, tables: LayerTables | None = None) -> dict[str, Draw]:
+    """The same for any case: what its history, Keras models and layers show.
+
+    Parameters
+    ----------
+    case : Case
+    tables : LayerTables, optional
+        From :func:`qinspect.show.layer_tables.case_layer_tables`.
+
+    Returns
+    -------
+    dict of cause id to callable
+    """
+    settled = case.arm_models.get("float_bn")
+    pair = None if settled is None or case.keras_float is None else (case.keras_float, settled)
+    history = case.history
+    return {
+        **_of_layers(tables),
+        **_of_training(history if history is not None else pd.DataFrame(), pair),
+    }
+
+
+def number_figure(cause: Mapping[str, Any]) -> Draw | None:
+    """The numbers that decided about a cause, as a figure; None where there are none.
+
+    Parameters
+    ----------
+    cause : mapping
+        ``id`` and ``evidence``, as in the dict of a diagnosis.
+    """
+    tied, parted, held = ties(cause), disagreement(cause), measured(cause)
+    if cause["id"] == "argmax-ties" and len(tied):
+        return lambda ax: _say(plots.tie_plot, plots.describe_ties, tied, ax)
+    if cause["id"] == "noise" and len(parted):
+        return lambda ax: _say(plots.discordance, plots.describe_discordance, parted, ax)
+    if len(held):
+        return lambda ax: _say(plots.threshold_plot, plots.describe_thresholds, held, ax)
+    return None
+
+
+def _of_training(history: pd.DataFrame, batchnorm: tuple[Path, Path] | None) -> dict[str, Draw]:
+    found: dict[str, Draw] = {}
     if len(history):
-        for name in ("undertrained", "training-budget", "qat-learning-rate", "batchnorm-lag"):
+        for name in _TRAINING:
             found[name] = lambda ax: _say(
                 plots.learning_curves, plots.describe_learning, history, ax
             )
+    if batchnorm is not None:
+        channels = batchnorm_channels(*batchnorm)
+        if len(channels):
+            found["batchnorm-lag"] = lambda ax: _say(
+                plots.batchnorm_plot, plots.describe_batchnorm, channels, ax
+            )
+    return found
+
+
+def batchnorm_channels(model: Path, settled: Path) -> pd.DataFrame:
+    """Stored batch-norm means against re-estimated ones.
+
+    Parameters
+    ----------
+    model, settled : Path
+        Keras files of one network, before and after the statistics were estimated again.
+
+    Returns
+    -------
+    DataFrame
+        ``layer``, ``channel``, ``shift_sd``: difference of the means in settled standard
+        deviations.
+    """
+    after = {layer.name: layer.weights for layer in read_keras(settled).layers}
+    rows = []
+    for layer in read_keras(model).layers:
+        other = after.get(layer.name, {})
+        if "moving_mean" not in layer.weights or "moving_mean" not in other:
+            continue
+        shift = layer.weights["moving_mean"] - other["moving_mean"]
+        shift = shift / np.sqrt(other["moving_variance"] + 1e-12)
+        rows += [(layer.name, channel, float(value)) for channel, value in enumerate(shift)]
+    return pd.DataFrame(rows, columns=["layer", "channel", "shift_sd"])
+
+
+def _of_layers(tables: LayerTables | None) -> dict[str, Draw]:
+    found: dict[str, Draw] = {}
     if tables is None:
         return found
-    for model, names in (
-        ("qat", ("stale-observers", "qat-requantized")),
-        ("ptq_int8", ("calibration-small", "calibration-shift", "calibration-outliers")),
+    for models, names in (
+        (("qat",), ("stale-observers", "qat-requantized", "qat-not-applied")),
+        (("ptq_int8", "ptq"), ("calibration-small", "calibration-shift", "calibration-outliers")),
     ):
-        if model in tables.models and tables.activations:
-            for name in names:
-                found[name] = _ranges(tables, model)
+        for model in models:
+            if model in tables.models and tables.activations:
+                found |= dict.fromkeys(names, _ranges(tables, model))
     weights = tables.of("weight")
-    found["different-network"] = lambda ax: _say(
-        plots.weight_ranges, plots.describe_weight_ranges, weights, ax
-    )
     if len(weights):
+        found["different-network"] = lambda ax: _say(
+            plots.weight_ranges, plots.describe_weight_ranges, weights, ax
+        )
         wide = _most_unequal(weights)
         found["per-tensor-weights"] = lambda ax: _say(
             plots.channel_ranges, plots.describe_channel_ranges, wide, ax

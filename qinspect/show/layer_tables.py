@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ from qinspect.schema import TENSORS, Array, Graph, Tensor
 from qinspect.tflite import match_graphs, read_graph, scheme_of
 
 if TYPE_CHECKING:
+    from qinspect.diagnose.case import Case
     from qinspect.study import Study
+    from qinspect.study.preprocess import Preprocessing
 
 WIDGET_ARMS = ("float", "ptq_int8", "qat")
 WIDGET_EXAMPLES = 128
@@ -171,6 +174,62 @@ def study_layer_tables(
             (*tables.notes, note),
         )  # fmt: skip
     return layer_tables(files, x)
+
+
+def case_layer_tables(case: Case, examples: int = WIDGET_EXAMPLES) -> LayerTables | None:
+    """The layers of the files of a case, measured on its first evaluation examples.
+
+    Parameters
+    ----------
+    case : Case
+    examples : int
+        Evaluation examples to run.
+
+    Returns
+    -------
+    LayerTables or None
+        None where there is no float file to compare with.
+    """
+    found = ((role, case.graph(role)) for role in case.roles)
+    files = {role: graph for role, graph in found if graph is not None}
+    if scheme_of(next(iter(files.values()))) != "float32":
+        return None
+    return layer_tables(files, None if case.data is None else case.data.x[:examples])
+
+
+def compared_layer_tables(
+    files: Sequence[str | os.PathLike[str]],
+    data: str | os.PathLike[str],
+    how: Sequence[Preprocessing],
+    examples: int = WIDGET_EXAMPLES,
+) -> LayerTables | None:
+    """The layers of compared files, measured on the first examples of a data file.
+
+    Parameters
+    ----------
+    files, data, how
+        As for :func:`qinspect.study.compare.compare_files`.
+    examples : int
+        Examples to run.
+
+    Returns
+    -------
+    LayerTables or None
+        Of the first float32 file and those that follow it and take the same units; None where
+        there is no float32 file.
+    """
+    from qinspect.study.compare import file_names
+    from qinspect.study.preprocess import prepare
+    from qinspect.study.sensitivity import load_examples
+
+    graphs = {name: read_graph(file) for name, file in zip(file_names(files), files, strict=True)}
+    ways = dict(zip(graphs, how, strict=True))
+    first = next((name for name, graph in graphs.items() if scheme_of(graph) == "float32"), None)
+    if first is None:
+        return None
+    chosen = [first, *(name for name in graphs if name != first and ways[name] == ways[first])]
+    x, _ = prepare(load_examples(data)[0].x[:examples], graphs[first], ways[first])
+    return layer_tables({name: graphs[name] for name in chosen}, x)
 
 
 def _pairs(files: Mapping[str, Graph]) -> tuple[dict[str, list[Pair]], list[str]]:

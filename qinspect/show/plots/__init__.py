@@ -17,6 +17,14 @@ from qinspect.show.plots.errors import (
     sensitivity_bars,
     sqnr_profile,
 )
+from qinspect.show.plots.evidence import (
+    batchnorm_plot,
+    describe_batchnorm,
+    describe_thresholds,
+    describe_ties,
+    threshold_plot,
+    tie_plot,
+)
 from qinspect.show.plots.forest import accuracy_forest, describe_forest
 from qinspect.show.plots.ranges import (
     activation_ranges,
@@ -52,11 +60,13 @@ __all__ = [
     "accuracy_forest",
     "accuracy_size",
     "activation_ranges",
+    "batchnorm_plot",
     "bootstrap_plot",
     "cause_frame",
     "channel_ranges",
     "confusion_matrix",
     "describe_activation_ranges",
+    "describe_batchnorm",
     "describe_board",
     "describe_bootstrap",
     "describe_channel_ranges",
@@ -72,6 +82,8 @@ __all__ = [
     "describe_sensitivity",
     "describe_size",
     "describe_sqnr",
+    "describe_thresholds",
+    "describe_ties",
     "describe_transfer",
     "describe_waterfall",
     "describe_weight_ranges",
@@ -87,6 +99,8 @@ __all__ = [
     "seeds_plot",
     "sensitivity_bars",
     "sqnr_profile",
+    "threshold_plot",
+    "tie_plot",
     "transfer_plot",
     "waterfall",
     "weight_ranges",

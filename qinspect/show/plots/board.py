@@ -68,11 +68,13 @@ def diagnosis_board(causes: pd.DataFrame, ax: Axes | None = None) -> Axes:
                 markerfacecolor=colour if tried else "none")  # fmt: skip
     ax.axvline(0, color="0.6", linewidth=1, zorder=0)
     names = [
-        f"{str(record['title'])[:44]}: {verdict_look(record['verdict'])[2]}"
+        f"{label(record['title'], 48)}: {verdict_look(record['verdict'])[2]}"
         for record in causes.to_dict("records")
     ]
     name_rows(ax, names)
-    ax.set_yticks(ax.get_yticks(), [label(names[int(at)], 64) for at in ax.get_yticks()])
+    ax.set_yticks(ax.get_yticks(), [names[int(at)] for at in ax.get_yticks()])
+    if not np.isfinite(effect).any():
+        ax.set_xlim(-1, 1)
     ax.set_xlabel("gap closed by its remedy, points (hollow: not tried)")
     return ax
 
@@ -146,6 +148,8 @@ def accuracy_size(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.margins(x=0.12)
     low, high = ax.get_xlim()
     ticks = [m * 10.0**k for k in range(-3, 9) for m in (1, 2, 5) if low <= m * 10.0**k <= high]
+    if len(ticks) < 2:  # files of nearly one size
+        ticks = [float(f"{tick:.3g}") for tick in np.linspace(low, high, 5)[1:-1]]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.set_xlabel("file, kB")

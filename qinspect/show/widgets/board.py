@@ -9,6 +9,7 @@ import ipywidgets as widgets
 
 from qinspect.errors import DataError
 from qinspect.show import plots, text
+from qinspect.show.evidence import number_figure
 from qinspect.show.plots.board import verdict_look
 from qinspect.show.widgets import markup
 from qinspect.show.widgets.base import LABEL, Explorer, hooked
@@ -119,9 +120,9 @@ class DiagnosisBoard(Explorer):
         self.board = FigureView(9.0, 4.0, "qi-board-figure")
         self.detail = hooked(widgets.HTML(), "qi-board-detail")
         self.evidence = FigureView(7.5, 4.0, "qi-board-evidence")
-        super().__init__(
-            "board", [], [self.summary, self.board, self.cause, self.detail, self.evidence]
-        )
+        self.measured = FigureView(7.5, 3.4, "qi-board-measured")
+        beside = widgets.HBox([self.measured, self.evidence], layout={"flex_flow": "row wrap"})
+        super().__init__("board", [], [self.summary, self.board, self.cause, self.detail, beside])
         self.watch(self.refresh, self.cause)
         self.guarded(self._draw_board)()
         self.guarded(self.refresh)()
@@ -137,10 +138,16 @@ class DiagnosisBoard(Explorer):
         """Show the chosen cause."""
         chosen = self.cause.value
         self.detail.value = cause_markup(self._causes[chosen])
-        draw = self._figures.get(chosen)
-        self.evidence.layout.display = "none" if draw is None else ""
-        if draw is None:
-            return
-        said: list[str] = []
-        self.evidence.show(lambda ax: said.append(draw(ax)), "", layout=chosen)
-        self.evidence.sentence.value = markup.sentence(said[0])
+        for view, draw in (
+            (self.measured, number_figure(self._causes[chosen])),
+            (self.evidence, self._figures.get(chosen)),
+        ):
+            view.layout.display = "none" if draw is None else ""
+            if draw is not None:
+                _draw(view, draw, chosen)
+
+
+def _draw(view: FigureView, draw: Evidence, chosen: str) -> None:
+    said: list[str] = []
+    view.show(lambda ax: said.append(draw(ax)), "", layout=chosen)
+    view.sentence.value = markup.sentence(said[0])

@@ -95,7 +95,7 @@ class ErrorExplorer(Explorer):
                 options=[("accumulated", "accumulated"), ("of the layer itself", "local")],
                 description="error", style=LABEL,
                 tooltips=["everything before included", "of this layer alone"],
-                layout={"width": "auto"},
+                layout={"width": "max-content"},
             ),
             "qi-err-reference",
         )  # fmt: skip

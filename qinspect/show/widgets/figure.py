@@ -84,7 +84,8 @@ class FigureView(widgets.VBox):
         draw(self._ax)
         if changed:
             self._fit()
-        self._paint(changed)
+            self._frames.clear()
+        self._paint()
         self.image.value = self._png()
         self._layout = layout
         self.sentence.value = markup.sentence(said)
@@ -104,14 +105,24 @@ class FigureView(widgets.VBox):
             height = max(high - below - above, 0.2 * high) / high
             self._ax.set_position((left / wide, below / high, width, height))
 
-    def _paint(self, changed: bool) -> None:
+    def _sticks_out(self) -> bool:
+        """Whether something, such as a longer number at a tick, does not fit the margins."""
+        taken = self._ax.get_tightbbox(self._canvas.get_renderer())
+        assert taken is not None
+        page = self._figure.bbox
+        return bool(
+            taken.x0 < page.x0 or taken.y0 < page.y0 or taken.x1 > page.x1 or taken.y1 > page.y1
+        )
+
+    def _paint(self) -> None:
         data = _data_artists(self._ax)
         frame = _frame_of(self._ax)
-        if changed or len(self._frames) >= _FRAMES:
-            self._frames.clear()
         if frame in self._frames:
             self._canvas.restore_region(self._frames[frame])
         else:
+            if len(self._frames) >= _FRAMES or self._sticks_out():
+                self._fit()
+                self._frames.clear()
             for artist in data:
                 artist.set_visible(False)
             self._canvas.draw()

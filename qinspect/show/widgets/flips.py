@@ -45,7 +45,7 @@ class FlipBrowser(Explorer):
             widgets.ToggleButtons(
                 options=[(title, key) for key, title in WHICH.items()], description="show",
                 tooltips=list(WHICH.values()), style={**LABEL, "button_width": "220px"},
-                layout={"width": "auto"},
+                layout={"width": "max-content"},
             ),
             "qi-flip-which",
         )  # fmt: skip

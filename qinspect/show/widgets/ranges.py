@@ -122,7 +122,7 @@ class RangeExplorer(Explorer):
         kinds = ["weight", "activation"] if tables.activations else ["weight"]
         self.kind = hooked(
             widgets.ToggleButtons(
-                options=kinds, description="values", style=LABEL, layout={"width": "auto"},
+                options=kinds, description="values", style=LABEL, layout={"width": "max-content"},
                 tooltips=[f"{kind} values" for kind in kinds],
             ),
             "qi-range-kind",

@@ -1,0 +1,44 @@
+"""The reports of one study: its own, the comparison of its files, and the diagnosis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from show_study import write_study
+
+from qinspect.diagnose.engine import diagnose
+from qinspect.show.compare_table import write_compare_report
+from qinspect.show.diagnosis import write_diagnosis_report
+from qinspect.show.layer_tables import compared_layer_tables
+from qinspect.show.report import write_study_report
+from qinspect.study import load_splits
+from qinspect.study.case import case_of_study
+from qinspect.study.compare import compare_files
+from qinspect.study.preprocess import Preprocessing
+
+
+def write_reports(folder: Path, deeper: int = 0) -> dict[str, Path]:
+    """Write a study and its reports; nothing is trained.
+
+    Returns
+    -------
+    dict of str to Path
+        ``study``, ``compare``, ``diagnose``: the HTML files.
+    """
+    study = write_study(folder / "study", deeper=deeper)
+    (folder / "compare").mkdir()
+    test = load_splits(study.spec).test
+    np.savez(folder / "test.npz", x=test.x, y=test.y)
+    files = [study.file(arm) for arm in ("float", "ptq_int8", "qat")]
+    found = compare_files(files, folder / "test.npz")
+    tables = compared_layer_tables(files, folder / "test.npz", [Preprocessing()] * 3)
+    case = case_of_study(study)
+    answer = diagnose(case, interventions=False).to_dict()
+    return {
+        "study": write_study_report(study),
+        "compare": write_compare_report(found, folder / "compare" / "report.html", tables),
+        "diagnose": write_diagnosis_report(
+            answer, case.name, study.folder / "diagnosis.html", case
+        ),
+    }
