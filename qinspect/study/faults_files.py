@@ -33,7 +33,7 @@ _UNITS: dict[str, tuple[tuple[float, float], ...]] = {
     "strong": ((1 / 255, 0.0), (255.0, 0.0), (0.1, 0.0)),
 }
 _WIDE_WEIGHTS = {"mild": 120.0, "strong": 300.0}
-_WIDE_ACTIVATION = {"mild": 128.0, "strong": 512.0}
+_WIDE_ACTIVATION = {"mild": 200.0, "strong": 400.0}
 _STRANGER_EPOCHS = {"mild": 4, "strong": 1}
 # Softmax multiplies its inputs by this: 256 levels hold the difference of two classes no more.
 _FLATTER = {"mild": 0.01, "strong": 0.002}
@@ -149,7 +149,7 @@ def hard_float(base: Base, case: Case, strength: str) -> Case:
     assert case.keras_float is not None
     ratio = _WIDE_ACTIVATION[strength]
     path = edited(
-        case.keras_float, base.folder / "made", f"wide-activation-{strength}",
+        case.keras_float, base.folder / "made", f"wide-activation-{ratio:g}",
         lambda model: wide_activation(model, ratio, _calibration(case)),
     )  # fmt: skip
     return _remade(case, path)

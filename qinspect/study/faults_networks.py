@@ -69,7 +69,9 @@ def wide_activation(model: Any, ratio: float, x: Array) -> None:
         Examples on which to find that channel.
     """
     first, second = _weighted(model)[:2]
-    useless = _least_useful(model, second, x)
+    peaks = _peaks(model, second, x)
+    # One that is hardly ever active would set no range.
+    useless = _least_useful(model, second, x, np.flatnonzero(peaks >= np.median(peaks)))
     channels = _inputs(second)
     factors = np.full(channels, 1 / ratio)
     factors[useless] = 1.0
@@ -87,7 +89,7 @@ def wide_weights(model: Any, ratio: float, x: Array) -> None:
     :func:`wide_activation`.
     """
     first, second = _weighted(model)[:2]
-    dead = _least_useful(model, second, x)
+    dead = _least_useful(model, second, x, np.arange(_inputs(second)))
     norm = _norm_behind(model, first)
     factors = np.ones(_inputs(second))
     factors[dead] = ratio
@@ -171,19 +173,28 @@ def _scale_output(model: Any, layer: Any, factor: Array | float) -> None:
         part.assign(np.array(part) * np.float32(factor))
 
 
-def _least_useful(model: Any, layer: Any, x: Array) -> int:
-    """Input channel of a layer without which the outputs change least."""
+def _peaks(model: Any, layer: Any, x: Array) -> Array:
+    """Largest value of each channel that goes into a layer."""
+    from qinspect.train import predict
+
+    before = model.__class__(model.inputs, layer.input)
+    values = predict(before, x)
+    return np.asarray(values.reshape(-1, values.shape[-1]).max(axis=0))
+
+
+def _least_useful(model: Any, layer: Any, x: Array, among: Array) -> int:
+    """The one of some input channels of a layer without which the outputs change least."""
     from qinspect.train import predict
 
     kernel, true = np.array(_kernel(layer)), predict(model, x)
     changes = []
-    for channel in range(_inputs(layer)):
+    for channel in among:
         without = kernel.copy()
         without[..., channel, :] = 0
         _kernel(layer).assign(without)
         changes.append(float(((predict(model, x) - true) ** 2).mean()))
     _kernel(layer).assign(kernel)
-    return int(np.argmin(changes))
+    return int(among[np.argmin(changes)])
 
 
 def _largest_sum(layer: Any, norm: Any | None, channel: int) -> float:
