@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -20,8 +22,8 @@ from qinspect.diagnose.rule import (
     supported,
 )
 
-# Enough to see a slope, little enough to wait for.
-_MORE_EPOCHS = 2
+# Epochs and steps, the more of both: enough to leave the steep part, little enough to wait for.
+_MORE_EPOCHS, _MORE_STEPS = 2, 600
 _TRAINED = ("qat", "keras_float", "train", "recipe")
 
 
@@ -98,8 +100,12 @@ def _check_converged(evidence: Evidence) -> Finding:
         # Of a single epoch only the running mean is known; it ends far below where it began.
         fall = 1.0 if len(losses) < 2 else 1 - losses[-1] / max(losses[-2], 1e-12)
         numbers[f"{name}_last_fall_share"] = fall
-        # A training loss near zero may still fall by its tenth without any use.
-        if fall > t.STILL_FALLING and losses[-1] > t.CONVERGED_LOSS:
+        guessing = float(np.log(evidence.data.num_classes)) if evidence.case.data else np.inf
+        numbers[f"{name}_loss_of_guessing_share"] = losses[-1] / guessing
+        # A training loss near zero may still fall by its tenth without any use; one that is near
+        # guessing has hardly begun to fall.
+        steep = fall > t.STILL_FALLING and losses[-1] > t.CONVERGED_LOSS
+        if steep or (losses[-1] > t.UNLEARNED * guessing and fall > t.STILL_MOVING):
             falling.append((name, len(losses), fall))
     if not numbers:
         return cannot_tell("cannot tell: the history has no phase called float or qat.")
@@ -122,7 +128,9 @@ def _train_on(evidence: Evidence, finding: Finding) -> Trial | None:
     facts = evidence.case.facts
     if facts is None or not facts.equal_budget:
         return None
-    more = min(_MORE_EPOCHS, max(1, facts.float_epochs))
+    assert evidence.case.train is not None
+    steps = math.ceil(len(evidence.case.train) / facts.batch_size)
+    more = max(_MORE_EPOCHS, math.ceil(_MORE_STEPS / steps))
     return Trial(
         f"training both on for {more} epochs",
         {
