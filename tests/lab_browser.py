@@ -1,7 +1,8 @@
 """A real JupyterLab on loopback, a headless Chromium, and what a test needs to work a widget.
 
-The browser tests import these fixtures.  Nothing waits for the notebook's execution indicator,
-which goes idle before the kernel is connected; the run-all command itself is awaited.
+The browser tests import these fixtures.  They live as long as one module: what two modules import
+are two fixtures, and Playwright runs once at a time.  Nothing waits for the notebook's execution
+indicator, which goes idle before the kernel is connected; the run-all command itself is awaited.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def find_chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
     path = find_chromium()
     with sync_playwright() as p:
@@ -69,7 +70,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContex
         context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, str]]:
     """Folder, address and token of a running JupyterLab with settings of its own."""
     root, own = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")

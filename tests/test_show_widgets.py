@@ -156,6 +156,37 @@ def test_a_failing_callback_shows_in_the_widget_and_recovers(study: Study) -> No
     assert "<img" not in shown_error(made)
 
 
+def test_a_redrawn_figure_is_the_same_as_one_drawn_first() -> None:
+    from qinspect.show.plots.style import legend_beside
+    from qinspect.show.widgets.figure import FigureView
+
+    view = FigureView(5, 3, "x")
+    pictures: dict[int, bytes] = {}
+    for value in (1, 2, 1, 3, 2, 1, 3):
+        view.show(
+            lambda ax, v=value: (ax.plot([0, 1], [0, v], label="line"), ax.set_ylim(0, 2 + v // 3),
+                                 legend_beside(ax)),
+            "said", layout="same",
+        )  # fmt: skip
+        assert pictures.setdefault(value, view.image.value) == view.image.value
+    assert len(set(pictures.values())) == 3
+
+
+def test_longer_numbers_do_not_fall_off_the_edge() -> None:
+    from qinspect.show.plots.style import figure_of
+    from qinspect.show.widgets.figure import FigureView
+
+    view = FigureView(5, 3, "x")
+    for factor in (1, 1e3, 1e6, 10):
+        view.show(lambda ax, f=factor: (ax.plot([0, 1], [0, f]), ax.set_ylabel("label"),
+                                        ax.yaxis.set_major_formatter("{x:,.2f}")),
+                  "said", layout="same")  # fmt: skip
+        figure = figure_of(view.axes)
+        taken = view.axes.get_tightbbox(figure.canvas.get_renderer())
+        assert taken.x0 >= 0
+        assert taken.x1 <= figure.bbox.width
+
+
 def test_markup_escapes() -> None:
     table = markup.table([{HOSTILE: HOSTILE}], HOSTILE)
     for made in (markup.sentence(HOSTILE), markup.alert(HOSTILE, HOSTILE), table,
