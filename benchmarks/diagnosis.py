@@ -50,7 +50,11 @@ def main() -> None:
     print(table.to_string(index=False))
     print(by_cause(rows).to_string(index=False))
     print(scores(rows).round(3).to_string(index=False))
-    print(f"targets: {TARGETS}; mean seconds of a diagnosis: {rows['seconds'].mean():.1f}")
+    print(f"targets: {TARGETS}")
+    print(
+        f"mean seconds of a diagnosis: {rows['seconds'].mean():.1f} of "
+        f"wall-clock time, {rows['cpu_seconds'].mean():.1f} of processor time"
+    )
     for cause, why in NOT_INJECTED.items():
         print(f"not injected: {cause}: {why}")
     for half in ("calibration", "scored"):
