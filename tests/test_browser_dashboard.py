@@ -144,6 +144,9 @@ def test_ranges(page: Page) -> None:
     changes(page, press(page, upper, "PageDown", 3), figure, said, effect)
     expect(page.locator(".qi-range-method option:checked")).to_have_text("by hand")
     changes(page, drag(page, upper, -60), figure, said, effect)
+    # The browser works it out while the limit is dragged, the kernel once more: the same numbers.
+    browser, kernel = (page.locator(place).inner_text() for place in (said, effect))
+    assert kernel.strip() == f"Checked in Python: {browser.strip()}"
     keep_pictures(page, "ranges")
 
 

@@ -105,6 +105,7 @@ def test_report_prints(
     )
     assert too_wide == []
     ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / f"report-{kind}-print.png", full_page=True)
     page.pdf(path=ARTIFACTS / f"report-{kind}.pdf", format="A4", print_background=True)
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.locator("details[open]").count() == 0

@@ -122,7 +122,7 @@ class DiagnosisBoard(Explorer):
         self.evidence = FigureView(7.5, 4.0, "qi-board-evidence")
         self.measured = FigureView(7.5, 3.4, "qi-board-measured")
         beside = widgets.HBox([self.measured, self.evidence], layout={"flex_flow": "row wrap"})
-        super().__init__("board", [], [self.summary, self.board, self.cause, self.detail, beside])
+        super().__init__("board", [], [self.summary, self.board, self.cause, beside, self.detail])
         self.watch(self.refresh, self.cause)
         self.guarded(self._draw_board)()
         self.guarded(self.refresh)()
