@@ -37,6 +37,18 @@ def fresh(name: str, *, epochs: int, seed: int = 0, bn_momentum: float = 0.9) ->
     return model
 
 
+def uneven(factor: float = 200.0) -> Any:
+    """``mlp`` with half the channels of its first layer made smaller, the function unchanged."""
+    model = fresh("mlp", epochs=4)
+    first, second = model.get_layer("dense1"), model.get_layer("dense2")
+    by = np.where(np.arange(96) % 2, 1.0, 1 / factor).astype(np.float32)
+    kernel, bias = first.get_weights()
+    first.set_weights([kernel * by, bias * by])
+    kernel, bias = second.get_weights()
+    second.set_weights([kernel / by[:, np.newaxis], bias])
+    return model
+
+
 def keras_accuracy(model: Any) -> float:
     from qinspect.train import predict
 

@@ -24,6 +24,7 @@ def qat_again(
     rate_factor: float = 1.0,
     extra_epochs: int = 0,
     seed_shift: int = 0,
+    per_channel_dense: bool = False,
 ) -> Array:
     """Predictions of QAT trained anew from the float model, with one thing changed.
 
@@ -39,6 +40,8 @@ def qat_again(
         Added to QAT's epochs.
     seed_shift : int
         Added to the seed of the batch order.
+    per_channel_dense : bool
+        Give each output of a dense layer its own weight range.
 
     Returns
     -------
@@ -51,12 +54,15 @@ def qat_again(
     """
     facts = _facts(evidence)
     warm = facts.warm_start if warm_start is None else warm_start
-    key = ("qat again", warm, rate_factor, extra_epochs, seed_shift)
+    key = ("qat again", warm, rate_factor, extra_epochs, seed_shift, per_channel_dense)
 
     def make() -> Array:
         from qinspect.train import convert_qat, fit_qat, quantize_aware
 
-        model = quantize_aware(_load(evidence, "keras_float"), skip_layers=facts.skip_layers)
+        model = quantize_aware(
+            _load(evidence, "keras_float"), skip_layers=facts.skip_layers,
+            per_channel_dense=per_channel_dense,
+        )  # fmt: skip
         fit_qat(
             model, _train(evidence), None, epochs=facts.qat_epochs + extra_epochs,
             learning_rate=facts.qat_lr * rate_factor, batch_size=facts.batch_size,

@@ -60,7 +60,7 @@ def convert(model: Any, recipe: str | Recipe, calibration_x: Array | None = None
                 "pass calibration_x."
             )
         check_examples(model, calibration_x, "calibration_x")
-        converter.representative_dataset = lambda: _one_by_one(calibration_x)
+        converter.representative_dataset = lambda: one_by_one(calibration_x)
     converter.inference_input_type = getattr(tf, recipe.io)
     converter.inference_output_type = getattr(tf, recipe.io)
     if not recipe.per_channel:
@@ -115,7 +115,8 @@ def run_converter(converter: Any, what: str) -> bytes:
     return bytes(content)
 
 
-def _one_by_one(x: Array) -> Iterator[list[Array]]:
+def one_by_one(x: Array) -> Iterator[list[Array]]:
+    """Examples as the converter takes a representative data set: batches of one."""
     for example in np.asarray(x, dtype=np.float32):
         yield [example[np.newaxis]]
 

@@ -30,8 +30,8 @@ def make_scheme(model: Any, per_channel_dense: bool) -> Any:
     Parameters
     ----------
     model : tf_keras.Model
-        The float model; dense layers with batch norm right behind them stay per tensor, because
-        the converter folds batch norm into them.
+        The float model; dense layers with batch norm right behind them stay as tfmot makes them,
+        because the converter folds batch norm into the kernel.
     per_channel_dense : bool
     """
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (

@@ -9,13 +9,30 @@ _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"
 
 @dataclass(frozen=True)
 class WeightedOperator:
-    """An operator with constant weights: types of its input and weights, number of scales."""
+    """An operator with constant weights.
+
+    Attributes
+    ----------
+    code : str
+        Operator code, such as ``CONV_2D``.
+    weights, output : str
+        Names of its weights and of its output tensor.
+    input_type, weights_type : str
+    scales : int
+        Number of scales of the weights.
+    """
 
     code: str
     weights: str
+    output: str
     input_type: str
     weights_type: str
     scales: int
+
+    @property
+    def names(self) -> str:
+        """All names that the layers it was made from have left, joined by semicolons."""
+        return f"{self.weights};{self.output}"
 
     @property
     def is_integer(self) -> bool:
@@ -43,7 +60,9 @@ def weighted_operators(content: bytes) -> list[WeightedOperator]:
         scale = weights.quantization.scale if weights.quantization is not None else None
         found.append(
             WeightedOperator(
-                name, weights.name.decode("utf-8", "replace"), type_names[source.type],
+                name, weights.name.decode("utf-8", "replace"),
+                graph.tensors[operator.outputs[0]].name.decode("utf-8", "replace"),
+                type_names[source.type],
                 type_names[weights.type], 0 if scale is None else len(scale),
             )
         )  # fmt: skip

@@ -33,7 +33,9 @@ def quantize_aware(
     model : tf_keras.Model
         Sequential or Functional; it is not changed.
     skip_layers : sequence of str
-        Names of layers to leave in float.  Batch norm and activation layers right behind a
+        Names of layers to leave without fake quantization.  The converter leaves one in float
+        only where its input or output is not quantized either, as in the first or last layer; see
+        :func:`qinspect.train.keep_in_float`.  Batch norm and activation layers right behind a
         skipped layer are skipped with it, since tfmot takes them only together; it still
         quantizes the output of the last of them where a quantized layer follows.
     per_channel_dense : bool

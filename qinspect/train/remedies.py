@@ -13,10 +13,9 @@ from qinspect.schema import Array
 from qinspect.train.batchnorm import reestimate_batchnorm
 from qinspect.train.check import check_is_keras2
 from qinspect.train.conversion import convert
-from qinspect.train.layers import WEIGHTED
+from qinspect.train.keep_float import keep_in_float
 from qinspect.train.qat import convert_qat, quantize_aware
 from qinspect.train.robust import RobustQat, RobustRecord, robust_qat
-from qinspect.train.training import check_examples
 from qinspect.train.warmstart import warm_start_observers
 
 __all__ = [
@@ -95,54 +94,6 @@ def recalibrate(
     return convert_qat(qat_model)
 
 
-def keep_in_float(model: Any, layers: Sequence[str], x: Array) -> bytes:
-    """Quantize a float model to int8 after training, except for some layers.
-
-    Parameters
-    ----------
-    model : tf_keras.Model
-        Float model; it is not changed.
-    layers : sequence of str
-        Names of convolutions and dense layers to leave in float, at least one and not all.
-    x : ndarray, shape (n, ...)
-        Calibration examples in the units of the model's input.
-
-    Returns
-    -------
-    bytes
-        The content of a ``.tflite`` file in which these layers compute in float.
-
-    Raises
-    ------
-    SpecError
-        If there are no names, a name is not a layer with weights, or no layer would be left.
-    DataError
-        If the examples do not fit the model.
-    TrainError
-        If tfmot cannot quantize the model.
-
-    Notes
-    -----
-    Made with tfmot's wrappers and a calibration pass, with no training, because the converter
-    takes no list of layers.  In training, ``quantize_aware(model, skip_layers=...)`` does the
-    same.  Of a float ``.tflite`` file, ``qinspect sensitivity --write`` does it without
-    TensorFlow.
-    """
-    names = (layers,) if isinstance(layers, str) else tuple(layers)
-    check_is_keras2(model)
-    weighted = [layer.name for layer in model.layers if type(layer).__name__ in WEIGHTED]
-    strange = [name for name in names if name not in weighted]
-    if not names or strange or set(names) >= set(weighted):
-        given = f"unknown to it is {strange[0]!r}" if strange else f"{len(set(names))} were given"
-        raise SpecError(
-            f"layers to keep in float must be some, not all, of {', '.join(weighted)}; {given}."
-        )
-    check_examples(model, x, "the calibration set")
-    qat_model = quantize_aware(model, skip_layers=names, per_channel_dense=True)
-    warm_start_observers(qat_model, x)
-    return convert_qat(qat_model)
-
-
 def per_channel_dense_qat(model: Any, *, skip_layers: Sequence[str] = ()) -> Any:
     """A QAT copy of a float model whose dense kernels have one range for each output.
 
@@ -167,6 +118,7 @@ def per_channel_dense_qat(model: Any, *, skip_layers: Sequence[str] = ()) -> Any
     Notes
     -----
     tfmot's default is one range in all, which is coarser than what the converter's own
-    quantization does.  A dense layer with batch norm right behind it keeps one range.
+    quantization does.  A dense layer with batch norm right behind it stays as tfmot makes it, which
+    the converter of TensorFlow 2.21 leaves in float.
     """
     return quantize_aware(model, skip_layers=skip_layers, per_channel_dense=True)

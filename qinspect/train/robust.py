@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from qinspect.data.streams import stream
+from qinspect.errors import TrainError
 from qinspect.schema import Array, Dataset
 from qinspect.train.batchnorm import reestimate_batchnorm
-from qinspect.train.check import check_model
+from qinspect.train.check import check_is_keras2, check_model
 from qinspect.train.keras import tf_keras
-from qinspect.train.layers import has_batchnorm
+from qinspect.train.layers import has_batchnorm, is_quantized
 from qinspect.train.progress import Progress
 from qinspect.train.qat import convert_qat, fit_qat, quantize_aware
 from qinspect.train.training import check_examples, check_numbers, predict
@@ -48,7 +49,7 @@ class RobustRecord:
     batchnorm : {"none", "re-estimated", "frozen"}
         "re-estimated" before and after training; "frozen" before, and then kept.
     skip_layers : tuple of str
-        Layers left in float.
+        Layers without fake quantization.
     validation_before, validation_after : float
         Accuracy of the QAT model on the validation examples before and after training; NaN
         without any.
@@ -132,7 +133,7 @@ def robust_qat(
     calibration_x : ndarray or None, shape (n, ...)
         Examples that set the ranges; 500 of the training examples where not given.
     skip_layers : sequence of str
-        Layers to leave in float.
+        As in :func:`qinspect.train.quantize_aware`.
     freeze_batchnorm : bool
         Re-estimate batch norm once and keep it, instead of training it and re-estimating it
         again at the end: for small batches or few steps.
@@ -160,6 +161,11 @@ def robust_qat(
     to 0 at the end unless the run is short; statistics are re-estimated and ranges calibrated
     anew, since both moved more slowly than the weights.
     """
+    check_is_keras2(model)
+    if is_quantized(model):
+        raise TrainError(
+            f"model {model.name!r} is a QAT model already; give the float model it was made from."
+        )
     check_model(model, skip_layers=tuple(skip_layers))
     check_examples(model, train.x, train.name)
     check_numbers(epochs, learning_rate, batch_size, 1.0 if decay_from is None else decay_from)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from qinspect.data.streams import stream
 from qinspect.errors import DataError, SpecError, TrainError
 from qinspect.schema import HISTORY, Array, Dataset
 from qinspect.train.keras import tensorflow, tf_keras
-from qinspect.train.layers import batchnorm_layers, inner
+from qinspect.train.layers import batchnorm_layers, inner, is_wrapped
 from qinspect.train.progress import Progress, no_progress
 
 _EVALUATION_BATCH = 256
@@ -106,14 +107,10 @@ def fit(
         return pd.DataFrame(columns=list(HISTORY))
     if validation is not None and len(validation) == 0:
         validation = None
-    frozen = [inner(layer) for layer in batchnorm_layers(model)] if freeze_batchnorm else []
-    before = [layer.trainable for layer in frozen]
     steps = math.ceil(len(train) / batch_size)
     rate = _decaying(learning_rate, epochs * steps, decay_from) if decay_from < 1 else learning_rate
     recorder = _recorder(phase, epochs, steps, learning_rate, progress or no_progress)
-    try:
-        for layer in frozen:
-            layer.trainable = False
+    with _frozen(batchnorm_layers(model) if freeze_batchnorm else []):
         model.compile(
             optimizer=tf_keras().optimizers.Adam(rate),
             loss=tf_keras().losses.SparseCategoricalCrossentropy(from_logits=gives_logits(model)),
@@ -127,9 +124,6 @@ def fit(
             callbacks=[recorder, *callbacks],
             verbose=0,
         )
-    finally:
-        for layer, trainable in zip(frozen, before, strict=True):
-            layer.trainable = trainable
     history = pd.DataFrame(recorder.rows, columns=list(HISTORY))
     if recorder.diverged_at is not None:
         raise DivergedError(
@@ -190,6 +184,20 @@ def check_examples(model: Any, x: Array, name: str) -> None:
         )
     if not np.isfinite(x).all():
         raise DataError(f"{name} holds NaN or infinite values; remove or replace them.")
+
+
+@contextmanager
+def _frozen(layers: Sequence[Any]) -> Iterator[None]:
+    """Keep all weights of these layers, or of those inside tfmot's wrappers, as they are."""
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(setattr, inner(layer), "trainable", inner(layer).trainable)
+            if is_wrapped(layer):
+                # The wrapper lists them as its own, too, which would go on being trained.
+                stack.callback(setattr, layer, "_trainable_weights", layer._trainable_weights)
+                layer._trainable_weights = []
+            inner(layer).trainable = False
+        yield
 
 
 def gives_logits(model: Any) -> bool:

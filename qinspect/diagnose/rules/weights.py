@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qinspect.diagnose import retrain
 from qinspect.diagnose import thresholds as t
 from qinspect.diagnose.evidence import Evidence
 from qinspect.diagnose.requantize import calibration_source, requantized, with_stored_ranges
@@ -57,6 +58,16 @@ def _per_channel(evidence: Evidence, finding: Finding) -> Trial | None:
                  {"ptq": requantized(evidence, Ranges(ranges.bounds))})  # fmt: skip
 
 
+def _per_channel_qat(evidence: Evidence, finding: Finding) -> Trial | None:
+    if not finding.numbers.get("qat_harmed_layers"):
+        return None
+    return Trial(
+        "training QAT again with a weight range of its own for every output of dense layers",
+        {"qat": retrain.qat_again(evidence, per_channel_dense=True)},
+        controls=retrain.controls(evidence, "qat"),
+    )
+
+
 def _check_bias(evidence: Evidence) -> Finding:
     numbers: dict[str, object] = {}
     hurt, words = [], []
@@ -107,13 +118,17 @@ RULES = (
         ),
         remedy="Quantize weights per channel.",
         code=(
-            "from qinspect.train import load_keras, convert\n"
+            "from qinspect.train import load_keras, convert, per_channel_dense_qat\n"
             '# the recipe int8 is per channel, int8_per_tensor is not\n'
-            'content = convert(load_keras("float.h5"), "int8", calibration_x)'
+            'content = convert(load_keras("float.h5"), "int8", calibration_x)\n'
+            "# in QAT, for dense layers, which tfmot takes per tensor\n"
+            'qat = per_channel_dense_qat(load_keras("float.h5"))'
         ),
         source="Krishnamoorthi 2018, arXiv:1806.08342, section 3.1 (per-channel quantization)",
         remedies=(
             Remedy("per-channel weights", ("ptq", "float", "data"), _per_channel),
+            Remedy("QAT with per-channel dense weights",
+                   ("qat", "keras_float", "train", "recipe"), _per_channel_qat, trains=True),
         ),
     ),
     Rule(
