@@ -245,6 +245,15 @@ def test_activation_areas(observed, stored, expected) -> None:
     assert bars(plots.activation_ranges(frame)) == expected
 
 
+@pytest.mark.parametrize("stored", [(-1.0, 5.0), (-5.0, 1.0)])
+def test_clipping_on_one_side_is_in_the_legend(stored) -> None:
+    frame = pd.DataFrame({"layer": ["a"], "min": -3.0, "max": 3.0, "p0_1": -2.0, "p99_9": 2.0,
+                          "stored_min": stored[0], "stored_max": stored[1]})  # fmt: skip
+    names = plots.activation_ranges(frame).get_legend_handles_labels()[1]
+    assert sorted(names) == ["clipped", "observed, 99.8 %", "observed, all",
+                             "stored and used", "stored, never used"]  # fmt: skip
+
+
 def test_range_use() -> None:
     frame = pd.DataFrame({"layer": ["a", "b"], "min": [0.0, -12.0], "max": [3.0, 12.0],
                           "stored_min": [-6.0, -6.0], "stored_max": [6.0, 6.0]})  # fmt: skip

@@ -186,3 +186,13 @@ def test_every_measure_is_drawn(cause: str) -> None:
         ax = threshold_plot(frame)
         assert len(ax.get_yticklabels()) == len(keys)
         assert len(describe_thresholds(frame)) > 30
+
+
+def test_only_an_intervention_makes_a_cause_an_explanation() -> None:
+    from qinspect.show.diagnosis import in_words
+
+    words = {
+        proved: in_words({"verdict": "supported", "confirmed_by_intervention": proved})
+        for proved in (True, False)
+    }
+    assert words == {True: "explains it", False: "supported, not proved"}

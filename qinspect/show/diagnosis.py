@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qinspect.show.report import Figure
 
 _WORDS = {
-    "supported": "explains it",
+    "supported": "supported, not proved",
     "present": "there, but does not explain it",
     "refuted": "ruled out",
     "cannot_tell": "not testable",
@@ -120,7 +120,7 @@ def write_diagnosis_report(
         evidence={row["id"]: _figures(row, own.get(row["id"])) for row in answer["causes"]},
         name=name,
         answer=answer,
-        words=_WORDS,
+        words={row["id"]: in_words(row) for row in answer["causes"]},
         tried=tried_cells(answer),
         figures=figures,
         untested=untested(answer),
@@ -148,7 +148,7 @@ def _figures(row: dict[str, Any], own: Draw | None) -> list[Figure]:
 
 def _as_markdown(answer: dict[str, Any], name: str) -> str:
     causes = [
-        {"cause": row["id"], "verdict": _WORDS[row["verdict"]], "evidence": row["sentence"]}
+        {"cause": row["id"], "verdict": in_words(row), "evidence": row["sentence"]}
         for row in answer["causes"]
     ]
     return markdown.page(
@@ -165,6 +165,13 @@ def _as_markdown(answer: dict[str, Any], name: str) -> str:
     )  # fmt: skip
 
 
+def in_words(row: dict[str, Any]) -> str:
+    """The verdict on one cause; only an intervention makes it an explanation."""
+    if row["verdict"] == "supported" and row["confirmed_by_intervention"]:
+        return "explains it"
+    return _WORDS[row["verdict"]]
+
+
 def tried_cells(answer: dict[str, Any]) -> list[dict[str, str]]:
     """One row an intervention, the largest effect first."""
     rows = sorted(
@@ -178,7 +185,7 @@ def tried_cells(answer: dict[str, Any]) -> list[dict[str, str]]:
             "closes, points": text.points(row["effect_pp"]),
             "interval": text.interval(row["ci_pp"]),
             "of the gap": f"{100 * row['closed_share']:.0f} %",
-            "verdict": _WORDS[row["verdict"]],
+            "verdict": in_words(row),
         }
         for row in rows
     ]

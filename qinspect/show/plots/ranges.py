@@ -199,12 +199,19 @@ def activation_ranges(tensors: pd.DataFrame, ax: Axes | None = None) -> Axes:
     wasted = {"color": COLOURS["warn"], "alpha": 0.45, "hatch": "////"}
     clipped = {"color": COLOURS["bad"], "alpha": 0.9}
     _bars(ax, y, inner_low, inner_high, "stored and used", color="0.8")
-    _bars(ax, y, edges["stored_min"], np.minimum(edges["min"], edges["stored_max"]),
-          "stored, never used", **wasted)  # fmt: skip
-    _bars(ax, y, np.maximum(edges["max"], edges["stored_min"]), edges["stored_max"], None,
-          **wasted)  # fmt: skip
-    _bars(ax, y, edges["min"], np.minimum(edges["stored_min"], edges["max"]), "clipped", **clipped)
-    _bars(ax, y, np.maximum(edges["stored_max"], edges["min"]), edges["max"], None, **clipped)
+    twice = np.concatenate([y, y])
+    _bars(
+        ax, twice,
+        np.concatenate([edges["stored_min"], np.maximum(edges["max"], edges["stored_min"])]),
+        np.concatenate([np.minimum(edges["min"], edges["stored_max"]), edges["stored_max"]]),
+        "stored, never used", **wasted,
+    )  # fmt: skip
+    _bars(
+        ax, twice,
+        np.concatenate([edges["min"], np.maximum(edges["stored_max"], edges["min"])]),
+        np.concatenate([np.minimum(edges["stored_min"], edges["max"]), edges["max"]]),
+        "clipped", **clipped,
+    )  # fmt: skip
     ax.hlines(y, edges["min"], edges["max"], color="black", linewidth=0.8, label="observed, all")
     ax.hlines(y, edges["p0_1"], edges["p99_9"], color="black", linewidth=2.5,
               label="observed, 99.8 %")  # fmt: skip
@@ -214,7 +221,7 @@ def activation_ranges(tensors: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _bars(ax: Axes, y: Array, low: Array, high: Array, name: str | None, **look: object) -> None:
+def _bars(ax: Axes, y: Array, low: Array, high: Array, name: str, **look: object) -> None:
     """Bars where ``high`` is above ``low``."""
     there = high > low
     if there.any():
