@@ -137,17 +137,12 @@ class DiagnosisBoard(Explorer):
     def refresh(self) -> None:
         """Show the chosen cause."""
         chosen = self.cause.value
-        self.detail.value = cause_markup(self._causes[chosen])
         for view, draw in (
             (self.measured, number_figure(self._causes[chosen])),
             (self.evidence, self._figures.get(chosen)),
         ):
             view.layout.display = "none" if draw is None else ""
             if draw is not None:
-                _draw(view, draw, chosen)
-
-
-def _draw(view: FigureView, draw: Evidence, chosen: str) -> None:
-    said: list[str] = []
-    view.show(lambda ax: said.append(draw(ax)), "", layout=chosen)
-    view.sentence.value = markup.sentence(said[0])
+                view.show(draw, None, layout=chosen)
+        # Last, so that whoever sees the text of a cause sees its figures, too.
+        self.detail.value = cause_markup(self._causes[chosen])

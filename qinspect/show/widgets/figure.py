@@ -57,7 +57,12 @@ class FigureView(widgets.VBox):
         return self._ax
 
     def show(
-        self, draw: Callable[[Axes], object], said: str, *, layout: Hashable, height: float = 0.0
+        self,
+        draw: Callable[[Axes], object],
+        said: str | None,
+        *,
+        layout: Hashable,
+        height: float = 0.0,
     ) -> None:
         """Redraw.
 
@@ -65,8 +70,8 @@ class FigureView(widgets.VBox):
         ----------
         draw : callable
             Takes the emptied axes.
-        said : str
-            What the figure shows.
+        said : str or None
+            What the figure shows; None where ``draw`` returns it.
         layout : hashable
             What the margins depend on, such as the names along an axis; when it is the same as
             last time they are kept.
@@ -81,14 +86,14 @@ class FigureView(widgets.VBox):
             clear_axes(self._ax)
         else:
             _wipe(self._ax)
-        draw(self._ax)
+        returned = draw(self._ax)
         if changed:
             self._fit()
             self._frames.clear()
         self._paint()
         self.image.value = self._png()
         self._layout = layout
-        self.sentence.value = markup.sentence(said)
+        self.sentence.value = markup.sentence(str(returned) if said is None else said)
 
     def _fit(self) -> None:
         """Give axis labels, ticks and legend the room that they take, and the axes the rest."""
