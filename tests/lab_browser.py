@@ -208,6 +208,34 @@ def changes(page: Page, act: Callable[[], Any], *places: str) -> None:
     no_alert(page)
 
 
+def select(page: Page, hook: str, chosen: str) -> Callable[[], object]:
+    """Choose from a list, by what it says."""
+    return lambda: page.locator(f".{hook} select").select_option(label=chosen)
+
+
+def type_in(page: Page, hook: str, value: str) -> Callable[[], object]:
+    """Replace what stands in a field."""
+
+    def act() -> None:
+        field = page.locator(f".{hook} input")
+        field.fill(value)
+        field.press("Enter")
+
+    return act
+
+
+def press(page: Page, place: str, key: str, times: int = 1) -> Callable[[], object]:
+    """Press a key on something, such as the handle of a slider."""
+
+    def act() -> None:
+        handle = page.locator(place)
+        handle.focus()
+        for _ in range(times):
+            handle.press(key)
+
+    return act
+
+
 def no_alert(page: Page) -> None:
     """No error in a cell, on the console or in a widget."""
     alerts = page.locator('[role="alert"]:visible')

@@ -19,7 +19,10 @@ from lab_browser import (  # noqa: F401
     lab,
     no_alert,
     open_cells,
+    press,
+    select,
     state,
+    type_in,
 )
 from show_study import HOSTILE, write_study
 
@@ -68,35 +71,12 @@ def open_tab(page: Page, title: str, ready: str) -> None:
     no_alert(page)
 
 
-def select(page: Page, hook: str, chosen: str) -> Callable[[], object]:
-    return lambda: page.locator(f".{hook} select").select_option(label=chosen)
-
-
-def type_in(page: Page, hook: str, value: str) -> Callable[[], object]:
-    def act() -> None:
-        field = page.locator(f".{hook} input")
-        field.fill(value)
-        field.press("Enter")
-
-    return act
-
-
 def button(page: Page, hook: str, title: str) -> Callable[[], object]:
     return lambda: page.locator(f".{hook}").get_by_role("button", name=title).click()
 
 
 def tick(page: Page, hook: str) -> Callable[[], object]:
     return lambda: page.locator(f".{hook} input[type=checkbox]").click()
-
-
-def press(page: Page, place: str, key: str, times: int = 1) -> Callable[[], object]:
-    def act() -> None:
-        handle = page.locator(place)
-        handle.focus()
-        for _ in range(times):
-            handle.press(key)
-
-    return act
 
 
 def drag(page: Page, place: str, by: int) -> Callable[[], object]:

@@ -15,8 +15,11 @@ from lab_browser import (  # noqa: F401
     expect,
     lab,
     no_alert,
+    press,
     run_notebook,
+    select,
     stop_kernels,
+    type_in,
 )
 
 from qinspect.lab import copy_notebooks
@@ -49,37 +52,12 @@ def run(
     stop_kernels(url, token)
 
 
-def choose(page: Page, hook: str, label: str) -> Callable[[], object]:
-    return lambda: page.locator(f".{hook} select").select_option(label=label)
-
-
-def type_in(page: Page, hook: str, value: str) -> Callable[[], object]:
-    def act() -> None:
-        field = page.locator(f".{hook} input")
-        field.fill(value)
-        field.press("Enter")
-
-    return act
-
-
-def press(page: Page, hook: str, key: str, times: int) -> Callable[[], object]:
-    """Move a slider by keys."""
-
-    def act() -> None:
-        handle = page.locator(f".{hook} .noUi-handle").first
-        handle.focus()
-        for _ in range(times):
-            handle.press(key)
-
-    return act
-
-
 def test_start_here(run: Callable[[str], Page]) -> None:
     page = run("00_start_here")
     expect(page.locator(".qi-over-figure")).to_be_visible()
     expect(page.locator(".qi-over-table")).to_contain_text("ptq_int8")
     for figure in ("where the gap comes from", "learning curves"):
-        changes(page, choose(page, "qi-over-choice", figure), ".qi-over-figure")
+        changes(page, select(page, "qi-over-choice", figure), ".qi-over-figure")
 
 
 def test_ptq(run: Callable[[str], Page]) -> None:
@@ -87,7 +65,7 @@ def test_ptq(run: Callable[[str], Page]) -> None:
     expect(page.locator(".qi-range-table")).to_be_visible()
     layers = page.locator(".qi-range-layer option").all_inner_texts()
     changes(
-        page, choose(page, "qi-range-layer", layers[1]), ".qi-range-table", ".qi-range-effect",
+        page, select(page, "qi-range-layer", layers[1]), ".qi-range-table", ".qi-range-effect",
         ".qi-range-histogram",
     )  # fmt: skip
     changes(page, type_in(page, "qi-range-bits", "4"), ".qi-range-effect", ".qi-range-table")
@@ -97,6 +75,6 @@ def test_is_it_real(run: Callable[[str], Page]) -> None:
     page = run("07_is_it_real")
     expect(page.locator(".qi-sig-figure")).to_be_visible()
     shown = (".qi-sig-figure", ".qi-sig-verdict", ".qi-sig-table")
-    changes(page, choose(page, "qi-sig-a", "float"), *shown)
-    changes(page, press(page, "qi-sig-n", "ArrowLeft", 5), *shown)
+    changes(page, select(page, "qi-sig-a", "float"), *shown)
+    changes(page, press(page, ".qi-sig-n .noUi-handle", "ArrowLeft", 5), *shown)
     changes(page, type_in(page, "qi-sig-draw", "7"), *shown)

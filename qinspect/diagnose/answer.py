@@ -147,8 +147,6 @@ class Diagnosis:
         Whether remedies were tried.
     seconds : float
         Wall-clock time.
-    late_seconds : float
-        How long after the time allowed the last intervention ended; 0 where all ended in time.
     summary : str
         One or two sentences.
     """
@@ -162,8 +160,12 @@ class Diagnosis:
     parts: tuple[dict[str, Any], ...]
     interventions: bool
     seconds: float
-    late_seconds: float = 0.0
     summary: str = ""
+
+    @property
+    def late_seconds(self) -> float:
+        """How long after the time allowed the last intervention ended; 0 where all were in time."""
+        return max((c.effect.late_seconds for c in self.causes if c.effect), default=0.0)
 
     def gap(self, a: str, b: str) -> Gap | None:
         """The gap b - a, if both files are there."""

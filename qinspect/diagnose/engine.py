@@ -107,7 +107,6 @@ def diagnose(
         parts=case.parts if {focus.a, focus.b} == {"ptq", "qat"} else (),
         interventions=interventions,
         seconds=time.perf_counter() - started,
-        late_seconds=max((c.effect.late_seconds for c in causes if c.effect), default=0.0),
     )
     return replace(found, summary=summarise(found))
 

@@ -6,12 +6,17 @@ in the evidence, so that two causes with the same remedy pay once.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from qinspect.diagnose.case import TrainingFacts
 from qinspect.diagnose.evidence import Evidence
 from qinspect.schema import Array, Dataset
+from qinspect.tflite import read_keras
 
 # Of the converter's calibration when no calibration set was given.
 _CALIBRATION_EXAMPLES = 200
@@ -160,34 +165,52 @@ def calibration_x(evidence: Evidence) -> Array:
     return evidence.examples("train")[:_CALIBRATION_EXAMPLES]
 
 
+def batchnorm_channels(model: Path, settled: Path) -> pd.DataFrame:
+    """Stored batch-norm statistics against re-estimated ones, without TensorFlow.
+
+    Parameters
+    ----------
+    model, settled : Path
+        Keras files of one network, before and after the statistics were estimated again.
+
+    Returns
+    -------
+    DataFrame
+        ``layer``, ``channel``; ``shift_sd``: difference of the means in settled standard
+        deviations; ``sd_ratio``: the larger over the smaller standard deviation.
+    """
+    after = {layer.name: layer.weights for layer in read_keras(settled).layers}
+    rows = []
+    for layer in read_keras(model).layers:
+        mine, other = layer.weights, after.get(layer.name, {})
+        if "moving_mean" not in mine or "moving_mean" not in other:
+            continue
+        deviation = np.sqrt(other["moving_variance"] + 1e-12)
+        ratio = np.sqrt(mine["moving_variance"] + 1e-12) / deviation
+        shift = (mine["moving_mean"] - other["moving_mean"]) / deviation
+        rows += [
+            (layer.name, channel, *map(float, values))
+            for channel, values in enumerate(
+                zip(shift, np.maximum(ratio, 1 / ratio), strict=True)
+            )
+        ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["layer", "channel", "shift_sd", "sd_ratio"])
+
+
 def batchnorm_distance(model: Path, settled: Path) -> tuple[float, float]:
-    """How far batch-norm statistics are from settled ones, without TensorFlow.
+    """How far batch-norm statistics are from settled ones.
 
     Returns
     -------
     shift, ratio : float
-        Median over all channels of |mean - settled mean| / settled standard deviation, and of
-        the larger over the smaller standard deviation; NaN without batch norm.
+        Medians over all channels of |``shift_sd``| and ``sd_ratio`` of
+        :func:`batchnorm_channels`; NaN without batch norm.
     """
-    import numpy as np
-
-    from qinspect.tflite import read_keras
-
-    shifts, ratios = [], []
-    after = {layer.name: layer for layer in read_keras(settled).layers}
-    for layer in read_keras(model).layers:
-        other = after.get(layer.name)
-        if "moving_mean" not in layer.weights or other is None:
-            continue
-        deviation = np.sqrt(other.weights["moving_variance"] + 1e-12)
-        mine = np.sqrt(layer.weights["moving_variance"] + 1e-12)
-        shifts.append(
-            np.abs(layer.weights["moving_mean"] - other.weights["moving_mean"]) / deviation
-        )
-        ratios.append(np.maximum(mine / deviation, deviation / mine))
-    if not shifts:
-        return float("nan"), float("nan")
-    return float(np.median(np.concatenate(shifts))), float(np.median(np.concatenate(ratios)))
+    channels = batchnorm_channels(model, settled)
+    if channels.empty:
+        return math.nan, math.nan
+    shift, ratio = channels["shift_sd"].to_numpy(), channels["sd_ratio"].to_numpy()
+    return float(np.median(np.abs(shift))), float(np.median(ratio))
 
 
 def _ptq(evidence: Evidence, model: Any) -> Array:

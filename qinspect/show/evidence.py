@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from qinspect.diagnose.case import Case
+from qinspect.diagnose.retrain import batchnorm_channels
 from qinspect.show import plots
 from qinspect.show.evidence_numbers import disagreement, measured, ties
 from qinspect.stats import bootstrap_distribution, compare_paired
-from qinspect.tflite import read_keras
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,32 +104,6 @@ def _of_training(history: pd.DataFrame, batchnorm: tuple[Path, Path] | None) -> 
                 plots.batchnorm_plot, plots.describe_batchnorm, channels, ax
             )
     return found
-
-
-def batchnorm_channels(model: Path, settled: Path) -> pd.DataFrame:
-    """Stored batch-norm means against re-estimated ones.
-
-    Parameters
-    ----------
-    model, settled : Path
-        Keras files of one network, before and after the statistics were estimated again.
-
-    Returns
-    -------
-    DataFrame
-        ``layer``, ``channel``, ``shift_sd``: difference of the means in settled standard
-        deviations.
-    """
-    after = {layer.name: layer.weights for layer in read_keras(settled).layers}
-    rows = []
-    for layer in read_keras(model).layers:
-        other = after.get(layer.name, {})
-        if "moving_mean" not in layer.weights or "moving_mean" not in other:
-            continue
-        shift = layer.weights["moving_mean"] - other["moving_mean"]
-        shift = shift / np.sqrt(other["moving_variance"] + 1e-12)
-        rows += [(layer.name, channel, float(value)) for channel, value in enumerate(shift)]
-    return pd.DataFrame(rows, columns=["layer", "channel", "shift_sd"])
 
 
 def _of_layers(tables: LayerTables | None) -> dict[str, Draw]:

@@ -63,17 +63,21 @@ def layer_histograms(tables: LayerTables) -> list[dict[str, Any]]:
 
 
 def _series(tables: LayerTables, layer: str, kind: str) -> dict[str, Binned]:
-    series: dict[str, Binned] = {}
-    for model in tables.models:
-        key = (model, layer)
-        try:
-            if kind == "weight" and key in tables.weights:
-                series[model] = Binned.values(tables.weights[key])
-            elif kind == "activation" and key in tables.activations:
-                series[model] = Binned.of(tables.activations[key])
-        except DataError:  # no finite value
-            continue
-    return series
+    found = {model: _binned(tables, model, layer, kind) for model in tables.models}
+    return {model: binned for model, binned in found.items() if binned is not None}
+
+
+def _binned(tables: LayerTables, model: str, layer: str, kind: str) -> Binned | None:
+    """Values of a layer in one model; None where there is none, or no finite one."""
+    key = (model, layer)
+    try:
+        if kind == "weight" and key in tables.weights:
+            return Binned.values(tables.weights[key])
+        if kind == "activation" and key in tables.activations:
+            return Binned.of(tables.activations[key])
+    except DataError:
+        pass
+    return None
 
 
 def layer_range_rows(tables: LayerTables) -> list[dict[str, str]]:
@@ -93,9 +97,10 @@ def layer_range_rows(tables: LayerTables) -> list[dict[str, str]]:
     for kind in ("weight", "activation"):
         rows = tables.of(kind)
         rows = rows[(rows["channel"] == -1) & rows["stored_min"].notna()]
+        known = {name: _binned(tables, reference, name, kind) for name in rows["layer"].unique()}
         for row in rows.to_dict("records"):
             layer, low, high = str(row["layer"]), row["stored_min"], row["stored_max"]
-            values = _series(tables, layer, kind).get(reference)
+            values = known[layer]
             cell = {
                 "layer": layer, "values": kind, "file": str(row["file"]),
                 "occurring": f"{row['min']:.4g} to {row['max']:.4g}",

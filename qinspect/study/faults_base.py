@@ -144,6 +144,20 @@ def with_ptq(
     )
 
 
+def with_float(case: Case, path: Path) -> Case:
+    """Float and PTQ file made from a Keras file, by the case's calibration set."""
+    return with_ptq(
+        case, converted(path, "int8", case.calibration_x),
+        float_graph=converted(path, "float32", None),
+    )  # fmt: skip
+
+
+def remade(case: Case, path: Path) -> Case:
+    """Another float model and the files made from it, without arms of the first one."""
+    made = with_float(replace(case, keras_float=path), path)
+    return replace(made, arms={}, arm_models={})
+
+
 def with_qat(case: Case, graph: Graph, **parts: Any) -> Case:
     """Another QAT file; arms that belong to the old one go with it."""
     return replace(

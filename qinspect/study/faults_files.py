@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 
 from qinspect.diagnose.case import Case
@@ -16,6 +13,7 @@ from qinspect.study.faults_base import (
     faintest,
     files_only,
     recalibrated,
+    remade,
     retrained_qat,
     trained_float,
     with_ptq,
@@ -83,7 +81,7 @@ def per_tensor_weights(base: Base, case: Case, strength: str, variant: int) -> I
         case.keras_float, base.folder / "made", f"wide-weights-{ratio:g}",
         lambda model: wide_weights(model, ratio, _calibration(case)),
     )  # fmt: skip
-    fine = retrained_qat(base, _remade(case, path), f"wide-weights-qat-{ratio:g}")
+    fine = retrained_qat(base, remade(case, path), f"wide-weights-qat-{ratio:g}")
     coarse = with_ptq(fine, converted(path, "int8_per_tensor", case.calibration_x))
     return Injected(files_only(coarse), files_only(fine))
 
@@ -152,16 +150,7 @@ def hard_float(base: Base, case: Case, strength: str) -> Case:
         case.keras_float, base.folder / "made", f"wide-activation-{ratio:g}",
         lambda model: wide_activation(model, ratio, _calibration(case)),
     )  # fmt: skip
-    return _remade(case, path)
-
-
-def _remade(case: Case, path: Path) -> Case:
-    """Float and PTQ made from another float model, without the arms that are of the first one."""
-    made = with_ptq(
-        replace(case, keras_float=path), converted(path, "int8", case.calibration_x),
-        float_graph=converted(path, "float32", None),
-    )  # fmt: skip
-    return replace(made, arms={}, arm_models={})
+    return remade(case, path)
 
 
 def _calibration(case: Case) -> Array:

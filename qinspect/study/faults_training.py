@@ -11,9 +11,10 @@ from qinspect.study.faults_base import (
     converted,
     faintest,
     order_seed,
+    remade,
     retrained_qat,
     trained_float,
-    with_ptq,
+    with_float,
     with_qat,
 )
 from qinspect.study.faults_files import hard_case
@@ -37,10 +38,7 @@ def batchnorm_lag(base: Base, case: Case, strength: str, variant: int) -> Inject
         case.keras_float, base.folder / "made", f"unsettled-{strength}-{variant % 4}",
         lambda model: unsettled(model, share),
     )  # fmt: skip
-    made = with_ptq(
-        replace(case, keras_float=path), converted(path, "int8", case.calibration_x),
-        float_graph=converted(path, "float32", None),
-    )  # fmt: skip
+    made = with_float(replace(case, keras_float=path), path)
     return Injected(made, case)
 
 
@@ -57,12 +55,7 @@ def _small(base: Base, case: Case, strength: str) -> Case:
         case.keras_float, base.folder / "made", f"small-{strength}",
         lambda model: small_activations(model, _ACTIVATIONS[strength]),
     )  # fmt: skip
-    made = with_ptq(
-        replace(case, keras_float=path), converted(path, "int8", case.calibration_x),
-        float_graph=converted(path, "float32", None),
-    )  # fmt: skip
-    # The study's other arms hold the weights of the network before the edit.
-    return replace(made, arms={}, arm_models={})
+    return remade(case, path)
 
 
 def qat_learning_rate(base: Base, case: Case, strength: str, variant: int) -> Injected:
@@ -93,10 +86,7 @@ def undertrained(base: Base, case: Case, strength: str, variant: int) -> Injecte
     )
     facts = made.facts
     assert facts is not None
-    made = with_ptq(
-        made, converted(path, "int8", made.calibration_x),
-        float_graph=converted(path, "float32", None),
-    )  # fmt: skip
+    made = with_float(made, path)
     return Injected(replace(made, facts=replace(facts, equal_budget=True)), case)
 
 
@@ -108,12 +98,8 @@ def _short(base: Base, case: Case, strength: str) -> Case:
         base, f"short-{strength}", epochs, _SHORT_RATE,
         base.folder / "made" / "untrained.h5", base.spec.seed,
     )  # fmt: skip
-    made = with_ptq(
-        replace(case, keras_float=path), converted(path, "int8", case.calibration_x),
-        float_graph=converted(path, "float32", None),
-    )  # fmt: skip
     return replace(
-        made, arms={}, arm_models={}, history=history.assign(phase="float"),
+        remade(case, path), history=history.assign(phase="float"),
         facts=replace(case.facts, float_epochs=epochs, float_lr=_SHORT_RATE),
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,12 @@ def robust_specs(
 
 def run_key(spec: StudySpec) -> str:
     """Name of a run's files."""
-    return f"{spec.dataset}-{spec.model}-{spec.input_range}-{spec.seed}"
+    return _name(vars(spec))
+
+
+def _name(settings: Mapping[Any, Any]) -> str:
+    """The same from a spec's fields or a row of the table."""
+    return "-".join(str(settings[name]) for name in (*CELL, "seed"))
 
 
 def run_one(spec: StudySpec, out: str) -> dict[str, Any]:
@@ -226,10 +231,8 @@ def cell_table(frame: pd.DataFrame, out: Path) -> pd.DataFrame:
 def _arrays(runs: pd.DataFrame, out: Path) -> dict[str, Array]:
     """Arm -> which examples are right, shape (seeds, n)."""
     stored = [
-        store.read_arrays(out / "runs" / f"{'-'.join(str(row[name]) for name in CELL)}"
-                          f"-{row['seed']}.npz")
-        for row in runs.to_dict("records")
-    ]  # fmt: skip
+        store.read_arrays(out / "runs" / f"{_name(row)}.npz") for row in runs.to_dict("records")
+    ]
     return {arm: np.stack([arrays[arm] for arrays in stored]) for arm in ARMS}
 
 
