@@ -16,7 +16,7 @@ from qinspect.diagnose.registry import all_rules
 from qinspect.schema import Dataset
 from qinspect.study import make_spec, run_study
 from qinspect.study.case import case_of_files, case_of_study
-from qinspect.tflite import read_graph
+from qinspect.tflite import evaluate, read_graph
 
 pytestmark = pytest.mark.slow
 
@@ -166,6 +166,20 @@ def test_known_files(
         float_graph=graphs["float"], ptq_graph=graphs["ptq"], qat_graph=graphs["qat"], data=digits
     )
     assert all_rules()[cause].check(Evidence(case)).verdict == verdict
+
+
+def test_learning_rate_is_not_ruled_out_where_qat_is_behind(
+    converted_files: Path, digits: Dataset
+) -> None:
+    """Steps that are far too large need not raise the loss; only another rate can tell."""
+    graphs = {name: read_graph(converted_files / f"{name}.tflite") for name in ("int8", "qat")}
+    # Labels that PTQ gets right, all of them.
+    y = evaluate(converted_files / "int8.tflite", digits.x).prediction
+    case = Case(
+        ptq_graph=graphs["int8"], qat_graph=graphs["qat"], data=dataclasses.replace(digits, y=y)
+    )
+    found = all_rules()["qat-learning-rate"].check(Evidence(case))
+    assert (found.verdict, found.harms) == ("cannot_tell", ("qat",))
 
 
 def test_a_converted_qat_model_mends_one_that_was_not(

@@ -22,6 +22,8 @@ from qinspect.study.faults import FAULTS, PAIRS, is_right, plans, status_of
 from qinspect.study.faults_base import Base, base_spec, faintest, files_only
 from qinspect.study.faults_design import (
     ARCHITECTURES,
+    CELLS,
+    CONTROL_CELLS,
     CONTROLS,
     HALVES,
     NOT_INJECTED,
@@ -46,6 +48,12 @@ def test_halves_share_no_network() -> None:
     calibration_cells, scored = map(set, HALVES.values())
     assert not calibration_cells & scored
     assert len({cell.seed for cell in calibration_cells | scored}) >= 3
+    assert not {cell.seed for cell in CONTROL_CELLS} & {
+        cell.seed for cell in calibration_cells | scored
+    }
+    for model in ARCHITECTURES:
+        both = [cell for cell in calibration_cells | scored if cell.model == model]
+        assert len({cell.dataset for cell in both}) == 2
     for cells in (calibration_cells, scored):
         assert {cell.model for cell in cells} == set(ARCHITECTURES)
         assert len({cell.dataset for cell in cells}) == 2
@@ -76,7 +84,10 @@ def test_pairs_and_controls_are_in_balance_too() -> None:
         assert halves["calibration"] == halves["scored"] >= 3
     controls = Counter(p.cell for p in found if p.kind == "control")
     assert set(controls.values()) == {len(CONTROLS)}
-    assert len(controls) == 6
+    assert set(controls) == set(CELLS)
+    # Without any false alarm the upper end of a 95 % interval is then below 5 %.
+    scored = sum(count for cell, count in controls.items() if cell.half == "scored")
+    assert wilson_interval(0, scored)[1] < 0.05
 
 
 # --- what is right -----------------------------------------------------------------------------

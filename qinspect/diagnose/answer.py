@@ -11,6 +11,8 @@ import numpy as np
 from qinspect.diagnose.rule import Finding, Outcome, Rule
 from qinspect.schema import Comparison
 
+# From this share of a gap on an effect is said to turn it round: what is left is as large.
+_TURNED = 2.0
 _NAMES = {"float": "the float model", "ptq": "PTQ", "qat": "QAT"}
 
 
@@ -266,7 +268,8 @@ def summarise(found: Diagnosis) -> str:
         e = cause.effect
         text = (
             f"{what}. Cause: {cause.rule.title}: {e.done} changes the gap by {-e.effect_pp:+.2f} "
-            f"points [{-e.ci_pp[1]:+.2f}, {-e.ci_pp[0]:+.2f}]."
+            f"points [{-e.ci_pp[1]:+.2f}, {-e.ci_pp[0]:+.2f}]"
+            f"{', which turns it round' if e.closed_share >= _TURNED else ''}."
         )
         others = [c.rule.title for c in found.causes if c.confirmed and c is not cause]
         if others:
@@ -274,7 +277,8 @@ def summarise(found: Diagnosis) -> str:
         return text
     how = "not proved by an intervention"
     return (
-        f"{what}. The evidence supports best: {cause.rule.title} ({how}). {cause.finding.sentence}"
+        f"{what}. The evidence supports best: {cause.rule.title} ({how}). "
+        f"{cause.finding.sentence[0].upper()}{cause.finding.sentence[1:]}"
     )
 
 

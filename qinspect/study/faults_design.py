@@ -53,6 +53,8 @@ class Cell:
     @property
     def half(self) -> str:
         """``calibration``: thresholds may be set by looking at it; ``scored``: they may not."""
+        if self in CONTROL_CELLS:
+            return "scored"
         return next(half for half, cells in HALVES.items() if self in cells)
 
     @property
@@ -61,13 +63,18 @@ class Cell:
         return f"{self.model}-{self.seed}"
 
 
-# Each architecture once in either half, with another seed and so another split, other weights and
-# another order of batches; four seeds in all.
+# Each architecture once in either half, on the other data set, with another seed and so another
+# split, other weights and another order of batches; five seeds in all.
 HALVES: dict[str, tuple[Cell, ...]] = {
     "calibration": (Cell("plain_cnn", 0), Cell("bn_cnn", 2), Cell("depthwise_cnn", 0)),
-    "scored": (Cell("plain_cnn", 3), Cell("bn_cnn", 1), Cell("depthwise_cnn", 2)),
+    "scored": (Cell("plain_cnn", 5), Cell("bn_cnn", 3), Cell("depthwise_cnn", 7)),
 }
-CELLS: tuple[Cell, ...] = (*HALVES["calibration"], *HALVES["scored"])
+# Networks that are only asked about as they are, so that a false alarm is rare enough to be bounded
+# at 5 %: 96 healthy cases of twelve networks in the scored half.
+CONTROL_CELLS: tuple[Cell, ...] = tuple(
+    Cell(model, seed) for model in ARCHITECTURES for seed in (10, 11, 12)
+)
+CELLS: tuple[Cell, ...] = (*HALVES["calibration"], *HALVES["scored"], *CONTROL_CELLS)
 
 
 @dataclass(frozen=True)

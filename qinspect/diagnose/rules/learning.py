@@ -73,7 +73,21 @@ def _check_rate(evidence: Evidence) -> Finding:
     if still:
         return supported("QAT moved no weight beyond the rounding of int8: the steps were too "
                          "small to learn anything.", numbers, ("qat",), strength=0.45)  # fmt: skip
-    return refuted("weights moved moderately and the loss did not rise.", numbers)
+    moderate = "weights moved moderately and the loss did not rise"
+    if _is_behind(evidence):
+        # Seen with steps of 0.01, hundreds of times too large for a trained network.
+        return Finding(
+            "cannot_tell",
+            f"cannot tell: {moderate}, but QAT is the worse file; only a training at another rate "
+            "shows whether it is the rate.", numbers, ("qat",),
+        )  # fmt: skip
+    return refuted(f"{moderate}.", numbers)
+
+
+def _is_behind(evidence: Evidence) -> bool:
+    """Whether QAT is significantly worse than the file it is compared with."""
+    other = evidence.case.roles[-2]
+    return evidence.comparison(other, "qat").verdict == "a_better"
 
 
 def _other_rate(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -147,7 +161,7 @@ RULES = (
         id="qat-learning-rate",
         title="QAT's learning rate does not suit",
         question="Did QAT move the weights too far, or not at all?",
-        requires=("qat",),
+        requires=("qat", "data"),
         check=_check_rate,
         rank=RATE,
         symptom="QAT starts worse than the float model and does not come back.",
