@@ -46,7 +46,7 @@ def main() -> None:
         store.write_frame(given.out / "diagnosis_cases.csv", rows)
         store.write_frame(given.out / "diagnosis_confusion.csv", table)
         axes = confusion_matrix(table[table["half"] == "scored"])
-        figure_of(axes).savefig(given.work / "diagnosis_confusion.png", dpi=120)
+        figure_of(axes).savefig(given.out / "diagnosis_confusion.png", dpi=80)
     print(table.to_string(index=False))
     print(by_cause(rows).to_string(index=False))
     print(scores(rows).round(3).to_string(index=False))

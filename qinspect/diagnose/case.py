@@ -64,7 +64,7 @@ class TrainingFacts:
         Of the batch order that QAT used.
     warm_start, freeze_batchnorm : bool
     skip_layers : tuple of str
-        Layers that QAT left in float.
+        Layers without fake quantization during QAT.
     equal_budget : bool
         PTQ was made from a float model trained for as long as QAT in all.
     exact : bool

@@ -51,7 +51,7 @@ class StudySpec:
     freeze_batchnorm : bool
         Keep batch-norm statistics fixed during fine-tuning and QAT.
     skip_layers : tuple of str
-        Layers that QAT leaves in float.
+        Layers without fake quantization during QAT; see :func:`qinspect.train.quantize_aware`.
     bn_momentum : float
         Momentum of batch-norm moving statistics in the zoo's models.
     calibration_size : int
