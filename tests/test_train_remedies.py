@@ -264,6 +264,33 @@ def test_a_learning_rate_that_falls_ends_near_zero() -> None:
     np.testing.assert_allclose(seen, expected, rtol=1e-5)
 
 
+def test_a_short_robust_run_has_the_mean_rate_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """31 steps: up over a fifth of them, down over two fifths, to a higher peak."""
+    from qinspect.train import training
+
+    seen: list[np.ndarray[Any, Any]] = []
+    schedule = training._schedule
+
+    def watched(peak: float, steps: int, warm_up: float, decay_from: float) -> Any:
+        made = schedule(peak, steps, warm_up, decay_from)
+        seen.append(np.array([float(made(step)) for step in range(steps)]))
+        return made
+
+    monkeypatch.setattr(training, "_schedule", watched)
+    result = robust_qat(fresh("mlp", epochs=1), digits().train, learning_rate=1e-3)
+    (rates,) = seen
+    assert rates.mean() == pytest.approx(1e-3, rel=0.05)
+    assert rates.max() == pytest.approx(result.record.peak_rate) == pytest.approx(1e-3 / 0.7)
+    assert rates[0] < 0.3 * rates.max()
+    assert rates[-1] < 0.1 * rates.max()
+    assert rates.argmax() == pytest.approx(0.2 * len(rates), abs=1)
+    longer = robust_qat(fresh("mlp", epochs=1), digits().train, epochs=4)
+    assert (longer.record.peak_rate, longer.record.warm_up) == (1e-3, 0.0)
+    assert longer.record.decay_from == 0.8
+
+
 @pytest.mark.parametrize("name", ["bn_cnn", "plain_cnn"])
 def test_robust_qat_leaves_its_input_alone_and_says_what_it_did(name: str) -> None:
     model = fresh(name, epochs=1, bn_momentum=0.99)
@@ -342,6 +369,8 @@ def _bad_calls() -> list[tuple[str, Any, type[Exception], str]]:
         ("epochs", lambda m: robust_qat(m, digits().train, epochs=-1), SpecError, "epochs is -1"),
         ("a decay", lambda m: robust_qat(m, digits().train, decay_from=2.0), SpecError,
          "decay_from is 2.0"),
+        ("a warm-up", lambda m: fit(m, digits().train, None, epochs=1, learning_rate=1e-3, seed=0,
+                                    warm_up=0.9, decay_from=0.5), SpecError, "warm_up is 0.9"),
         ("a calibration set", lambda m: robust_qat(m, digits().train, calibration_x=x * np.nan),
          DataError, "NaN"),
         ("a QAT model", lambda m: robust_qat(quantize_aware(m), digits().train), TrainError,

@@ -39,9 +39,6 @@ from qinspect.tflite.run import evaluate
 DATASETS = ("digits", "fashion_mnist")
 MODELS = ("bn_cnn", "plain_cnn", "depthwise_cnn")
 SEEDS = "0-9"
-# Training images of Fashion-MNIST, so that the comparison ends within an hour or two; digits has
-# fewer than this and uses all.
-TRAIN_SIZE = 4000
 
 # ptq_ft: PTQ of the float model trained on; ptq_same: the same with the learning rate and the
 # batch-norm statistics of the robust recipe; default, robust: QAT.
@@ -65,7 +62,7 @@ def robust_specs(
     return [
         make_spec(
             "one-epoch", dataset=dataset, model=model, input_range=input_range, seed=seed,
-            split_seed=0, train_size=TRAIN_SIZE if dataset != "digits" else None,
+            split_seed=0,
         )
         for seed, dataset, model, input_range in itertools.product(
             seeds, datasets, models, INPUT_RANGES
@@ -145,7 +142,11 @@ def _correct(spec: StudySpec) -> tuple[dict[str, Array], dict[str, int]]:
     files["ptq_ft"] = convert(model, "int8", calibration)
     model.set_weights(first)
     reestimate_batchnorm(model, train.x)
-    fit(model, train, None, **settings, decay_from=robust.record.decay_from)
+    record = robust.record
+    fit(
+        model, train, None, **{**settings, "learning_rate": record.peak_rate},
+        warm_up=record.warm_up, decay_from=record.decay_from,
+    )  # fmt: skip
     files["ptq_same"] = convert(reestimate_batchnorm(model, train.x), "int8", calibration)
     correct = {
         arm: evaluate(content, test.x, num_threads=1).prediction == test.y

@@ -92,6 +92,7 @@ def fit_qat(
     progress: Progress | None = None,
     warm_start_x: Array | None = None,
     freeze_batchnorm: bool = False,
+    warm_up: float = 0.0,
     decay_from: float = 1.0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a QAT model in place, and log the ranges it uses.
@@ -102,7 +103,7 @@ def fit_qat(
         From :func:`quantize_aware`.
     train, validation, epochs, learning_rate, batch_size, seed, phase, progress
         As in :func:`qinspect.train.fit`; with the same seed both see the same batches.
-    freeze_batchnorm, decay_from
+    freeze_batchnorm, warm_up, decay_from
         As in :func:`qinspect.train.fit`.
     warm_start_x : ndarray or None, shape (n, ...)
         Calibration examples that set the ranges before the first step; None keeps tfmot's
@@ -137,7 +138,7 @@ def fit_qat(
     history = fit(
         qat_model, train, validation, epochs=epochs, learning_rate=learning_rate,
         batch_size=batch_size, seed=seed, phase=phase, progress=progress, callbacks=[logger],
-        freeze_batchnorm=freeze_batchnorm, decay_from=decay_from,
+        freeze_batchnorm=freeze_batchnorm, warm_up=warm_up, decay_from=decay_from,
     )  # fmt: skip
     return history, log.frame()
 

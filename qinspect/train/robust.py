@@ -26,10 +26,13 @@ from qinspect.train.warmstart import warm_start_observers
 # re-estimated on, which takes a pass for each of its layers.
 _CALIBRATION = 500
 _STATISTICS = 2000
-# The learning rate falls over the last fifth of a run, unless the run is so short that the network
-# is still learning fast at its end (measured, docs/robust_qat.md).
+# The learning rate falls over the last fifth of a run.
 _DECAY_FROM = 0.8
+# In a run of fewer steps it rises first and falls sooner, to and from a peak that keeps the mean:
+# what only falls would learn too little (measured, docs/robust_qat.md; Smith & Topin 2018,
+# arXiv:1708.07120).
 _SHORT_RUN = 100
+_SHORT_WARM_UP, _SHORT_DECAY_FROM = 0.2, 0.6
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ class RobustRecord:
     ----------
     epochs, steps, batch_size : int
         Passes over the training examples, optimizer steps in all, examples a step.
-    learning_rate, decay_from : float
-        Of Adam, constant up to the share ``decay_from`` of all steps, then falling to 0.
+    peak_rate, warm_up, decay_from : float
+        The learning rate of Adam rose to ``peak_rate`` over the share ``warm_up`` of all steps,
+        and fell from the share ``decay_from`` on to 0.
     seed : int
         Of the batch order and of the examples drawn.
     calibration_size, statistics_size : int
@@ -60,7 +64,8 @@ class RobustRecord:
     epochs: int
     steps: int
     batch_size: int
-    learning_rate: float
+    peak_rate: float
+    warm_up: float
     decay_from: float
     seed: int
     calibration_size: int
@@ -124,8 +129,9 @@ def robust_qat(
     epochs : int
         Passes over ``train``; with 0 the result is a post-training quantization.
     learning_rate, decay_from
-        As in :func:`qinspect.train.fit`; where ``decay_from`` is None, 0.8 in runs of 100 steps
-        or more, else 1.
+        As in :func:`qinspect.train.fit`.  Where ``decay_from`` is None it is 0.8; in runs of fewer
+        than 100 steps the rate then rises over the first fifth and falls from 0.6 on, with a peak
+        so much higher that the mean is ``learning_rate``.
     batch_size : int
         Examples a step.
     seed : int
@@ -158,7 +164,7 @@ def robust_qat(
     In this order: batch-norm statistics are re-estimated, since training and quantization should
     not start from a moving average that lags; the model is wrapped, its dense kernels per
     channel; ranges are set by a calibration pass; it is trained, with a learning rate that falls
-    to 0 at the end unless the run is short; statistics are re-estimated and ranges calibrated
+    to 0 at the end; statistics are re-estimated and ranges calibrated
     anew, since both moved more slowly than the weights.
     """
     check_is_keras2(model)
@@ -168,10 +174,14 @@ def robust_qat(
         )
     check_model(model, skip_layers=tuple(skip_layers))
     check_examples(model, train.x, train.name)
-    check_numbers(epochs, learning_rate, batch_size, 1.0 if decay_from is None else decay_from)
+    check_numbers(epochs, learning_rate, batch_size, 0.0, 1.0 if decay_from is None else decay_from)
     steps = epochs * math.ceil(len(train) / batch_size)
-    if decay_from is None:
-        decay_from = _DECAY_FROM if steps >= _SHORT_RUN else 1.0
+    peak_rate, warm_up = learning_rate, 0.0
+    if decay_from is None and steps < _SHORT_RUN:
+        warm_up, decay_from = _SHORT_WARM_UP, _SHORT_DECAY_FROM
+        peak_rate = learning_rate / (1 - warm_up / 2 - (1 - decay_from) / 2)
+    elif decay_from is None:
+        decay_from = _DECAY_FROM
     drawn = stream(seed, "robust qat").permutation(len(train))
     statistics_x = train.x[np.sort(drawn[:_STATISTICS])]
     if calibration_x is None:
@@ -186,9 +196,9 @@ def robust_qat(
     untrained = qat_model.get_weights()
     before = _accuracy(qat_model, validation)
     history, observers = fit_qat(
-        qat_model, train, validation, epochs=epochs, learning_rate=learning_rate,
+        qat_model, train, validation, epochs=epochs, learning_rate=peak_rate,
         batch_size=batch_size, seed=seed, phase="robust qat", progress=progress,
-        freeze_batchnorm=freeze_batchnorm, decay_from=decay_from,
+        freeze_batchnorm=freeze_batchnorm, warm_up=warm_up, decay_from=decay_from,
     )  # fmt: skip
     if epochs and with_batchnorm and not freeze_batchnorm:
         warm_start_observers(qat_model, calibration_x)
@@ -201,7 +211,8 @@ def robust_qat(
         qat_model.set_weights(untrained)
     record = RobustRecord(
         epochs=epochs, steps=steps,
-        batch_size=batch_size, learning_rate=learning_rate, decay_from=decay_from, seed=seed,
+        batch_size=batch_size, peak_rate=peak_rate, warm_up=warm_up, decay_from=decay_from,
+        seed=seed,
         calibration_size=len(calibration_x),
         statistics_size=len(statistics_x) if with_batchnorm else 0,
         batchnorm=(

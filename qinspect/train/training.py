@@ -42,6 +42,7 @@ def fit(
     progress: Progress | None = None,
     callbacks: Sequence[Any] = (),
     freeze_batchnorm: bool = False,
+    warm_up: float = 0.0,
     decay_from: float = 1.0,
 ) -> pd.DataFrame:
     """Train a classifier in place with Adam and categorical cross-entropy.
@@ -57,7 +58,8 @@ def fit(
     epochs : int
         Passes over ``train``; 0 changes nothing.
     learning_rate : float
-        Of Adam (Kingma & Ba 2015, arXiv:1412.6980), constant up to ``decay_from``.
+        Of Adam (Kingma & Ba 2015, arXiv:1412.6980), constant between ``warm_up`` and
+        ``decay_from``.
     batch_size : int
         Examples a step; the last batch of an epoch may be smaller.
     seed : int
@@ -73,9 +75,11 @@ def fit(
     freeze_batchnorm : bool
         Keep batch norm as it is: it runs in inference mode, and neither its statistics nor its
         scale and offset change.
+    warm_up : float
+        Share of all steps, 0 to 1, over which the learning rate rises in a straight line.
     decay_from : float
-        Share of all steps, 0 to 1, after which the learning rate falls in a straight line to 0,
-        which it would reach one step after the last; with 1 it never falls.
+        Share of all steps, ``warm_up`` to 1, after which it falls in a straight line to 0, which it
+        would reach one step after the last; with 1 it never falls.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def fit(
     Nothing here depends on the global random generators, except layers that draw random numbers
     themselves (dropout); call :func:`qinspect.train.reset` before for these.
     """
-    check_numbers(epochs, learning_rate, batch_size, decay_from)
+    check_numbers(epochs, learning_rate, batch_size, warm_up, decay_from)
     check_examples(model, train.x, train.name)
     _check_labels(model, train)
     if epochs == 0:
@@ -108,7 +112,9 @@ def fit(
     if validation is not None and len(validation) == 0:
         validation = None
     steps = math.ceil(len(train) / batch_size)
-    rate = _decaying(learning_rate, epochs * steps, decay_from) if decay_from < 1 else learning_rate
+    rate = learning_rate
+    if warm_up > 0 or decay_from < 1:
+        rate = _schedule(learning_rate, epochs * steps, warm_up, decay_from)
     recorder = _recorder(phase, epochs, steps, learning_rate, progress or no_progress)
     with _frozen(batchnorm_layers(model) if freeze_batchnorm else []):
         model.compile(
@@ -268,19 +274,22 @@ def _recorder(phase: str, epochs: int, steps: int, learning_rate: float, progres
     return Recorder()
 
 
-def _decaying(peak: float, steps: int, decay_from: float) -> Any:
-    """A Keras learning rate: constant, then in a straight line to 0 at step ``steps``."""
+def _schedule(peak: float, steps: int, warm_up: float, decay_from: float) -> Any:
+    """A Keras learning rate: up in a straight line, constant, and down to 0 at step ``steps``."""
     tf = tensorflow()
+    # Bounds of one step stand for no rise and no fall.
+    rising, falling = max(1.0, steps * warm_up), max(1.0, steps * (1 - decay_from))
 
-    class Decaying(tf_keras().optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    class Trapezoid(tf_keras().optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
         def __call__(self, step: Any) -> Any:
-            left = (steps - tf.cast(step, tf.float32)) / (steps * (1 - decay_from))
-            return peak * tf.clip_by_value(left, 0.0, 1.0)
+            step = tf.cast(step, tf.float32)
+            begun, left = (step + 1) / rising, (steps - step) / falling
+            return peak * tf.clip_by_value(tf.minimum(begun, left), 0.0, 1.0)
 
         def get_config(self) -> dict[str, float]:
-            return {"peak": peak, "steps": steps, "decay_from": decay_from}
+            return {"peak": peak, "steps": steps, "warm_up": warm_up, "decay_from": decay_from}
 
-    return Decaying()
+    return Trapezoid()
 
 
 def _batches(train: Dataset, epochs: int, batch_size: int, seed: int) -> Any:
@@ -299,7 +308,9 @@ def _evaluation_batches(data: Dataset) -> Any:
     return tensorflow().data.Dataset.from_tensor_slices((x, y)).batch(_EVALUATION_BATCH).cache()
 
 
-def check_numbers(epochs: int, learning_rate: float, batch_size: int, decay_from: float) -> None:
+def check_numbers(
+    epochs: int, learning_rate: float, batch_size: int, warm_up: float, decay_from: float
+) -> None:
     """Refuse settings of :func:`fit` that are out of range.
 
     Raises
@@ -313,8 +324,11 @@ def check_numbers(epochs: int, learning_rate: float, batch_size: int, decay_from
         raise SpecError(f"batch_size is {batch_size}; it must be at least 1.")
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise SpecError(f"learning_rate is {learning_rate}; it must be a positive number.")
-    if not 0 <= decay_from <= 1:
-        raise SpecError(f"decay_from is {decay_from}; it must be a share from 0 to 1.")
+    for name, share in (("warm_up", warm_up), ("decay_from", decay_from)):
+        if not 0 <= share <= 1:
+            raise SpecError(f"{name} is {share}; it must be a share from 0 to 1.")
+    if warm_up > decay_from:
+        raise SpecError(f"warm_up is {warm_up}; it must not be above decay_from, {decay_from}.")
 
 
 def _check_labels(model: Any, train: Dataset) -> None:
