@@ -30,6 +30,8 @@ def test_the_runs_cover_every_cell_with_every_seed() -> None:
     assert {spec.split_seed for spec in specs} == {0}
     cells = {(spec.dataset, spec.model, spec.input_range) for spec in specs[:12]}
     assert len(cells) == 12
+    one = robust.robust_specs([3], ["digits"], ["plain_cnn"], ["0-255"])
+    assert [robust.run_key(spec) for spec in one] == ["digits-plain_cnn-0-255-3"]
 
 
 @pytest.mark.parametrize(("robust_share", "verdict"), [(0.9, "yes"), (0.7, "no")])
@@ -56,6 +58,8 @@ def test_the_table_says_what_the_arrays_say(
             assert row[f"{name}_pp"] == pytest.approx(np.mean(means))
             assert row[f"{name}_low_pp"] < row[f"{name}_pp"] < row[f"{name}_high_pp"]
     assert robust.cell_sentences(cells).count("\n") == 3
+    # Asked for in parts, the table is still of all.
+    assert robust.run_robust(specs[:2], tmp_path).equals(frame)
 
 
 def test_a_cell_with_one_seed_has_no_interval(tmp_path: Path) -> None:

@@ -50,7 +50,10 @@ CELL = ("dataset", "model", "input_range")
 
 
 def robust_specs(
-    seeds: Sequence[int], datasets: Sequence[str] = DATASETS, models: Sequence[str] = MODELS
+    seeds: Sequence[int],
+    datasets: Sequence[str] = DATASETS,
+    models: Sequence[str] = MODELS,
+    input_ranges: Sequence[str] = INPUT_RANGES,
 ) -> list[StudySpec]:
     """The runs, all cells of one seed before the next seed.
 
@@ -65,7 +68,7 @@ def robust_specs(
             split_seed=0,
         )
         for seed, dataset, model, input_range in itertools.product(
-            seeds, datasets, models, INPUT_RANGES
+            seeds, datasets, models, input_ranges
         )
     ]  # fmt: skip
 
@@ -170,22 +173,37 @@ def run_robust(specs: Sequence[StudySpec], out: Path, workers: int = 1) -> pd.Da
     Returns
     -------
     DataFrame
-        One row a finished run.  A run that failed is named on standard error and not in it.
+        One row a finished run of the folder, whether it was asked for now or before.  A run that
+        failed is named on standard error and not in it.
     """
     folder = store.prepare_folder(out, parts=("runs",))
-    paths = {run_key(spec): folder / "runs" / f"{run_key(spec)}.json" for spec in specs}
-    tasks = {
-        run_key(spec): (spec, str(folder)) for spec in specs if not paths[run_key(spec)].exists()
-    }
+    tasks = {run_key(spec): (spec, str(folder)) for spec in _missing(specs, folder)}
     for done, (key, row) in enumerate(run_on_processes(run_one, tasks, workers), start=1):
         failed = str(row) if isinstance(row, Exception) else row.get("error")
         print(f"{done}/{len(tasks)} {key} {failed or 'done'}", file=sys.stderr, flush=True)
-        store.write_frame(folder / "runs.csv", _table(paths))
-    return _table(paths)
+        store.write_frame(folder / "runs.csv", _table(folder))
+    return _table(folder)
 
 
-def _table(paths: dict[str, Path]) -> pd.DataFrame:
-    return pd.DataFrame([store.read_json(path) for path in paths.values() if path.exists()])
+def _missing(specs: Sequence[StudySpec], folder: Path) -> list[StudySpec]:
+    """Those without a row."""
+    return [spec for spec in specs if not (folder / "runs" / f"{run_key(spec)}.json").exists()]
+
+
+def _table(folder: Path) -> pd.DataFrame:
+    """All rows of a folder, by seed and then in the order of the cells."""
+    rows: list[dict[str, Any]] = [
+        store.read_json(path) for path in (folder / "runs").glob("*.json")
+    ]
+
+    def place(row: dict[str, Any]) -> tuple[int, ...]:
+        return (
+            row["seed"], DATASETS.index(row["dataset"]), MODELS.index(row["model"]),
+            INPUT_RANGES.index(row["input_range"]),
+        )  # fmt: skip
+
+    rows.sort(key=place)
+    return pd.DataFrame(rows)
 
 
 def cell_table(frame: pd.DataFrame, out: Path) -> pd.DataFrame:
@@ -263,14 +281,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", default=SEEDS, help="training seeds: 0-9 or 0,3,10-12")
     parser.add_argument("--dataset", action="append", choices=DATASETS)
     parser.add_argument("--model", action="append", choices=MODELS)
+    parser.add_argument("--input-range", action="append", choices=INPUT_RANGES)
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     given = parser.parse_args(arguments)
     try:
         if given.workers < 1:
             raise SpecError(f"workers is {given.workers}; it must be at least 1.")
         specs = robust_specs(
-            parse_seeds(given.seeds), given.dataset or DATASETS, given.model or MODELS
-        )
+            parse_seeds(given.seeds), given.dataset or DATASETS, given.model or MODELS,
+            given.input_range or INPUT_RANGES,
+        )  # fmt: skip
         frame = run_robust(specs, given.out, given.workers)
         cells = cell_table(frame, given.out)
         store.write_frame(given.out / "cells.csv", cells)
@@ -278,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     print(cell_sentences(cells))
-    return 0 if len(frame) == len(specs) else 1
+    return 1 if _missing(specs, given.out) else 0
 
 
 if __name__ == "__main__":
