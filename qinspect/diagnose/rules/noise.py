@@ -36,7 +36,7 @@ def _check(evidence: Evidence) -> Finding:
         )
     if c.ci_pp[0] <= 0 <= c.ci_pp[1]:
         return supported(
-            f"the interval of the gap holds zero; with {c.n:,} examples of which "
+            f"the interval of {b} minus {a} holds zero; with {c.n:,} examples of which "
             f"{c.a_only + c.b_only} decide, a gap under {c.mde_pp:.1f} points is likely to be "
             "missed or made up.", numbers, strength=1.0,
         )  # fmt: skip
