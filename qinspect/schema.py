@@ -154,7 +154,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a subgraph; ``data`` is decoded on demand by ``tflite.read.constant``."""
+    """One tensor of a subgraph; ``data`` is decoded on demand by ``tflite.constant``."""
 
     index: int
     name: str

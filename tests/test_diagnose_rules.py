@@ -107,7 +107,7 @@ def test_one_scale_for_unequal_channels() -> None:
 
 
 def test_a_bias_at_the_limit_of_32_bits() -> None:
-    from qinspect.tflite.read import constant
+    from qinspect.tflite.constants import constant
     from qinspect.tflite.weights import all_weights
 
     assert finding("bias-saturation", healthy()).verdict == "refuted"

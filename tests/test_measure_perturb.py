@@ -17,8 +17,9 @@ from qinspect.measure.perturb import matching_factor, perturb, perturbed, recali
 from qinspect.measure.weights import weight_tensor
 from qinspect.schema import Graph
 from qinspect.stats.perturbation import perturbation_test, spread
+from qinspect.tflite.constants import dequantized
 from qinspect.tflite.quantize import Ranges, quantize
-from qinspect.tflite.read import dequantized, read_graph
+from qinspect.tflite.read import read_graph
 from qinspect.tflite.run import evaluate
 
 PAIRS = [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)]

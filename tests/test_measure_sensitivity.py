@@ -18,9 +18,10 @@ from qinspect.measure.calibrate import observe_ranges, stored_ranges
 from qinspect.measure.metrics import error_metrics
 from qinspect.measure.sensitivity import Bench, sensitivity_order
 from qinspect.schema import Graph
+from qinspect.tflite.constants import dequantized
 from qinspect.tflite.match import match_graphs
 from qinspect.tflite.quantize import Ranges, quantizable_layers, quantize
-from qinspect.tflite.read import dequantized, read_graph
+from qinspect.tflite.read import read_graph
 from qinspect.tflite.run import evaluate
 
 

@@ -11,9 +11,10 @@ from small_net import examples, small_net
 from qinspect.errors import ModelFileError, SpecError
 from qinspect.measure.calibrate import observe_ranges
 from qinspect.schema import Graph, Tensor
+from qinspect.tflite.constants import constant
 from qinspect.tflite.edit import replace_constants
 from qinspect.tflite.quantize import quantize
-from qinspect.tflite.read import constant, read_graph
+from qinspect.tflite.read import read_graph
 from qinspect.tflite.run import evaluate
 
 

@@ -11,8 +11,9 @@ from train_models import digits, file_accuracy, fresh, keras_accuracy, trained, 
 
 from qinspect.data.streams import stream
 from qinspect.errors import DataError, SpecError, TrainError
+from qinspect.tflite.constants import constant
 from qinspect.tflite.quantize import stored_bounds
-from qinspect.tflite.read import constant, read_graph
+from qinspect.tflite.read import read_graph
 from qinspect.tflite.run import evaluate
 from qinspect.tflite.scheme import scheme_of
 from qinspect.train import (

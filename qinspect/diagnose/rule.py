@@ -138,6 +138,8 @@ def refuted(sentence: str, numbers: dict[str, Any] | None = None) -> Finding:
     return Finding("refuted", sentence, numbers or {})
 
 
-def cannot_tell(sentence: str, numbers: dict[str, Any] | None = None) -> Finding:
+def cannot_tell(
+    sentence: str, numbers: dict[str, Any] | None = None, harms: tuple[str, ...] = ()
+) -> Finding:
     """The evidence does not decide."""
-    return Finding("cannot_tell", sentence, numbers or {})
+    return Finding("cannot_tell", sentence, numbers or {}, harms)

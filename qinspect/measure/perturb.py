@@ -18,9 +18,9 @@ from qinspect.measure.metrics import error_metrics
 from qinspect.measure.pairs import Pair, as_pairs
 from qinspect.measure.weights import weight_tensor
 from qinspect.schema import Array, Graph
+from qinspect.tflite.constants import dequantized
 from qinspect.tflite.edit import replace_constants
 from qinspect.tflite.quantize import quantize
-from qinspect.tflite.read import dequantized
 from qinspect.tflite.run import evaluate
 
 # The factor is found on few examples and few draws; the null itself reports what it reached.

@@ -9,7 +9,7 @@ from qinspect.measure.metrics import Grid, error_metrics
 from qinspect.measure.pairs import Pairs, as_pairs
 from qinspect.measure.probe import tensor_affine
 from qinspect.schema import Array, Graph, Tensor
-from qinspect.tflite.read import dequantized
+from qinspect.tflite.constants import dequantized
 
 # Axis of the output channels among the dimensions of the weights, TensorFlow Lite layouts.
 _CHANNEL_AXIS = {

@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
-    "constant": "qinspect.tflite.read",
-    "dequantized": "qinspect.tflite.read",
+    "constant": "qinspect.tflite.constants",
+    "dequantized": "qinspect.tflite.constants",
     "ensure_runs": "qinspect.tflite.sandbox",
     "evaluate": "qinspect.tflite.run",
     "inspect_file": "qinspect.tflite.inspection",
@@ -37,10 +37,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from qinspect.tflite.constants import constant, dequantized
     from qinspect.tflite.inspection import inspect_file
     from qinspect.tflite.keras_file import read_keras
     from qinspect.tflite.match import match_graphs
-    from qinspect.tflite.read import constant, dequantized, read_graph
+    from qinspect.tflite.read import read_graph
     from qinspect.tflite.run import evaluate
     from qinspect.tflite.sandbox import ensure_runs, probe
     from qinspect.tflite.scheme import scheme_of

@@ -8,7 +8,7 @@ import numpy as np
 
 from qinspect.errors import ModelFileError, SpecError
 from qinspect.schema import Array, Graph
-from qinspect.tflite.read import constant
+from qinspect.tflite.constants import constant
 
 
 def replace_constants(graph: Graph, values: Mapping[int, Array]) -> bytes:

@@ -12,8 +12,8 @@ import numpy as np
 
 from qinspect.errors import ModelFileError
 from qinspect.schema import Array, Graph, KerasLayer, KerasModelTable, Tensor
+from qinspect.tflite.constants import constant, dequantized
 from qinspect.tflite.names import layer_names
-from qinspect.tflite.read import constant, dequantized
 from qinspect.tflite.weights import FLOATS, Weight, weights_of
 
 # Relative rounding of stored floats; folding a batch normalization in float32 costs some more.

@@ -164,8 +164,8 @@ def robust_qat(
     In this order: batch-norm statistics are re-estimated, since training and quantization should
     not start from a moving average that lags; the model is wrapped, its dense kernels per
     channel; ranges are set by a calibration pass; it is trained, with a learning rate that falls
-    to 0 at the end; statistics are re-estimated and ranges calibrated
-    anew, since both moved more slowly than the weights.
+    to 0 at the end; statistics are re-estimated and ranges calibrated anew, since both moved more
+    slowly than the weights.
     """
     check_is_keras2(model)
     if is_quantized(model):
@@ -210,10 +210,9 @@ def robust_qat(
         kept = "untrained"
         qat_model.set_weights(untrained)
     record = RobustRecord(
-        epochs=epochs, steps=steps,
-        batch_size=batch_size, peak_rate=peak_rate, warm_up=warm_up, decay_from=decay_from,
-        seed=seed,
-        calibration_size=len(calibration_x),
+        epochs=epochs, steps=steps, batch_size=batch_size,
+        peak_rate=peak_rate, warm_up=warm_up, decay_from=decay_from,
+        seed=seed, calibration_size=len(calibration_x),
         statistics_size=len(statistics_x) if with_batchnorm else 0,
         batchnorm=(
             "none" if not with_batchnorm else "frozen" if freeze_batchnorm else "re-estimated"

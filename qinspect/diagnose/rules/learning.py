@@ -76,8 +76,7 @@ def _check_rate(evidence: Evidence) -> Finding:
     moderate = "weights moved moderately and the loss did not rise"
     if _is_behind(evidence):
         # Seen with steps of 0.01, hundreds of times too large for a trained network.
-        return Finding(
-            "cannot_tell",
+        return cannot_tell(
             f"cannot tell: {moderate}, but QAT is the worse file; only a training at another rate "
             "shows whether it is the rate.", numbers, ("qat",),
         )  # fmt: skip
