@@ -39,8 +39,8 @@ HEADER = ("relation", "layers", "cosine (low, median, high)", "SQNR dB", "after 
 
 
 def int4(content: bytes) -> bytes:
-    """Weights of a float file in 4 bits per channel, by ai-edge-quantizer."""
-    from ai_edge_quantizer import quantizer, recipe
+    """Weights of a float file in 4 bits per channel, by litert-quantizer."""
+    from litert_quantizer import quantizer, recipe
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float.tflite"

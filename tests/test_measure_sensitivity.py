@@ -41,10 +41,10 @@ def output_sqnr(reference: bytes, other: bytes, x: np.ndarray) -> float:
 
 
 def test_ranges_equal_those_of_the_quantizers_own_calibrator(graph: Graph, ranges: Ranges) -> None:
-    from ai_edge_quantizer.calibrator import Calibrator
-    from ai_edge_quantizer.qtyping import TFLOperationName
-    from ai_edge_quantizer.recipe_manager import RecipeManager
-    from ai_edge_quantizer.utils import qsv_utils
+    from litert_quantizer.calibrator import Calibrator
+    from litert_quantizer.qtyping import TFLOperationName
+    from litert_quantizer.recipe_manager import RecipeManager
+    from litert_quantizer.utils import qsv_utils
 
     manager = RecipeManager()
     manager.add_static_config(".*", TFLOperationName.ALL_SUPPORTED, 8, 8)

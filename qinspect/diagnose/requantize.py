@@ -38,7 +38,7 @@ def requantized(
     Raises
     ------
     ModelFileError
-        If ai-edge-quantizer cannot do it.
+        If litert-quantizer cannot do it.
     """
     content = quantize(evidence.graph("float"), ranges, "int8", layers)
     x = evidence.data.x if index is None else evidence.data.x[index]

@@ -60,7 +60,7 @@ def observe_ranges(
     """Run a float network and note the ranges of its activations, example by example.
 
     This is calibration by minimum and maximum, as TensorFlow's converter does it;
-    ai-edge-quantizer's own calibrator takes a moving average by default, which clips, and needs
+    litert-quantizer's own calibrator takes a moving average by default, which clips, and needs
     a signature in the file.
 
     Parameters

@@ -1,6 +1,6 @@
-"""Quantize a float ``.tflite`` file layer by layer, through ai-edge-quantizer, without TensorFlow.
+"""Quantize a float ``.tflite`` file layer by layer, through litert-quantizer, without TensorFlow.
 
-ai-edge-quantizer finds a layer by searching a regular expression in the names of its output
+litert-quantizer finds a layer by searching a regular expression in the names of its output
 tensors, joined by semicolons ("scope"), and finds a range by the name of the tensor.  Names are
 therefore escaped, anchored, and required to be unique.
 """
@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
@@ -94,7 +95,7 @@ def activations(graph: Graph) -> tuple[Tensor, ...]:
 
 
 def quantizable_layers(graph: Graph, precision: Precision = "int8") -> tuple[Layer, ...]:
-    """The operators of a float graph that ai-edge-quantizer can quantize, in execution order.
+    """The operators of a float graph that litert-quantizer can quantize, in execution order.
 
     Parameters
     ----------
@@ -160,12 +161,10 @@ def quantize(
     Raises
     ------
     ModelFileError
-        If the file is not all float32, a range is missing, or ai-edge-quantizer cannot do it.
+        If the file is not all float32, a range is missing, or litert-quantizer cannot do it.
     SpecError
         If a precision is not known or an operator is not there.
     """
-    from ai_edge_quantizer.quantizer import Quantizer
-
     check_float(graph)
     chosen = dict(layers or {})
     for name in (precision, *chosen.values()):
@@ -195,14 +194,14 @@ def quantize(
         # All-zero channels make NumPy warn, tensors kept for a look LiteRT; neither matters here.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            quantizer = Quantizer(graph.content, manager.get_quantization_recipe())
+            quantizer = _quantizer("quantizer").Quantizer(graph.content, manager.get_quantization_recipe())
             result = quantizer.quantize(
                 observed, enable_progress_bar=False, enable_progress_report=False
             )
     # The quantizer raises whatever its parts raise; none of it is a fault of the caller's code.
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelFileError(f"ai-edge-quantizer cannot quantize {graph.file}: {reason}") from error
+        raise ModelFileError(f"litert-quantizer cannot quantize {graph.file}: {reason}") from error
     return bytes(result.quantized_model)
 
 
@@ -241,22 +240,25 @@ def _observations(graph: Graph, ranges: Ranges) -> dict[str, dict[str, Any]]:
 # --- recipes ---------------------------------------------------------------------------------
 
 
-def _recipe_manager() -> Any:
-    from ai_edge_quantizer.recipe_manager import RecipeManager
+def _quantizer(module: str) -> Any:
+    """A module of litert-quantizer, which was called ai-edge-quantizer before version 0.11."""
+    try:
+        return import_module(f"litert_quantizer.{module}")
+    except ModuleNotFoundError:
+        return import_module(f"ai_edge_quantizer.{module}")
 
-    return RecipeManager()
+
+def _recipe_manager() -> Any:
+    return _quantizer("recipe_manager").RecipeManager()
 
 
 def _all_operators() -> Any:
-    from ai_edge_quantizer.qtyping import TFLOperationName
-
-    return TFLOperationName.ALL_SUPPORTED
+    return _quantizer("qtyping").TFLOperationName.ALL_SUPPORTED
 
 
 def _add_static(manager: Any, regex: str, precision: str, *, per_tensor: bool) -> None:
-    from ai_edge_quantizer.qtyping import QuantGranularity
-
-    granularity = QuantGranularity.TENSORWISE if per_tensor else QuantGranularity.CHANNELWISE
+    kinds = _quantizer("qtyping").QuantGranularity
+    granularity = kinds.TENSORWISE if per_tensor else kinds.CHANNELWISE
     bits = _ACTIVATION_BITS[precision]
     manager.add_static_config(regex, _all_operators(), bits, 8, granularity)
 
@@ -272,6 +274,5 @@ def _regex(graph: Graph, index: int) -> str:
 def _operation(graph: Graph, op: Operator) -> Any:
     """The quantizer's name of an operator, or None for one that it does not know."""
     from ai_edge_litert import schema_py_generated as fb
-    from ai_edge_quantizer.utils.tfl_flatbuffer_utils import TFL_OP_CODE_TO_NAME
 
-    return TFL_OP_CODE_TO_NAME.get(getattr(fb.BuiltinOperator, op.code, -1))
+    return _quantizer("utils.tfl_flatbuffer_utils").TFL_OP_CODE_TO_NAME.get(getattr(fb.BuiltinOperator, op.code, -1))
