@@ -68,10 +68,10 @@ def main() -> int:
     # Five standard errors of the difference of two simulated 2.5 % quantiles, and one grid step.
     allowed = 5 * np.sqrt(2) * 0.027 * np.sqrt(0.06 / 10_000) + 1e-4
     print(f"10,000 examples, 9,999 resamples: qinspect {1000 * ours:.2f} ms, "
-          f"scipy {theirs:.2f} s, {theirs / ours:.0f} times faster")  # fmt: skip
+          f"scipy {theirs:.2f} s, {theirs / ours:.0f} times faster")
     print(f"intervals (points): qinspect [{100 * low:+.3f}, {100 * high:+.3f}], "
           f"scipy [{100 * reference.low:+.3f}, {100 * reference.high:+.3f}], "
-          f"largest gap {100 * gap:.3f}, allowed {100 * allowed:.3f}")  # fmt: skip
+          f"largest gap {100 * gap:.3f}, allowed {100 * allowed:.3f}")
     print(f"1,000,000 examples, 100,000 resamples: {large:.3f} s")
     return int(theirs / ours < 100 or large >= 0.2 or gap > allowed)
 

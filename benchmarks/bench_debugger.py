@@ -100,7 +100,7 @@ def compare(examples: int, calibration: int, repeats: int = 3) -> dict:
     import tensorflow as tf
     import tf_keras
 
-    from qinspect.measure import layer_errors
+    from qinspect.measure.local import layer_errors
     from qinspect.tflite import read_graph
 
     folder = data_folder() / "tflite" / "resnet8"

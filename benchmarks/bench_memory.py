@@ -43,7 +43,8 @@ def child(what: str, examples: int, batch: int, depth: int) -> None:
     """One pass; prints its peak as JSON."""
     import numpy as np
 
-    from qinspect.measure import activation_statistics, layer_errors
+    from qinspect.measure.activations import activation_statistics
+    from qinspect.measure.local import layer_errors
     from qinspect.tflite import read_graph
 
     folder = data_folder() / "tflite" / "resnet8"

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from qinspect.study import grid, run_sweep
+from qinspect.studies.sweeping import grid, run_sweep
 
 SPECS = grid(
     {"preset": "one-epoch", "dataset": "digits", "model": "bn_cnn", "split_seed": 0, "recipes": ()},

@@ -13,12 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+from qinspect import store
 from qinspect.show.plots import confusion_matrix
 from qinspect.show.plots.style import figure_of
-from qinspect.study import store
-from qinspect.study.faults import plans, run_benchmark
-from qinspect.study.faults_design import NOT_INJECTED
-from qinspect.study.faults_score import TARGETS, by_cause, confusion, misses, scores
+from qinspect_bench.faults import plans, run_benchmark
+from qinspect_bench.faults_design import NOT_INJECTED
+from qinspect_bench.faults_score import TARGETS, by_cause, confusion, misses, scores
 
 
 def main() -> None:
@@ -33,12 +33,12 @@ def main() -> None:
     keys = [
         plan.key for plan in plans()
         if given.only in plan.key and given.half in (None, plan.cell.half)
-    ]  # fmt: skip
+    ]
     rows = run_benchmark(
         given.work, keys=keys, workers=given.workers,
         on_row=lambda told: print(told, f"{time.perf_counter() - started:.0f} s",
                                   file=sys.stderr, flush=True),
-    )  # fmt: skip
+    )
     complete = len(rows) == len(plans())
     table = confusion(rows)
     if complete:

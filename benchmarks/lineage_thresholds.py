@@ -1,4 +1,4 @@
-"""The distribution behind the thresholds of ``qinspect.tflite.lineage``.
+"""The distribution behind the thresholds of ``qinspect.tflite.ancestry``.
 
 Trains small networks on digits, converts them by every recipe, alters them in known ways, and
 prints for each relation the range of the measures over layers and the verdicts:
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from qinspect.data import load_dataset, split
-from qinspect.tflite.lineage import lineage
+from qinspect.tflite.ancestry import lineage
 from qinspect.train import (
     build_model,
     convert,
@@ -35,7 +35,7 @@ from qinspect.train import (
 )
 
 HEADER = ("relation", "layers", "cosine (low, median, high)", "SQNR dB", "after factors dB",
-          "error / rounding", "after factors", "bias SQNR dB", "verdicts")  # fmt: skip
+          "error / rounding", "after factors", "bias SQNR dB", "verdicts")
 
 
 def int4(content: bytes) -> bytes:
@@ -79,7 +79,7 @@ def make_files(name: str, seed: int, folder: Path) -> dict[str, Path]:
     keep_keras("bn", settled)
     keep("bn_int8", convert(settled, "int8", calibration))
     for key, epochs, rate in (("tuned_1e-5", 1, 1e-5), ("tuned_1e-4", 1, 1e-4),
-                              ("tuned_1e-3", 5, 1e-3)):  # fmt: skip
+                              ("tuned_1e-3", 5, 1e-3)):
         keep_keras(key, train(load_keras(files["keras"]), epochs, rate, 1))
     keep("tuned_int8", convert(load_keras(files["tuned_1e-4"]), "int8", calibration))
     keep("tuned_1e-5_int8", convert(load_keras(files["tuned_1e-5"]), "int8", calibration))

@@ -25,10 +25,10 @@ _EXTRAS = {"train": "training and quantizing", "lab": "notebooks", "dask": "swee
 _PUBLISHED = ("fashion_mnist", "mnist", "cifar10")
 # Where Keras keeps each set under ~/.keras/datasets.
 _KERAS_CACHE = {"fashion_mnist": "fashion-mnist/t10k-images-idx3-ubyte.gz", "mnist": "mnist.npz",
-                "cifar10": "cifar-10-batches-py"}  # fmt: skip
+                "cifar10": "cifar-10-batches-py"}
 # Instructions that the int8 and float kernels of LiteRT (XNNPACK, ruy) and TensorFlow choose by.
 _FEATURES = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
-             "asimd", "asimddp", "i8mm", "sve")  # fmt: skip
+             "asimd", "asimddp", "i8mm", "sve")
 _GIGA = 1e9
 
 
@@ -87,7 +87,7 @@ def check_python(version: tuple[int, ...]) -> Check:
     if (3, 11) <= version[:2] <= (3, 13):
         return Check("Python", "ok", found)
     return Check("Python", "fail", found, "make a virtual environment with Python 3.11, 3.12 or "
-                 "3.13 and install qinspect there")  # fmt: skip
+                 "3.13 and install qinspect there")
 
 
 def requirements() -> list[str]:
@@ -114,7 +114,7 @@ def check_packages() -> Iterator[Check]:
         need = Requirement(text)
         base = need.marker is None or need.marker.evaluate({"extra": ""})
         extra = next((one for one in _EXTRAS
-                      if need.marker and need.marker.evaluate({"extra": one})), "")  # fmt: skip
+                      if need.marker and need.marker.evaluate({"extra": one})), "")
         if not base and not extra:
             continue
         found = installed(need.name)
@@ -130,7 +130,7 @@ def check_packages() -> Iterator[Check]:
         elif not need.specifier.contains(found, prereleases=True):
             yield Check(need.name, status, found,
                         f"qinspect asks for {need.specifier}; run: pip install "
-                        f"'{need.name}{need.specifier}'")  # fmt: skip
+                        f"'{need.name}{need.specifier}'")
         else:
             yield Check(need.name, "ok", found)
 
@@ -151,7 +151,7 @@ def processor_flags() -> frozenset[str]:
         return frozenset()
     # x86 says "flags", ARM says "Features".
     return frozenset(word for line in lines if line.lower().startswith(("flags", "features"))
-                     for word in line.partition(":")[2].split())  # fmt: skip
+                     for word in line.partition(":")[2].split())
 
 
 def check_processor(machine: str, flags: frozenset[str]) -> Check:
@@ -162,7 +162,7 @@ def check_processor(machine: str, flags: frozenset[str]) -> Check:
     if machine.lower() in ("x86_64", "amd64") and flags and "avx" not in flags:
         return Check("processor", "warn", found, "TensorFlow's wheels need AVX and stop with an "
                      "illegal instruction here; train on another machine, and only inspect and "
-                     "compare .tflite files here")  # fmt: skip
+                     "compare .tflite files here")
     return Check("processor", "ok", found)
 
 
@@ -178,16 +178,16 @@ def check_keras(legacy: str | None) -> Check:
     if tensorflow is None:
         return Check("Keras", "warn", "TensorFlow is not installed",
                      "to train and quantize, run: pip install 'qinspect[train]'; inspecting and "
-                     "comparing .tflite files works without it")  # fmt: skip
+                     "comparing .tflite files works without it")
     series = ".".join(tensorflow.split(".")[:2])
     if keras2 is None:
         return Check("Keras", "warn", f"tf-keras is not installed, keras is {keras3}",
                      "quantization-aware training needs Keras 2; run: pip install "
-                     f"'tf-keras=={series}.*'")  # fmt: skip
+                     f"'tf-keras=={series}.*'")
     if keras2.split(".")[:2] != tensorflow.split(".")[:2]:
         return Check("Keras", "warn", f"tf-keras {keras2} beside tensorflow {tensorflow}",
                      "the two must be of one series; run: pip install "
-                     f"'tf-keras=={series}.*'")  # fmt: skip
+                     f"'tf-keras=={series}.*'")
     found = f"tf-keras {keras2} (Keras 2)"
     if legacy is None:
         return Check("Keras", "ok", f"{found}; plain tf.keras is Keras {keras3}")
@@ -195,7 +195,7 @@ def check_keras(legacy: str | None) -> Check:
         return Check("Keras", "ok", f"{found}, also as tf.keras (TF_USE_LEGACY_KERAS={legacy})")
     return Check("Keras", "warn", f"{found}, TF_USE_LEGACY_KERAS={legacy}",
                  "this makes tf.keras Keras 3, whose models cannot be trained "
-                 "quantization-aware; unset TF_USE_LEGACY_KERAS or set it to 1")  # fmt: skip
+                 "quantization-aware; unset TF_USE_LEGACY_KERAS or set it to 1")
 
 
 def check_litert() -> Check:
@@ -206,13 +206,13 @@ def check_litert() -> Check:
     package_parent = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")]))
     advice = (f"reinstall it with: pip install --force-reinstall ai-edge-litert=={version}; if "
-              "that does not help, there may be no wheel for this platform")  # fmt: skip
+              "that does not help, there may be no wheel for this platform")
     try:
         child = subprocess.run(
             [sys.executable, "-c", "from qinspect.doctor import run_probe; print(run_probe())"],
             env=os.environ | {"PYTHONPATH": path},
             capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Check("LiteRT runs", "fail", " ".join(str(error).split())[:200], advice)
     if child.returncode == 0 and child.stdout.split() == ["0.0", "2.0"]:
@@ -265,16 +265,16 @@ def check_jupyter() -> Check:
     version = installed("jupyterlab")
     if version is None:
         return Check("Jupyter", "warn", "JupyterLab is not installed",
-                     "for the notebooks, run: pip install 'qinspect[lab]'")  # fmt: skip
+                     "for the notebooks, run: pip install 'qinspect[lab]'")
     if installed("ipykernel") is None:
         return Check("Jupyter", "warn", f"JupyterLab {version} without a Python kernel",
-                     "run: pip install ipykernel")  # fmt: skip
+                     "run: pip install ipykernel")
     ours = Path(sys.executable).parent
     found = shutil.which("jupyter-lab")
     if found and Path(found).parent.resolve() != ours.resolve():
         return Check("Jupyter", "ok", f"JupyterLab {version}; the command jupyter-lab on the path "
                      f"is another one ({found})",
-                     "start it with: python -m jupyterlab")  # fmt: skip
+                     "start it with: python -m jupyterlab")
     return Check("Jupyter", "ok", f"JupyterLab {version}")
 
 
@@ -293,7 +293,7 @@ def check_data(named: str | None, keras_cache: Path) -> Iterator[Check]:
         yield Check("QINSPECT_DATA", "ok", "not set; digits and glyphs need no file")
     elif not folder.is_dir():
         yield Check("QINSPECT_DATA", "warn", f"{folder} is not a folder",
-                    "name the folder that holds the .npz files, or unset it")  # fmt: skip
+                    "name the folder that holds the .npz files, or unset it")
     else:
         yield Check("QINSPECT_DATA", "ok", str(folder))
     for name in _PUBLISHED:
@@ -305,7 +305,7 @@ def check_data(named: str | None, keras_cache: Path) -> Iterator[Check]:
         else:
             yield Check(f"data {name}", "warn", "not on this machine",
                         f"Keras downloads it on first use if there is network; without, put "
-                        f"{name}.npz in a folder and name it in QINSPECT_DATA")  # fmt: skip
+                        f"{name}.npz in a folder and name it in QINSPECT_DATA")
 
 
 def _check_npz(name: str, file: Path) -> Check:
@@ -315,11 +315,11 @@ def _check_npz(name: str, file: Path) -> Check:
             absent = sorted(wanted - set(archive.namelist()))
     except (OSError, zipfile.BadZipFile) as error:
         return Check(f"data {name}", "warn", f"{file} cannot be read ({error})",
-                     "copy the file again")  # fmt: skip
+                     "copy the file again")
     if absent:
         return Check(f"data {name}", "warn", f"{file} lacks {', '.join(absent)}",
                      "write it with numpy.savez and the keys x_train, y_train, x_test, "
-                     "y_test")  # fmt: skip
+                     "y_test")
     return Check(f"data {name}", "ok", str(file))
 
 
@@ -330,7 +330,7 @@ def check_writable(folder: Path) -> Check:
             pass
     except OSError as error:
         return Check("writing", "warn", f"{folder.resolve()}: {error.strerror}",
-                     "run qinspect in a folder of your own or give one with --out")  # fmt: skip
+                     "run qinspect in a folder of your own or give one with --out")
     return Check("writing", "ok", str(folder.resolve()))
 
 
@@ -342,7 +342,7 @@ def check_disk(folder: Path) -> Check:
         return Check("disk", "warn", f"{folder}: {error.strerror}", "give an existing folder")
     if free < 1:
         return Check("disk", "warn", f"{free:.1f} GB free", "free some space or give another "
-                     "folder with --out; studies stop when the disk is full")  # fmt: skip
+                     "folder with --out; studies stop when the disk is full")
     return Check("disk", "ok", f"{free:.1f} GB free")
 
 
@@ -363,5 +363,5 @@ def check_memory(available: float | None) -> Check:
     found = f"{available / _GIGA:.1f} GB available"
     if available < 2 * _GIGA:
         return Check("memory", "warn", found, "a study needs about 2 GB; close other programs or "
-                     "use a smaller data set such as digits")  # fmt: skip
+                     "use a smaller data set such as digits")
     return Check("memory", "ok", found)

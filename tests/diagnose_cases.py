@@ -13,11 +13,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from small_net import examples, small_net
 
-from qinspect.diagnose.case import Case
-from qinspect.measure.calibrate import observe_ranges
-from qinspect.schema import Dataset, Graph
+from qinspect.data.dataset import Dataset
+from qinspect.diagnosis.cases import Case
+from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import evaluate, read_graph
-from qinspect.tflite.quantize import Ranges, quantize
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.requantize import Ranges, quantize
 
 N = 1_000
 
@@ -59,5 +60,5 @@ def int8(bounds: Ranges, spread: float = 1.0) -> Graph:
 def case(ptq: Graph, spread: float = 1.0, **parts: object) -> Case:
     known: dict[str, object] = {
         "float_graph": float_graph(0, spread), "ptq_graph": ptq, "data": data(spread),
-    }  # fmt: skip
+    }
     return Case(**(known | parts))  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ SIZES = ((1400, 1000), (1024, 768))
 _ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+]
 _RUN_ALL = """async () => {
   const app = window.jupyterapp; await app.restored;
   const p = app.shell.currentWidget; await p.context.ready; await p.sessionContext.ready;
@@ -65,7 +65,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContex
         context = p.chromium.launch_persistent_context(
             tmp_path_factory.mktemp("chromium"), executable_path=path, headless=True, args=_ARGS,
             viewport={"width": SIZES[0][0], "height": SIZES[0][1]},
-        )  # fmt: skip
+        )
         yield context
         context.close()
 
@@ -88,12 +88,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, s
         f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
         f"--ServerApp.root_dir={root}", f"--LabApp.app_settings_dir={own}",
         "--LabApp.expose_app_in_browser=True",
-    ]  # fmt: skip
+    ]
     with (own / "lab.log").open("w") as log:
         server = subprocess.Popen(
             command, env={**os.environ, **{name: str(own / name) for name in places}},
             stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        )
         try:
             _wait_for(f"{url}/api/status?token={token}", server, own / "lab.log")
             yield root, url, token

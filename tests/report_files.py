@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from show_study import write_study
 
-from qinspect.diagnose.engine import diagnose
+from qinspect.comparisons import compare_files
+from qinspect.diagnosis.cases import case_of_study
+from qinspect.diagnosis.engine import diagnose
 from qinspect.show.compare_table import write_compare_report
 from qinspect.show.diagnosis import write_diagnosis_report
 from qinspect.show.layer_tables import compared_layer_tables
 from qinspect.show.report import write_study_report
-from qinspect.study import load_splits
-from qinspect.study.case import case_of_study
-from qinspect.study.compare import compare_files
-from qinspect.study.preprocess import Preprocessing
+from qinspect.studies.run import load_splits
+from qinspect.tflite.inputs import Preprocessing
 
 
 def write_reports(folder: Path, deeper: int = 0) -> dict[str, Path]:

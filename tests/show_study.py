@@ -15,14 +15,16 @@ import pandas as pd
 from ai_edge_litert import schema_py_generated as fb
 from small_net import examples, small_net
 
-from qinspect.measure.calibrate import observe_ranges
+from qinspect import store
+from qinspect.measure.activations import observe_ranges
 from qinspect.schema import HISTORY, OBSERVERS, RUNS
 from qinspect.stats import compare_paired, comparison_row, wilson_interval
-from qinspect.study import Study, StudySpec, load_splits, load_study, store
-from qinspect.study.decompose import decompose_gap
-from qinspect.study.summary import environment
+from qinspect.studies.run import load_splits
+from qinspect.studies.spec import StudySpec
+from qinspect.studies.stored import Study, load_study
+from qinspect.studies.summary import decompose_gap, environment
 from qinspect.tflite import evaluate, read_graph, scheme_of
-from qinspect.tflite.quantize import Ranges, activations, quantize
+from qinspect.tflite.requantize import Ranges, activations, quantize
 
 HOSTILE = "<img src=x onerror=window.XSS=1>"
 ARMS = ("float", "ptq_int8", "ptq_int8_ft", "qat")
@@ -54,11 +56,11 @@ def write_study(folder: Path, n: int = 1600, deeper: int = 0) -> Study:
         path = folder / "models" / f"{arm}.tflite"
         ran = evaluate(path.read_bytes(), test.x)
         arrays |= {f"prediction__{arm}": ran.prediction, f"raw__{arm}": ran.raw,
-                   f"tied__{arm}": ran.tied}  # fmt: skip
+                   f"tied__{arm}": ran.tied}
         right = correct[arm] = ran.prediction == test.y
         low, high = wilson_interval(int(right.sum()), len(right))
         rows.append((arm, f"models/{arm}.tflite", scheme_of(read_graph(path)),
-                     path.stat().st_size, len(right), float(right.mean()), low, high))  # fmt: skip
+                     path.stat().st_size, len(right), float(right.mean()), low, high))
     runs = pd.DataFrame(rows, columns=list(RUNS))
     store.write_arrays(folder / "predictions.npz", arrays)
     store.write_frame(folder / "runs.csv", runs)
@@ -81,7 +83,7 @@ def write_study(folder: Path, n: int = 1600, deeper: int = 0) -> Study:
             "spec": spec.to_dict(),
             "environment": environment(),
         },
-    )  # fmt: skip
+    )
     store.write_json(folder / "spec.json", {**spec.to_dict(), "digests": {}})
     store.mark_done(folder, "summary", {})
     return load_study(folder)
@@ -103,7 +105,7 @@ def _history() -> pd.DataFrame:
          1.0)
         for phase in ("float", "qat")
         for epoch in (1, 2, 3)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows, columns=["phase", *HISTORY[1:]])
 
 
@@ -113,7 +115,7 @@ def _observers(decay: float = 0.999) -> pd.DataFrame:
          target + (6 - target) * decay**step)
         for step in (0, 1, 10, 50, 150)
         for layer, target in ((HOSTILE, 2.0), ("dense", 9.0))
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows, columns=["phase", *OBSERVERS])
 
 

@@ -75,7 +75,7 @@ def small_net(
     options.fusedActivationFunction = relu
     bias = rng.normal(0, 0.1, 6).astype(np.float32)
     operator(fb.BuiltinOperator.CONV_2D, options,
-             [x, constant("conv/weights", conv), constant("conv/bias", bias)], a)  # fmt: skip
+             [x, constant("conv/weights", conv), constant("conv/bias", bias)], a)
     b = tensor("depthwise/Relu", (1, 4, 4, 6))
     options = fb.DepthwiseConv2DOptionsT()
     options.strideW = options.strideH = 2
@@ -84,7 +84,7 @@ def small_net(
     zero = np.zeros(6, np.float32)
     operator(fb.BuiltinOperator.DEPTHWISE_CONV_2D, options,
              [a, constant("depthwise/weights", depthwise), constant("depthwise/bias", zero)],
-             b)  # fmt: skip
+             b)
     c = tensor("pool", (1, 2, 2, 6))
     options = fb.Pool2DOptionsT()
     options.padding = fb.Padding.VALID
@@ -98,14 +98,14 @@ def small_net(
         options.fusedActivationFunction = relu
         operator(fb.BuiltinOperator.CONV_2D, options,
                  [below, constant(f"deep{i}/weights", kernel.reshape(6, 1, 1, 6)),
-                  constant(f"deep{i}/bias", zero)], c)  # fmt: skip
+                  constant(f"deep{i}/bias", zero)], c)
     d = tensor("dense", (1, CLASSES))
     # Every channel sums to zero over the positions, so that no class is favoured from the start.
     weights = rng.normal(0, 1, (CLASSES, 4, 6))
     weights = (weights - weights.mean(axis=1, keepdims=True)).reshape(CLASSES, 24).astype("f4")
     bias = rng.normal(0, 0.1, CLASSES).astype(np.float32)
     operator(fb.BuiltinOperator.FULLY_CONNECTED, fb.FullyConnectedOptionsT(),
-             [c, constant("dense/weights", weights), constant("dense/bias", bias)], d)  # fmt: skip
+             [c, constant("dense/weights", weights), constant("dense/bias", bias)], d)
     out = tensor("probabilities", (1, CLASSES))
     options = fb.SoftmaxOptionsT()
     options.beta = 1.0

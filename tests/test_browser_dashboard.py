@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(
         [sys.executable, "-m", "qinspect", "diagnose", str(made), "--no-interventions", "--json"],
         capture_output=True, text=True,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     answer = json.loads(done.stdout)
     assert answer["causes"]
@@ -99,7 +99,7 @@ def drag(page: Page, place: str, by: int) -> Callable[[], object]:
 def test_overview(page: Page) -> None:
     for title in ("where the gap comes from", "accuracy against size", "learning curves"):
         changes(page, select(page, "qi-over-choice", title), ".qi-over-figure",
-                ".qi-over-figure-said")  # fmt: skip
+                ".qi-over-figure-said")
     assert "float" in state(page.locator(".qi-over-table"))
     keep_pictures(page, "overview")
 
@@ -109,7 +109,7 @@ def test_ranges(page: Page) -> None:
     figure, said, effect, table = (
         ".qi-range-histogram svg", ".qi-range-histogram .qi-hist-said", ".qi-range-effect",
         ".qi-range-table",
-    )  # fmt: skip
+    )
     overview = (".qi-range-overview", ".qi-range-overview-said")
     changes(page, select(page, "qi-range-layer", "dense"), figure, said, effect, table, *overview)
     changes(page, select(page, "qi-range-channel", "2"), figure, said, effect, table)
@@ -119,7 +119,7 @@ def test_ranges(page: Page) -> None:
     changes(page, select(page, "qi-range-method", "least squared error"), figure, said, effect)
     changes(page, tick(page, "qi-range-log"), figure)
     changes(page, button(page, "qi-range-kind", "activation"), figure, said, effect, table,
-            *overview)  # fmt: skip
+            *overview)
     upper = ".qi-range-histogram .qi-hist-handle1"
     changes(page, press(page, upper, "PageDown", 3), figure, said, effect)
     expect(page.locator(".qi-range-method option:checked")).to_have_text("by hand")
@@ -139,7 +139,7 @@ def test_errors(page: Page) -> None:
     changes(page, select(page, "qi-err-metric", "largest error"), *figure, table)
     changes(page, button(page, "qi-err-reference", "of the layer itself"), *figure, table)
     changes(page, select(page, "qi-err-model", "qat"), *figure, table, ".qi-err-profile",
-            ".qi-err-profile-said")  # fmt: skip
+            ".qi-err-profile-said")
     changes(page, press(page, ".qi-err-layer select", "ArrowDown"), *figure, table)
     keep_pictures(page, "errors")
 
@@ -203,7 +203,7 @@ def test_diagnosis(page: Page, folder: Path) -> None:
     assert set(without) <= {"lucky-checkpoint", "batchnorm-lag"}
     stale = next(title for title in causes if "start\xa0value" in title)
     changes(page, select(page, "qi-board-cause", stale), ".qi-board-measured",
-            ".qi-board-evidence", ".qi-board-detail")  # fmt: skip
+            ".qi-board-evidence", ".qi-board-detail")
     keep_pictures(page, "diagnosis")
 
 

@@ -67,7 +67,7 @@ def test_ptq(run: Callable[[str], Page]) -> None:
     changes(
         page, select(page, "qi-range-layer", layers[1]), ".qi-range-table", ".qi-range-effect",
         ".qi-range-histogram",
-    )  # fmt: skip
+    )
     changes(page, type_in(page, "qi-range-bits", "4"), ".qi-range-effect", ".qi-range-table")
 
 

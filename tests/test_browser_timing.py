@@ -76,7 +76,7 @@ CONTROLS = {
         "Observers", f".qi-obs-step{_SLIDER}", ["ArrowLeft"] * 2 + ["ArrowRight"] * 2,
         ".qi-obs-figure", MATPLOTLIB_LIMIT_MS,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -101,5 +101,5 @@ def test_key_press_to_painted_figure(page: Page, name: str, capsys: pytest.Captu
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     with capsys.disabled():
         print(f"\n{name}: median {median:.0f} ms, {taken[0]:.0f} to {taken[-1]:.0f} ms, "
-              f"limit {limit:.0f} ms, load {load}")  # fmt: skip
+              f"limit {limit:.0f} ms, load {load}")
     assert median <= limit

@@ -15,7 +15,7 @@ def qinspect(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [sys.executable, "-m", "qinspect", *map(str, arguments)],
         capture_output=True, text=True, cwd=cwd, timeout=300, check=False,
-    )  # fmt: skip
+    )
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -87,7 +87,7 @@ def test_unwritable_folder(tmp_path) -> None:
 
 
 def test_folder_of_another_study_is_left_alone(tmp_path) -> None:
-    from qinspect.study import make_spec
+    from qinspect.studies.spec import make_spec
 
     spec = {**make_spec(seed=5).to_dict(), "digests": {}}
     (tmp_path / "out").mkdir()

@@ -15,14 +15,14 @@ import pytest
 from rich.console import Console
 from small_net import examples, small_net
 
+from qinspect.comparisons import compare_files, file_names
 from qinspect.errors import DataError, ModelFileError, SpecError
-from qinspect.measure.calibrate import observe_ranges
+from qinspect.measure.activations import observe_ranges
 from qinspect.show.compare_table import print_compare, write_compare_report
 from qinspect.stats import compare_paired, comparison_row
-from qinspect.study.compare import compare_files, file_names
-from qinspect.study.preprocess import Preprocessing, preprocessing_of
-from qinspect.tflite.quantize import quantize
+from qinspect.tflite.inputs import Preprocessing, preprocessing_of
 from qinspect.tflite.read import read_graph
+from qinspect.tflite.requantize import quantize
 from qinspect.tflite.run import evaluate, quantize_input
 
 N = 240
@@ -76,7 +76,7 @@ def test_everything_agrees_with_the_parts(folder: Path) -> None:
     assert all(k["examples"] == 40 for k in found["kernels"])
     operators = [row["op"] for row in found["layers"] if row["reference"] == "accumulated"]
     assert operators == ["CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "FULLY_CONNECTED",
-                         "SOFTMAX"]  # fmt: skip
+                         "SOFTMAX"]
     first = found["layers"][0]
     assert first["stored_low"] <= first["calibration_low"] <= 0 < first["calibration_high"]
     # The stored range was made from 200 examples, this one from 50 others.
@@ -103,12 +103,12 @@ def test_three_files_are_corrected_for_their_number(folder: Path) -> None:
     assert [(c["a"], c["b"]) for c in found["comparisons"]] == [
         ("float.tflite", "int8.tflite"), ("float.tflite", "other.tflite"),
         ("int8.tflite", "other.tflite"),
-    ]  # fmt: skip
+    ]
     assert all(c["p_adjusted"] >= c["mcnemar_p"] for c in found["comparisons"])
     assert found["cochran_q"]["models"] == 3
     assert [row["verdict"] for row in found["lineage"]] == [
         "same weights", "unrelated", "unrelated",
-    ]  # fmt: skip
+    ]
 
 
 def test_two_quantized_files_side_by_side(folder: Path) -> None:
@@ -161,11 +161,11 @@ def test_raw_integers_are_fed_as_they_are(folder: Path, tmp_path: Path) -> None:
     assert found["files"][1]["accuracy"] == correct.mean()
     with pytest.raises(SpecError, match="integer input"):
         run(folder, "float", "int8", data=tmp_path / "raw.npz",
-            preprocessing=preprocessing_of(2, raw_input=[1]))  # fmt: skip
+            preprocessing=preprocessing_of(2, raw_input=[1]))
     np.savez(tmp_path / "bytes.npz", x=stored.astype(int) + 128, y=y)
     with pytest.raises(DataError, match=r"cannot be fed raw.*from 0 to 2.*holds -128 to 127"):
         run(folder, "int8", "int8", data=tmp_path / "bytes.npz",
-            preprocessing=preprocessing_of(2, raw_input=[1, 2]))  # fmt: skip
+            preprocessing=preprocessing_of(2, raw_input=[1, 2]))
     with pytest.raises(SpecError, match="only integer x"):
         run(folder, "int8", "int8", preprocessing=preprocessing_of(2, raw_input=[1, 2]))
 
@@ -313,16 +313,16 @@ def test_report_and_terminal_say_the_verdict(folder: Path, tmp_path: Path) -> No
 
 def test_command(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "qinspect", "compare", str(folder / "float.tflite"),
-               str(folder / "int8.tflite"), "--data", str(folder / "data.npz")]  # fmt: skip
+               str(folder / "int8.tflite"), "--data", str(folder / "data.npz")]
     done = subprocess.run([*command, "--json", "--report", str(tmp_path / "r.html")],
-                          capture_output=True, text=True, timeout=120, check=True)  # fmt: skip
+                          capture_output=True, text=True, timeout=120, check=True)
     found = json.loads(done.stdout)
     keys = {"comparisons", "files", "lineage", "layers", "kernels", "ties", "flips"}
     assert keys <= found.keys()
     assert set(found["lineage"][0]) >= {"a", "b", "verdict", "layers"}
     assert (tmp_path / "r.html").stat().st_size > 2000
     failed = subprocess.run([*command, "--input-scale", "2=255"], capture_output=True, text=True,
-                            timeout=60, check=False)  # fmt: skip
+                            timeout=60, check=False)
     assert failed.returncode == 2
     assert failed.stdout == ""
     assert "its input holds" in failed.stderr.strip().splitlines()[-1]

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qinspect.data import calibration_subset, load_dataset, split
-from qinspect.data.quota import draw, quotas
+from qinspect.data.dataset import Dataset, Splits
+from qinspect.data.splitting import draw, quotas
 from qinspect.errors import DataError, SpecError
-from qinspect.schema import Dataset, Splits
 
 PARTS = ("train", "validation", "calibration", "test")
 
@@ -27,7 +27,7 @@ def toy(y: np.ndarray, group: np.ndarray | None = None, part: np.ndarray | None 
     n = len(y)
     ids = np.array([f"toy-{i}" for i in range(n)])
     return Dataset("toy", np.arange(n, dtype=np.float32)[:, None], y, ids, int(y.max()) + 1, group,
-                   (), part)  # fmt: skip
+                   (), part)
 
 
 def parts(splits: Splits) -> dict[str, Dataset]:
@@ -118,7 +118,7 @@ def test_default_sizes_and_class_shares_on_digits() -> None:
     got = parts(split(digits))
     assert {part: len(one) for part, one in got.items()} == {
         "train": 988, "validation": 180, "calibration": 180, "test": 449,
-    }  # fmt: skip
+    }
     share = np.bincount(digits.y) / len(digits)
     for one in got.values():
         assert np.all(np.abs(np.bincount(one.y) - share * len(one)) < 2)
@@ -162,7 +162,7 @@ def test_published_test_images_stay_test(data_dir: Path) -> None:
         got = parts(split(limited, seed=1))
         assert {part: len(one) for part, one in got.items()} == {
             "train": 4900, "validation": 600, "calibration": 500, "test": 1000,
-        }  # fmt: skip
+        }
         for part, one in got.items():
             origin = "test" if part == "test" else "train"
             assert all(example.startswith(f"{name}-{origin}-") for example in one.ids)
@@ -183,7 +183,7 @@ def test_groups_are_met_in_size_and_class() -> None:
 def test_groups_with_small_parts_leave_the_rest_unused() -> None:
     y = np.arange(1000) % 4
     got = parts(split(toy(y, np.arange(1000) // 2), train=200, test=100, validation=40,
-                      calibration=40))  # fmt: skip
+                      calibration=40))
     assert abs(len(got["train"]) - 200) <= 4
     assert abs(len(got["test"]) - 100) <= 4
 

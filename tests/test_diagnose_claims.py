@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from diagnose_cases import N, calibration, case, data, int8, ranges
 
-from qinspect.diagnose.case import Case, Claim
-from qinspect.diagnose.engine import diagnose
-from qinspect.diagnose.feeding import mistakes
+from qinspect.diagnosis.cases import Case, Claim
+from qinspect.diagnosis.engine import diagnose
+from qinspect.diagnosis.feeding import mistakes
 from qinspect.schema import Array
 from qinspect.tflite import evaluate
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from diagnose_cases import calibration, case, data, float_graph, int8, ranges
 
-from qinspect.diagnose.engine import diagnose
+from qinspect.diagnosis.engine import diagnose
 from qinspect.show.diagnosis import write_diagnosis_report
 from qinspect.tflite import evaluate
 
@@ -37,13 +37,13 @@ def run(files: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments], cwd=files, capture_output=True, text=True, timeout=300,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
+    )
 
 
 def test_two_files_and_data(files: Path) -> None:
     started = time.perf_counter()
     done = run(files, "--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "eval.npz",
-               "--json")  # fmt: skip
+               "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["primary"] == "calibration-shift"
@@ -72,7 +72,7 @@ def test_no_tensorflow_without_keras_models(files: Path) -> None:
 
 def test_claimed_predictions(files: Path) -> None:
     done = run(files, "--float", "float.tflite", "--ptq", "good.tflite", "--data", "eval.npz",
-               "--ptq-eval-predictions", "claim.npz", "--json")  # fmt: skip
+               "--ptq-eval-predictions", "claim.npz", "--json")
     answer = json.loads(done.stdout)
     assert answer["primary"] == "evaluation-mismatch"
     assert answer["gap_ptq_float_pp"] < -30
@@ -80,7 +80,7 @@ def test_claimed_predictions(files: Path) -> None:
 
 def test_for_people(files: Path) -> None:
     done = run(files, "--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "eval.npz",
-               "--no-interventions")  # fmt: skip
+               "--no-interventions")
     assert done.returncode == 0, done.stderr
     assert "primary: calibration-shift" in done.stdout
     assert "not proved" in " ".join(done.stdout.split())
@@ -102,7 +102,7 @@ def test_for_people(files: Path) -> None:
             "prediction",
         ),
     ],
-)  # fmt: skip
+)
 def test_errors_are_one_line(files: Path, arguments: tuple[str, ...], words: str) -> None:
     done = run(files, *arguments)
     assert done.returncode == 2

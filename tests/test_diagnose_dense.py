@@ -8,9 +8,10 @@ import pytest
 from conftest import need_package
 from train_models import digits, uneven
 
-from qinspect.diagnose import Case, all_rules, diagnose
-from qinspect.diagnose.case import TrainingFacts
-from qinspect.diagnose.evidence import Evidence
+from qinspect.diagnosis.cases import Case, TrainingFacts
+from qinspect.diagnosis.engine import diagnose
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.registry import all_rules
 from qinspect.tflite.read import read_graph
 from qinspect.train import convert, convert_qat, fit_qat, quantize_aware, save_keras
 
@@ -24,7 +25,7 @@ def test_qat_of_uneven_dense_channels_is_mended_by_a_range_each(tmp_path: Path) 
     qat_model = quantize_aware(model)
     # So small a learning rate that QAT cannot train its way out.
     fit_qat(qat_model, digits().train, None, epochs=1, learning_rate=1e-7, seed=0,
-            warm_start_x=calibration)  # fmt: skip
+            warm_start_x=calibration)
     case = Case(
         float_graph=read_graph(convert(model, "float32")),
         ptq_graph=read_graph(convert(model, "int8", calibration)),
@@ -33,7 +34,7 @@ def test_qat_of_uneven_dense_channels_is_mended_by_a_range_each(tmp_path: Path) 
         keras_float=tmp_path / "float.h5",
         facts=TrainingFacts(float_epochs=4, qat_epochs=1, float_lr=2e-3, qat_lr=1e-7,
                             warm_start=True, exact=True),
-    )  # fmt: skip
+    )
     finding = all_rules()["per-tensor-weights"].check(Evidence(case))
     assert finding.verdict == "supported"
     assert finding.numbers["qat_harmed_layers"]

@@ -13,13 +13,13 @@ import pytest
 from conftest import ROOT
 from diagnose_cases import N, calibration, case, data, float_graph, int8, ranges
 
-from qinspect.diagnose import engine
-from qinspect.diagnose.answer import Gap
-from qinspect.diagnose.case import NEEDS, Case
-from qinspect.diagnose.engine import _try_remedies, diagnose, measure_effect
-from qinspect.diagnose.evidence import Evidence
-from qinspect.diagnose.registry import all_rules
-from qinspect.diagnose.rule import Remedy, Rule, Trial, refuted, supported
+from qinspect.diagnosis import engine
+from qinspect.diagnosis.answer import Gap
+from qinspect.diagnosis.cases import NEEDS, Case
+from qinspect.diagnosis.engine import _try_remedies, diagnose, measure_effect
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.registry import all_rules
+from qinspect.diagnosis.rule import Remedy, Rule, Trial, refuted, supported
 from qinspect.errors import DataError, ModelFileError, QinspectError, SpecError
 
 CAUSES = {
@@ -28,7 +28,7 @@ CAUSES = {
     "calibration-small", "calibration-shift", "calibration-outliers", "input-quantization",
     "evaluation-mismatch", "per-tensor-weights", "sensitive-layer", "kernel-difference",
     "bias-saturation", "argmax-ties", "regularisation", "lucky-checkpoint", "distribution-shift",
-}  # fmt: skip
+}
 
 
 def broken(factor: float = 0.1) -> Case:
@@ -133,7 +133,7 @@ def fake(name: str, rank: int, *, mends: bool, harms: tuple[str, ...] = ()) -> R
     return dataclasses.replace(
         like, id=name, rank=rank, requires=(), remedies=(remedy,),
         check=lambda evidence: supported("there.", {}, harms, 0.9 if mends else 0.1),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_the_remedy_that_changes_least_is_primary(ruled) -> None:
     assert (found.primary, found.proved) == ("early", True)
     assert {c.rule.id: c.verdict for c in found.causes} == {
         "late": "supported", "early": "supported", "useless": "present",
-    }  # fmt: skip
+    }
 
 
 def test_without_interventions_the_evidence_decides_and_says_so(ruled) -> None:
@@ -220,7 +220,7 @@ def test_answer_is_json_with_the_promised_keys() -> None:
     assert low < answer["gap_ptq_float_pp"] < high
     for row in answer["causes"]:
         assert {"id", "verdict", "confirmed_by_intervention", "effect_pp", "ci_pp", "evidence",
-                "remedy"} <= set(row)  # fmt: skip
+                "remedy"} <= set(row)
     sizes = [abs(row["effect_pp"]) for row in answer["decomposition"]]
     assert sizes == sorted(sizes, reverse=True)
     assert answer["causes"][0]["id"] == answer["primary"]

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from diagnose_cases import N, calibration, case, data, float_graph, graph_of, int8, ranges
 
-from qinspect.diagnose.case import Case, Claim, TrainingFacts
-from qinspect.diagnose.engine import diagnose
-from qinspect.diagnose.evidence import Evidence
-from qinspect.diagnose.registry import all_rules
-from qinspect.diagnose.rule import Finding
+from qinspect.diagnosis.cases import Case, Claim, TrainingFacts
+from qinspect.diagnosis.engine import diagnose
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.registry import all_rules
+from qinspect.diagnosis.rule import Finding
 from qinspect.schema import HISTORY
 from qinspect.tflite import evaluate
-from qinspect.tflite.quantize import Ranges, quantize
+from qinspect.tflite.requantize import Ranges, quantize
 
 
 def finding(name: str, given: Case) -> Finding:
@@ -107,8 +107,7 @@ def test_one_scale_for_unequal_channels() -> None:
 
 
 def test_a_bias_at_the_limit_of_32_bits() -> None:
-    from qinspect.tflite.constants import constant
-    from qinspect.tflite.weights import all_weights
+    from qinspect.tflite.constants import all_weights, constant
 
     assert finding("bias-saturation", healthy()).verdict == "refuted"
     graph = healthy().ptq_graph
@@ -146,7 +145,7 @@ def test_another_network_is_noticed_and_proved() -> None:
 
 
 def _own_ranges(seed: int) -> Ranges:
-    from qinspect.measure.calibrate import observe_ranges
+    from qinspect.measure.activations import observe_ranges
 
     return observe_ranges(float_graph(seed), calibration()).over()
 
@@ -240,7 +239,7 @@ def test_learning_curves() -> None:
 
 def test_learning_rate_from_the_loss() -> None:
     rising = case(healthy().ptq_graph, qat_graph=healthy().ptq_graph,
-                  history=history([1, 0.5], [1.5]))  # fmt: skip
+                  history=history([1, 0.5], [1.5]))
     assert finding("qat-learning-rate", rising).verdict == "supported"
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from conftest import need_package
 
-from qinspect.diagnose.case import Case
-from qinspect.diagnose.engine import diagnose
-from qinspect.diagnose.evidence import Evidence
-from qinspect.diagnose.registry import all_rules
-from qinspect.schema import Dataset
-from qinspect.study import make_spec, run_study
-from qinspect.study.case import case_of_files, case_of_study
+from qinspect.data.dataset import Dataset
+from qinspect.diagnosis.cases import Case, case_of_files, case_of_study
+from qinspect.diagnosis.engine import diagnose
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.registry import all_rules
+from qinspect.studies.run import run_study
+from qinspect.studies.spec import make_spec
 from qinspect.tflite import evaluate, read_graph
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def test_one_epoch_is_explained_by_batch_norm(one_epoch: Path) -> None:
     assert effect.effect_pp == pytest.approx(part["diff_pp"])
     assert effect.ci_pp == pytest.approx(tuple(part["ci_pp"]))
     for refuted in ("evaluation-mismatch", "input-quantization", "different-network",
-                    "different-format", "qat-not-applied"):  # fmt: skip
+                    "different-format", "qat-not-applied"):
         assert found.cause(refuted).verdict == "refuted"
 
 
@@ -66,7 +66,7 @@ def test_equal_budgets_are_read_from_history_and_weights(one_epoch: Path, tmp_pa
             ptq_file=models / f"{ptq}.tflite", qat_file=models / "qat.tflite",
             data=tmp_path / "eval.npz", keras_float=models / "float.h5",
             history=one_epoch / "history.csv",
-        )  # fmt: skip
+        )
         assert case.facts is not None
         assert case.facts.equal_budget is expected
 
@@ -86,7 +86,7 @@ def test_loose_files_give_the_same_cause_by_retraining(one_epoch: Path, tmp_path
         calibration=tmp_path / "cal.npz", keras_float=models / "float.h5",
         keras_qat=models / "qat.h5", train=tmp_path / "train.npz",
         history=one_epoch / "history.csv",
-    )  # fmt: skip
+    )
     found = diagnose(case, rules=("batchnorm-lag", "stale-observers"))
     assert found.primary == "batchnorm-lag"
     assert found.proved
@@ -99,7 +99,7 @@ def test_stale_observers_are_proved_by_a_warm_start(tmp_path: Path) -> None:
     """Pixels of 0 to 255 against observers that start at -6 to 6 and have 31 steps."""
     need_package("tensorflow")
     spec = make_spec(None, dataset="digits", model="plain_cnn", input_range="0-255",
-                     qat_epochs=1, qat_lr=1e-4, recipes=())  # fmt: skip
+                     qat_epochs=1, qat_lr=1e-4, recipes=())
     run_study(spec, tmp_path / "study")
     case = case_of_study(tmp_path / "study")
     found = diagnose(case)
@@ -201,5 +201,5 @@ def test_a_converted_qat_model_mends_one_that_was_not(
     assert trial is not None
     good = Evidence(ruined).run(
         (converted_files / "qat.tflite").read_bytes(), digits.x
-    ).prediction  # fmt: skip
+    ).prediction
     assert np.mean(trial.swaps["qat"] == good) > 0.99

@@ -11,16 +11,18 @@ import pandas as pd
 import pytest
 from diagnose_cases import calibration, case, data, int8, ranges
 
-from qinspect.diagnose.answer import Diagnosis, Gap
-from qinspect.diagnose.case import Case
-from qinspect.diagnose.registry import all_rules
+from qinspect.diagnosis.answer import Diagnosis, Gap
+from qinspect.diagnosis.cases import Case
+from qinspect.diagnosis.registry import all_rules
 from qinspect.show.plots import confusion_matrix, describe_confusion
 from qinspect.stats import wilson_interval
-from qinspect.study import faults_evaluation as evaluation
-from qinspect.study import faults_files as files
-from qinspect.study.faults import FAULTS, PAIRS, is_right, plans, status_of
-from qinspect.study.faults_base import Base, base_spec, faintest, files_only
-from qinspect.study.faults_design import (
+from qinspect.tflite import constant, evaluate, read_graph
+from qinspect.tflite.constants import all_weights
+from qinspect_bench import faults_evaluation as evaluation
+from qinspect_bench import faults_files as files
+from qinspect_bench.faults import FAULTS, PAIRS, is_right, plans, status_of
+from qinspect_bench.faults_base import Base, base_spec, faintest, files_only
+from qinspect_bench.faults_design import (
     ARCHITECTURES,
     CELLS,
     CONTROL_CELLS,
@@ -31,9 +33,7 @@ from qinspect.study.faults_design import (
     Cell,
     Plan,
 )
-from qinspect.study.faults_score import by_cause, confusion, misses, scores
-from qinspect.tflite import constant, evaluate, read_graph
-from qinspect.tflite.weights import all_weights
+from qinspect_bench.faults_score import by_cause, confusion, misses, scores
 
 # --- the design --------------------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ def test_pairs_and_controls_are_in_balance_too() -> None:
 
 def diagnosis(diff: float, *, significant: bool, equivalent: bool = False) -> Diagnosis:
     gap = Gap("ptq", "qat", 100, 0.9, 0.9 + diff / 100, diff, (diff - 1, diff + 1), 0.5, 1.0,
-              equivalent, significant)  # fmt: skip
+              equivalent, significant)
     return Diagnosis("x", (gap,), gap, (), "none", True, (), True, 1.0)
 
 
@@ -156,7 +156,7 @@ def test_scores_by_hand() -> None:
         return {"key": truth + answer, "kind": kind, "truth": truth, "strength": "mild",
                 "dataset": "digits", "half": "scored", "status": status, "answer": answer,
                 "right": right, "noticed": right, "named": answer, "proved": right,
-                "summary": "s"}  # fmt: skip
+                "summary": "s"}
 
     rows = pd.DataFrame(
         [row("single", "a", "opened", "a", True)] * 3
@@ -173,7 +173,7 @@ def test_scores_by_hand() -> None:
     assert found.loc[("calibration", "top-1")]["n"] == 0
     table = confusion(rows).set_index(["truth", "answer"])["cases"].to_dict()
     assert table == {("a", "a"): 3, ("a", "b"): 1, ("none (silent fault)", "none"): 1,
-                     ("none (healthy)", "none"): 9, ("none (healthy)", "b"): 1}  # fmt: skip
+                     ("none (healthy)", "none"): 9, ("none (healthy)", "b"): 1}
     assert by_cause(rows)["settings"].tolist() == [5]
     assert len(misses(rows, "scored")) == 2
     axes = confusion_matrix(confusion(rows))
@@ -250,7 +250,7 @@ def test_claims_are_the_same_predictions_in_another_order(healthy: Case, tmp_pat
     for strength, variant, moved in (("mild", 0, (0.02, 0.1)), ("strong", 0, (0.5, 1.0))):
         made = evaluation.evaluation_mismatch(
             base(healthy, tmp_path), healthy, strength, variant
-        )  # fmt: skip
+        )
         claimed = made.case.claims["qat"].prediction
         assert np.array_equal(np.sort(claimed), np.sort(own))
         assert moved[0] <= np.mean(claimed != own) <= moved[1]

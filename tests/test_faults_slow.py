@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import need_package
 
-from qinspect.study import faults_networks as networks
-from qinspect.study.faults import plans, run_benchmark
+from qinspect_bench import faults_networks as networks
+from qinspect_bench.faults import plans, run_benchmark
 
 pytestmark = pytest.mark.slow
 
@@ -122,7 +122,7 @@ def test_cases_end_to_end_and_resumed(tmp_path: Path) -> None:
     keys = [
         plan.key for plan in plans()
         if plan.cell.key == "plain_cnn-0" and plan.kind != "pair" and plan.key.startswith(wanted)
-    ]  # fmt: skip
+    ]
     told: list[dict[str, Any]] = []
     rows = run_benchmark(tmp_path, keys=keys, workers=1, on_row=told.append)
     assert len(rows) == len(keys) == 3

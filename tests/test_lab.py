@@ -14,8 +14,7 @@ import pytest
 from conftest import ROOT, missing
 
 from qinspect.errors import SpecError, StoreError
-from qinspect.lab import copy_notebooks, notebook_sources, without_solutions
-from qinspect.shipped import shipped_table
+from qinspect.lab import copy_notebooks, notebook_sources, shipped_table, without_solutions
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -92,10 +91,10 @@ def test_exercises_have_no_solutions_and_all_the_rest() -> None:
 def test_a_run_of_solutions_becomes_one_place_for_the_answer() -> None:
     def cell(name: str, *tagged: str) -> dict:
         return {"cell_type": "code", "id": name, "metadata": {"tags": list(tagged)},
-                "source": [name], "outputs": [], "execution_count": None}  # fmt: skip
+                "source": [name], "outputs": [], "execution_count": None}
 
     notebook = {"cells": [cell("a"), cell("b", "solution"), cell("c", "solution"), cell("d"),
-                          cell("e", "solution")], "nbformat": 4}  # fmt: skip
+                          cell("e", "solution")], "nbformat": 4}
     made = json.loads(without_solutions(json.dumps(notebook).encode()))
     assert [c["id"] for c in made["cells"]] == ["a", "b", "d", "e"]
     assert made["nbformat"] == 4
@@ -111,7 +110,7 @@ def test_the_command_copies_without_starting_anything(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "qinspect", "lab", str(tmp_path), "--exercises", "--no-start"],
         capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(NOTEBOOKS)
     assert '"solution"' not in (tmp_path / "03_ptq.ipynb").read_text()
@@ -135,11 +134,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(
             ROOT / name, folder / name,
             ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
-        )  # fmt: skip
+        )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir",
-               str(folder / "wheels"), str(folder)]  # fmt: skip
+               str(folder / "wheels"), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode and "No matching distribution found for setuptools" in done.stderr:
         missing("the build backend cannot be downloaded")
@@ -175,7 +174,7 @@ def test_wheel_serves_notebooks_and_tables(wheel: Path, tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "import qinspect\n"
         "from qinspect.lab import copy_notebooks\n"
-        "from qinspect.shipped import shipped_table\n"
+        "from qinspect.lab import shipped_table\n"
         "print(Path(qinspect.__file__).parents[1])\n"
         f"print(len(copy_notebooks(Path({str(tmp_path / 'lab')!r}))))\n"
         "print(len(shipped_table('one_epoch_sweep')))\n"
@@ -183,7 +182,7 @@ def test_wheel_serves_notebooks_and_tables(wheel: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     rows = len(shipped_table("one_epoch_sweep"))
     assert done.stdout.split() == [str(tmp_path / "site"), str(len(NOTEBOOKS)), str(rows)]

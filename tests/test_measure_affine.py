@@ -9,16 +9,9 @@ from ai_edge_litert import schema_py_generated as flat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qinspect.affine import Affine, affine_parameters, dequantize, fake_quantize, quantize
 from qinspect.errors import DataError, SpecError
-from qinspect.measure import (
-    Affine,
-    affine_parameters,
-    choose_range,
-    dequantize,
-    fake_quantize,
-    kmeans_codebook,
-    quantize,
-)
+from qinspect.measure.ranges import choose_range, kmeans_codebook
 from qinspect.measure.weights import weight_tensor
 from qinspect.tflite import constant, dequantized, read_graph
 from qinspect.tflite.run import make_interpreter

@@ -9,17 +9,12 @@ import pytest
 from ai_edge_litert import schema_py_generated as flat
 
 from qinspect.errors import DataError, SpecError
-from qinspect.measure import (
-    Pair,
-    activation_statistics,
-    activation_tensors,
-    channel_summary,
-    layer_errors,
-    recipe_table,
-    weight_errors,
-)
+from qinspect.measure.activations import activation_statistics, activation_tensors
 from qinspect.measure.cut import Layer, cut_layers
-from qinspect.measure.probe import Probe, network_feed, network_probe, real_values
+from qinspect.measure.local import layer_errors
+from qinspect.measure.probe import Pair, Probe, network_feed, network_probe, real_values
+from qinspect.measure.scales import recipe_table
+from qinspect.measure.weights import channel_summary, weight_errors
 from qinspect.schema import ERRORS, TENSORS
 from qinspect.tflite import evaluate, match_graphs, read_graph
 

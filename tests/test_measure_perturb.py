@@ -9,17 +9,25 @@ import pytest
 from scipy import stats as scipy_stats
 from small_net import examples, small_net
 
-from qinspect.diagnose.perturbation import calibration_spread, perturbation_null
 from qinspect.errors import DataError, ModelFileError, SpecError
-from qinspect.measure.calibrate import observe_ranges
-from qinspect.measure.metrics import error_metrics
-from qinspect.measure.perturb import matching_factor, perturb, perturbed, recalibrate, weight_noise
+from qinspect.measure.activations import observe_ranges
+from qinspect.measure.error_metrics import error_metrics
+from qinspect.measure.perturbation import (
+    calibration_spread,
+    matching_factor,
+    perturb,
+    perturbation_null,
+    perturbation_test,
+    perturbed,
+    recalibrate,
+    spread,
+    weight_noise,
+)
 from qinspect.measure.weights import weight_tensor
-from qinspect.schema import Graph
-from qinspect.stats.perturbation import perturbation_test, spread
 from qinspect.tflite.constants import dequantized
-from qinspect.tflite.quantize import Ranges, quantize
+from qinspect.tflite.graph import Graph
 from qinspect.tflite.read import read_graph
+from qinspect.tflite.requantize import Ranges, quantize
 from qinspect.tflite.run import evaluate
 
 PAIRS = [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)]

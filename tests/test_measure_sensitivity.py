@@ -12,16 +12,15 @@ import pytest
 from conftest import need_package
 from small_net import examples, small_net
 
-from qinspect.diagnose.sensitivity import sensitivity
 from qinspect.errors import DataError, ModelFileError, SpecError
-from qinspect.measure.calibrate import observe_ranges, stored_ranges
-from qinspect.measure.metrics import error_metrics
-from qinspect.measure.sensitivity import Bench, sensitivity_order
-from qinspect.schema import Graph
+from qinspect.measure.activations import observe_ranges, stored_ranges
+from qinspect.measure.error_metrics import error_metrics
+from qinspect.measure.layer_cost import Bench, sensitivity, sensitivity_order
 from qinspect.tflite.constants import dequantized
+from qinspect.tflite.graph import Graph
 from qinspect.tflite.match import match_graphs
-from qinspect.tflite.quantize import Ranges, quantizable_layers, quantize
 from qinspect.tflite.read import read_graph
+from qinspect.tflite.requantize import Ranges, quantizable_layers, quantize
 from qinspect.tflite.run import evaluate
 
 
@@ -132,13 +131,13 @@ def test_quantizing_prints_nothing(graph: Graph) -> None:
         "import sys; sys.path.insert(0, 'tests')\n"
         "from small_net import small_net, examples\n"
         "from qinspect.tflite.read import read_graph\n"
-        "from qinspect.tflite.quantize import quantize\n"
-        "from qinspect.measure.calibrate import observe_ranges\n"
+        "from qinspect.tflite.requantize import quantize\n"
+        "from qinspect.measure.activations import observe_ranges\n"
         "graph = read_graph(small_net())\n"
         "quantize(graph, observe_ranges(graph, examples(3)).over())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          cwd=Path(__file__).parents[1], timeout=60, check=True)  # fmt: skip
+                          cwd=Path(__file__).parents[1], timeout=60, check=True)
     assert done.stdout == ""
     assert "Warning" not in done.stderr
 
@@ -220,10 +219,10 @@ def test_command(graph: Graph, tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", x=x, y=evaluate(graph.content, x).prediction)
     np.savez(tmp_path / "c.npz", x=examples(40, seed=4))
     command = [sys.executable, "-m", "qinspect", "sensitivity", str(model), "--data",
-               str(tmp_path / "e.npz"), "--json"]  # fmt: skip
+               str(tmp_path / "e.npz"), "--json"]
     done = subprocess.run([*command, "--calibration", str(tmp_path / "c.npz"), "--write",
                            str(mixed), "--keep", "1"], capture_output=True, text=True,
-                          timeout=120, check=True)  # fmt: skip
+                          timeout=120, check=True)
     found = json.loads(done.stdout)
     assert len(found["curve"]) == 6
     kept = read_graph(mixed)

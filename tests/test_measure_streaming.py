@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from qinspect.errors import DataError, SpecError
-from qinspect.measure import ErrorSums, Grid, Histogram, StreamingStatistics, error_metrics
+from qinspect.measure.error_metrics import ErrorSums, Grid, error_metrics
+from qinspect.measure.streaming import Histogram, StreamingStatistics
 
 values = hnp.arrays(
     np.float64,
@@ -105,7 +106,7 @@ def test_statistics_do_not_depend_on_the_batches(a, cuts):
     for s in (whole, batched, merged):
         assert (s.count[0], s.nan[0], s.inf[0]) == (
             finite.size, np.isnan(a).sum(), np.isinf(a).sum(),
-        )  # fmt: skip
+        )
         assert state(s.histogram) == state(whole.histogram)
         if finite.size == 0:
             assert np.isnan([s.minimum[0], s.maximum[0], s.mean[0], s.std[0]]).all()

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, need_package
 
-from qinspect.diagnose import all_rules, diagnose
-from qinspect.diagnose.case import Case
+from qinspect.diagnosis.cases import Case
+from qinspect.diagnosis.engine import diagnose
+from qinspect.diagnosis.registry import all_rules
 from qinspect.errors import SpecError
-from qinspect.study import mystery as module
-from qinspect.study.mystery import RECIPES, Mystery, Recipe, decoded, encoded, open_mystery
+from qinspect_bench import mystery as module
+from qinspect_bench.mystery import RECIPES, Mystery, Recipe, decoded, encoded, open_mystery
 
 TRUTH = {number: decoded(text).cause for number, text in RECIPES.items()}
 
@@ -104,7 +105,7 @@ def test_every_puzzle_is_one(puzzles: dict[int, Mystery]) -> None:
 @pytest.mark.slow
 def test_names_on_disk_tell_nothing(puzzles: dict[int, Mystery]) -> None:
     plain = {"float.tflite", "ptq.tflite", "qat.tflite", "data.npz", "calibration.npz",
-             "keras_float.h5", "keras_qat.h5"}  # fmt: skip
+             "keras_float.h5", "keras_qat.h5"}
     for puzzle in puzzles.values():
         assert {path.name for path in puzzle.folder.iterdir()} <= plain
     # What every puzzle starts from was there before a fault was made.

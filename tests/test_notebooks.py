@@ -77,7 +77,7 @@ def run_notebook(notebook: dict, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", store_widget_state=True,
         resources={"metadata": {"path": str(folder)}},
-    )  # fmt: skip
+    )
     started = time.perf_counter()
     client.execute()
     return time.perf_counter() - started

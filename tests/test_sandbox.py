@@ -18,7 +18,7 @@ from small_net import small_net
 
 from qinspect.errors import ModelFileError
 from qinspect.tflite import ensure_runs, probe, read_graph
-from qinspect.tflite.identify import identify
+from qinspect.tflite.identity import identify
 
 EXPECTED = {
     "blockwise_quantized": "crashed",
@@ -112,7 +112,7 @@ def mutants(content: bytes, count: int, seed: int) -> list[bytes]:
         near = min(len(data) - 8, 2000)
         for _ in range(int(rng.integers(1, 6))):
             at = int(rng.integers(8, near) if rng.random() < 0.5 else rng.integers(
-                max(8, len(data) - 6000), len(data) - 4))  # fmt: skip
+                max(8, len(data) - 6000), len(data) - 4))
             if kind == 0:
                 data[at] = int(rng.integers(256))
             elif kind == 1:
@@ -182,7 +182,7 @@ def edited(content: bytes, count: int, seed: int) -> list[bytes]:
 def seeds(data_dir: Path) -> list[bytes]:
     folder = data_dir / "tflite"
     names = ("resnet8/int8", "odd/while_op_with_forwarding_input", "odd/string_input_model",
-             "odd/seanet_conv0_int16x8", "odd/multi_signatures")  # fmt: skip
+             "odd/seanet_conv0_int16x8", "odd/multi_signatures")
     return [small_net(), *((folder / f"{name}.tflite").read_bytes() for name in names)]
 
 
@@ -242,12 +242,12 @@ def test_mutants_kill_only_children(data_dir: Path, tmp_path: Path) -> None:
         arguments = json.dumps({
             "path": [p for p in sys.path if p], "child": str(child), "folder": str(tmp_path),
             "first": first, "count": len(files),
-        })  # fmt: skip
+        })
         with (tmp_path / "out").open("w+b") as out:
             process = subprocess.Popen(
                 [sys.executable, "-c", _BATCH, arguments], stdout=out,
                 stderr=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+            )
             seen, since = -1, time.monotonic()
             while process.poll() is None:
                 time.sleep(0.05)

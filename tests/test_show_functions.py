@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from show_study import HOSTILE, write_study
 
+from qinspect.affine import affine_parameters, fake_quantize
 from qinspect.errors import DataError, SpecError
-from qinspect.measure.affine import affine_parameters, fake_quantize
-from qinspect.measure.histogram import Histogram
+from qinspect.measure.streaming import Histogram
 from qinspect.show.clipping import Binned, clip_effect, method_range
 from qinspect.show.flips import flip_table, picture, top_outputs
 from qinspect.show.layer_tables import LayerTables, layer_tables, study_layer_tables
 from qinspect.show.quantizers import CHANNELS, DISTRIBUTIONS, draw_numbers, quantize_numbers
-from qinspect.study import Study
+from qinspect.studies.stored import Study
 from qinspect.tflite import read_graph
 
 
@@ -47,7 +47,7 @@ def test_effect_of_a_range_agrees_with_quantizing_the_values(bits: int, symmetri
     error = fake_quantize(x, affine) - x
     assert found["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=0.01)
     assert found["sqnr_db"] == pytest.approx(10 * np.log10(np.mean(x**2) / np.mean(error**2)),
-                                             abs=0.1)  # fmt: skip
+                                             abs=0.1)
     half = affine.scale[0] / 2
     outside = (x < affine.real_low[0] - half) | (x > affine.real_high[0] + half)
     assert found["clipped_share"] == pytest.approx(outside.mean(), abs=0.001)
@@ -140,7 +140,7 @@ def test_flips_by_enumeration() -> None:
     ids = np.array(list("vwxyz"))
     assert [list(flip_table(y, a, b, ids, which)["id"]) for which in ("a", "b", "differ")] == [
         ["w"], ["x"], ["z"],
-    ]  # fmt: skip
+    ]
     with pytest.raises(SpecError, match="which"):
         flip_table(y, a, b, ids, "c")
 

@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import Collection, LineCollection
 
 from qinspect.errors import DataError
-from qinspect.schema import Comparison
 from qinspect.show import plots
 from qinspect.show.plots.ranges import grid_marks
 from qinspect.show.plots.style import figure_of, label, new_axes
 from qinspect.stats import compare_paired, power_curve
+from qinspect.stats.comparison import Comparison
 
 HOSTILE = ("$x$", "<img src=x onerror=window.XSS=1>", "a\nb\x1b[31m", "{}%s\\frac", "層" * 90)
 SIZES = (1, 200)
@@ -38,7 +38,7 @@ def tensors(n: int, models: tuple[str, ...] = ("float", "ptq", "qat")) -> pd.Dat
         }
         for model in models
         for i, name in enumerate(names(n))
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -75,12 +75,12 @@ def runs(n: int) -> pd.DataFrame:
     accuracy = np.linspace(0.5, 0.9, n)
     return pd.DataFrame({"arm": names(n), "bytes": np.arange(1, n + 1) * 1000,
                          "accuracy": accuracy, "accuracy_low": accuracy - 0.05,
-                         "accuracy_high": accuracy + 0.05})  # fmt: skip
+                         "accuracy_high": accuracy + 0.05})
 
 
 def pairs(n: int) -> pd.DataFrame:
     return pd.DataFrame({"a": names(n), "b": names(n)[::-1], "a_only": range(n),
-                         "b_only": range(n, 2 * n)})  # fmt: skip
+                         "b_only": range(n, 2 * n)})
 
 
 def causes(n: int) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def causes(n: int) -> pd.DataFrame:
 def seeds(n: int) -> pd.DataFrame:
     value = np.sin(np.arange(n) + 0.5)
     return pd.DataFrame({"seed": names(n), "diff_pp": value, "low_pp": value - 1,
-                         "high_pp": value + 1})  # fmt: skip
+                         "high_pp": value + 1})
 
 
 FIGURES: dict[str, tuple[Callable[[int], Axes], Callable[[int], str]]] = {
@@ -182,7 +182,7 @@ def test_weight_lines_are_the_ranges(n: int) -> None:
     expected = sorted(
         [*zip(frame["min"], frame["max"], strict=True),
          *zip(stored["stored_min"], stored["stored_max"], strict=True)]
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(ends, expected)
 
 
@@ -248,15 +248,15 @@ def test_activation_areas(observed, stored, expected) -> None:
 @pytest.mark.parametrize("stored", [(-1.0, 5.0), (-5.0, 1.0)])
 def test_clipping_on_one_side_is_in_the_legend(stored) -> None:
     frame = pd.DataFrame({"layer": ["a"], "min": -3.0, "max": 3.0, "p0_1": -2.0, "p99_9": 2.0,
-                          "stored_min": stored[0], "stored_max": stored[1]})  # fmt: skip
+                          "stored_min": stored[0], "stored_max": stored[1]})
     names = plots.activation_ranges(frame).get_legend_handles_labels()[1]
     assert sorted(names) == ["clipped", "observed, 99.8 %", "observed, all",
-                             "stored and used", "stored, never used"]  # fmt: skip
+                             "stored and used", "stored, never used"]
 
 
 def test_range_use() -> None:
     frame = pd.DataFrame({"layer": ["a", "b"], "min": [0.0, -12.0], "max": [3.0, 12.0],
-                          "stored_min": [-6.0, -6.0], "stored_max": [6.0, 6.0]})  # fmt: skip
+                          "stored_min": [-6.0, -6.0], "stored_max": [6.0, 6.0]})
     use = plots.range_use(frame)
     assert use["unused_share"].tolist() == [0.75, 0.0]
     assert use["bits_unused"].tolist() == [2.0, 0.0]
@@ -346,10 +346,10 @@ def test_board_markers_stand_at_the_effects() -> None:
     assert at == [1.5, 0, 0, 0]
     assert [str(line.get_markerfacecolor()) == "none" for line in ax.lines[:4]] == [
         False, True, True, True,
-    ]  # fmt: skip
+    ]
     assert [t.get_text().rsplit(": ", 1)[1] for t in ax.get_yticklabels()] == [
         "supported", "refuted", "cannot tell", "present",
-    ]  # fmt: skip
+    ]
 
 
 def test_seeds_and_sizes_are_where_they_belong() -> None:

@@ -14,14 +14,14 @@ import pytest
 from report_files import write_reports
 from show_study import HOSTILE
 
-from qinspect.measure.histogram import Histogram
+from qinspect.measure.streaming import Histogram
 from qinspect.show import markdown
 from qinspect.show.clipping import Binned
 from qinspect.show.evidence_numbers import MEASURES, measured
 from qinspect.show.layer_tables import study_layer_tables
 from qinspect.show.plots import describe_thresholds, threshold_plot
 from qinspect.show.report import write_study_report
-from qinspect.study import load_study
+from qinspect.studies.stored import load_study
 
 LIMIT = 5_000_000
 KINDS = ("study", "compare", "diagnose")
@@ -132,7 +132,7 @@ def test_a_hundred_large_layers_stay_under_the_limit(
         tables, layers=names, tensors=pd.concat(frames, ignore_index=True),
         weights={(m, n): weights for m in tables.models for n in names},
         activations={(m, n): histogram for m in tables.models for n in names},
-    )  # fmt: skip
+    )
     path = write_study_report(study, tmp_path / "large.html", large)
     print(f"{path.stat().st_size / 1e6:.2f} MB")
     assert path.stat().st_size < LIMIT
@@ -165,7 +165,7 @@ def test_markdown_is_inert() -> None:
 
 def test_a_number_speaks_for_a_cause_on_its_side_of_the_threshold() -> None:
     cause = {"id": "sensitive-layer", "evidence": {"ptq_lowest_sqnr_db": 5.0,
-             "qat_lowest_sqnr_db": 50.0, "ptq_levels_of_typical_channel": None}}  # fmt: skip
+             "qat_lowest_sqnr_db": 50.0, "ptq_levels_of_typical_channel": None}}
     frame = measured(cause)
     assert list(frame["above"]) == [False, False]
     said = describe_thresholds(frame)

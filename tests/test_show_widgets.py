@@ -30,7 +30,8 @@ from qinspect.show.widgets import (  # noqa: E402
     SignificanceExplorer,
     markup,
 )
-from qinspect.study import Study, load_splits  # noqa: E402
+from qinspect.studies.run import load_splits  # noqa: E402
+from qinspect.studies.stored import Study  # noqa: E402
 
 DIAGNOSIS = {
     "summary": f"QAT is worse {HOSTILE}.",
@@ -43,7 +44,7 @@ DIAGNOSIS = {
          "not_tried": "needs more seeds"},
         {"id": "argmax-ties", "title": "ties", "verdict": "cannot_tell"},
     ],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_every_tab_opens_without_error(dashboard: Dashboard) -> None:
     assert list(dashboard.tabs.titles) == [
         "Overview", "Ranges", "Errors", "Significance", "Flips", "Observers", "Diagnosis",
         "Playground",
-    ]  # fmt: skip
+    ]
     texts = [w.value for w in descend(dashboard) if isinstance(w, widgets.HTML)]
     assert len(texts) > 20
     assert not [text for text in texts if 'role="alert"' in text]
@@ -167,7 +168,7 @@ def test_a_redrawn_figure_is_the_same_as_one_drawn_first() -> None:
             lambda ax, v=value: (ax.plot([0, 1], [0, v], label="line"), ax.set_ylim(0, 2 + v // 3),
                                  legend_beside(ax)),
             "said", layout="same",
-        )  # fmt: skip
+        )
         assert pictures.setdefault(value, view.image.value) == view.image.value
     assert len(set(pictures.values())) == 3
 
@@ -180,7 +181,7 @@ def test_longer_numbers_do_not_fall_off_the_edge() -> None:
     for factor in (1, 1e3, 1e6, 10):
         view.show(lambda ax, f=factor: (ax.plot([0, 1], [0, f]), ax.set_ylabel("label"),
                                         ax.yaxis.set_major_formatter("{x:,.2f}")),
-                  "said", layout="same")  # fmt: skip
+                  "said", layout="same")
         figure = figure_of(view.axes)
         taken = view.axes.get_tightbbox(figure.canvas.get_renderer())
         assert taken.x0 >= 0
@@ -190,7 +191,7 @@ def test_longer_numbers_do_not_fall_off_the_edge() -> None:
 def test_markup_escapes() -> None:
     table = markup.table([{HOSTILE: HOSTILE}], HOSTILE)
     for made in (markup.sentence(HOSTILE), markup.alert(HOSTILE, HOSTILE), table,
-                 markup.code_block(HOSTILE)):  # fmt: skip
+                 markup.code_block(HOSTILE)):
         assert "<img" not in made
         assert "&lt;img" in made
 
@@ -207,10 +208,10 @@ def test_significance_moves_with_every_control(study: Study) -> None:
 
     def state() -> dict[str, object]:
         return {"image": made.figure.image.value, "said": made.figure.sentence.value,
-                "verdict": made.verdict.value, "table": made.table.value}  # fmt: skip
+                "verdict": made.verdict.value, "table": made.table.value}
 
     for control, value in ((made.n, 50), (made.draw, 5), (made.confidence, 0.8),
-                           (made.margin, 5.0), (made.a, "float")):  # fmt: skip
+                           (made.margin, 5.0), (made.a, "float")):
         before = state()
         control.value = value
         assert shown_error(made) == ""
@@ -305,7 +306,7 @@ def test_playground_every_control() -> None:
     for control, value in ((made.bits, 3), (made.distribution, "normal with outliers"),
                            (made.method, "percentile"), (made.percentile, 95.0),
                            (made.symmetric, True), (made.per_channel, True), (made.seed, 1),
-                           (made.count, 400), (made.method, "kmeans")):  # fmt: skip
+                           (made.count, 400), (made.method, "kmeans")):
         before = made.said.value, made.table.value, made.figure.image.value
         control.value = value
         assert shown_error(made) == ""
@@ -389,7 +390,7 @@ def test_board_opens_causes(study: Study, tables: LayerTables) -> None:
 
 @pytest.mark.parametrize("cause", ["noise", "different-format", "undertrained", "stale-observers",
                                    "calibration-outliers", "different-network",
-                                   "per-tensor-weights", "sensitive-layer"])  # fmt: skip
+                                   "per-tensor-weights", "sensitive-layer"])
 def test_evidence_is_drawn(study: Study, tables: LayerTables, cause: str) -> None:
     from qinspect.show.evidence import evidence_figures
     from qinspect.show.plots.style import new_axes

@@ -10,7 +10,7 @@ from scipy import stats
 
 from qinspect.errors import DataError, SpecError
 from qinspect.stats import bootstrap_difference, bootstrap_distribution, bootstrap_mean
-from qinspect.stats.coverage import exact_bootstrap
+from qinspect_bench.coverage import exact_bootstrap
 
 
 def correct_pair(n, a_only, b_only, seed=0):

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qinspect.errors import DataError, SpecError
-from qinspect.schema import VERDICTS
 from qinspect.stats import (
     compare_paired,
     comparison_row,
@@ -17,6 +16,7 @@ from qinspect.stats import (
     smallest_detectable,
     tango_interval,
 )
+from qinspect.stats.comparison import VERDICTS
 
 KEYS = {"a", "b", "n", "diff_pp", "ci_pp", "mcnemar_p", "a_only", "b_only", "mde_pp", "verdict"}
 

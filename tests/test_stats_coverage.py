@@ -9,7 +9,7 @@ from scipy.stats import multinomial
 
 from qinspect.stats import tango_interval
 from qinspect.stats.compare import DEFAULT_INTERVAL
-from qinspect.stats.coverage import (
+from qinspect_bench.coverage import (
     COLUMNS,
     GRID_DISAGREEMENT,
     GRID_N,

@@ -16,10 +16,13 @@ import pytest
 from conftest import need_package
 
 from qinspect.errors import SpecError, StoreError
-from qinspect.schema import RUNS, SCHEMES, VERDICTS
-from qinspect.study import load_study, make_spec
-from qinspect.study.arms import arms_for, comparisons_for
-from qinspect.study.decompose import contrasts, decompose_gap
+from qinspect.schema import RUNS
+from qinspect.stats.comparison import VERDICTS
+from qinspect.studies.arms import arms_for, comparisons_for
+from qinspect.studies.spec import make_spec
+from qinspect.studies.stored import load_study
+from qinspect.studies.summary import contrasts, decompose_gap
+from qinspect.tflite.graph import SCHEMES
 
 pytestmark = pytest.mark.slow
 OPTIONS = ["--model", "bn_cnn", "--preset", "one-epoch", "--seed", "3"]
@@ -53,7 +56,7 @@ def test_summary_has_its_keys(finished) -> None:
         assert arm["scheme"] in SCHEMES or (arm["scheme"] is None and "keras" in arm["arm"])
     for row in summary["comparisons"]:
         assert {"a", "b", "n", "diff_pp", "ci_pp", "mcnemar_p", "a_only", "b_only", "mde_pp",
-                "verdict"} <= set(row)  # fmt: skip
+                "verdict"} <= set(row)
         assert row["verdict"] in VERDICTS
     for part in summary["decomposition"]:
         assert {"id", "diff_pp", "ci_pp"} <= set(part)
@@ -68,7 +71,7 @@ def test_arms_have_their_names_and_formats(finished) -> None:
         "ptq_int16x8": "int16x8", "ptq_int8_per_tensor": "int8", "ptq_int8_ft": "int8",
         "qat_keras": None, "qat": "int8", "float_bn": "float32", "ptq_int8_bn": "int8",
         "qat_bn": "int8",
-    }  # fmt: skip
+    }
     assert {name: scheme[name] for name in expected} == expected
     assert scheme["ptq_dynamic_range"] in {"dynamic_range", "float32", "mixed"}
 

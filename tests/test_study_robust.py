@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import need_package
 
-from qinspect.study import robust, store
-from qinspect.study.spec import StudySpec
+from qinspect import store
+from qinspect.studies.spec import StudySpec
+from qinspect_bench import robust
 
 
 def finished(out: Path, specs: list[StudySpec], shares: dict[str, float], n: int = 400) -> None:

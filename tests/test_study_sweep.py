@@ -17,11 +17,19 @@ from rich.console import Console
 from qinspect.errors import DataError, SpecError, StoreError
 from qinspect.show.sweep_table import print_sweep, sweep_json
 from qinspect.stats import wilson_interval
-from qinspect.study import StudySpec, grid, load_sweep, parse_seeds, run_sweep, sweep_finding
-from qinspect.study.axes import run_key
-from qinspect.study.sweep import duration
-from qinspect.study.sweep_row import GAPS, failed_record, sweep_frame
-from qinspect.study.sweep_sentences import sweep_groups
+from qinspect.studies.spec import StudySpec
+from qinspect.studies.sweep_summary import sweep_finding, sweep_groups
+from qinspect.studies.sweeping import (
+    GAPS,
+    duration,
+    failed_record,
+    grid,
+    load_sweep,
+    parse_seeds,
+    run_key,
+    run_sweep,
+    sweep_frame,
+)
 
 
 def quiet(*arguments: object) -> None:
@@ -70,7 +78,7 @@ def test_key_depends_on_every_setting_and_on_nothing_else() -> None:
         "freeze_batchnorm": True, "skip_layers": ("a",), "bn_momentum": 0.5,
         "calibration_size": 2, "train_size": 2, "test_size": 2, "margin_pp": 2.0,
         "confidence": 0.8, "seed": 2, "split_seed": 2, "recipes": ("int8",),
-    }  # fmt: skip
+    }
     assert set(other) == {field.name for field in dataclasses.fields(StudySpec)}
     changed = [dataclasses.replace(base, **{key: value}) for key, value in other.items()]
     assert len({run_key(spec) for spec in [base, *changed]}) == len(other) + 1
@@ -98,12 +106,12 @@ def finished(seed: int, gap: float, dataset: str = "digits", **more: object) -> 
     results: dict[str, object] = {"n": 449}
     for name in GAPS:
         results |= {f"{name}_pp": 1.0, f"{name}_low_pp": 0.0, f"{name}_high_pp": 2.0,
-                    f"{name}_verdict": "cannot_tell"}  # fmt: skip
+                    f"{name}_verdict": "cannot_tell"}
     results |= {"qat_minus_ptq_pp": gap, "qat_minus_ptq_verdict": "qat" if gap > 0 else "ptq_int8"}
     results |= {"part_batchnorm_lag_pp": 0.25, "part_quantization_aware_pp": -0.5,
-                "part_training_budget_pp": 0.75}  # fmt: skip
+                "part_training_budget_pp": 0.75}
     return {"key": run_key(spec), "status": "finished", "spec": spec.to_dict(),
-            "results": results, "seconds": 1.0, "error": None}  # fmt: skip
+            "results": results, "seconds": 1.0, "error": None}
 
 
 def test_finding_counts_and_measures() -> None:
@@ -129,13 +137,13 @@ def test_groups_repeat_one_experiment_and_survive_the_csv(tmp_path: Path) -> Non
     records = [
         finished(seed, 1.0, dataset, warm_start=warm, split_seed=0, recipes=())
         for dataset in ("digits", "glyphs") for warm in (False, True) for seed in range(3)
-    ]  # fmt: skip
+    ]
     frame = sweep_frame(records)
     names = [name for name, rows in sweep_groups(frame) if len(rows) == 3]
     assert names == [
         f"{dataset}, bn_cnn, warm_start {warm}"
         for dataset in ("digits", "glyphs") for warm in (False, True)
-    ]  # fmt: skip
+    ]
     frame.to_csv(tmp_path / "s.csv", index=False)
     assert sweep_finding(pd.read_csv(tmp_path / "s.csv")) == sweep_finding(frame)
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 
 from qinspect.errors import QinspectError
-from qinspect.study.pool import one_thread, run_on_executor, run_on_processes
+from qinspect.studies.pool import one_thread, run_on_executor, run_on_processes
 
 VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
@@ -110,7 +110,7 @@ def test_a_worker_killed_from_outside_costs_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent(tmp_path: Path, how: signal.Signals) -> None:
     code = (
-        "from qinspect.study.pool import run_on_processes\n"
+        "from qinspect.studies.pool import run_on_processes\n"
         "from test_study_sweep_pool import leave_pid_and_wait\n"
         f"list(run_on_processes(leave_pid_and_wait, {{'w': ({str(tmp_path)!r}, 'w')}}, 1))\n"
     )

@@ -20,27 +20,20 @@ from conftest import need_package
 
 from qinspect.errors import DataError, SpecError
 from qinspect.stats import compare_paired, compare_seeds
-from qinspect.study import (
-    StudySpec,
-    grid,
-    load_study,
-    load_sweep,
-    run_sweep,
-    sweep_correct,
-    sweep_seeds,
-)
-from qinspect.study.axes import run_key
-from qinspect.study.cluster import dask_executor
-from qinspect.study.sweep_row import GAPS
+from qinspect.studies.pool import dask_executor
+from qinspect.studies.spec import StudySpec
+from qinspect.studies.stored import load_study
+from qinspect.studies.sweep_summary import sweep_correct, sweep_seeds
+from qinspect.studies.sweeping import GAPS, grid, load_sweep, run_key, run_sweep
 
 pytestmark = pytest.mark.slow
 
 TINY = {
     "preset": "one-epoch", "model": "mlp", "train_size": 200, "test_size": 150, "split_seed": 0,
     "recipes": (),
-}  # fmt: skip
+}
 SWEEP = [sys.executable, "-m", "qinspect", "sweep", "--preset", "one-epoch", "--model", "mlp",
-         "--train-size", "200", "--test-size", "150"]  # fmt: skip
+         "--train-size", "200", "--test-size", "150"]
 
 
 def quiet(*arguments: object) -> None:
@@ -235,7 +228,7 @@ def test_dask_local_cluster(swept: tuple[Path, pd.DataFrame], tmp_path: Path) ->
         LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None,
                      local_directory=str(tmp_path)) as cluster,
         Client(cluster) as client,
-    ):  # fmt: skip
+    ):
         executor = client.get_executor(pure=False)
         frame = run_sweep(
             [good, bad], tmp_path / "out", executor=executor, notify=quiet, progress=quiet
@@ -278,9 +271,9 @@ def test_dask_over_tcp_survives_the_death_of_a_worker(
         port = probe.getsockname()[1]
     address = f"tcp://127.0.0.1:{port}"
     started("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
-            "--no-dashboard")  # fmt: skip
+            "--no-dashboard")
     worker = ("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny",
-              "--no-dashboard", "--local-directory", str(tmp_path))  # fmt: skip
+              "--no-dashboard", "--local-directory", str(tmp_path))
     first = started(*worker)
     out = tmp_path / "out"
     command = [*SWEEP, "--seeds", "1", "--dask", address, "--out", str(out), "--json"]

@@ -9,12 +9,11 @@ import pytest
 from small_net import examples, small_net
 
 from qinspect.errors import ModelFileError, SpecError
-from qinspect.measure.calibrate import observe_ranges
-from qinspect.schema import Graph, Tensor
+from qinspect.measure.activations import observe_ranges
 from qinspect.tflite.constants import constant
-from qinspect.tflite.edit import replace_constants
-from qinspect.tflite.quantize import quantize
+from qinspect.tflite.graph import Graph, Tensor
 from qinspect.tflite.read import read_graph
+from qinspect.tflite.requantize import quantize, replace_constants
 from qinspect.tflite.run import evaluate
 
 

@@ -17,13 +17,13 @@ from ai_edge_litert import schema_py_generated as fb
 from rich.console import Console
 from small_net import small_net
 
-from qinspect.schema import SCHEMES
 from qinspect.show.inspection import print_inspection
 from qinspect.tflite import inspect_file, read_graph, scheme_of
-from qinspect.tflite.identify import identify
+from qinspect.tflite.graph import SCHEMES
+from qinspect.tflite.identity import identify
 
 REQUIRED = {"file", "scheme", "inputs", "outputs", "ops", "float_ops", "weights", "activations",
-            "origin", "runs", "warnings"}  # fmt: skip
+            "origin", "runs", "warnings"}
 
 
 def edited(content: bytes, change) -> bytes:
@@ -82,9 +82,9 @@ def test_every_odd_file_is_described_as_json(odd_dir: Path) -> None:
     sinh = inspect_file(odd_dir / "custom_sinh.tflite")
     assert any("Sinh" in warning for warning in sinh["warnings"])
     assert any("signatures" in w for w in inspect_file(
-        odd_dir / "multi_signatures.tflite")["warnings"])  # fmt: skip
+        odd_dir / "multi_signatures.tflite")["warnings"])
     assert any("strings" in w for w in inspect_file(
-        odd_dir / "string_input_model.tflite")["warnings"])  # fmt: skip
+        odd_dir / "string_input_model.tflite")["warnings"])
 
 
 def test_flex_zero_scale_and_sparse_are_warned_of(odd_dir: Path) -> None:

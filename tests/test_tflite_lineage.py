@@ -12,14 +12,13 @@ from ai_edge_litert import schema_py_generated as fb
 from small_net import small_net
 
 from qinspect.errors import ModelFileError
-from qinspect.schema import LINEAGES
 from qinspect.tflite import read_graph, read_keras
-from qinspect.tflite.lineage import lineage
+from qinspect.tflite.ancestry import LINEAGES, lineage
 
 FILES = ("resnet8/float32", "resnet8/int8", "vww/vww_96_float", "vww/vww_96_int8")
 PARENT = {"resnet8": "resnet8/keras.h5", "vww": "vww/vww_96.h5"}
 WEIGHTED = (fb.BuiltinOperator.CONV_2D, fb.BuiltinOperator.DEPTHWISE_CONV_2D,
-            fb.BuiltinOperator.FULLY_CONNECTED)  # fmt: skip
+            fb.BuiltinOperator.FULLY_CONNECTED)
 
 
 def altered(content: bytes, change_kernel=None, change_bias=None) -> bytes:
@@ -27,7 +26,7 @@ def altered(content: bytes, change_kernel=None, change_bias=None) -> bytes:
     model = fb.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
     kinds = {fb.TensorType.FLOAT32: np.float32, fb.TensorType.INT8: np.int8,
-             fb.TensorType.INT32: np.int32}  # fmt: skip
+             fb.TensorType.INT32: np.int32}
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]
         builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
@@ -185,7 +184,7 @@ def test_a_lambda_is_reported_and_a_bomb_refused(tmp_path: Path) -> None:
 
     config = {"class_name": "Sequential", "config": {"layers": [
         {"class_name": "Lambda", "config": {"name": "evil", "function": "__import__('os')"}},
-    ]}}  # fmt: skip
+    ]}}
     weights = io.BytesIO()
     with h5py.File(weights, "w") as file:
         file.create_group("layers")

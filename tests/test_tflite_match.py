@@ -15,7 +15,7 @@ from small_net import small_net
 
 from qinspect.tflite import match_graphs, read_graph, read_keras
 from qinspect.tflite.align import align_in_order, channel_cosines, layer_matches
-from qinspect.tflite.layers import graph_layers, keras_layers
+from qinspect.tflite.network import graph_layers, keras_layers
 
 PUBLISHED = {
     "resnet8": ("keras.h5", "float32.tflite", "int8.tflite", 10, 16),
@@ -48,7 +48,7 @@ def test_keras_float_and_int8_of_the_published_networks(data_dir: Path, name: st
     assert all(pair.a == pair.b for pair in match.pairs)
     for pair in match.pairs:
         shapes = [g.main.tensors[o].shape for g, o in zip(
-            graphs, (pair.output_a, pair.output_b), strict=True)]  # fmt: skip
+            graphs, (pair.output_a, pair.output_b), strict=True)]
         assert shapes[0] == shapes[1]
     assert len({pair.layer for pair in match.pairs}) == operators
 
@@ -126,7 +126,7 @@ def test_shared_weights_are_one_layer_with_two_operators() -> None:
         dense = next(
             op for op in graph.operators
             if model.operatorCodes[op.opcodeIndex].builtinCode == fb.BuiltinOperator.FULLY_CONNECTED
-        )  # fmt: skip
+        )
         again = fb.TensorT()
         again.name, again.shape = b"again", graph.tensors[dense.outputs[0]].shape
         graph.tensors.append(again)
@@ -199,7 +199,7 @@ def test_cosines_by_hand() -> None:
 @pytest.mark.parametrize(
     "other", ["float16", "dynamic_range", "int8", "int16x8", "int8_per_tensor", "qat", "qat_float",
               "qat_part", "stranger_int8"],
-)  # fmt: skip
+)
 def test_every_conversion_matches_completely(converted_files: Path, other: str) -> None:
     a = read_graph(converted_files / "float32.tflite")
     b = read_graph(converted_files / f"{other}.tflite")

@@ -111,7 +111,7 @@ def test_dequantized_per_channel_by_hand() -> None:
             fb.TensorType.INT8, [3, 2], stored.tobytes(),
             scale=[0.5, 0.25], zeroPoint=[0, 2], quantizedDimension=1,
         )
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(
         dequantized(graph, tensor), [[0.5, -1.0], [1.5, 0.5], [2.5, 1.0]], atol=0
     )
@@ -130,7 +130,7 @@ def test_blockwise_file_dequantizes(odd_dir: Path) -> None:
         np.testing.assert_allclose(
             real.reshape(-1)[block * size : (block + 1) * size], part * float(scales[block]),
             rtol=1e-6,
-        )  # fmt: skip
+        )
 
 
 def test_data_behind_the_flatbuffer_are_found() -> None:

@@ -15,8 +15,10 @@ from conftest import ROOT, need_package
 
 from qinspect.errors import SpecError
 from qinspect.stats import significance_report
-from qinspect.study import Study, StudySpec, load_splits
-from qinspect.study.torch_baseline import TFLITE_ARMS, torch_baseline
+from qinspect.studies.run import load_splits
+from qinspect.studies.spec import StudySpec
+from qinspect.studies.stored import Study
+from qinspect_bench.torch_baseline import TFLITE_ARMS, torch_baseline
 
 TABLE = ROOT / "data" / "torch_baseline.csv"
 
@@ -49,9 +51,9 @@ def test_the_table_is_of_the_digits_split() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is here")
 def test_without_torch_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "qinspect.study.torch_baseline"], capture_output=True, text=True,
+        [sys.executable, "-m", "qinspect_bench.torch_baseline"], capture_output=True, text=True,
         cwd=tmp_path, check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 2
     assert done.stdout == ""
     assert "pip install 'qinspect[torch]'" in done.stderr
@@ -76,7 +78,7 @@ def test_training_repeats_and_quantization_changes_little() -> None:
 
 def test_the_layers_become_integers() -> None:
     need_package("torch")
-    from qinspect.study import torch_baseline as module
+    from qinspect_bench import torch_baseline as module
 
     quantized = module._quantize(module._network(64, 10).eval())
     names = [type(layer).__module__ for layer in quantized if "Linear" in type(layer).__name__]

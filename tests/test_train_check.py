@@ -48,7 +48,7 @@ BODIES: dict[str, tuple[Callable[[Any, Any], Any], bool]] = {
     "noise": (lambda k, x: k.GaussianNoise(0.1)(x), False),
     "layer norm": (lambda k, x: k.LayerNormalization()(x), False),
     "conv1d": (lambda k, x: k.Conv1D(4, 3)(k.Reshape((8, 8))(x)), False),
-}  # fmt: skip
+}
 
 
 def make(body: Callable[[Any, Any], Any]) -> Any:

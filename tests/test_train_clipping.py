@@ -31,7 +31,7 @@ def test_warm_started_observers_beat_the_default_at_0_to_255(data_dir: Path) -> 
             _, log = fit_qat(
                 qat_model, parts.train, None, epochs=1, learning_rate=3e-4, seed=seed + 100,
                 warm_start_x=parts.calibration.x if warm else None,
-            )  # fmt: skip
+            )
             last = log[(log["step"] == log["step"].max()) & (log["layer"] == "relu1")]
             reach[warm] = float(last["max"].iloc[0])
             result = evaluate(convert_qat(qat_model), parts.test.x)

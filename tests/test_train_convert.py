@@ -10,9 +10,9 @@ from conftest import need_package
 from train_models import digits, keras_accuracy, trained
 
 from qinspect.errors import DataError, SpecError, TrainError
+from qinspect.tflite.identity import scheme_of
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.run import evaluate
-from qinspect.tflite.scheme import scheme_of
 from qinspect.train import MODELS, PTQ_RECIPES, convert, predict
 
 need_package("tensorflow_model_optimization")
@@ -35,7 +35,7 @@ def weights_of(content: bytes) -> list[Any]:
     return [
         main.tensors[operator.inputs[1]] for operator in main.operators
         if operator.code in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
-    ]  # fmt: skip
+    ]
 
 
 def check_recipe(name: str, recipe: str) -> None:
@@ -74,8 +74,8 @@ def test_every_recipe_converts_every_model(name: str, recipe: str) -> None:
 
 def test_the_file_is_that_of_the_official_keras_path() -> None:
     """``from_keras_model`` is the documented, slower way to the same network."""
+    from qinspect.quiet import quiet
     from qinspect.train.keras import tensorflow
-    from qinspect.train.quiet import quiet
 
     tf, model = tensorflow(), trained("plain_cnn")
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
@@ -98,7 +98,7 @@ def test_wider_calibration_data_widens_the_input_range() -> None:
     scales = [
         read_graph(convert(trained("mlp"), "int8_io", factor * x)).main.tensors[0]
         for factor in (1.0, 4.0)
-    ]  # fmt: skip
+    ]
     narrow, wide = (float(tensor.quantization.scale[0]) for tensor in scales)
     assert wide == pytest.approx(4 * narrow, rel=1e-5)
 
@@ -132,7 +132,7 @@ def test_the_reason_of_a_failed_conversion_is_kept(capfd: pytest.CaptureFixture[
     # There is no int8 operator for it.
     model = tf_keras().Sequential([
         layers.Input((8,)), layers.Lambda(lambda x: __import__("tensorflow").math.erfinv(x)),
-    ])  # fmt: skip
+    ])
     with pytest.raises(TrainError, match="cannot convert model"):
         convert(model, "int8", np.zeros((4, 8), np.float32))
     assert capfd.readouterr().out == ""

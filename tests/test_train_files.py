@@ -82,7 +82,7 @@ def test_foreign_modules_are_not_imported(tmp_path: Path, module: Any, kind: str
         layer = config["config"]["layers"][-1]
         layer["config"]["kernel_initializer"] = {
             "module": module, "class_name": kind, "config": {}, "registered_name": None,
-        }  # fmt: skip
+        }
 
     rewrite(path, change)
     with pytest.raises(ModelFileError, match="wants to import"):

@@ -81,7 +81,7 @@ def test_history_has_one_row_an_epoch() -> None:
     history = fit(
         model, few(70), digits().validation, epochs=3, learning_rate=1e-3, batch_size=32, seed=0,
         phase="float_ft", progress=lambda *call: calls.append(call),
-    )  # fmt: skip
+    )
     assert tuple(history.columns) == HISTORY
     assert history["phase"].unique().tolist() == ["float_ft"]
     assert history["epoch"].tolist() == [1, 2, 3]

@@ -11,7 +11,7 @@ import pytest
 from conftest import need_package
 
 from qinspect.errors import SpecError
-from qinspect.train.names import MODELS, PTQ_RECIPES, Recipe, find_recipe
+from qinspect.train.recipes import MODELS, PTQ_RECIPES, Recipe, find_recipe
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -20,12 +20,12 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False,
         cwd=Path(__file__).parent, env=clean,
-    )  # fmt: skip
+    )
 
 
 def test_names_need_no_tensorflow() -> None:
     done = python(
-        "import sys, qinspect.train; from qinspect.train.names import MODELS\n"
+        "import sys, qinspect.train; from qinspect.train.recipes import MODELS\n"
         "assert qinspect.train.MODELS == MODELS\n"
         "print([m for m in ('tensorflow', 'tf_keras', 'keras') if m in sys.modules])"
     )
@@ -47,7 +47,7 @@ def test_zoo_and_recipes_are_those_of_the_documentation() -> None:
     assert list(PTQ_RECIPES) == [
         "float32", "float16", "dynamic_range", "int8", "int8_io", "uint8_io", "int16x8",
         "int8_per_tensor",
-    ]  # fmt: skip
+    ]
 
 
 def test_recipes_that_compute_in_integers_need_calibration() -> None:

@@ -13,8 +13,8 @@ from train_models import SHAPE, digits, file_accuracy, fresh, keras_accuracy, tr
 
 from qinspect.errors import DataError, SpecError, TrainError
 from qinspect.schema import OBSERVERS
+from qinspect.tflite.identity import scheme_of
 from qinspect.tflite.read import read_graph
-from qinspect.tflite.scheme import scheme_of
 from qinspect.train import (
     MODELS,
     convert,
@@ -44,7 +44,7 @@ def qat_run(warm: bool) -> tuple[Any, pd.DataFrame, pd.DataFrame]:
     history, log = fit_qat(
         model, digits().train, None, epochs=2, learning_rate=3e-4, seed=5,
         warm_start_x=digits().calibration.x if warm else None,
-    )  # fmt: skip
+    )
     return model, history, log
 
 
@@ -184,7 +184,7 @@ def test_qat_sees_the_batches_of_float_training() -> None:
     settings: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-4, "seed": 11}
     qat, _ = fit_qat(
         qat_model, digits().train, None, warm_start_x=digits().train.x, **settings
-    )  # fmt: skip
+    )
     plain = fit(float_model, digits().train, None, **settings)
     assert qat["loss"].iloc[0] == pytest.approx(plain["loss"].iloc[0], rel=0.02)
 
@@ -222,7 +222,7 @@ def test_a_fresh_process_gives_the_same_bytes(tmp_path: Any) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False,
         cwd=Path(__file__).parent, env={**os.environ, "PYTHONHASHSEED": "77"},
-    )  # fmt: skip
+    )
     here = [hashlib.sha256(part).hexdigest() for part in whole_run("depthwise_cnn")]
     assert done.stdout.split() == here, done.stderr
     assert [hashlib.sha256(part).hexdigest() for part in whole_run("depthwise_cnn")] == here
@@ -236,7 +236,7 @@ def whole_run(name: str) -> tuple[bytes, bytes]:
     fit_qat(
         qat_model, digits().train, None, epochs=1, learning_rate=1e-3, seed=0,
         warm_start_x=digits().calibration.x,
-    )  # fmt: skip
+    )
     return ptq, convert_qat(qat_model)
 
 
@@ -261,7 +261,7 @@ def test_layers_that_came_out_in_float_are_named() -> None:
         layers.Input((4, 4, 1)), layers.Conv2DTranspose(2, 3, activation="relu", name="up"),
         layers.Flatten(),
         layers.Dense(2, activation="softmax"),
-    ])  # fmt: skip
+    ])
     qat_model = quantize_aware(model)
     warm_start_observers(qat_model, np.random.default_rng(0).random((20, 4, 4, 1)))
     with pytest.warns(UserWarning, match="only 1 came out in integers; in float are '.*up"):
@@ -303,7 +303,7 @@ def test_a_model_without_wrappers_is_refused() -> None:
 def test_reestimated_statistics_are_the_moments_of_each_input(quantized: bool) -> None:
     """Against one pass over all data at once, in float64; no other weight may move."""
     from qinspect.train.keras import tf_keras
-    from qinspect.train.layers import batchnorm_layers, inner
+    from qinspect.train.wrapped import batchnorm_layers, inner
 
     model, x = fresh("bn_cnn", epochs=1), digits().train.x[:300]
     if quantized:

@@ -12,10 +12,10 @@ from train_models import digits, file_accuracy, fresh, keras_accuracy, trained, 
 from qinspect.data.streams import stream
 from qinspect.errors import DataError, SpecError, TrainError
 from qinspect.tflite.constants import constant
-from qinspect.tflite.quantize import stored_bounds
+from qinspect.tflite.identity import scheme_of
 from qinspect.tflite.read import read_graph
+from qinspect.tflite.requantize import stored_bounds
 from qinspect.tflite.run import evaluate
-from qinspect.tflite.scheme import scheme_of
 from qinspect.train import (
     build_model,
     convert,
@@ -85,11 +85,11 @@ def test_every_dense_output_gets_a_scale_and_keras_agrees_with_the_file(name: st
     fit_qat(
         qat_model, digits().train, None, epochs=1, learning_rate=1e-3, seed=1,
         warm_start_x=digits().calibration.x,
-    )  # fmt: skip
+    )
     content = convert_qat(qat_model)
     units = [
         layer.units for layer in model.layers if type(layer).__name__ == "Dense"
-    ]  # fmt: skip
+    ]
     assert dense_scales(content) == units
     assert scheme_of(read_graph(content)) == "int8"
     x = digits().test.x
@@ -133,11 +133,11 @@ def test_a_dense_layer_in_front_of_batch_norm_stays_as_tfmot_makes_it() -> None:
         layers.Input((8, 8, 1)), layers.Flatten(), layers.Dense(16, name="folded"),
         layers.BatchNormalization(momentum=0.5), layers.ReLU(),
         layers.Dense(10, activation="softmax", name="plain", use_bias=False),
-    ])  # fmt: skip
+    ])
     fit(model, digits().train, None, epochs=2, learning_rate=3e-3, seed=0)
     qat_model = _warm(per_channel_dense_qat(model))
     ranges = {(seen.layer, seen.tensor): seen.variables["max_var"].shape
-              for seen in observers(qat_model) if seen.kind == "weight"}  # fmt: skip
+              for seen in observers(qat_model) if seen.kind == "weight"}
     assert ranges["plain", "kernel"] == (10,)
     assert ranges["folded", "kernel"] == ()
     # With TensorFlow 2.21 the converter leaves such a layer in float, per channel or not.
@@ -205,7 +205,7 @@ def test_size_and_preprocessing_choose_what_the_converter_sees() -> None:
     np.testing.assert_allclose(
         evaluate(mended, digits().test.x).outputs,
         evaluate(recalibrate(model, x), digits().test.x).outputs, atol=2 / 256,
-    )  # fmt: skip
+    )
     assert file_accuracy(recalibrate(model, wrong)) < file_accuracy(mended) - 0.1
     small = recalibrate(model, x, size=3, seed=4)
     chosen = np.sort(stream(4, "recalibrate").permutation(len(x))[:3])
@@ -259,7 +259,7 @@ def test_a_learning_rate_that_falls_ends_near_zero() -> None:
         on_train_batch_end=lambda batch, logs: seen.append(float(model.optimizer.learning_rate))
     )
     fit(model, digits().train, None, epochs=2, learning_rate=1e-3, seed=0, callbacks=[watch],
-        decay_from=0.5)  # fmt: skip
+        decay_from=0.5)
     steps = len(seen)
     expected = [1e-3 * min(1.0, (steps - step) / (steps / 2)) for step in range(steps)]
     np.testing.assert_allclose(seen, expected, rtol=1e-5)
@@ -321,7 +321,7 @@ def test_training_that_harms_is_undone_on_validation_examples() -> None:
     result = robust_qat(
         model, digits().train, digits().validation, learning_rate=3.0, decay_from=1.0,
         calibration_x=digits().calibration.x,
-    )  # fmt: skip
+    )
     record = result.record
     assert record.kept == "untrained"
     assert record.validation_after < record.validation_before
@@ -376,11 +376,11 @@ def _bad_calls() -> list[tuple[str, Any, type[Exception], str]]:
          DataError, "NaN"),
         ("a QAT model", lambda m: robust_qat(quantize_aware(m), digits().train), TrainError,
          "already"),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(("call", "kind", "words"), [case[1:] for case in _bad_calls()],
-                         ids=[case[0] for case in _bad_calls()])  # fmt: skip
+                         ids=[case[0] for case in _bad_calls()])
 def test_bad_input_is_refused_in_one_sentence(call: Any, kind: type[Exception], words: str) -> None:
     reset(0)
     with pytest.raises(kind, match=words) as caught:

@@ -9,7 +9,7 @@ import numpy as np
 from conftest import need_package
 
 from qinspect.data import load_dataset, split
-from qinspect.schema import Splits
+from qinspect.data.dataset import Splits
 from qinspect.tflite.run import evaluate
 
 SHAPE = (8, 8, 1)

@@ -57,15 +57,15 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare .tflite files on the same examples: identity, lineage, accuracy, layers, kernels."""
+    from qinspect.comparisons import compare_files
     from qinspect.show.compare_table import print_compare, write_compare_report
     from qinspect.show.layer_tables import compared_layer_tables
-    from qinspect.study.compare import compare_files
-    from qinspect.study.preprocess import preprocessing_of
+    from qinspect.tflite.inputs import preprocessing_of
 
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
     found = compare_files(
         files, data, calibration, preprocessing=how, margin_pp=margin, seed=seed
-    )  # fmt: skip
+    )
     if report is not None:
         write_compare_report(found, report, compared_layer_tables(files, data, how))
     if as_json:
@@ -97,14 +97,14 @@ def sensitivity(
     as_json: JsonFlag = False,
 ) -> None:
     """Quantize one layer at a time: which layers cost the accuracy, and which to keep."""
+    from qinspect.measure.layer_cost import sensitivity_of_files, write_mixed
     from qinspect.show.sensitivity_table import print_sensitivity, sensitivity_json
-    from qinspect.study.preprocess import Preprocessing
-    from qinspect.study.sensitivity import sensitivity_of_files, write_mixed
+    from qinspect.tflite.inputs import Preprocessing
 
     result = sensitivity_of_files(
         file, data, calibration, int8, precision=precision, keep=keep_as,
         preprocessing=Preprocessing(input_scale, input_offset, label_offset),
-    )  # fmt: skip
+    )
     if as_json:
         print_json(sensitivity_json(result, margin))
     else:
@@ -175,9 +175,9 @@ def diagnose(
     as_json: JsonFlag = False,
 ) -> None:
     """Name the cause of a difference between float, PTQ and QAT, and prove it."""
-    from qinspect.diagnose.engine import diagnose as run
+    from qinspect.diagnosis.cases import case_of_files, case_of_study
+    from qinspect.diagnosis.engine import diagnose as run
     from qinspect.show.diagnosis import print_diagnosis, write_diagnosis_report
-    from qinspect.study.case import case_of_files, case_of_study
 
     if folder is not None and any((float_file, ptq_file, qat_file, data)):
         raise typer.BadParameter("give a study's folder or loose files, not both.")
@@ -194,7 +194,7 @@ def diagnose(
                     "qat": qat_eval_predictions},
             input_scale=input_scale, input_offset=input_offset, label_offset=label_offset,
             seed=seed,
-        )  # fmt: skip
+        )
     answer = run(case, interventions=interventions).to_dict()
     if report is not None:
         write_diagnosis_report(answer, case.name, report, case)

@@ -38,13 +38,14 @@ def study(
     """Train, quantize both ways, evaluate as TFLite and say which differences are real."""
     from qinspect.show.report import write_study_report
     from qinspect.show.study_table import print_study
-    from qinspect.study import make_spec, run_study
+    from qinspect.studies.run import run_study
+    from qinspect.studies.spec import make_spec
 
     spec = make_spec(
         preset, dataset=dataset, model=model, float_epochs=float_epochs, qat_epochs=qat_epochs,
         float_lr=float_lr, qat_lr=qat_lr, warm_start=warm_start, input_range=input_range,
         train_size=train_size, test_size=test_size, seed=seed,
-    )  # fmt: skip
+    )
     result = run_study(spec, out)
     report = write_study_report(result)
     if as_json:
@@ -99,22 +100,23 @@ def sweep(
 ) -> None:
     """Repeat a study over seeds and settings: how often would PTQ beat QAT?"""
     from qinspect.show.sweep_table import print_sweep, sweep_json
-    from qinspect.study import grid, parse_seeds, run_sweep, sweep_seeds
+    from qinspect.studies.sweep_summary import sweep_seeds
+    from qinspect.studies.sweeping import grid, parse_seeds, run_sweep
 
     axes = {
         "dataset": dataset, "model": model, "float_epochs": float_epochs,
         "qat_epochs": qat_epochs, "qat_lr": qat_lr, "input_range": input_range,
         "warm_start": [_yes_or_no(word) for word in warm_start or ()], "seed": parse_seeds(seeds),
-    }  # fmt: skip
+    }
     shared = {
         "preset": preset, "train_size": train_size, "test_size": test_size,
         "split_seed": None if new_splits else 0, "recipes": None if all_recipes else (),
-    }  # fmt: skip
+    }
     specs = grid(shared, **{name: values for name, values in axes.items() if values})
     if dask is None:
         frame = run_sweep(specs, out, workers=workers, keep=keep)
     else:
-        from qinspect.study.cluster import dask_executor
+        from qinspect.studies.pool import dask_executor
 
         with dask_executor(dask) as executor:
             frame = run_sweep(specs, out, executor=executor, keep=keep)

@@ -10,8 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from qinspect.data.dataset import Dataset
 from qinspect.errors import SpecError
-from qinspect.schema import Array, Dataset
+from qinspect.schema import Array
 
 FONTS: tuple[str, ...] = (
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-BoldOblique", "DejaVuSans-Oblique",
@@ -19,7 +20,7 @@ FONTS: tuple[str, ...] = (
     "DejaVuSansMono-Oblique", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-BoldItalic",
     "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralBolIta",
     "STIXGeneralItalic",
-)  # fmt: skip
+)
 HELD_OUT_FONTS: tuple[str, ...] = ("cmb10", "cmr10", "cmss10", "cmti10", "cmtt10")
 
 # Images are sampled this much finer than they are returned, then averaged.
@@ -81,9 +82,9 @@ def glyphs(
     _check(n, size, classes, rotation, noise, contrast, seed)
     k = len(classes)
     templates = _templates(HELD_OUT_FONTS if held_out_fonts else FONTS, classes,
-                           _OVERSAMPLING * size)  # fmt: skip
+                           _OVERSAMPLING * size)
     y = np.concatenate([np.random.default_rng([seed, _LABEL, b]).permutation(k)
-                        for b in range(-(-n // k))])[:n].astype(np.int64)  # fmt: skip
+                        for b in range(-(-n // k))])[:n].astype(np.int64)
     x = np.empty((n, size, size), dtype=np.float32)
     for block, start in enumerate(range(0, n, _BLOCK)):
         stop = min(start + _BLOCK, n)
@@ -114,7 +115,7 @@ def _check(
             raise SpecError(f"glyphs: {knob} is {value}; it must be {allowed}.")
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise SpecError(f"glyphs: classes is {classes!r}; it must be two or more different "
-                        "characters.")  # fmt: skip
+                        "characters.")
 
 
 @lru_cache(maxsize=8)
@@ -136,7 +137,7 @@ def _templates(fonts: tuple[str, ...], classes: str, side: int) -> Array:
         for c, character in enumerate(classes):
             if ord(character) not in font.get_charmap() or character.isspace():
                 raise SpecError(f"glyphs: the character {character!r} is not in the font {name}; "
-                                "use letters, digits and common signs.")  # fmt: skip
+                                "use letters, digits and common signs.")
             font.set_text(character, 0.0)
             font.draw_glyphs_to_bitmap(antialiased=True)
             ink = np.asarray(font.get_image(), dtype=np.float32) / 255

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from qinspect.data.dataset import Dataset
 from qinspect.errors import DataError
-from qinspect.schema import Array, Dataset
+from qinspect.schema import Array
 
 
 def load_npz(
@@ -46,7 +47,7 @@ def load_npz(
     for key in ("y", "id", "group"):
         if key in arrays and arrays[key].shape != (n,):
             raise DataError(f"{path}: {key!r} has shape {arrays[key].shape}; it must be ({n},), "
-                            "one value for each example of 'x'.")  # fmt: skip
+                            "one value for each example of 'x'.")
     if "y" in arrays:
         y = _check_labels(path, arrays["y"], num_classes)
         classes = int(y.max()) + 1 if num_classes is None else num_classes
@@ -71,20 +72,20 @@ def read_arrays(
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; give the path of a .npz file with the arrays "
-                        f"{_listed(required)}.")  # fmt: skip
+                        f"{_listed(required)}.")
     try:
         archive = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable .npz file ({_why(error)}); write it with "
-                        "numpy.savez.") from error  # fmt: skip
+                        "numpy.savez.") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise DataError(f"{path}: holds a single array, not a .npz archive; write it with "
-                        "numpy.savez(path, x=..., y=...).")  # fmt: skip
+                        "numpy.savez(path, x=..., y=...).")
     arrays = {}
     with archive:
         if absent := [key for key in required if key not in archive.files]:
             raise DataError(f"{path}: no array {_listed(absent)}; the file has "
-                            f"{_listed(archive.files) or 'no arrays'}.")  # fmt: skip
+                            f"{_listed(archive.files) or 'no arrays'}.")
         for key in dict.fromkeys((*required, *optional)):
             if key not in archive.files:
                 continue
@@ -94,17 +95,17 @@ def read_arrays(
                 if "allow_pickle" in str(error):
                     raise DataError(f"{path}: {key!r} is an array of Python objects, which is "
                                     "not read because unpickling can run code; store it with a "
-                                    "numeric or text dtype.") from error  # fmt: skip
+                                    "numeric or text dtype.") from error
                 raise _damaged(path, key, error) from error
             except (OSError, EOFError, MemoryError, NotImplementedError, RuntimeError,
-                    zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+                    zipfile.BadZipFile, zlib.error) as error:
                 raise _damaged(path, key, error) from error
     return arrays
 
 
 def _damaged(path: Path, key: str, error: BaseException) -> DataError:
     return DataError(f"{path}: {key!r} cannot be read ({_why(error)}); the file is damaged or "
-                     "incomplete, write it again.")  # fmt: skip
+                     "incomplete, write it again.")
 
 
 def _why(error: BaseException) -> str:
@@ -121,10 +122,10 @@ def _listed(keys: tuple[str, ...] | list[str]) -> str:
 def _check_inputs(path: Path, x: Array) -> Array:
     if x.ndim < 2:
         raise DataError(f"{path}: 'x' has shape {x.shape}; it needs one row for each example and "
-                        "at least two dimensions, (n, ...).")  # fmt: skip
+                        "at least two dimensions, (n, ...).")
     if x.size == 0:
         raise DataError(f"{path}: 'x' has shape {x.shape}, so it is empty; it needs at least one "
-                        "example.")  # fmt: skip
+                        "example.")
     if x.dtype.kind not in "fiu":
         raise DataError(f"{path}: 'x' has dtype {x.dtype}; it must be floating point or integer.")
     if x.dtype.kind in "iu":
@@ -137,7 +138,7 @@ def _check_inputs(path: Path, x: Array) -> Array:
         first = tuple(int(i) for i in np.unravel_index(flat, x.shape))
         raise DataError(f"{path}: 'x' has {x.size - np.count_nonzero(finite)} values that are "
                         f"NaN, infinite or beyond float32, the first ({x[first]}) at index "
-                        f"{first}; repair or remove these examples.")  # fmt: skip
+                        f"{first}; repair or remove these examples.")
     return narrow
 
 
@@ -149,18 +150,18 @@ def _check_labels(path: Path, y: Array, num_classes: int | None) -> Array:
         odd = y[~np.equal(y, np.round(y))][:1].tolist() if y.dtype.kind == "f" else y[:1].tolist()
         raise DataError(f"{path}: 'y' has dtype {y.dtype} and values that are not whole numbers "
                         f"(the first is {odd[0]!r}); labels must be integers 0, 1, 2, "
-                        "....")  # fmt: skip
+                        "....")
     top = np.iinfo(np.int64).max if num_classes is None else num_classes - 1
     wrong = np.flatnonzero((y < 0) | (y > top))
     if len(wrong):
         allowed = "0 or greater" if num_classes is None else f"between 0 and {top}"
         raise DataError(f"{path}: label {y[wrong[0]]} at index {wrong[0]} is out of range "
-                        f"({len(wrong)} such labels); labels must be {allowed}.")  # fmt: skip
+                        f"({len(wrong)} such labels); labels must be {allowed}.")
     labels = y.astype(np.int64)
     # One label by mistake (a timestamp, an id) would make a model with that many outputs.
     if num_classes is None and labels.max() >= 1_000_000:
         raise DataError(f"{path}: label {labels.max()} is too great to be a class number; labels "
-                        "must be 0, 1, 2, ... without large holes.")  # fmt: skip
+                        "must be 0, 1, 2, ... without large holes.")
     return labels
 
 
@@ -172,5 +173,5 @@ def _check_ids(path: Path, ids: Array) -> Array:
     if len(values) < len(text):
         one = int(np.argmax(counts > 1))
         raise DataError(f"{path}: id {str(values[one])[:60]!r} occurs {counts[one]} times, first "
-                        f"at index {first[one]}; ids must be unique.")  # fmt: skip
+                        f"at index {first[one]}; ids must be unique.")
     return text

@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from qinspect.errors import DataError, SpecError
-from qinspect.measure.cut import CutModel
-from qinspect.measure.metrics import ErrorSums
-from qinspect.measure.pairs import Pair, Pairs, as_pairs
+from qinspect.measure.cut import CutModel, cut_probe, wire_pairs
+from qinspect.measure.error_metrics import ErrorSums
 from qinspect.measure.probe import (
+    Pair,
+    Pairs,
     Probe,
+    as_pairs,
     batches,
     network_feed,
     network_probe,
@@ -22,8 +24,8 @@ from qinspect.measure.probe import (
     real_values,
     tensor_grid,
 )
-from qinspect.measure.wiring import cut_probe, wire_pairs
-from qinspect.schema import ERRORS, Array, Graph
+from qinspect.schema import ERRORS, Array
+from qinspect.tflite.graph import Graph
 from qinspect.tflite.run import Kernels
 
 _HISTOGRAM_COLUMNS = ("layer", "op", "reference", "part", "low", "high", "count", "unit")

@@ -3,16 +3,84 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from qinspect.errors import DataError, ModelFileError
-from qinspect.measure.affine import Affine
-from qinspect.measure.metrics import Grid
-from qinspect.schema import Array, Graph, Tensor
+from qinspect.affine import Affine
+from qinspect.errors import DataError, ModelFileError, SpecError
+from qinspect.measure.error_metrics import Grid
+from qinspect.schema import Array
+from qinspect.tflite.graph import Graph, Tensor
+from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.run import Kernels, make_interpreter, quantize_input
+
+
+class Pair(NamedTuple):
+    """Operators of two networks that compute the same thing.
+
+    Attributes
+    ----------
+    op_a, op_b : int
+        Indices among the operators of the two main subgraphs.
+    layer : str
+        Name to show; that of file a's output tensor where it is empty.
+    output_a, output_b : int
+        Tensors to compare; the first output of the operator where it is -1.
+    absorbed_a, absorbed_b : tuple of int
+        Further operators of either file that belong to the layer, such as an activation that
+        the other file has fused.
+    """
+
+    op_a: int
+    op_b: int
+    layer: str = ""
+    output_a: int = -1
+    output_b: int = -1
+    absorbed_a: tuple[int, ...] = ()
+    absorbed_b: tuple[int, ...] = ()
+
+
+Pairs = GraphMatch | Sequence[Pair] | Sequence[tuple[int, int]]
+
+
+def as_pairs(pairs: Pairs, graph_a: Graph, graph_b: Graph) -> list[Pair]:
+    """Pairs with names and output tensors filled in.
+
+    Parameters
+    ----------
+    pairs : GraphMatch, or sequence of Pair or of (int, int)
+        What :func:`qinspect.tflite.match.match_graphs` gives, or operator indices.
+    graph_a, graph_b : Graph
+        The two networks.
+
+    Raises
+    ------
+    SpecError
+        If an index is not that of an operator of its network.
+    """
+    if isinstance(pairs, GraphMatch):
+        given = [
+            Pair(m.a, m.b, m.layer, m.output_a, m.output_b, m.absorbed_a, m.absorbed_b)
+            for m in pairs.pairs
+        ]
+    else:
+        given = [Pair(*pair) for pair in pairs]
+    named = []
+    for pair in given:
+        for op, graph in ((pair.op_a, graph_a), (pair.op_b, graph_b)):
+            if not 0 <= op < len(graph.main.operators):
+                raise SpecError(
+                    f"there is no operator {op} in {graph.file}, which has "
+                    f"{len(graph.main.operators)}."
+                )
+        if pair.output_a < 0:
+            pair = pair._replace(output_a=graph_a.main.operators[pair.op_a].outputs[0])
+        if pair.output_b < 0:
+            pair = pair._replace(output_b=graph_b.main.operators[pair.op_b].outputs[0])
+        named.append(pair._replace(layer=pair.layer or graph_a.main.tensors[pair.output_a].name))
+    return named
 
 # Float kernels may sum in another order for another batch size or another partition of the graph.
 _FLOAT_TOLERANCE = 1e-5
@@ -116,7 +184,7 @@ class Probe:
             self._batched = interpreter
             together = self._whole(feeds, count)
             fits = all(self._shapes[i][:1] == (1,) and same_values(together[i][:1], alone[i])
-                       for i in self.tensors)  # fmt: skip
+                       for i in self.tensors)
         except (ValueError, RuntimeError):
             fits = False
         if not fits:
@@ -175,7 +243,7 @@ def network_probe(
     # Outputs come along so that they can be compared with those of a plain run.
     wanted = tuple(dict.fromkeys([*tensors, *graph.main.outputs]))
     return Probe(graph.content, graph.file, graph.main.inputs, wanted, preserve=True,
-                 num_threads=num_threads, kernels=kernels)  # fmt: skip
+                 num_threads=num_threads, kernels=kernels)
 
 
 def plain_run_note(graph: Graph, probe: Probe, feed: Array, kept: dict[int, Array]) -> str | None:
@@ -185,7 +253,7 @@ def plain_run_note(graph: Graph, probe: Probe, feed: Array, kept: dict[int, Arra
     """
     index = graph.main.inputs[0]
     plain = Probe(graph.content, graph.file, (index,), graph.main.outputs, preserve=False,
-                  num_threads=probe.num_threads, kernels=probe.kernels)  # fmt: skip
+                  num_threads=probe.num_threads, kernels=probe.kernels)
     outputs = plain.run({index: feed[:1]})
     largest = 0.0
     for i in graph.main.outputs:

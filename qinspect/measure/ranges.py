@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from qinspect.affine import affine_parameters, fake_quantize
 from qinspect.errors import DataError, SpecError
-from qinspect.measure.affine import affine_parameters, fake_quantize
 from qinspect.schema import Array
 
 RangeMethod = Literal["minmax", "percentile", "mse", "kmeans"]

@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from qinspect.measure.metrics import Grid, error_metrics
-from qinspect.measure.pairs import Pairs, as_pairs
-from qinspect.measure.probe import tensor_affine
-from qinspect.schema import Array, Graph, Tensor
+from qinspect.measure.error_metrics import Grid, error_metrics
+from qinspect.measure.probe import Pairs, as_pairs, tensor_affine
+from qinspect.schema import Array
 from qinspect.tflite.constants import dequantized
+from qinspect.tflite.graph import Graph, Tensor
 
 # Axis of the output channels among the dimensions of the weights, TensorFlow Lite layouts.
 _CHANNEL_AXIS = {
     "CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "CONV_3D": 4,
-}  # fmt: skip
+}
 # A channel whose weights are this much smaller than the layer's largest contributes nothing.
 _DEAD = 1e-6
 
 WEIGHTS = ("layer", "op", "channel", "dtype", "granularity", "scale", "min", "max", "stored_min",
            "stored_max", "sqnr_db", "mse", "rmse_over_scale", "cosine", "max_abs", "used_share",
-           "dead")  # fmt: skip
+           "dead")
 CHANNELS = ("layer", "op", "channels", "dead", "disparity", "granularity", "sqnr_db",
-            "worst_channel", "worst_sqnr_db")  # fmt: skip
+            "worst_channel", "worst_sqnr_db")
 
 
 def weight_tensor(graph: Graph, op: int) -> Tensor | None:
@@ -102,7 +102,7 @@ def weight_errors(
             if affine is not None:
                 at = channel if affine.scale.size > 1 else 0
                 grid = Grid(float(affine.scale[at]), float(affine.real_low[at]),
-                            float(affine.real_high[at]))  # fmt: skip
+                            float(affine.real_high[at]))
             numbers = error_metrics(true, stored, grid)
             magnitude = float(np.abs(true).max(initial=0.0))
             nan = float("nan")

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from qinspect.affine import affine_parameters, fake_quantize
 from qinspect.errors import DataError, SpecError
-from qinspect.measure.affine import affine_parameters, fake_quantize
-from qinspect.measure.histogram import Histogram
+from qinspect.measure.streaming import Histogram
 from qinspect.schema import Array
 
 Method = Literal["minmax", "percentile", "mse"]
@@ -81,7 +81,7 @@ class Binned:
     def series(self, name: str, colour: str) -> dict[str, Any]:
         """As the JavaScript histogram takes it."""
         return {"name": name, "colour": colour, "low": self.low, "width": self.width,
-                "counts": self.counts.tolist()}  # fmt: skip
+                "counts": self.counts.tolist()}
 
 
 def clip_effect(

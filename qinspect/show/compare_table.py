@@ -11,9 +11,9 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from qinspect import store
 from qinspect.show import markdown, plots, text
 from qinspect.show.report import Figure, as_figure, render, write_beside
-from qinspect.study import store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,7 +117,7 @@ def compare_figures(report: dict[str, Any]) -> list[Figure]:
         figures.append(
             as_figure("Examples on which two files part", plots.discordance(pairs),
                       plots.describe_discordance(pairs))
-        )  # fmt: skip
+        )
     layers = pd.DataFrame(report["layers"])
     for b in layers["b"].unique() if len(layers) else ():
         rows = layers[layers["b"] == b]

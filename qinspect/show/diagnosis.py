@@ -10,14 +10,14 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from qinspect import store
 from qinspect.show import markdown, text
-from qinspect.study import store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Console
 
-    from qinspect.diagnose.case import Case
+    from qinspect.diagnosis.cases import Case
     from qinspect.show.evidence import Draw
     from qinspect.show.report import Figure
 
@@ -58,7 +58,7 @@ def print_diagnosis(answer: dict[str, Any], console: Console) -> None:
         console.print(f"not tested: {text.printable(line)}", markup=False)
     if answer["late_seconds"] > 0:
         console.print(f"an intervention ended {answer['late_seconds']:.0f} s after the time "
-                      "allowed; those left were not started.", markup=False)  # fmt: skip
+                      "allowed; those left were not started.", markup=False)
     for row in explained(answer)[:1]:
         console.print(f"\n[bold]What to do[/bold]: {escape(row['remedy'])}")
         console.print(_indented(row["code"]), markup=False)
@@ -162,7 +162,7 @@ def _as_markdown(answer: dict[str, Any], name: str) -> str:
             *((f"Remedy of {row['id']}", f"{markdown.escaped(row['remedy'])}\n\n"
                f"{markdown.code(row['code'])}") for row in explained(answer)[:1]),
         ],
-    )  # fmt: skip
+    )
 
 
 def in_words(row: dict[str, Any]) -> str:

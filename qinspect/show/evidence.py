@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from qinspect.diagnose.case import Case
-from qinspect.diagnose.retrain import batchnorm_channels
+from qinspect.diagnosis.cases import Case
+from qinspect.diagnosis.retrain import batchnorm_channels
 from qinspect.show import plots
 from qinspect.show.evidence_numbers import disagreement, measured, ties
 from qinspect.stats import bootstrap_distribution, compare_paired
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from qinspect.show.layer_tables import LayerTables
-    from qinspect.study import Study
+    from qinspect.studies.stored import Study
 
 Draw = Callable[["Axes"], str]
 _TRAINING = ("undertrained", "training-budget", "qat-learning-rate")
@@ -159,7 +159,7 @@ def _noise(study: Study, ax: Axes) -> str:
     comparison = compare_paired(
         right_a, right_b, a="ptq_int8", b="qat", confidence=study.spec.confidence,
         margin_pp=study.spec.margin_pp, rng=study.spec.seed,
-    )  # fmt: skip
+    )
     difference = right_b.astype(float) - right_a
     resamples = 100 * bootstrap_distribution(difference, rng=study.spec.seed)
     plots.bootstrap_plot(pd.DataFrame({"diff_pp": resamples}), comparison, ax)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from qinspect.diagnose import thresholds as t
-from qinspect.diagnose.case import ROLES
+from qinspect.diagnosis import thresholds as t
+from qinspect.diagnosis.cases import ROLES
 
 _MODELS = {"float": "float", "ptq": "PTQ", "qat": "QAT"}
 
@@ -40,7 +40,7 @@ class Measure:
 
 
 _AGREEMENT = Measure("{role}_agreement_share", "predictions equal to the file's own",
-                     t.SAME_PREDICTIONS, above=False)  # fmt: skip
+                     t.SAME_PREDICTIONS, above=False)
 _RANGES = {
     "wide": (
         Measure("wide_layers_share", "share of ranges too wide", t.LAYER_SHARE),
@@ -51,7 +51,7 @@ _RANGES = {
         Measure("worth_examples", "as narrow as that of so many examples", t.FEW_EXAMPLES,
                 above=False),
     ),
-}  # fmt: skip
+}
 MEASURES: dict[str, tuple[Measure, ...]] = {
     "evaluation-mismatch": (_AGREEMENT,),
     "input-quantization": (
@@ -124,7 +124,7 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
         Measure("weight_cosine_median", "cosine of QAT's weights to float's", t.MOVED_COSINE,
                 above=False),
     ),
-}  # fmt: skip
+}
 _TIES = ("tied_share", "worst_pp", "best_pp")
 COLUMNS = ("measure", "value", "threshold", "above")
 
@@ -154,7 +154,7 @@ def measured(cause: Mapping[str, Any]) -> pd.DataFrame:
                 value = value / max(float(evidence.get(measure.divide_by) or 0), 1.0)
             if math.isfinite(value):
                 rows.append((f"{who}{measure.title}", float(value), float(measure.threshold),
-                             measure.above))  # fmt: skip
+                             measure.above))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

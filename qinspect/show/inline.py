@@ -55,6 +55,6 @@ def decomposition_frame(summary: dict[str, Any]) -> pd.DataFrame:
              "high": p["ci_pp"][1]}
             for p in summary["decomposition"]
         ]
-    ).set_index("part")  # fmt: skip
+    ).set_index("part")
     parts.loc["sum: the gap", "points"] = parts["points"].sum()
     return parts.round(2)

@@ -12,18 +12,18 @@ import pandas as pd
 
 from qinspect.errors import DataError, QinspectError
 from qinspect.measure.activations import activation_statistics
-from qinspect.measure.histogram import Histogram
 from qinspect.measure.local import LayerErrors, layer_errors
-from qinspect.measure.pairs import Pair, as_pairs
-from qinspect.measure.probe import tensor_affine
+from qinspect.measure.probe import Pair, as_pairs, tensor_affine
+from qinspect.measure.streaming import Histogram
 from qinspect.measure.weights import weight_channels
-from qinspect.schema import TENSORS, Array, Graph, Tensor
+from qinspect.schema import TENSORS, Array
 from qinspect.tflite import match_graphs, read_graph, scheme_of
+from qinspect.tflite.graph import Graph, Tensor
 
 if TYPE_CHECKING:
-    from qinspect.diagnose.case import Case
-    from qinspect.study import Study
-    from qinspect.study.preprocess import Preprocessing
+    from qinspect.diagnosis.cases import Case
+    from qinspect.studies.stored import Study
+    from qinspect.tflite.inputs import Preprocessing
 
 WIDGET_ARMS = ("float", "ptq_int8", "qat")
 WIDGET_EXAMPLES = 128
@@ -161,7 +161,7 @@ def study_layer_tables(
     LayerTables
         Without activations, and with a note, where the data set cannot be loaded.
     """
-    from qinspect.study import load_splits
+    from qinspect.studies.run import load_splits
 
     files = {arm: read_graph(study.file(arm)) for arm in arms if arm in study.arms}
     try:
@@ -172,7 +172,7 @@ def study_layer_tables(
         return LayerTables(
             tables.models, tables.layers, tables.tensors, tables.weights, {}, {},
             (*tables.notes, note),
-        )  # fmt: skip
+        )
     return layer_tables(files, x)
 
 
@@ -218,9 +218,8 @@ def compared_layer_tables(
         Of the first float32 file and those that follow it and take the same units; None where
         there is no float32 file.
     """
-    from qinspect.study.compare import file_names
-    from qinspect.study.preprocess import prepare
-    from qinspect.study.sensitivity import load_examples
+    from qinspect.comparisons import file_names
+    from qinspect.tflite.inputs import load_examples, prepare
 
     graphs = {name: read_graph(file) for name, file in zip(file_names(files), files, strict=True)}
     ways = dict(zip(graphs, how, strict=True))
@@ -269,9 +268,9 @@ def _weight_rows(model: str, layer: str, tensor: Tensor, values: Array) -> list[
             "inf": int(np.isinf(part).sum()), "min": float(part.min()), "max": float(part.max()),
             "mean": float(part.mean()), "std": float(part.std()), "scale": nan,
             "zero_point": nan, "stored_min": nan, "stored_max": nan, "index": tensor.index,
-        }  # fmt: skip
+        }
         row |= dict(zip(("p0_1", "p50", "p99_9"), np.percentile(part, [0.1, 50, 99.9]).tolist(),
-                        strict=True))  # fmt: skip
+                        strict=True))
         if affine is not None:
             whole = affine.scale.size > 1 and channel < 0
             at = slice(None) if whole else channel if affine.scale.size > 1 else 0

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from qinspect.affine import affine_parameters, fake_quantize
 from qinspect.errors import SpecError, unknown_name
-from qinspect.measure.affine import affine_parameters, fake_quantize
 from qinspect.measure.ranges import RANGE_METHODS, choose_range, kmeans_codebook
 from qinspect.schema import Array
 
@@ -138,7 +138,7 @@ def quantize_numbers(
             low, high = by_hand
         else:
             low, high = choose_range(part, method, bits=bits, percentile=percentile,  # type: ignore[arg-type]
-                                     symmetric=symmetric)  # fmt: skip
+                                     symmetric=symmetric)
         affine = affine_parameters(low, max(low, high), bits, symmetric=symmetric)
         half = float(affine.scale[0]) / 2
         start, end = float(affine.real_low[0]), float(affine.real_high[0])

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from qinspect import store
 from qinspect.show import markdown, plots
 from qinspect.show.inline import png_bytes
 from qinspect.show.layer_tables import LayerTables, study_layer_tables
 from qinspect.show.report_layers import layer_histograms, layer_range_rows
 from qinspect.show.static import source
 from qinspect.show.study_table import arm_rows, find_comparison, headline
-from qinspect.study import store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from qinspect.study import Study
+    from qinspect.studies.stored import Study
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def write_study_report(
                   plots.describe_observers(observers)),
         as_figure("Accuracy against size", plots.accuracy_size(study.runs),
                   plots.describe_size(study.runs)),
-    ]  # fmt: skip
+    ]
     target = study.folder / "report.html" if path is None else Path(path)
     rows = arm_rows(summary)
     store.write_text(
@@ -175,5 +175,5 @@ def _in_words(figures: list[Figure]) -> str:
 def _settings(summary: dict[str, Any]) -> list[dict[str, Any]]:
     environment = summary["environment"]
     named = {**summary["spec"], "python": environment.get("python", ""),
-             **environment.get("packages", {})}  # fmt: skip
+             **environment.get("packages", {})}
     return [{"setting": key, "value": value} for key, value in named.items()]

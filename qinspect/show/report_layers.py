@@ -43,7 +43,7 @@ def layer_histograms(tables: LayerTables) -> list[dict[str, Any]]:
                 {"name": str(row["file"]), "colour": arm_colour(str(row["file"])),
                  "low": float(row["stored_min"]), "high": float(row["stored_max"])}
                 for row in own.to_dict("records")
-            ]  # fmt: skip
+            ]
             name, first = next(iter(series.items()))
             ends = (marks[0]["low"], marks[0]["high"]) if marks else (first.low, first.high)
             found.append({
@@ -58,7 +58,7 @@ def layer_histograms(tables: LayerTables) -> list[dict[str, Any]]:
                 "symmetric": kind == "weight", "log": True,
                 "title": f"{kind} values of {layer} in {name}",
                 "unit": f"{kind}, units of the layer",
-            })  # fmt: skip
+            })
     return found
 
 
@@ -105,7 +105,7 @@ def layer_range_rows(tables: LayerTables) -> list[dict[str, str]]:
                 "layer": layer, "values": kind, "file": str(row["file"]),
                 "occurring": f"{row['min']:.4g} to {row['max']:.4g}",
                 "stored": f"{low:.4g} to {high:.4g}", "clipped": "-", "SQNR": "-",
-            }  # fmt: skip
+            }
             if values is not None and np.isfinite([low, high]).all() and low <= 0 <= high:
                 effect = clip_effect(values, low, high, bits=_BITS, symmetric=kind == "weight")
                 cell["clipped"] = f"{100 * effect['clipped_share']:.2f} %"

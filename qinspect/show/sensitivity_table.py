@@ -15,7 +15,7 @@ from qinspect.show import text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qinspect.diagnose.sensitivity import Sensitivity
+    from qinspect.measure.layer_cost import Sensitivity
 
 
 def print_sensitivity(result: Sensitivity, margin_pp: float, console: Console) -> None:
@@ -49,7 +49,7 @@ def layer_table(result: Sensitivity) -> Table:
         cells = [a["layer"], a["op"]]
         for row in (a, b):
             cells += [_db(row["sqnr_db"]), _change(row) if labelled else
-                      text.percent(row["agreement"])]  # fmt: skip
+                      text.percent(row["agreement"])]
         table.add_row(*map(_plain, cells))
     return table
 
@@ -69,7 +69,7 @@ def curve_table(result: Sensitivity) -> Table:
         table.add_column(f"to all {result.precision}, points", justify="right")
     for row in result.curve.to_dict("records"):
         cells = [str(row["kept"]), row["layer"], text.size(int(row["bytes"])),
-                 _db(row["sqnr_db"])]  # fmt: skip
+                 _db(row["sqnr_db"])]
         cells.append(text.percent(row["accuracy" if labelled else "agreement"]))
         if labelled:
             cells += [_change(row), _change(row, "to_full")]

@@ -35,7 +35,7 @@ def print_significance(report: dict[str, Any], console: Console) -> None:
             f"freedom, p {p_value(q['p'])}."
         )
     pairs = Table("a", "b", "b - a (points)", "interval", "only a / only b right",
-                  "p (Holm)" if corrected else "p", "verdict")  # fmt: skip
+                  "p (Holm)" if corrected else "p", "verdict")
     for row in report["comparisons"]:
         pairs.add_row(
             _text(row["a"]),

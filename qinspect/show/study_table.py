@@ -13,7 +13,7 @@ from qinspect.show import text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qinspect.study import Study
+    from qinspect.studies.stored import Study
 
 # Columns that the table needs to keep every cell on one line.
 _WIDE = 112
@@ -97,7 +97,7 @@ def headline(summary: dict[str, Any]) -> list[str]:
 def decomposition_table(summary: dict[str, Any]) -> Table:
     """The parts of the gap and their sum."""
     table = Table(title="Where the gap qat - ptq_int8 comes from", title_justify="left",
-                  box=SIMPLE_HEAD, pad_edge=False)  # fmt: skip
+                  box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("part")
     table.add_column("points", justify="right")
     table.add_column("interval", justify="right")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from qinspect.show import text
 from qinspect.stats import seeds_row
-from qinspect.study.sweep_sentences import sweep_finding, sweep_groups
+from qinspect.studies.sweep_summary import sweep_finding, sweep_groups
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +47,7 @@ def print_sweep(frame: pd.DataFrame, seeds: dict[str, SeedComparison], console: 
             text.printable(f"failed: {row['dataset']}, {row['model']}, seed {row['seed']}: "
                            f"{row['error']}"),
             markup=False,
-        )  # fmt: skip
+        )
 
 
 def group_table(frame: pd.DataFrame) -> Table:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc
 
-Array = np.ndarray[Any, Any]
+from qinspect.schema import Array
 
 
 def binomial_cdf(most: Any, n: Any, probability: float) -> Array:

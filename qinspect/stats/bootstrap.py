@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from qinspect.errors import DataError, SpecError
+from qinspect.schema import Array
 from qinspect.stats.intervals import check_confidence
 from qinspect.stats.resampling import Layer, draw_means, estimate_of, layers_of
 
-Array = np.ndarray[Any, Any]
 Method = Literal["percentile", "bca"]
 
 

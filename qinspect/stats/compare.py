@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from qinspect.errors import DataError, SpecError
-from qinspect.schema import Comparison
+from qinspect.schema import Array
 from qinspect.stats.bootstrap import counted_intervals, grouped_intervals
+from qinspect.stats.comparison import Comparison
 from qinspect.stats.equivalence import equivalence_test
 from qinspect.stats.groups import design_effect, group_sums
 from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
@@ -17,7 +18,6 @@ from qinspect.stats.mcnemar import mcnemar_exact, mcnemar_midp, sign_flip_test
 from qinspect.stats.power import smallest_detectable
 from qinspect.stats.verdict import judge
 
-Array = np.ndarray[Any, Any]
 Interval = Literal["percentile", "bca", "tango"]
 
 # Chosen from the coverage table in docs/intervals.md.

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from qinspect.errors import DataError
+from qinspect.schema import Array
 from qinspect.stats.compare import as_correct
 from qinspect.stats.intervals import check_confidence
-
-Array = np.ndarray[Any, Any]
 
 
 def contrast_interval(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
+from qinspect.schema import Array
 from qinspect.stats.intervals import tango_interval
-
-Array = np.ndarray[Any, Any]
 
 _CHUNK = 1 << 21
 

@@ -10,11 +10,10 @@ import numpy as np
 from scipy.special import chdtrc
 
 from qinspect.errors import DataError, SpecError
-from qinspect.schema import Comparison
+from qinspect.schema import Array
 from qinspect.stats.compare import Interval, as_correct, compare_paired
+from qinspect.stats.comparison import Comparison
 from qinspect.stats.verdict import judge, verdict_p
-
-Array = np.ndarray[Any, Any]
 
 
 def cochran_q(correct: Mapping[str, Array]) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from qinspect.errors import DataError, SpecError
+from qinspect.schema import Array
 from qinspect.stats.binomial import binomial_cdf
-
-Array = np.ndarray[Any, Any]
 
 # Up to this many non-zero differences all sign patterns are enumerated (2**18 sums).
 _ENUMERATE = 18

@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 
 from qinspect.errors import DataError
+from qinspect.schema import Array
 from qinspect.stats.compare import as_correct, compare_paired, comparison_row
 from qinspect.stats.many import compare_many
-
-Array = np.ndarray[Any, Any]
 
 # Columns that describe an example and are no model's results.
 _RESERVED = ("y", "id", "ids", "group")

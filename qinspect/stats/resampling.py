@@ -9,13 +9,10 @@ in chunks of bounded memory.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from qinspect.errors import DataError, SpecError
-
-Array = np.ndarray[Any, Any]
+from qinspect.schema import Array
 
 # Elements of one chunk (16 MB of float64).
 _CHUNK = 1 << 21

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from qinspect.errors import DataError
+from qinspect.schema import Array
 from qinspect.stats.crossed import crossed_bootstrap, crossed_interval, variance_components
 from qinspect.stats.intervals import check_confidence, wilson_interval
 from qinspect.stats.mcnemar import mcnemar_exact
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

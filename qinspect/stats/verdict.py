@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from qinspect.schema import Comparison, Verdict
+from qinspect.stats.comparison import Comparison, Verdict
 from qinspect.stats.power import sign_error_probability
 
 

@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from qinspect.schema import Array, LayerMatch
-from qinspect.tflite.layers import WeightedLayer
+from qinspect.schema import Array
+from qinspect.tflite.network import WeightedLayer
+
+
+@dataclass(frozen=True)
+class LayerMatch:
+    """One weighted layer of two models, or of only one of them.
+
+    Attributes
+    ----------
+    layer : str
+        Name for people: that of the Keras layer where known.
+    kind : str
+        ``conv``, ``depthwise``, ``dense``, ``transpose_conv`` or ``other``.
+    a, b : str or None
+        Names in the two files; None on the side that has no counterpart.
+    operators_a, operators_b : tuple of int
+        Operators that use the layer (empty for a Keras model).
+    cosine : float
+        Median over output channels of the cosine between the kernels; NaN without a counterpart.
+    reason : str
+        How it was matched, or why it was not.
+    """
+
+    layer: str
+    kind: str
+    a: str | None
+    b: str | None
+    operators_a: tuple[int, ...]
+    operators_b: tuple[int, ...]
+    cosine: float
+    reason: str
 
 # Kernels that point in the same direction at least this much are the same layer wherever it is.
 ANCHOR = 0.8
@@ -148,12 +179,12 @@ def layer_matches(
         if i not in used_a:
             why = _why_not(layer, b)
             rows.append(LayerMatch(layer.name, layer.kind, layer.name, None, layer.operators, (),
-                                   nan, why))  # fmt: skip
+                                   nan, why))
     for j, layer in enumerate(b):
         if j not in used_b:
             why = _why_not(layer, a)
             rows.append(LayerMatch(layer.name, layer.kind, None, layer.name, (), layer.operators,
-                                   nan, why))  # fmt: skip
+                                   nan, why))
     return tuple(rows)
 
 
@@ -170,7 +201,7 @@ def _is_generic(name: str) -> bool:
 _GENERIC = frozenset({
     "conv_2d", "depthwise_conv_2d", "fully_connected", "transpose_conv", "batch_matmul", "softmax",
     "add", "reshape", "mean", "average_pool_2d", "max_pool_2d", "concatenation", "pad", "logistic",
-})  # fmt: skip
+})
 
 
 def _why_not(layer: WeightedLayer, others: tuple[WeightedLayer, ...]) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import struct
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
 from qinspect.errors import ModelFileError
-from qinspect.schema import Array, Graph, Subgraph, Tensor
-from qinspect.tflite.flatbuffer import DAMAGE, Damaged, buffer_span
+from qinspect.schema import Array
+from qinspect.tflite.graph import Graph, Operator, Subgraph, Tensor
+from qinspect.tflite.read import DAMAGE, Damaged, buffer_span
 
 _PACKED_BITS = {"int2": 2, "int4": 4, "uint4": 4}
 _SIGNED = {"int2", "int4"}
@@ -20,7 +23,7 @@ _NUMPY = {
         "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
         "uint32", "uint64", "bool", "complex64", "complex128",
     )
-}  # fmt: skip
+}
 
 
 def constant(graph: Graph, tensor: Tensor) -> Array:
@@ -152,3 +155,211 @@ def _blockwise(graph: Graph, tensor: Tensor, stored: Array, subgraph: Subgraph) 
         )
     grouped = stored.reshape(blocks, q.block_size).astype(np.float64) * scales.reshape(-1, 1)
     return grouped.reshape(stored.shape).astype(np.float32)
+
+
+# --- Which operators carry weights, where those weights are stored, and wha ---------------------
+
+Kind = Literal[
+    "float32", "float16", "dynamic_range", "weight_only", "int8", "uint8", "int16x8", "other"
+]
+INTEGER_KINDS: frozenset[str] = frozenset({"int8", "uint8", "int16x8"})
+
+BITS = {
+    "int2": 2, "int4": 4, "uint4": 4, "int8": 8, "uint8": 8, "int16": 16, "uint16": 16,
+    "int32": 32, "int64": 64, "float16": 16, "bfloat16": 16, "float32": 32, "float64": 64,
+    "float8_e4m3fn": 8, "float8_e5m2": 8,
+}
+_NARROW_INTEGERS = frozenset({"int2", "int4", "uint4", "int8", "uint8", "int16"})
+_HALF_FLOATS = frozenset({"float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"})
+FLOATS = frozenset({"float32", "float64"}) | _HALF_FLOATS
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Positions of an operator's inputs: weights, activation (None: the output), bias."""
+
+    weights: tuple[int, ...]
+    activation: int | None = 0
+    bias: int | None = None
+
+
+# From the operator definitions of the TensorFlow Lite schema.
+_PLACES = {
+    "CONV_2D": _Places((1,), 0, 2),
+    "DEPTHWISE_CONV_2D": _Places((1,), 0, 2),
+    "FULLY_CONNECTED": _Places((1,), 0, 2),
+    "TRANSPOSE_CONV": _Places((1,), 2, 3),
+    "CONV_3D": _Places((1,), 0, 2),
+    "CONV_3D_TRANSPOSE": _Places((1,), 2, 3),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": _Places(tuple(range(1, 9))),
+    "LSTM": _Places(tuple(range(1, 9))),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": _Places((*range(1, 9), *range(18, 26))),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": _Places((1, 2), 0, 3),
+    "BIDIRECTIONAL_SEQUENCE_RNN": _Places((1, 2, 5, 6)),
+    "RNN": _Places((1, 2), 0, 3),
+    "SVDF": _Places((1, 2), 0, 3),
+    "EMBEDDING_LOOKUP": _Places((1,), None),
+}
+# Either side of a product may be the constant one, and then it is the weight.
+_EITHER_SIDE = {"BATCH_MATMUL": (_Places((1,), 0), _Places((0,), 1))}
+# A table of at least two dimensions that is looked up by index is an embedding.
+_TABLES = {"GATHER": _Places((0,), None)}
+
+# A constant may pass through these on its way to the operator that uses it as a weight.
+_PASS_THROUGH = frozenset(
+    {"DEQUANTIZE", "RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "CAST", "DENSIFY",
+     "FAKE_QUANT", "QUANTIZE"}
+)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight of one operator.
+
+    Attributes
+    ----------
+    operator : Operator
+        The operator that uses it.
+    tensor : Tensor
+        The constant in which it is stored.
+    kind : str
+        How this operator computes with it, see :func:`weights_of`.
+    through : tuple of str
+        Operators between the constant and its user, the nearest to the constant first.
+    bias : Tensor or None
+        The constant bias, if the operator has one.
+    activation : Tensor
+        The activation it meets (the output where the input is an index).
+    """
+
+    operator: Operator
+    tensor: Tensor
+    kind: Kind
+    through: tuple[str, ...]
+    bias: Tensor | None
+    activation: Tensor
+
+
+def constant_source(
+    subgraph: Subgraph, index: int, producers: dict[int, Operator]
+) -> tuple[Tensor, tuple[str, ...]] | None:
+    """The constant behind a tensor, and the operators it passes through; None if computed.
+
+    Parameters
+    ----------
+    subgraph : Subgraph
+    index : int
+        Tensor index, -1 for an absent one.
+    producers : dict
+        Operator that writes each tensor, see :func:`producers_of`.
+    """
+    through: list[str] = []
+    # A chain longer than the list of operators would be a cycle, which a damaged file may hold.
+    for _ in range(len(subgraph.operators) + 1):
+        if index < 0:
+            return None
+        tensor = subgraph.tensors[index]
+        if tensor.constant:
+            return tensor, tuple(reversed(through))
+        producer = producers.get(index)
+        if producer is None or producer.code not in _PASS_THROUGH or not producer.inputs:
+            return None
+        through.append(producer.code)
+        index = producer.inputs[0]
+    return None
+
+
+def producers_of(subgraph: Subgraph) -> dict[int, Operator]:
+    """The operator that writes each tensor, by tensor index."""
+    return {index: op for op in subgraph.operators for index in op.outputs}
+
+
+def weights_of(subgraph: Subgraph) -> tuple[Weight, ...]:
+    """Weights of a subgraph in the order of their operators.
+
+    The kind of each is one of
+
+    - ``float32``: float weight and float activation;
+    - ``float16``: half-precision constant, widened before use;
+    - ``dynamic_range``: integer weight used by a kernel whose activations are float in the file;
+    - ``weight_only``: integer constant behind an explicit DEQUANTIZE;
+    - ``int8``, ``uint8``, ``int16x8``: integer weight and integer activation (uint8 is the legacy
+      format, int16x8 has 16-bit activations);
+    - ``other``: anything else, for example complex numbers.
+    """
+    producers = producers_of(subgraph)
+    found = []
+    for op in subgraph.operators:
+        places = _places(op, subgraph, producers)
+        if places is None:
+            continue
+        activation = _activation(op, places, subgraph)
+        if activation is None:
+            continue
+        bias = None
+        if places.bias is not None and places.bias < len(op.inputs):
+            source = constant_source(subgraph, op.inputs[places.bias], producers)
+            bias = source[0] if source else None
+        for position in places.weights:
+            if position >= len(op.inputs):
+                continue
+            source = constant_source(subgraph, op.inputs[position], producers)
+            if source is None:
+                continue
+            tensor, through = source
+            kind = _kind(tensor, through, activation)
+            found.append(Weight(op, tensor, kind, through, bias, activation))
+    return tuple(found)
+
+
+def _places(op: Operator, subgraph: Subgraph, producers: dict[int, Operator]) -> _Places | None:
+    if op.code in _PLACES:
+        return _PLACES[op.code]
+    for places in _EITHER_SIDE.get(op.code, ()):
+        position = places.weights[0]
+        if position < len(op.inputs) and constant_source(subgraph, op.inputs[position], producers):
+            return places
+    if op.code in _TABLES and op.inputs:
+        source = constant_source(subgraph, op.inputs[0], producers)
+        if source and len(source[0].shape) >= 2 and _is_number(source[0]):
+            return _TABLES[op.code]
+    return None
+
+
+def _is_number(tensor: Tensor) -> bool:
+    return tensor.dtype in FLOATS or (
+        tensor.dtype in _NARROW_INTEGERS and tensor.quantization is not None
+    )
+
+
+def _activation(op: Operator, places: _Places, subgraph: Subgraph) -> Tensor | None:
+    indices = op.outputs if places.activation is None else op.inputs
+    position = places.activation or 0
+    if position >= len(indices) or indices[position] < 0:
+        return None
+    return subgraph.tensors[indices[position]]
+
+
+def _kind(weight: Tensor, through: tuple[str, ...], activation: Tensor) -> Kind:
+    if weight.dtype in _HALF_FLOATS:
+        return "float16"
+    if weight.dtype in ("float32", "float64"):
+        if "QUANTIZE" in through and activation.dtype not in FLOATS:
+            return "int16x8" if activation.dtype == "int16" else "int8"
+        return "float32"
+    if weight.dtype not in _NARROW_INTEGERS:
+        return "other"
+    if "DEQUANTIZE" in through:
+        return "weight_only"
+    if activation.dtype in FLOATS:
+        return "dynamic_range"
+    if activation.dtype == "int16":
+        return "int16x8"
+    if activation.dtype == "uint8" and weight.dtype == "uint8":
+        return "uint8"
+    return "int8"
+
+
+def all_weights(graph: Graph) -> tuple[Weight, ...]:
+    """Weights of every subgraph."""
+    return tuple(weight for subgraph in graph.subgraphs for weight in weights_of(subgraph))

@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,48 @@ import h5py
 import numpy as np
 
 from qinspect.errors import ModelFileError
-from qinspect.schema import Array, KerasLayer, KerasModelTable
+from qinspect.schema import Array
+
+
+@dataclass(frozen=True)
+class KerasLayer:
+    """One layer of a Keras model file, nested models flattened.
+
+    Attributes
+    ----------
+    name : str
+        Path of the layer, ``model/layer`` for a nested one, without tfmot's ``quant_`` prefix.
+    kind : str
+        Keras class, of the wrapped layer where tfmot wraps it.
+    wrapped : bool
+        Whether it is wrapped for quantization-aware training.
+    config : dict of str to Any
+        Plain values of the configuration that matter for the arithmetic.
+    inbound : tuple of str
+        Names of the layers whose outputs it takes.
+    uses : int
+        How often the model calls it.
+    weights : dict of str to ndarray
+        ``kernel``, ``bias``, ``gamma``, ...; ranges of QAT wrappers as ``kernel_min``, ...
+    """
+
+    name: str
+    kind: str
+    wrapped: bool
+    config: dict[str, Any]
+    inbound: tuple[str, ...]
+    uses: int
+    weights: dict[str, Array] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class KerasModelTable:
+    """Layers of a ``.h5`` or ``.keras`` file in the order of its configuration."""
+
+    file: str
+    keras_version: str
+    layers: tuple[KerasLayer, ...]
+    warnings: tuple[str, ...]
 
 _MAX_CONFIG = 64 << 20
 _MAX_WEIGHTS = 8 << 30
@@ -32,7 +73,7 @@ _CONFIG = (
     "activation", "use_bias", "strides", "padding", "dilation_rate", "epsilon", "momentum",
     "filters", "units", "kernel_size", "groups", "depth_multiplier", "max_value",
     "negative_slope", "axis", "rate", "pool_size", "center", "scale",
-)  # fmt: skip
+)
 _MODELS = frozenset({"Functional", "Model", "Sequential"})
 _WRAPPERS = frozenset({"QuantizeWrapper", "QuantizeWrapperV2", "QuantizeAnnotate"})
 _PREFIX = "quant_"
@@ -86,7 +127,7 @@ def read_keras(path: str | os.PathLike[str]) -> KerasModelTable:
         if head.startswith(b"PK"):
             return _read_archive(path, name)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError,
-            RuntimeError, RecursionError, zipfile.BadZipFile) as error:  # fmt: skip
+            RuntimeError, RecursionError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{name} is not a Keras model that can be read: {reason}.") from error
     raise ModelFileError(

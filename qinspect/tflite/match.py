@@ -7,19 +7,71 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qinspect.schema import (
-    Graph,
-    GraphMatch,
-    LayerMatch,
-    Operator,
-    OperatorMatch,
-    Subgraph,
-    Unmatched,
-)
-from qinspect.tflite.align import align_in_order, best_name, layer_matches
-from qinspect.tflite.layers import WeightedLayer, graph_layers
-from qinspect.tflite.names import layer_names
-from qinspect.tflite.weights import constant_source, producers_of
+from qinspect.tflite.align import LayerMatch, align_in_order, best_name, layer_matches
+from qinspect.tflite.constants import constant_source, producers_of
+from qinspect.tflite.graph import Graph, Operator, Subgraph
+from qinspect.tflite.network import WeightedLayer, graph_layers, layer_names
+
+
+@dataclass(frozen=True)
+class OperatorMatch:
+    """An operator of file a and the one of file b that does the same work.
+
+    Attributes
+    ----------
+    layer : str
+        Unique name for people.
+    code : str
+        Operator in file a.
+    a, b : int
+        Operator indices in the first subgraphs.
+    output_a, output_b : int
+        Tensors that hold the same quantity in both files, activation included.
+    absorbed_a, absorbed_b : tuple of int
+        Further operators whose work the other file does inside this one (a separate activation,
+        padding or batch normalization).
+    cosine : float
+        As in :class:`LayerMatch`; NaN for operators without weights.
+    """
+
+    layer: str
+    code: str
+    a: int
+    b: int
+    output_a: int
+    output_b: int
+    absorbed_a: tuple[int, ...] = ()
+    absorbed_b: tuple[int, ...] = ()
+    cosine: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """An operator without a counterpart, and why."""
+
+    operator: int
+    code: str
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class GraphMatch:
+    """Operators of two ``.tflite`` files matched in the order of file a.
+
+    Attributes
+    ----------
+    pairs : tuple of OperatorMatch
+    only_a, only_b : tuple of Unmatched
+        Everything else, conversions included.
+    inputs : tuple of (int, int)
+        Matched input tensors of the two graphs.
+    """
+
+    pairs: tuple[OperatorMatch, ...]
+    only_a: tuple[Unmatched, ...]
+    only_b: tuple[Unmatched, ...]
+    inputs: tuple[tuple[int, int], ...]
 
 _CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"})
 _ACTIVATIONS = {

@@ -1,16 +1,109 @@
-"""Hints in a file that its quantization was learned in training, or made after it."""
+"""What the TensorFlow converter recorded about the conversion, where it did."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as fb
+from flatbuffers import number_types
+from flatbuffers.table import Table
 
-from qinspect.schema import Graph, Operator, Origin, Quantization, Scheme, Tensor
-from qinspect.tflite.converter import ConverterRecord, converter_record
-from qinspect.tflite.weights import INTEGER_KINDS, Weight, all_weights
+from qinspect.tflite.constants import INTEGER_KINDS, Weight, all_weights
+from qinspect.tflite.graph import Graph, Operator, Quantization, Scheme, Tensor
+from qinspect.tflite.read import DAMAGE
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whether a file was quantized after training or by quantization-aware training.
+
+    Attributes
+    ----------
+    value : {"ptq", "qat", "unknown"}
+    confidence : {"certain", "high", "medium", "low"}
+        ``certain`` only where the converter recorded it in the file.
+    reasons : tuple of str
+        Evidence, in words, for and against.
+    converter : str or None
+        Version of the TensorFlow converter, if the file says it.
+    """
+
+    value: Literal["ptq", "qat", "unknown"]
+    confidence: Literal["certain", "high", "medium", "low"]
+    reasons: tuple[str, ...]
+    converter: str | None = None
+
+
+# --- What the TensorFlow converter recorded about the conversion, where it  ---------------------
+
+_METADATA = b"CONVERSION_METADATA"
+# ModelOptimizationMode of TensorFlow's conversion_metadata.fbs.
+_MODES = {
+    1001: "PTQ_FLOAT16",
+    1002: "PTQ_DYNAMIC_RANGE",
+    1003: "PTQ_FULL_INTEGER",
+    1004: "PTQ_INT16",
+    2000: "QUANTIZATION_AWARE_TRAINING",
+    3001: "RANDOM_SPARSITY",
+    3002: "BLOCK_SPARSITY",
+    3003: "STRUCTURED_SPARSITY",
+}
+_MAX_MODES = 64
+# Slots of the fields in their tables, in the order of conversion_metadata.fbs.
+_FIRST, _SECOND = 4, 6
+
+
+@dataclass(frozen=True)
+class ConverterRecord:
+    """Version of TensorFlow and the optimizations that were applied, by name."""
+
+    version: str
+    modes: tuple[str, ...]
+
+
+def converter_record(graph: Graph) -> ConverterRecord | None:
+    """The converter's own record in the file's metadata; None if absent or unreadable."""
+    try:
+        content = _metadata(graph)
+        return _read(content) if content else None
+    except DAMAGE:
+        return None
+
+
+def _metadata(graph: Graph) -> bytes | None:
+    model = fb.Model.GetRootAs(graph.content, 0)
+    for i in range(len(graph.metadata)):
+        entry = model.Metadata(i)
+        if entry.Name() == _METADATA:
+            return bytes(model.Buffers(entry.Buffer()).DataAsNumpy())
+    return None
+
+
+def _read(content: bytes) -> ConverterRecord:
+    root = Table(content, 0)
+    root = Table(content, root.Get(number_types.UOffsetTFlags, 0))
+    environment, options = _child(root, _FIRST), _child(root, _SECOND)
+    version = ""
+    modes: tuple[str, ...] = ()
+    if environment is not None and (offset := environment.Offset(_FIRST)):
+        version = environment.String(offset + environment.Pos)[:64].decode("utf-8", "replace")
+    if options is not None and (offset := options.Offset(_FIRST)):
+        if options.VectorLen(offset) > _MAX_MODES:
+            raise ValueError("too many optimization modes")
+        codes = options.GetVectorAsNumpy(number_types.Int32Flags, offset).tolist()
+        modes = tuple(_MODES.get(code, str(code)) for code in codes)
+    return ConverterRecord(version, modes)
+
+
+def _child(table: Any, slot: int) -> Any:
+    offset = table.Offset(slot)
+    return Table(table.Bytes, table.Indirect(offset + table.Pos)) if offset else None
+
+
+# --- Hints in a file that its quantization was learned in training, or made ---------------------
 
 # tfmot starts every range at [-6, 6]: 255 steps for activations, 254 for symmetric weights.
 START_ACTIVATION_SCALE = 12 / 255
@@ -66,7 +159,7 @@ def origin_of(graph: Graph, scheme: Scheme) -> Origin:
         if score["qat"] >= 2:
             return Origin("qat", "medium", (
                 *reasons, "it computes in float all the same: the trained ranges are not used"
-            ), version)  # fmt: skip
+            ), version)
         return Origin("unknown", "low", ("a float file holds no quantization",), version)
     if scheme in ("dynamic_range", "weight_only", "float16") and score["qat"] < 2:
         reasons.append(
@@ -133,17 +226,17 @@ def _range_hints(graph: Graph) -> list[_Hint]:
         hints.append(_Hint("qat", 2, (
             f"{near} of {len(stored)} activation ranges are within {_NEAR:.0%} of the width "
             "from -6 to 6 at which tfmot's observers start"
-        )))  # fmt: skip
+        )))
     if below:
         hints.append(_Hint("qat", 2, (
             f"{below} of {below + at_zero} outputs of a ReLU have a range that reaches below "
             "zero, which calibration would not give"
-        )))  # fmt: skip
+        )))
     elif at_zero >= 2:
         hints.append(_Hint("ptq", 2, (
             f"all {at_zero} outputs of a ReLU have ranges that start exactly at zero, as "
             "calibration gives"
-        )))  # fmt: skip
+        )))
     return hints
 
 
@@ -154,18 +247,18 @@ def _weight_hints(graph: Graph) -> list[_Hint]:
     if untrained:
         hints.append(_Hint("qat", 3, (
             f"{untrained} weights have the scale 12/254 at which tfmot starts: never trained"
-        )))  # fmt: skip
+        )))
     dense = [w for w in weights if w.operator.code == "FULLY_CONNECTED"]
     conv = [w for w in weights if w.operator.code == "CONV_2D"]
     if any(_per_channel(w) for w in dense):
         hints.append(_Hint("ptq", 2, (
             "dense kernels are quantized per channel, which tfmot does not do"
-        )))  # fmt: skip
+        )))
     elif dense and conv and all(_per_channel(w) for w in conv):
         hints.append(_Hint("qat", 0.5, (
             "dense kernels are quantized per tensor and convolutions per channel, as tfmot and "
             "older converters do"
-        )))  # fmt: skip
+        )))
     return hints
 
 

@@ -4,13 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from qinspect.errors import DataError, ModelFileError, SpecError
-from qinspect.schema import Array, Evaluation
+from qinspect.schema import Array
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Raw results of running one model over examples.
+
+    Attributes
+    ----------
+    outputs : ndarray of float32, shape (n, classes)
+        Dequantized output.
+    raw : ndarray, shape (n, classes)
+        Output as the file gives it (int8, uint8, int16 or float32).
+    prediction : ndarray of int64, shape (n,)
+        Arg max of ``raw`` (ties: lowest index, as the hardware would).
+    tied : ndarray of bool, shape (n,)
+        True where the greatest raw output is reached by more than one class.
+    batched : bool
+        False when the file could not be resized and ran one example at a time.
+    notes : tuple of str
+        What the user should know about how it ran.
+    """
+
+    outputs: Array
+    raw: Array
+    prediction: Array
+    tied: Array
+    batched: bool
+    notes: tuple[str, ...] = ()
 
 Kernels = Literal["default", "builtin", "reference"]
 KERNELS: tuple[str, ...] = ("default", "builtin", "reference")
@@ -101,7 +130,7 @@ def _let_delegate_announce_itself(interpreter: Any) -> None:
     if _announced:
         return
     _announced = True
-    from qinspect.train.quiet import quiet
+    from qinspect.quiet import quiet
 
     with quiet(), contextlib.suppress(ValueError, RuntimeError):
         interpreter.allocate_tensors()
@@ -331,7 +360,7 @@ def _agrees_one_by_one(
     if np.issubdtype(single.dtype, np.floating):
         largest = float(np.nanmax(np.abs(single), initial=1.0))
         return bool(np.allclose(single, batched, rtol=0, atol=_FLOAT_TOLERANCE * largest,
-                                equal_nan=True))  # fmt: skip
+                                equal_nan=True))
     return bool(np.array_equal(single, batched))
 
 

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 from qinspect.errors import ModelFileError
+from qinspect.tflite.graph import Graph
 from qinspect.tflite.probe_child import STEPS
+from qinspect.tflite.read import read_graph
 
 Status = Literal["ok", "refused", "crashed", "timeout"]
 
@@ -202,3 +204,16 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def open_model(path: str | os.PathLike[str]) -> Graph:
+    """Read a ``.tflite`` file, after trying it in a child process.
+
+    Raises
+    ------
+    ModelFileError
+        If it cannot be read or run.
+    """
+    graph = read_graph(path)
+    ensure_runs(path)
+    return graph

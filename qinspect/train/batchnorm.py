@@ -9,8 +9,8 @@ import numpy as np
 from qinspect.errors import TrainError
 from qinspect.schema import Array
 from qinspect.train.keras import tf_keras
-from qinspect.train.layers import batchnorm_layers, inner
 from qinspect.train.training import check_examples
+from qinspect.train.wrapped import batchnorm_layers, inner
 
 
 def reestimate_batchnorm(model: Any, x: Array, batch_size: int = 256) -> Any:

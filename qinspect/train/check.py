@@ -6,13 +6,13 @@ from typing import Any
 
 from qinspect.errors import TrainError
 from qinspect.train.keras import tf_keras, tfmot
-from qinspect.train.layers import inner, is_wrapped, sources
+from qinspect.train.wrapped import inner, is_wrapped, sources
 
 _PREPROCESSING = {
     "Rescaling", "Normalization", "Resizing", "CenterCrop", "RandomFlip", "RandomRotation",
     "RandomZoom", "RandomCrop", "RandomTranslation", "RandomContrast", "RandomBrightness",
     "RandomHeight", "RandomWidth", "CategoryEncoding", "Discretization",
-}  # fmt: skip
+}
 # tfmot rewrites these into layers that it supports.  (SeparableConv1D, too, but by way of a Lambda
 # layer that Keras then refuses to load.)
 _REWRITTEN = {"SeparableConv2D"}

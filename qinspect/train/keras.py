@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from qinspect.errors import SpecError, TrainError, require_extra
-from qinspect.train.quiet import quiet
+from qinspect.quiet import quiet
 
 
 @cache

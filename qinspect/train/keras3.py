@@ -17,7 +17,7 @@ _CHECKED_EXAMPLES = 8
 _NOT_COMPUTED = ("initializer", "regularizer", "constraint")
 # Settings of Keras 3 alone; the check of the outputs tells when they mattered.
 _NEW = {"dtype", "quantization_config", "lora_rank", "lora_alpha", "renorm", "renorm_clipping",
-        "renorm_momentum"}  # fmt: skip
+        "renorm_momentum"}
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 
 
@@ -141,7 +141,7 @@ def _old_node(name: str, node: dict[str, Any]) -> list[list[Any]]:
     sources = []
     for argument in arguments:
         history = argument.get("config", {}).get("keras_history") if isinstance(
-            argument, dict) else None  # fmt: skip
+            argument, dict) else None
         if history is None:
             raise TrainError(f"layer {name!r} is called with a constant; rebuild it by hand.")
         sources.append([*history, {}])

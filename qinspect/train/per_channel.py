@@ -18,7 +18,7 @@ import numpy as np
 from qinspect.errors import TrainError
 from qinspect.schema import Array
 from qinspect.train.keras import tensorflow, tf_keras
-from qinspect.train.layers import batchnorm_layers, is_wrapped, sources
+from qinspect.train.wrapped import batchnorm_layers, is_wrapped, sources
 
 # Integers of a symmetric int8 weight are -127..127.
 _STEPS = 127

@@ -8,19 +8,19 @@ from typing import Any
 
 import pandas as pd
 
+from qinspect.data.dataset import Dataset
 from qinspect.errors import TrainError, unknown_name
-from qinspect.schema import Array, Dataset
+from qinspect.quiet import quiet
+from qinspect.schema import Array
 from qinspect.train.check import check_model
 from qinspect.train.conversion import make_converter, run_converter
+from qinspect.train.files import weighted_operators
 from qinspect.train.keras import tensorflow, tf_keras, tfmot
-from qinspect.train.layers import WEIGHTED, inner, is_quantized, is_wrapped, sources
-from qinspect.train.observers import ObserverLog
+from qinspect.train.observers import ObserverLog, warm_start_observers
 from qinspect.train.per_channel import make_scheme, one_range_each, store_channel_scales
-from qinspect.train.produced import weighted_operators
 from qinspect.train.progress import Progress
-from qinspect.train.quiet import quiet
 from qinspect.train.training import fit
-from qinspect.train.warmstart import warm_start_observers
+from qinspect.train.wrapped import WEIGHTED, inner, is_quantized, is_wrapped, sources
 
 
 def quantize_aware(
@@ -139,7 +139,7 @@ def fit_qat(
         qat_model, train, validation, epochs=epochs, learning_rate=learning_rate,
         batch_size=batch_size, seed=seed, phase=phase, progress=progress, callbacks=[logger],
         freeze_batchnorm=freeze_batchnorm, warm_up=warm_up, decay_from=decay_from,
-    )  # fmt: skip
+    )
     return history, log.frame()
 
 
@@ -185,7 +185,7 @@ def _check_integers(qat_model: Any, content: bytes) -> None:
     wrapped = [
         layer for layer in qat_model.layers
         if is_wrapped(layer) and type(inner(layer)).__name__ in WEIGHTED
-    ]  # fmt: skip
+    ]
     operators = weighted_operators(content)
     integer = sum(operator.is_integer for operator in operators)
     if wrapped and integer == 0:

@@ -12,11 +12,10 @@ from qinspect.errors import SpecError
 from qinspect.schema import Array
 from qinspect.train.batchnorm import reestimate_batchnorm
 from qinspect.train.check import check_is_keras2
-from qinspect.train.conversion import convert
-from qinspect.train.keep_float import keep_in_float
+from qinspect.train.conversion import convert, keep_in_float
+from qinspect.train.observers import warm_start_observers
 from qinspect.train.qat import convert_qat, quantize_aware
 from qinspect.train.robust import RobustQat, RobustRecord, robust_qat
-from qinspect.train.warmstart import warm_start_observers
 
 __all__ = [
     "RobustQat",

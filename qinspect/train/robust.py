@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
 from qinspect.errors import TrainError
-from qinspect.schema import Array, Dataset
+from qinspect.schema import Array
 from qinspect.train.batchnorm import reestimate_batchnorm
 from qinspect.train.check import check_is_keras2, check_model
 from qinspect.train.keras import tf_keras
-from qinspect.train.layers import has_batchnorm, is_quantized
+from qinspect.train.observers import warm_start_observers
 from qinspect.train.progress import Progress
 from qinspect.train.qat import convert_qat, fit_qat, quantize_aware
 from qinspect.train.training import check_examples, check_numbers, predict
-from qinspect.train.warmstart import warm_start_observers
+from qinspect.train.wrapped import has_batchnorm, is_quantized
 
 # Training examples that set the ranges, where no calibration set is given, and that batch norm is
 # re-estimated on, which takes a pass for each of its layers.
@@ -191,7 +192,7 @@ def robust_qat(
     qat_model = quantize_aware(
         reestimate_batchnorm(_copy(model), statistics_x),
         skip_layers=skip_layers, per_channel_dense=True,
-    )  # fmt: skip
+    )
     warm_start_observers(qat_model, calibration_x)
     untrained = qat_model.get_weights()
     before = _accuracy(qat_model, validation)
@@ -199,7 +200,7 @@ def robust_qat(
         qat_model, train, validation, epochs=epochs, learning_rate=peak_rate,
         batch_size=batch_size, seed=seed, phase="robust qat", progress=progress,
         freeze_batchnorm=freeze_batchnorm, warm_up=warm_up, decay_from=decay_from,
-    )  # fmt: skip
+    )
     if epochs and with_batchnorm and not freeze_batchnorm:
         warm_start_observers(qat_model, calibration_x)
         reestimate_batchnorm(qat_model, statistics_x)
@@ -219,7 +220,7 @@ def robust_qat(
         ),
         skip_layers=tuple(skip_layers), validation_before=before, validation_after=after,
         kept=kept,
-    )  # fmt: skip
+    )
     return RobustQat(qat_model, convert_qat(qat_model), record, history, observers)
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
 from qinspect.errors import DataError, SpecError, TrainError
-from qinspect.schema import HISTORY, Array, Dataset
+from qinspect.schema import HISTORY, Array
 from qinspect.train.keras import tensorflow, tf_keras
-from qinspect.train.layers import batchnorm_layers, inner, is_wrapped
 from qinspect.train.progress import Progress, no_progress
+from qinspect.train.wrapped import batchnorm_layers, inner, is_wrapped
 
 _EVALUATION_BATCH = 256
 
@@ -184,7 +185,7 @@ def check_examples(model: Any, x: Array, name: str) -> None:
     wanted = model.input_shape
     if isinstance(wanted, list) or len(wanted) != x.ndim or any(
         size not in (None, given) for size, given in zip(wanted[1:], x.shape[1:], strict=True)
-    ):  # fmt: skip
+    ):
         raise DataError(
             f"{name} has examples of shape {x.shape[1:]}, but model {model.name!r} takes {wanted}."
         )
@@ -253,7 +254,7 @@ def _recorder(phase: str, epochs: int, steps: int, learning_rate: float, progres
             epoch = (self.step - 1) // steps + 1
             if self.step % steps:
                 progress(phase, self.step, epochs * steps,
-                         f"epoch {epoch}/{epochs}  loss {loss:.4f}")  # fmt: skip
+                         f"epoch {epoch}/{epochs}  loss {loss:.4f}")
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
             self.rows.append({
@@ -263,7 +264,7 @@ def _recorder(phase: str, epochs: int, steps: int, learning_rate: float, progres
                 "val_accuracy": float(logs.get("val_accuracy", math.nan)),
                 "learning_rate": learning_rate,
                 "seconds": time.perf_counter() - self.started,
-            })  # fmt: skip
+            })
             row = self.rows[-1]
             message = f"epoch {epoch + 1}/{epochs}  loss {row['loss']:.4f}"
             message += f"  accuracy {row['accuracy']:.4f}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from qinspect.errors import SpecError, unknown_name
 from qinspect.train.keras import tf_keras
-from qinspect.train.names import MODELS
+from qinspect.train.recipes import MODELS
 
 
 def build_model(
@@ -59,7 +59,7 @@ def build_model(
     body = {
         "mlp": _mlp, "plain_cnn": _plain_cnn, "bn_cnn": _bn_cnn,
         "depthwise_cnn": _depthwise_cnn, "resnet_tiny": _resnet_tiny,
-    }[name](make, inputs, deep)  # fmt: skip
+    }[name](make, inputs, deep)
     outputs = make.dense(body, num_classes, "logits", activation="softmax")
     return tf_keras().Model(inputs, outputs, name=name)
 
@@ -78,14 +78,14 @@ class _Maker:
         return tf_keras().initializers.GlorotUniform(seed=self.seed * 1000 + self.made)
 
     def conv(self, x: Any, filters: int, name: str, *, size: int = 3, strides: int = 1,
-             bias: bool = True) -> Any:  # fmt: skip
+             bias: bool = True) -> Any:
         return self.layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=bias,
-                                  kernel_initializer=self.init(), name=name)(x)  # fmt: skip
+                                  kernel_initializer=self.init(), name=name)(x)
 
     def depthwise(self, x: Any, name: str, *, strides: int = 1) -> Any:
         return self.layers.DepthwiseConv2D(3, strides=strides, padding="same", use_bias=False,
                                            depthwise_initializer=self.init(),
-                                           name=name)(x)  # fmt: skip
+                                           name=name)(x)
 
     def bn(self, x: Any, name: str) -> Any:
         return self.layers.BatchNormalization(momentum=self.momentum, name=name)(x)
@@ -98,7 +98,7 @@ class _Maker:
 
     def dense(self, x: Any, units: int, name: str, activation: str | None = None) -> Any:
         return self.layers.Dense(units, activation=activation, kernel_initializer=self.init(),
-                                 name=name)(x)  # fmt: skip
+                                 name=name)(x)
 
     def conv_bn_relu(self, x: Any, filters: int, number: str, **options: Any) -> Any:
         x = self.conv(x, filters, f"conv{number}", bias=False, **options)

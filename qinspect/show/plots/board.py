@@ -63,9 +63,9 @@ def diagnosis_board(causes: pd.DataFrame, ax: Axes | None = None) -> Axes:
         tried = bool(np.isfinite(effect[row]))
         if tried:
             ax.hlines([row], [record["ci_low_pp"]], [record["ci_high_pp"]], color=colour,
-                      linewidth=2)  # fmt: skip
+                      linewidth=2)
         ax.plot(effect[row] if tried else 0.0, row, marker, color=colour, markersize=7,
-                markerfacecolor=colour if tried else "none")  # fmt: skip
+                markerfacecolor=colour if tried else "none")
     ax.axvline(0, color="0.6", linewidth=1, zorder=0)
     names = [
         f"{label(record['title'], 48)}: {verdict_look(record['verdict'])[2]}"
@@ -111,7 +111,7 @@ def cause_frame(causes: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for cause in causes:
         low, high = cause.get("ci_pp") or (None, None)
         rows.append((cause["id"], cause.get("title") or cause["id"], cause["verdict"],
-                     cause.get("effect_pp"), low, high))  # fmt: skip
+                     cause.get("effect_pp"), low, high))
     frame = pd.DataFrame(
         rows, columns=["id", "title", "verdict", "effect_pp", "ci_low_pp", "ci_high_pp"]
     )
@@ -140,10 +140,10 @@ def accuracy_size(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
         size = record["bytes"] / 1000
         colour = arm_colour(str(record["arm"]))
         ax.vlines([size], [100 * record["accuracy_low"]], [100 * record["accuracy_high"]],
-                  color=colour, linewidth=1.0, alpha=0.4)  # fmt: skip
+                  color=colour, linewidth=1.0, alpha=0.4)
         ax.plot(size, 100 * record["accuracy"], _MARKERS[turn % len(_MARKERS)], color=colour,
                 markersize=7, alpha=0.8, linestyle="none",
-                label=label(record["arm"], 26) if turn < _LEGEND else None)  # fmt: skip
+                label=label(record["arm"], 26) if turn < _LEGEND else None)
     ax.set_xscale("log")
     ax.margins(x=0.12)
     low, high = ax.get_xlim()

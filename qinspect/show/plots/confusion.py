@@ -36,7 +36,7 @@ def confusion_matrix(counts: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for row, column in np.argwhere(table > 0):
         dark = shares[row, column] > 0.6
         ax.text(column, row, str(table[row, column]), ha="center", va="center", fontsize=8,
-                color="white" if dark else "black")  # fmt: skip
+                color="white" if dark else "black")
     name_rows(ax, truths)
     ax.set_xticks(range(len(answers)), [label(name) for name in answers], fontsize=8, rotation=90)
     ax.set_xlim(-0.5, len(answers) - 0.5)

@@ -36,7 +36,7 @@ def waterfall(
     for row, part in enumerate(parts):
         value = float(part["diff_pp"])
         ax.barh(row, value, left=start, height=0.6,
-                color=COLOURS["good"] if value >= 0 else COLOURS["bad"])  # fmt: skip
+                color=COLOURS["good"] if value >= 0 else COLOURS["bad"])
         low, high = part["ci_pp"]
         ax.plot([start + low, start + high], [row, row], color="black", linewidth=1.2)
         ax.plot([start + value] * 2, [row - 0.3, row + 1.3], color="0.5", linewidth=0.8)

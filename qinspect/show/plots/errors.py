@@ -59,7 +59,7 @@ def error_histogram(histogram: pd.DataFrame, ax: Axes | None = None, *, most: fl
         count = rows["count"].to_numpy(dtype=float)
         bottom = np.array([below.get(value, 0.0) for value in low])
         columns(ax, low, rows["high"].to_numpy(dtype=float) - low, np.maximum(bottom, _FOOT),
-                bottom + count, color=_PART_COLOUR[part], linewidth=0, label=part)  # fmt: skip
+                bottom + count, color=_PART_COLOUR[part], linewidth=0, label=part)
         below = dict(zip(low, count, strict=True))
     if ax.get_yscale() != "log":
         ax.set_yscale("log")
@@ -127,7 +127,7 @@ def sqnr_profile(errors: pd.DataFrame, ax: Axes | None = None) -> Axes:
         y = np.where(np.isfinite(y), y, np.nan)
         x = rows["layer"].map(place).to_numpy(dtype=float)
         ax.plot(x, y, f"-{marker}", color=colour, linewidth=1.2, label=title,
-                markersize=size if len(layers) <= 60 else 2.0)  # fmt: skip
+                markersize=size if len(layers) <= 60 else 2.0)
     name_rows(ax, layers, "x")
     ax.set_ylabel("SQNR, dB (higher is better)")
     legend_beside(ax)

@@ -135,7 +135,7 @@ def batchnorm_plot(channels: pd.DataFrame, ax: Axes | None = None) -> Axes:
     place = {name: at for at, name in enumerate(layers)}
     y = channels["layer"].map(place).to_numpy(dtype=float)
     ax.plot(channels["shift_sd"], y, "|", color=COLOURS["qat"], markersize=11, alpha=0.7,
-            linestyle="none")  # fmt: skip
+            linestyle="none")
     ax.axvline(0, color="0.3", linewidth=1)
     name_rows(ax, layers)
     ax.set_xlabel("stored - re-estimated mean, standard deviations (one mark a channel)")

@@ -36,7 +36,7 @@ def accuracy_forest(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     reference = runs.loc[runs["arm"] == "float", "accuracy"]
     if len(reference):
         ax.axvline(100 * float(reference.iloc[0]), color="0.6", linewidth=1, linestyle="--",
-                   zorder=0)  # fmt: skip
+                   zorder=0)
     name_rows(ax, list(runs["arm"]))
     ax.set_xlabel("accuracy, % (point and interval; dashed: float)")
     return ax

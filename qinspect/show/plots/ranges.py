@@ -71,9 +71,9 @@ def weight_ranges(tensors: pd.DataFrame, ax: Axes | None = None) -> Axes:
         y = part["layer"].map(place).to_numpy(dtype=float) + offset
         stored = part["stored_min"].notna().to_numpy()
         ax.hlines(y[stored], part["stored_min"][stored], part["stored_max"][stored],
-                  color=colour, alpha=0.25, linewidth=width)  # fmt: skip
+                  color=colour, alpha=0.25, linewidth=width)
         ax.hlines(y, part["min"], part["max"], color=colour, linewidth=max(width / 3, 0.7),
-                  label=label(model))  # fmt: skip
+                  label=label(model))
         _mark_grid(ax, part, y, colour, len(layers))
     ax.axvline(0, color="0.7", linewidth=0.8, zorder=0)
     name_rows(ax, layers)
@@ -136,9 +136,9 @@ def channel_ranges(tensors: pd.DataFrame, ax: Axes | None = None) -> Axes:
         x = part["channel"] + (turn - (len(models) - 1) / 2) * 0.8 / max(len(models), 1)
         stored = part["stored_min"].notna()
         ax.vlines(x[stored], part["stored_min"][stored], part["stored_max"][stored],
-                  color=colour, alpha=0.25, linewidth=width)  # fmt: skip
+                  color=colour, alpha=0.25, linewidth=width)
         ax.vlines(x, part["min"], part["max"], color=colour, linewidth=max(width / 2, 0.7),
-                  label=label(model))  # fmt: skip
+                  label=label(model))
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlim(-0.6, max(channels, 1) - 0.4)
     ax.set_xlabel("output channel")
@@ -193,7 +193,7 @@ def activation_ranges(tensors: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = ax or new_axes(7.5, row_height(len(rows)))
     y = np.arange(len(rows))
     edges = {key: rows[key].to_numpy(dtype=float) for key in
-             ("min", "max", "stored_min", "stored_max", "p0_1", "p99_9")}  # fmt: skip
+             ("min", "max", "stored_min", "stored_max", "p0_1", "p99_9")}
     inner_low = np.maximum(edges["min"], edges["stored_min"])
     inner_high = np.minimum(edges["max"], edges["stored_max"])
     wasted = {"color": COLOURS["warn"], "alpha": 0.45, "hatch": "////"}
@@ -205,16 +205,16 @@ def activation_ranges(tensors: pd.DataFrame, ax: Axes | None = None) -> Axes:
         np.concatenate([edges["stored_min"], np.maximum(edges["max"], edges["stored_min"])]),
         np.concatenate([np.minimum(edges["min"], edges["stored_max"]), edges["stored_max"]]),
         "stored, never used", **wasted,
-    )  # fmt: skip
+    )
     _bars(
         ax, twice,
         np.concatenate([edges["min"], np.maximum(edges["stored_max"], edges["min"])]),
         np.concatenate([np.minimum(edges["stored_min"], edges["max"]), edges["max"]]),
         "clipped", **clipped,
-    )  # fmt: skip
+    )
     ax.hlines(y, edges["min"], edges["max"], color="black", linewidth=0.8, label="observed, all")
     ax.hlines(y, edges["p0_1"], edges["p99_9"], color="black", linewidth=2.5,
-              label="observed, 99.8 %")  # fmt: skip
+              label="observed, 99.8 %")
     name_rows(ax, list(rows["layer"]))
     ax.set_xlabel("activation, units of the layer")
     legend_beside(ax)
@@ -226,7 +226,7 @@ def _bars(ax: Axes, y: Array, low: Array, high: Array, name: str, **look: object
     there = high > low
     if there.any():
         ax.barh(y[there], (high - low)[there], left=low[there], height=0.75, linewidth=0,
-                label=name, **look)  # type: ignore[arg-type]  # fmt: skip
+                label=name, **look)  # type: ignore[arg-type]
 
 
 def _whole(tensors: pd.DataFrame) -> pd.DataFrame:

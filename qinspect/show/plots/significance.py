@@ -24,7 +24,7 @@ from qinspect.show.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from qinspect.schema import Comparison
+    from qinspect.stats.comparison import Comparison
 
 _BINS = 60
 
@@ -61,7 +61,7 @@ def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison, ax: Axes | N
         ax.axvline(edge, color=COLOURS["warn"], linewidth=1.2, linestyle="--")
     top = round_reach(1.02 * float(share.max(initial=1e-3)))
     ax.plot([low, high], [-0.05 * top] * 2, color=COLOURS["ptq"], linewidth=4,
-            solid_capstyle="butt")  # fmt: skip
+            solid_capstyle="butt")
     ax.plot(comparison.diff_pp, -0.05 * top, "o", color="black", markersize=6)
     ax.set_ylim(-0.12 * top, top)
     reach = max(abs(low), abs(high), comparison.margin_pp, float(np.abs(values).max(initial=0)))
@@ -233,7 +233,7 @@ def seeds_plot(
     for chosen, colour, marker in (
         (ahead, COLOURS["good"], "^"), (behind, COLOURS["bad"], "v"),
         (~(ahead | behind), COLOURS["neutral"], "o"),
-    ):  # fmt: skip
+    ):
         ax.plot(value[chosen], y[chosen], marker, color=colour, markersize=7, linestyle="none")
     ax.hlines([len(seeds)], [interval_pp[0]], [interval_pp[1]], color=COLOURS["ptq"], linewidth=4)
     ax.plot(value.mean() if len(value) else math.nan, len(seeds), "D", color="black", markersize=6)

@@ -115,7 +115,7 @@ def name_rows(ax: Axes, names: Sequence[object], axis: Literal["x", "y"] = "y") 
 
 
 def columns(ax: Axes, left: Array, width: Array | float, bottom: Array, top: Array,
-            **look: Any) -> PolyCollection:  # fmt: skip
+            **look: Any) -> PolyCollection:
     """Columns as one artist: hundreds of bars one by one take longer than all the rest."""
     from matplotlib.collections import PolyCollection
 

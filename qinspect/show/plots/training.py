@@ -45,9 +45,9 @@ def learning_curves(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
         # Every other phase goes on from where float training ended.
         steps = rows["steps"] + (0 if phase == "float" or pd.isna(ended) else ended)
         ax.plot(steps, 100 * rows["val_accuracy"], style, marker="o", markersize=4,
-                color=colour, label=f"{label(phase)}, validation")  # fmt: skip
+                color=colour, label=f"{label(phase)}, validation")
         ax.plot(steps, 100 * rows["accuracy"], ":", marker=".", markersize=3, color=colour,
-                linewidth=1, label=f"{label(phase)}, training")  # fmt: skip
+                linewidth=1, label=f"{label(phase)}, training")
     ax.set_xlabel("training step, float training included")
     ax.set_ylabel("accuracy, %")
     if len(history):
@@ -89,7 +89,7 @@ def observer_ranges(observers: pd.DataFrame, ax: Axes | None = None) -> Axes:
     colours = sns.color_palette("viridis", max(len(groups), 1))
     for ((layer, _), rows), colour in zip(groups, colours, strict=False):
         ax.plot(rows["step"], rows["max"] - rows["min"], marker="o", markersize=3, color=colour,
-                label=label(layer) if len(groups) <= 14 else None)  # fmt: skip
+                label=label(layer) if len(groups) <= 14 else None)
     ax.axhline(12, color="0.5", linewidth=1, linestyle=":")
     ax.set_xlabel("QAT step")
     ax.set_ylabel("width of the range, max - min")

@@ -46,7 +46,7 @@ def transfer_plot(values: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for name, colour in zip(channels, colours, strict=False):
         part = shown[shown["channel"] == name]
         ax.plot(part["value"], part["quantized"], ".", color=colour, markersize=3,
-                label=f"channel {name}" if 1 < len(channels) <= 12 else None)  # fmt: skip
+                label=f"channel {name}" if 1 < len(channels) <= 12 else None)
     ax.set_xlabel("value")
     ax.set_ylabel("value after quantization")
     legend_beside(ax)

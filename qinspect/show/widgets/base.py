@@ -95,7 +95,7 @@ def choice(description: str, names: Sequence[str], hook: str, value: str | None 
     control = widgets.Dropdown(
         options=options(names), value=value if value is not None else names[0],
         description=description, style=LABEL, layout=WIDE,
-    )  # fmt: skip
+    )
     control.add_class(hook)
     return control
 

@@ -30,7 +30,7 @@ def evidence_rows(evidence: Mapping[str, Any]) -> list[dict[str, str]]:
     for key, value in evidence.items():
         if isinstance(value, Mapping):
             rows += [{"number": f"{key}.{row['number']}", "value": row["value"]}
-                     for row in evidence_rows(value)]  # fmt: skip
+                     for row in evidence_rows(value)]
         elif isinstance(value, float):
             rows.append({"number": str(key), "value": f"{value:.4g}"})
         elif isinstance(value, (list, tuple)):
@@ -50,7 +50,7 @@ def cause_markup(cause: Mapping[str, Any]) -> str:
     """Everything a diagnosis says about one cause, as HTML; all of it escaped."""
     _, _, word = verdict_look(cause["verdict"])
     parts = [f"<h3>{markup.escaped(cause.get('title') or cause['id'])}: "
-             f"{markup.escaped(word)}</h3>"]  # fmt: skip
+             f"{markup.escaped(word)}</h3>"]
     for key in ("question", "sentence", "symptom", "cause", "remedy"):
         if cause.get(key):
             title = {"sentence": "evidence"}.get(key, key)
@@ -111,12 +111,12 @@ class DiagnosisBoard(Explorer):
             (f"{verdict_look(c['verdict'])[2]}: {text.printable(str(c.get('title') or c['id']))}",
              str(c["id"]))
             for c in causes
-        ]  # fmt: skip
+        ]
         self.cause = hooked(
             widgets.Select(options=listed, rows=min(12, len(listed)), description="cause",
                            style=LABEL, layout={"width": "640px"}),
             "qi-board-cause",
-        )  # fmt: skip
+        )
         self.board = FigureView(9.0, 4.0, "qi-board-figure")
         self.detail = hooked(widgets.HTML(), "qi-board-detail")
         self.evidence = FigureView(7.5, 4.0, "qi-board-evidence")
@@ -132,7 +132,7 @@ class DiagnosisBoard(Explorer):
         self.board.show(
             lambda ax: plots.diagnosis_board(frame, ax), plots.describe_board(frame),
             layout="board", height=min(1.0 + 0.28 * len(frame), 10.0),
-        )  # fmt: skip
+        )
 
     def refresh(self) -> None:
         """Show the chosen cause."""

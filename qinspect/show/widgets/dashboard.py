@@ -11,8 +11,8 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 
+from qinspect.data.dataset import Dataset
 from qinspect.errors import DataError, QinspectError
-from qinspect.schema import Dataset
 from qinspect.show.evidence import evidence_figures
 from qinspect.show.layer_tables import LayerTables, study_layer_tables
 from qinspect.show.widgets import markup
@@ -24,7 +24,8 @@ from qinspect.show.widgets.overview import StudyOverview
 from qinspect.show.widgets.playground import QuantizationPlayground
 from qinspect.show.widgets.ranges import RangeExplorer
 from qinspect.show.widgets.significance import SignificanceExplorer
-from qinspect.study import Study, load_splits, load_study
+from qinspect.studies.run import load_splits
+from qinspect.studies.stored import Study, load_study
 
 
 class Dashboard(widgets.VBox):

@@ -63,7 +63,7 @@ def error_rows(rows: pd.DataFrame, chosen: str) -> list[dict[str, str]]:
          "operator": str(row["op"])}
         | {title: _number(row[column]) for column, (title, _) in METRICS.items()}
         for row in rows.to_dict("records")
-    ]  # fmt: skip
+    ]
 
 
 def _number(value: float) -> str:
@@ -98,20 +98,20 @@ class ErrorExplorer(Explorer):
                 layout={"width": "max-content"},
             ),
             "qi-err-reference",
-        )  # fmt: skip
+        )
         self.metric = hooked(
             widgets.Dropdown(
                 options=[(ORDER, ORDER), *((title, key) for key, (title, _) in METRICS.items())],
                 value="sqnr_db", description="sort by", style=LABEL, layout=WIDE,
             ),
             "qi-err-metric",
-        )  # fmt: skip
+        )
         first = str(next(iter(errors.values())).errors["layer"].iloc[0])
         self.layer = hooked(
             widgets.Select(options=options([first]), rows=8, description="layer", style=LABEL,
                            layout=WIDE),
             "qi-err-layer",
-        )  # fmt: skip
+        )
         self.profile = FigureView(7.2, 3.8, "qi-err-profile")
         self.histogram = FigureView(6.4, 3.2, "qi-err-histogram")
         self.table = hooked(widgets.HTML(), "qi-err-table")
@@ -121,7 +121,7 @@ class ErrorExplorer(Explorer):
             [self.model, self.reference, self.metric],
             [widgets.HBox([self.layer, self.histogram], layout=flow),
              widgets.HBox([self.profile, self.table], layout=flow)],
-        )  # fmt: skip
+        )
         self.watch(self.refresh, self.model, self.reference, self.metric)
         self.watch(self._show_layer, self.layer)
         self.watch(self._draw_profile, self.model)

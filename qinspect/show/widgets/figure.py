@@ -161,7 +161,7 @@ def _frame_of(ax: Axes) -> Hashable:
             tuple(label.get_text() for label in axis.get_majorticklabels()),
         )
         for axis in (ax.xaxis, ax.yaxis)
-    ]  # fmt: skip
+    ]
     names = () if legend is None else tuple(text.get_text() for text in legend.get_texts())
     return (*axes, names)
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 import numpy as np
 
+from qinspect.data.dataset import Dataset
 from qinspect.errors import SpecError
-from qinspect.schema import Dataset
 from qinspect.show.flips import WHICH, class_name, flip_table, picture, top_outputs
 from qinspect.show.widgets import markup
 from qinspect.show.widgets.base import LABEL, Explorer, choice, hooked
 
 if TYPE_CHECKING:
-    from qinspect.study import Study
+    from qinspect.studies.stored import Study
 
 _PER_PAGE = 12
 
@@ -48,7 +48,7 @@ class FlipBrowser(Explorer):
                 layout={"width": "max-content"},
             ),
             "qi-flip-which",
-        )  # fmt: skip
+        )
         self.page = hooked(
             widgets.BoundedIntText(1, 1, 1, description="page", style=LABEL), "qi-flip-page"
         )

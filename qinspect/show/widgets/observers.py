@@ -46,7 +46,7 @@ def held_rows(held: pd.DataFrame) -> list[dict[str, str]]:
         row[str(record["run"])] = f"{record['min']:.3g} to {record['max']:.3g}"
     runs = list(dict.fromkeys(str(run) for run in held["run"]))
     return [{"layer": row["layer"], **{run: row.get(run, "-") for run in runs}}
-            for row in rows.values()]  # fmt: skip
+            for row in rows.values()]
 
 
 class ObserverPlayer(Explorer):
@@ -72,12 +72,12 @@ class ObserverPlayer(Explorer):
                 layout={"width": "560px"},
             ),
             "qi-obs-step",
-        )  # fmt: skip
+        )
         self.play = hooked(
             widgets.Play(value=0, min=0, max=len(steps) - 1, interval=400, show_repeat=False,
                          tooltip="play the steps"),
             "qi-obs-play",
-        )  # fmt: skip
+        )
         # Linked in the browser: playing needs no answer from the kernel to go on.
         widgets.jslink((self.play, "value"), (self.step, "index"))
         names = [(printable(name), name) for name in runs]
@@ -87,14 +87,14 @@ class ObserverPlayer(Explorer):
                 description="runs", style=LABEL,
             ),
             "qi-obs-runs",
-        )  # fmt: skip
+        )
         self.figure = FigureView(8.0, 4.0, "qi-obs-figure")
         self.table = hooked(widgets.HTML(), "qi-obs-table")
         flow = {"flex_flow": "row wrap"}
         super().__init__(
             "observers", [self.play, self.step, self.runs],
             [widgets.HBox([self.figure, self.table], layout=flow)],
-        )  # fmt: skip
+        )
         self.watch(self.refresh, self.step, self.runs)
         self.guarded(self.refresh)()
 

@@ -16,7 +16,7 @@ from qinspect.show.widgets.figure import FigureView
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from qinspect.study import Study
+    from qinspect.studies.stored import Study
 
 
 class StudyOverview(Explorer):
@@ -47,12 +47,12 @@ class StudyOverview(Explorer):
                 lambda ax: plots.learning_curves(study.history, ax),
                 plots.describe_learning(study.history), 3.8,
             ),
-        }  # fmt: skip
+        }
         self.figure_choice = hooked(
             widgets.Dropdown(options=list(self._figures), description="figure", style=LABEL,
                              layout=WIDE),
             "qi-over-choice",
-        )  # fmt: skip
+        )
         self.said = widgets.HTML("".join(markup.sentence(line) for line in headline(summary)))
         self.figure = FigureView(8.0, 4.0, "qi-over-figure")
         self.table = hooked(widgets.HTML(), "qi-over-table")

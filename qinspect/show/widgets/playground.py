@@ -58,7 +58,7 @@ class QuantizationPlayground(Explorer):
             widgets.SelectionSlider(options=[100, 400, 2000, 8000], value=2000, style=LABEL,
                                     description="how many", layout=WIDE),
             "qi-play-count",
-        )  # fmt: skip
+        )
         self.seed = hooked(
             widgets.BoundedIntText(0, 0, 9999, description="which draw", style=LABEL),
             "qi-play-seed",
@@ -76,12 +76,12 @@ class QuantizationPlayground(Explorer):
             widgets.Dropdown(options=[(_WORDS[m], m) for m in METHODS], description="range",
                              style=LABEL, layout=WIDE),
             "qi-play-method",
-        )  # fmt: skip
+        )
         self.percentile = hooked(
             widgets.BoundedFloatText(99.0, min=50, max=100, step=0.5, style=LABEL,
                                      description="percentile"),
             "qi-play-percentile",
-        )  # fmt: skip
+        )
         self.histogram = hooked(
             ClipHistogram(title="numbers drawn", unit="value", bits=4), "qi-play-histogram"
         )
@@ -89,12 +89,12 @@ class QuantizationPlayground(Explorer):
         self.said = hooked(widgets.HTML(), "qi-play-said")
         self.table = hooked(widgets.HTML(), "qi-play-table")
         controls = [self.distribution, self.count, self.seed, self.bits, self.method,
-                    self.percentile, self.symmetric, self.per_channel]  # fmt: skip
+                    self.percentile, self.symmetric, self.per_channel]
         flow = {"flex_flow": "row wrap"}
         super().__init__(
             "playground", controls,
             [self.said, self.histogram, widgets.HBox([self.figure, self.table], layout=flow)],
-        )  # fmt: skip
+        )
         self.watch(self.redraw, self.distribution, self.count, self.seed)
         self.watch(self.refresh, *controls[3:])
         self.histogram.observe(self.guarded(self._dragged), names="clip")
@@ -130,7 +130,7 @@ class QuantizationPlayground(Explorer):
             self._x, method, bits=self.bits.value, symmetric=self.symmetric.value,
             per_channel=self.per_channel.value, percentile=self.percentile.value,
             by_hand=(low, high),
-        )  # fmt: skip
+        )
 
     def _set_clip(self, low: float, high: float) -> None:
         self._busy = True
@@ -176,4 +176,4 @@ class QuantizationPlayground(Explorer):
         self.figure.show(
             lambda ax: plots.transfer_plot(found.values, ax),
             plots.describe_transfer(found.values), layout=self.distribution.value,
-        )  # fmt: skip
+        )

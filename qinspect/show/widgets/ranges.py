@@ -20,7 +20,7 @@ from qinspect.show.widgets.histogram import ClipHistogram
 WHOLE = -1
 BY_HAND = "by hand"
 _METHOD_WORDS = {"minmax": "least to greatest", "percentile": "central 99.9 %",
-                 "mse": "least squared error"}  # fmt: skip
+                 "mse": "least squared error"}
 _STORED = "stored in "
 
 
@@ -126,7 +126,7 @@ class RangeExplorer(Explorer):
                 tooltips=[f"{kind} values" for kind in kinds],
             ),
             "qi-range-kind",
-        )  # fmt: skip
+        )
         self.channel = hooked(
             widgets.Dropdown(options=[("all", WHOLE)], description="channel", style=LABEL),
             "qi-range-channel",
@@ -148,7 +148,7 @@ class RangeExplorer(Explorer):
         self.table = hooked(widgets.HTML(), "qi-range-table")
         self.overview = FigureView(8.0, 3.6, "qi-range-overview")
         controls = [self.layer, self.kind, self.channel, self.model, self.method, self.bits,
-                    self.symmetric, self.log_scale]  # fmt: skip
+                    self.symmetric, self.log_scale]
         super().__init__(
             "ranges", controls, [self.histogram, self.effect, self.table, self.overview]
         )
@@ -209,7 +209,7 @@ class RangeExplorer(Explorer):
     def _fit_methods(self, stored: dict[str, tuple[float, float]]) -> None:
         words = [(_METHOD_WORDS[m], m) for m in METHODS]
         wanted = [*words, *((f"{_STORED}{n}", f"{_STORED}{n}") for n in stored),
-                  (BY_HAND, BY_HAND)]  # fmt: skip
+                  (BY_HAND, BY_HAND)]
         allowed = [value for _, value in wanted if value != BY_HAND]
         kept = self.method.value if self.method.value in allowed else "minmax"
         # A range set by hand belongs to the values it was set on.
@@ -248,7 +248,7 @@ class RangeExplorer(Explorer):
         rows = range_rows(
             self._tables, self.layer.value, self.kind.value, int(self.channel.value),
             self._values, bits,
-        )  # fmt: skip
+        )
         self.table.value = markup.table(rows, "what each file holds, and what its range would do")
 
     def _dragged(self) -> None:
@@ -278,7 +278,7 @@ class RangeExplorer(Explorer):
             self.overview.show(
                 lambda ax: plots.channel_ranges(rows, ax), plots.describe_channel_ranges(rows),
                 layout=("weight", layer), height=3.6,
-            )  # fmt: skip
+            )
             return
         chosen = self.model.value
         if chosen == self._tables.models[0]:
@@ -288,4 +288,4 @@ class RangeExplorer(Explorer):
         self.overview.show(
             lambda ax: plots.activation_ranges(ranges, ax), said, layout=("activation", chosen),
             height=min(1.2 + 0.26 * len(ranges), 10.0),
-        )  # fmt: skip
+        )

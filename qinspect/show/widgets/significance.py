@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from qinspect.errors import DataError, SpecError
-from qinspect.schema import Array, Comparison
+from qinspect.schema import Array
 from qinspect.show import plots, text
 from qinspect.show.widgets import markup
 from qinspect.show.widgets.base import LABEL, WIDE, Explorer, choice, hooked
 from qinspect.show.widgets.figure import FigureView
 from qinspect.stats import bootstrap_distribution, compare_paired, mcnemar_power
+from qinspect.stats.comparison import Comparison
 
 CONFIDENCES = (0.8, 0.9, 0.95, 0.99)
 _RESAMPLES = 4000
@@ -88,7 +89,7 @@ def subsample_comparison(
     comparison = compare_paired(
         right_a, right_b, a=a, b=b, confidence=confidence, margin_pp=margin_pp,
         n_resamples=_RESAMPLES, rng=rng,
-    )  # fmt: skip
+    )
     difference = right_b.view(np.int8) - right_a.view(np.int8)
     resamples = bootstrap_distribution(difference, n_resamples=_RESAMPLES, rng=rng)
     a_only = int(np.count_nonzero(correct_a & ~correct_b))
@@ -101,7 +102,7 @@ def subsample_comparison(
         mcnemar_power(n, 100 * (b_only - a_only) / total, (a_only + b_only) / total,
                       alpha=1 - confidence),
         tuple(float(np.mean(ahead == sign)) for sign in (-1, 0, 1)),  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
 
 
 def subsample_rows(found: Subsample) -> list[dict[str, str]]:
@@ -171,7 +172,7 @@ class SignificanceExplorer(Explorer):
                 style=LABEL, layout=WIDE,
             ),
             "qi-sig-n",
-        )  # fmt: skip
+        )
         self.draw = hooked(
             widgets.BoundedIntText(0, 0, 9999, description="which draw", style=LABEL),
             "qi-sig-draw",
@@ -182,12 +183,12 @@ class SignificanceExplorer(Explorer):
                 description="confidence", style=LABEL,
             ),
             "qi-sig-confidence",
-        )  # fmt: skip
+        )
         self.margin = hooked(
             widgets.BoundedFloatText(1.0, min=0.05, max=50, step=0.25, style=LABEL,
                                      description="margin, points"),
             "qi-sig-margin",
-        )  # fmt: skip
+        )
         self.figure = FigureView(7.2, 3.6, "qi-sig-figure")
         self.verdict = hooked(widgets.HTML(), "qi-sig-verdict")
         self.table = hooked(widgets.HTML(), "qi-sig-table")
@@ -205,12 +206,12 @@ class SignificanceExplorer(Explorer):
         found = subsample_comparison(
             self._correct[a], self._correct[b], self.n.value, a=a, b=b,
             confidence=self.confidence.value, margin_pp=self.margin.value, draw=self.draw.value,
-        )  # fmt: skip
+        )
         said = f"{plots.describe_bootstrap(found.comparison)} {luck_sentence(found, self._total)}"
         self.figure.show(
             lambda ax: plots.bootstrap_plot(found.resamples, found.comparison, ax), said,
             layout=(a, b),
-        )  # fmt: skip
+        )
         self.verdict.value = markup.sentence(found.comparison.sentence)
         self.table.value = markup.table(subsample_rows(found), "the comparison in numbers")
 

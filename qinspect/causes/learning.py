@@ -1,0 +1,199 @@
+"""qat-learning-rate and undertrained: what the learning curves and the weights say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from qinspect.diagnosis import retrain
+from qinspect.diagnosis import thresholds as t
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.rule import (
+    RATE,
+    TRAIN_ON,
+    Finding,
+    Remedy,
+    Rule,
+    Trial,
+    cannot_tell,
+    refuted,
+    supported,
+)
+
+# Epochs and steps, the more of both: enough to leave the steep part, little enough to wait for.
+_MORE_EPOCHS, _MORE_STEPS = 2, 600
+_TRAINED = ("qat", "keras_float", "train", "recipe")
+
+
+def _phase(evidence: Evidence, name: str) -> pd.DataFrame | None:
+    history = evidence.case.history
+    if history is None or name not in set(history["phase"]):
+        return None
+    return history[history["phase"] == name].sort_values("epoch")
+
+
+def _end_loss(rows: pd.DataFrame) -> float:
+    """Loss at the end of training: on validation examples where there were any."""
+    if "val_loss" in rows.columns and np.isfinite(rows["val_loss"].iloc[-1]):
+        return float(rows["val_loss"].iloc[-1])
+    return float(rows["loss"].iloc[-1])
+
+
+def _check_rate(evidence: Evidence) -> Finding:
+    numbers: dict[str, object] = {}
+    before, during = _phase(evidence, "float"), _phase(evidence, "qat")
+    rise = float("nan")
+    if before is not None and during is not None:
+        rise = _end_loss(during) / max(_end_loss(before), 1e-12)
+        numbers |= {"float_loss": _end_loss(before), "qat_loss": _end_loss(during),
+                    "loss_ratio": rise}
+        if "learning_rate" in during.columns:
+            numbers["qat_learning_rate"] = float(during["learning_rate"].iloc[-1])
+    # The first of the files that there are holds the float model's weights.
+    found = evidence.lineage(evidence.case.roles[0], "qat")
+    rows = () if found.verdict == "unrelated" else found.layers
+    known = [row.cosine for row in rows if np.isfinite(row.cosine)]
+    cosine = float(np.median(known)) if known else float("nan")
+    still = bool(rows) and all(row.state == "identical" for row in rows)
+    numbers |= {"weight_cosine_median": cosine, "weights_unmoved": still}
+    if rise >= t.LOSS_RISE:
+        # Ranges that do not fit raise the loss as well; the strength leaves room for them.
+        return supported(
+            f"the loss after QAT is {rise:.1f} times that of the float model before it: the steps "
+            "were too large for a trained network.", numbers, ("qat",),
+            strength=0.5,
+        )
+    if cosine < t.MOVED_COSINE:
+        return supported(
+            f"QAT turned the weights far away from the float model's (median cosine {cosine:.3f}, "
+            "after careful fine-tuning at least 0.98).", numbers, ("qat",), strength=0.5,
+        )
+    if still:
+        return supported("QAT moved no weight beyond the rounding of int8: the steps were too "
+                         "small to learn anything.", numbers, ("qat",), strength=0.45)
+    moderate = "weights moved moderately and the loss did not rise"
+    if _is_behind(evidence):
+        # Seen with steps of 0.01, hundreds of times too large for a trained network.
+        return cannot_tell(
+            f"cannot tell: {moderate}, but QAT is the worse file; only a training at another rate "
+            "shows whether it is the rate.", numbers, ("qat",),
+        )
+    return refuted(f"{moderate}.", numbers)
+
+
+def _is_behind(evidence: Evidence) -> bool:
+    """Whether QAT is significantly worse than the file it is compared with."""
+    other = evidence.case.roles[-2]
+    return evidence.comparison(other, "qat").verdict == "a_better"
+
+
+def _other_rate(evidence: Evidence, finding: Finding) -> Trial | None:
+    facts = evidence.case.facts
+    assert facts is not None
+    # A tenth of the float model's rate, or of its own where that is what QAT had.
+    careful = 0.1 * min(1.0, facts.float_lr / facts.qat_lr)
+    factor = 10.0 if finding.numbers.get("weights_unmoved") else careful
+    return Trial(
+        f"training QAT again with learning rate {facts.qat_lr * factor:.2g} instead of "
+        f"{facts.qat_lr:.2g}",
+        {"qat": retrain.qat_again(evidence, rate_factor=factor)},
+        controls=retrain.controls(evidence, "qat"),
+    )
+
+
+def _check_converged(evidence: Evidence) -> Finding:
+    numbers: dict[str, object] = {}
+    falling = []
+    for name in ("float", "qat"):
+        rows = _phase(evidence, name)
+        if rows is None:
+            continue
+        losses = rows["loss"].to_numpy(dtype=np.float64)
+        numbers[f"{name}_epochs"] = len(losses)
+        # Of a single epoch only the running mean is known; it ends far below where it began.
+        fall = 1.0 if len(losses) < 2 else 1 - losses[-1] / max(losses[-2], 1e-12)
+        numbers[f"{name}_last_fall_share"] = fall
+        guessing = float(np.log(evidence.data.num_classes)) if evidence.case.data else np.inf
+        numbers[f"{name}_loss_of_guessing_share"] = losses[-1] / guessing
+        # A training loss near zero may still fall by its tenth without any use; one that is near
+        # guessing has hardly begun to fall.
+        steep = fall > t.STILL_FALLING and losses[-1] > t.CONVERGED_LOSS
+        if steep or (losses[-1] > t.UNLEARNED * guessing and fall > t.STILL_MOVING):
+            falling.append((name, len(losses), fall))
+    if not numbers:
+        return cannot_tell("cannot tell: the history has no phase called float or qat.")
+    if not falling:
+        return refuted("the learning curves are flat at their end.", numbers)
+    words = " and ".join(
+        f"{name} stopped after one epoch" if count < 2
+        else f"the loss of {name} still fell by {100 * fall:.0f} % in its last epoch"
+        for name, count, fall in falling
+    )
+    equal = evidence.case.facts is not None and evidence.case.facts.equal_budget
+    if not equal:
+        # What more training did for one side only is another cause.
+        return Finding("present", f"{words}; but the files also differ in how long they were "
+                       "trained.", numbers)
+    return supported(f"{words}, in equally long trainings.", numbers, strength=0.5)
+
+
+def _train_on(evidence: Evidence, finding: Finding) -> Trial | None:
+    facts = evidence.case.facts
+    if facts is None or not facts.equal_budget:
+        return None
+    assert evidence.case.train is not None
+    steps = math.ceil(len(evidence.case.train) / facts.batch_size)
+    more = max(_MORE_EPOCHS, math.ceil(_MORE_STEPS / steps))
+    return Trial(
+        f"training both on for {more} epochs",
+        {
+            "qat": retrain.qat_again(evidence, extra_epochs=more),
+            "ptq": retrain.ptq_trained_on(evidence, extra_epochs=more),
+        },
+    )
+
+
+RULES = (
+    Rule(
+        id="qat-learning-rate",
+        title="QAT's learning rate does not suit",
+        question="Did QAT move the weights too far, or not at all?",
+        requires=("qat", "data"),
+        check=_check_rate,
+        rank=RATE,
+        symptom="QAT starts worse than the float model and does not come back.",
+        cause=(
+            "Steps as large as those of the first training undo it and jump over quantization "
+            "levels; steps far below one level learn nothing."
+        ),
+        remedy="Train QAT at a tenth of the float model's learning rate.",
+        code=(
+            "from qinspect.train import load_keras, quantize_aware, fit_qat, convert_qat\n"
+            'qat = quantize_aware(load_keras("float.h5"))\n'
+            "fit_qat(qat, train, None, epochs=qat_epochs, learning_rate=0.1 * qat_lr, seed=0)\n"
+            "content = convert_qat(qat)"
+        ),
+        source="Krishnamoorthi 2018, arXiv:1806.08342, section 5 (training best practices)",
+        remedies=(Remedy("QAT with another learning rate", _TRAINED, _other_rate, trains=True),),
+    ),
+    Rule(
+        id="undertrained",
+        title="training stopped far from convergence",
+        question="Were the learning curves still falling when training stopped?",
+        requires=("history",),
+        check=_check_converged,
+        rank=TRAIN_ON,
+        symptom="The sign of the difference changes from seed to seed.",
+        cause="Halfway down the curve each step changes many predictions, and luck decides.",
+        remedy="Train the float model until its validation loss is flat, then compare.",
+        code=(
+            "from qinspect.train import load_keras, fit\n"
+            'model = load_keras("float.h5")\n'
+            "history = fit(model, train, validation, epochs=10, learning_rate=float_lr, seed=0)"
+        ),
+        source="Krishnamoorthi 2018, arXiv:1806.08342, section 5 (start from a trained network)",
+        remedies=(Remedy("training both on", (*_TRAINED, "ptq"), _train_on, trains=True),),
+    ),
+)

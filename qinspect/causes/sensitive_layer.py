@@ -1,0 +1,157 @@
+"""sensitive-layer: a few layers carry the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qinspect.diagnosis import thresholds as t
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.requantized import requantized, some_examples, with_stored_ranges
+from qinspect.diagnosis.rule import (
+    LAYERS,
+    Finding,
+    Remedy,
+    Rule,
+    Trial,
+    cannot_tell,
+    refuted,
+    supported,
+)
+from qinspect.measure.activations import activation_statistics
+from qinspect.measure.local import layer_errors
+from qinspect.tflite.constants import weights_of
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.requantize import quantizable_layers
+
+# Kept in float by the intervention: a remedy for more than these is not one for single layers.
+_MOST_KEPT = 3
+# Of fewer channels the typical one is not a figure to go by.
+_FEWEST_CHANNELS = 4
+
+
+def _check(evidence: Evidence) -> Finding:
+    numbers: dict[str, object] = {}
+    best = None
+    for role in evidence.case.roles[1:]:
+        found = layer_errors(
+            evidence.graph("float"), evidence.graph(role), evidence.match("float", role),
+            evidence.data.x[: t.OWN_EXAMPLES], accumulated=False, histograms=False,
+            num_threads=evidence.num_threads,
+        ).errors
+        found = found[np.isfinite(found["sqnr_db"]) & ~found["op"].isin(["SOFTMAX"])]
+        if len(found) < 3:
+            continue
+        median = float(found["sqnr_db"].median())
+        bad = found[
+            found["sqnr_db"] < min(median - t.SENSITIVE_DB, t.SENSITIVE_LEVEL_DB)
+        ].sort_values("sqnr_db")
+        numbers |= {f"{role}_median_sqnr_db": median, f"{role}_sensitive_layers":
+                    bad["layer"].tolist()[:_MOST_KEPT],
+                    f"{role}_lowest_sqnr_db": float(found["sqnr_db"].min())}
+        if len(bad) and role == "ptq":
+            best = (role, bad.iloc[0], median)
+    if not numbers:
+        return cannot_tell("cannot tell: fewer than three layers can be compared.")
+    starved = _starved(evidence) if "ptq" in evidence.case.roles else {}
+    numbers |= {"ptq_starved_activations": list(starved),
+                "ptq_levels_of_typical_channel": min(starved.values(), default=None)}
+    if starved and best is None:
+        name = min(starved, key=lambda tensor: starved[tensor])
+        return supported(
+            f"in the PTQ file a few channels set the range of {name}: the typical other channel "
+            f"has {starved[name]:.0f} of its 256 levels.", numbers, ("ptq",),
+            strength=min(0.6, 0.3 + 1 / (1 + starved[name])),
+        )
+    if best is None:
+        return refuted("no layer of the PTQ file is much worse than the others." if "ptq" in
+                       evidence.case.roles else "no PTQ file to look at.", numbers)
+    role, row, median = best
+    return supported(
+        f"layer {row['layer']} ({row['op']}) of the {role.upper()} file keeps {row['sqnr_db']:.1f} "
+        f"dB of its own signal, the median layer {median:.1f} dB.", numbers, (role,),
+        strength=min(0.6, 0.2 + (median - float(row["sqnr_db"])) / 40),
+    )
+
+
+def _starved(evidence: Evidence) -> dict[str, float]:
+    """Activations of which the typical channel gets few of the 256 levels, and how many.
+
+    The error of a layer as a whole hides this: it is small against the channels that set the range.
+    """
+    stored = evidence.calibrated_tensors("ptq")
+    table = activation_statistics(
+        evidence.graph("float"), evidence.data.x[: t.OWN_EXAMPLES], per_channel=True,
+        num_threads=evidence.num_threads,
+    ).tensors
+    # What never leaves one value needs no levels.
+    table = table[(table["channel"] >= 0) & (table["max"] > table["min"])]
+    found = {}
+    for name, channels in table.groupby("tensor", sort=False):
+        if name not in stored or len(channels) < _FEWEST_CHANNELS:
+            continue
+        low, high = stored[str(name)]
+        levels = 255 * float((channels["max"] - channels["min"]).median()) / (high - low)
+        if levels < t.STARVED_LEVELS:
+            found[str(name)] = levels
+    return found
+
+
+def _around(graph: Graph, tensors: list[str]) -> set[int]:
+    """Operators that write a tensor, and those on the way to the next weights.
+
+    A range is stored once; it is gone only if both sides of it compute in float.
+    """
+    main = graph.main
+    weighted = {weight.operator.index for weight in weights_of(main)}
+    open_ends = [tensor.index for tensor in main.tensors if tensor.name in tensors]
+    found = {op.index for op in main.operators if set(op.outputs) & set(open_ends)}
+    while open_ends:
+        tensor = open_ends.pop()
+        for op in main.operators:
+            if tensor in op.inputs and op.index not in found:
+                found.add(op.index)
+                open_ends += [] if op.index in weighted else list(op.outputs)
+    return found
+
+
+def _keep(evidence: Evidence, finding: Finding) -> Trial | None:
+    named = finding.numbers.get("ptq_sensitive_layers") or []
+    starved = finding.numbers.get("ptq_starved_activations") or []
+    graph = evidence.graph("float")
+    pairs = {pair.layer: pair.a for pair in evidence.match("float", "ptq").pairs}
+    allowed = {layer.index: layer for layer in quantizable_layers(graph)}
+    wanted = {pairs[name] for name in named if name in pairs} | _around(graph, starved)
+    kept = sorted(wanted & allowed.keys())
+    if not kept:
+        return None
+    index = some_examples(evidence)
+    ranges = with_stored_ranges(evidence, "ptq")
+    prediction = requantized(evidence, ranges, dict.fromkeys(kept, "float32"), index)
+    names = ", ".join(allowed[i].name for i in kept)
+    return Trial(f"keeping {names} in float in the PTQ file", {"ptq": prediction}, index,
+                 {"layers_kept": [allowed[i].name for i in kept]})
+
+
+RULE = Rule(
+    id="sensitive-layer",
+    title="a few layers carry the loss",
+    question="Is the error spread evenly, or do single layers make it?",
+    requires=("float", "ptq|qat", "data"),
+    check=_check,
+    rank=LAYERS,
+    symptom="PTQ loses points that no calibration brings back.",
+    cause="Some layers (depthwise, first, last, sums of branches) lose far more than the others.",
+    remedy="Keep these layers in float or in int16.",
+    code=(
+        "from qinspect.measure.layer_cost import sensitivity\n"
+        "from qinspect.tflite import read_graph\n"
+        'graph, ptq = read_graph("float.tflite"), read_graph("ptq.tflite")\n'
+        "found = sensitivity(graph, x, y, quantized=ptq)\n"
+        "content = found.mixed_file(found.proposal(1.0) or 0)"
+    ),
+    source="TensorFlow Lite documentation, Quantization debugger; Wu et al. 2020, "
+    "arXiv:2004.09602, section 5.1 (partial quantization)",
+    remedies=(
+        Remedy("keeping layers in float", ("ptq", "float", "data"), _keep),
+    ),
+)

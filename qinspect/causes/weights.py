@@ -1,0 +1,157 @@
+"""per-tensor-weights and bias-saturation: what the stored constants cannot hold."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qinspect.diagnosis import retrain
+from qinspect.diagnosis import thresholds as t
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.requantized import calibration_source, requantized, with_stored_ranges
+from qinspect.diagnosis.rule import FORMAT, Finding, Remedy, Rule, Trial, refuted, supported
+from qinspect.measure.weights import channel_summary
+from qinspect.tflite import constant
+from qinspect.tflite.constants import INTEGER_KINDS, all_weights
+from qinspect.tflite.requantize import Ranges
+
+_INT32 = 2**31 - 1
+
+
+def _check_granularity(evidence: Evidence) -> Finding:
+    numbers: dict[str, object] = {}
+    hurt, words = [], []
+    for role in evidence.case.roles:
+        if role == "float":
+            continue
+        table = channel_summary(evidence.weights(role))
+        coarse = table[table["granularity"] == "per tensor"]
+        bad = coarse[
+            (coarse["disparity"] >= t.CHANNEL_DISPARITY)
+            & (coarse["worst_sqnr_db"] < t.CHANNEL_SQNR_DB)
+        ]
+        numbers |= {
+            f"{role}_per_tensor_layers": len(coarse),
+            f"{role}_harmed_layers": len(bad),
+            f"{role}_largest_disparity": float(coarse["disparity"].max()) if len(coarse) else 1.0,
+            f"{role}_worst_channel_sqnr_db": (
+                float(coarse["worst_sqnr_db"].min()) if len(coarse) else None
+            ),
+        }
+        if len(bad):
+            hurt.append(role)
+            first = bad.sort_values("disparity").iloc[-1]
+            words.append(
+                f"in the {role.upper()} file {len(bad)} layers have one weight scale for channels "
+                f"that differ by a factor of up to {first['disparity']:.0f}; their smallest "
+                f"channels keep {first['worst_sqnr_db']:.0f} dB"
+            )
+    if not hurt:
+        return refuted("no layer has one scale for channels of very different size.", numbers)
+    return supported("; ".join(words) + ".", numbers, tuple(hurt), strength=0.7)
+
+
+def _per_channel(evidence: Evidence, finding: Finding) -> Trial | None:
+    if not finding.numbers.get("ptq_harmed_layers"):
+        return None
+    ranges = with_stored_ranges(evidence, "ptq")
+    return Trial("giving every weight channel of PTQ its own scale, ranges unchanged",
+                 {"ptq": requantized(evidence, Ranges(ranges.bounds))})
+
+
+def _per_channel_qat(evidence: Evidence, finding: Finding) -> Trial | None:
+    if not finding.numbers.get("qat_harmed_layers"):
+        return None
+    return Trial(
+        "training QAT again with a weight range of its own for every output of dense layers",
+        {"qat": retrain.qat_again(evidence, per_channel_dense=True)},
+        controls=retrain.controls(evidence, "qat"),
+    )
+
+
+def _check_bias(evidence: Evidence) -> Finding:
+    numbers: dict[str, object] = {}
+    hurt, words = [], []
+    for role in evidence.case.roles:
+        graph = evidence.graph(role)
+        clipped, largest = [], 0.0
+        for weight in all_weights(graph):
+            bias = weight.bias
+            if bias is None or bias.dtype != "int32" or weight.kind not in INTEGER_KINDS:
+                continue
+            stored = np.abs(np.asarray(constant(graph, bias), dtype=np.float64))
+            share = float(stored.max(initial=0.0)) / _INT32
+            largest = max(largest, share)
+            if share >= t.BIAS_LIMIT:
+                clipped.append(bias.name)
+        if role != "float":
+            numbers |= {f"{role}_clipped_biases": len(clipped),
+                        f"{role}_largest_bias_share_of_int32": largest}
+        if clipped:
+            hurt.append(role)
+            words.append(f"the {role.upper()} file has {len(clipped)} layers whose bias sits at "
+                         "the limit of 32 bits")
+    if not hurt:
+        return refuted("no bias is near the limit of 32 bits.", numbers)
+    return supported("; ".join(words) + ".", numbers, tuple(hurt), strength=0.85)
+
+
+def _rescale(evidence: Evidence, finding: Finding) -> Trial | None:
+    if not finding.numbers.get("ptq_clipped_biases"):
+        return None
+    source, words = calibration_source(evidence)
+    return Trial(f"quantizing the float file anew with ranges of {words}",
+                 {"ptq": requantized(evidence, evidence.observed(source).over())})
+
+
+RULES = (
+    Rule(
+        id="per-tensor-weights",
+        title="one weight scale for channels of very different size",
+        question="Does every channel of the weights get a scale that fits it?",
+        requires=("float", "ptq|qat"),
+        check=_check_granularity,
+        rank=FORMAT,
+        symptom="Networks with depthwise convolutions or folded batch norm collapse in one file.",
+        cause=(
+            "Channels differ in size, often because batch norm was folded into them; with one "
+            "scale for all, small channels round to zero."
+        ),
+        remedy="Quantize weights per channel.",
+        code=(
+            "from qinspect.train import load_keras, convert, per_channel_dense_qat\n"
+            '# the recipe int8 is per channel, int8_per_tensor is not\n'
+            'content = convert(load_keras("float.h5"), "int8", calibration_x)\n'
+            "# in QAT, for dense layers, which tfmot takes per tensor\n"
+            'qat = per_channel_dense_qat(load_keras("float.h5"))'
+        ),
+        source="Krishnamoorthi 2018, arXiv:1806.08342, section 3.1 (per-channel quantization)",
+        remedies=(
+            Remedy("per-channel weights", ("ptq", "float", "data"), _per_channel),
+            Remedy("QAT with per-channel dense weights",
+                   ("qat", "keras_float", "train", "recipe"), _per_channel_qat, trains=True),
+        ),
+    ),
+    Rule(
+        id="bias-saturation",
+        title="biases do not fit into 32 bits",
+        question="Is any bias clipped by its integer format?",
+        requires=("ptq|qat",),
+        check=_check_bias,
+        rank=FORMAT,
+        symptom="One layer's output is off by a constant in some channels.",
+        cause=(
+            "A bias is stored in steps of input scale times weight scale; where these are tiny, "
+            "the number of steps exceeds 32 bits and is cut off."
+        ),
+        remedy="Give the layer a coarser scale: a wider input range, or larger weights.",
+        code=(
+            "from qinspect.tflite import read_graph\n"
+            "from qinspect.tflite.identity import identify\n"
+            'print(identify(read_graph("ptq.tflite")).warnings)'
+        ),
+        source="Jacob et al. 2018, arXiv:1712.05877, section 2.4 (biases as int32)",
+        remedies=(
+            Remedy("quantizing anew", ("ptq", "float", "data"), _rescale),
+        ),
+    ),
+)

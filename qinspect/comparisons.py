@@ -1,0 +1,447 @@
+"""The parts of a comparison that look inside the files: layers, scales, kernels."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qinspect.data.dataset import Dataset
+from qinspect.errors import DataError, QinspectError, SpecError
+from qinspect.measure.activations import ObservedRanges, observe_ranges
+from qinspect.measure.error_metrics import error_metrics
+from qinspect.measure.local import layer_errors
+from qinspect.measure.scales import recipe_table
+from qinspect.schema import Array
+from qinspect.stats import compare_many, compare_paired, comparison_row
+from qinspect.stats.comparison import Comparison
+from qinspect.tflite import evaluate, inspect_file, match_graphs, scheme_of
+from qinspect.tflite.ancestry import lineage
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.inputs import Preprocessing, load_examples, prepare
+from qinspect.tflite.match import GraphMatch
+from qinspect.tflite.requantize import stored_bounds
+from qinspect.tflite.run import Evaluation
+from qinspect.tflite.sandbox import open_model
+
+
+def layer_rows(
+    models: Sequence[tuple[str, Graph, Array, Preprocessing]],
+    calibration_x: Array | None,
+    *,
+    num_threads: int = 2,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Errors of every layer of every other file against the first float32 file.
+
+    Parameters
+    ----------
+    models : sequence of (name, graph, x, preprocessing)
+        ``x`` as each file takes it.
+    calibration_x : ndarray or None
+        Calibration examples, before preprocessing.
+    num_threads : int
+        Of the measurement.
+
+    Returns
+    -------
+    rows : list of dict
+        ``schema.ERRORS`` with a, b (names), stored_low, stored_high (ends of the stored range of
+        the output) and, given calibration examples, calibration_low, calibration_high (minimum and
+        maximum of the float file on them) and range_ratio (stored over calibration width).
+    notes : list of str
+        What is missing, and why.
+    """
+    floats = [m for m in models if scheme_of(m[1]) == "float32"]
+    if not floats:
+        return [], ["no file is float32, so the errors of layers have no reference."]
+    name, graph, x, how = floats[0]
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    observed = None
+    if calibration_x is not None:
+        try:
+            real, _ = prepare(calibration_x, graph, how)
+            observed = observe_ranges(graph, real, num_threads=num_threads)
+        except QinspectError as error:
+            notes.append(f"no calibration ranges: {error}")
+    for other, quantized, fed, _ in models:
+        if other == name:
+            continue
+        if fed.shape != x.shape or not np.array_equal(fed, x):
+            notes.append(
+                f"no layer errors of {other}: it is given other values than {name}, so its "
+                "layers cannot be compared."
+            )
+            continue
+        matched = match_graphs(graph, quantized)
+        try:
+            found = layer_errors(
+                graph, quantized, matched, x, histograms=False, num_threads=num_threads
+            )
+        except QinspectError as error:
+            notes.append(f"no layer errors of {other}: {error}")
+            continue
+        notes += [f"{other}: {note}" for note in found.notes]
+        ranges = _ranges(graph, quantized, matched, observed)
+        for row in records(found.errors):
+            rows.append({"a": name, "b": other, **row, **ranges.get(row["layer"], {})})
+    return rows, notes
+
+
+def _ranges(
+    graph: Graph, quantized: Graph, matched: GraphMatch, observed: ObservedRanges | None
+) -> dict[str, dict[str, float | None]]:
+    seen = observed.over().bounds if observed is not None else {}
+    found: dict[str, dict[str, float | None]] = {}
+    for pair in matched.pairs:
+        stored = stored_bounds(quantized.main.tensors[pair.output_b])
+        low, high = stored or (None, None)
+        row: dict[str, float | None] = {"stored_low": low, "stored_high": high}
+        if observed is not None:
+            real = seen.get(graph.main.tensors[pair.output_a].name)
+            row["calibration_low"], row["calibration_high"] = real or (None, None)
+            row["range_ratio"] = None
+            if stored is not None and real is not None and real[1] > real[0]:
+                # Ranges are widened to hold zero before they are stored.
+                width = max(real[1], 0.0) - min(real[0], 0.0)
+                row["range_ratio"] = (stored[1] - stored[0]) / width
+        found[pair.layer] = row
+    return found
+
+
+def recipe_rows(models: Sequence[tuple[str, Graph]]) -> list[dict[str, Any]]:
+    """How each two quantized files quantize the same layers, see ``measure.recipe_table``."""
+    quantized = [(name, graph) for name, graph in models if scheme_of(graph) != "float32"]
+    rows: list[dict[str, Any]] = []
+    for (a, first), (b, second) in combinations(quantized, 2):
+        table = recipe_table(first, second, match_graphs(first, second))
+        rows += [{"a": a, "b": b, **row} for row in records(table)]
+    return rows
+
+
+def kernel_row(
+    name: str, graph: Graph, x: Array, y: Array | None, ids: Array, *, num_threads: int = 2
+) -> dict[str, Any]:
+    """Default (XNNPACK) kernels against reference kernels on the same examples.
+
+    Returns
+    -------
+    dict
+        file, examples, flips (examples classified differently), flip_ids, max_abs (largest
+        difference of an output, real units), output_sqnr_db, accuracy_default,
+        accuracy_reference (None without labels), error (why reference kernels did not run).
+    """
+    row: dict[str, Any] = {
+        "file": name, "examples": len(x), "flips": None, "flip_ids": [], "max_abs": None,
+        "output_sqnr_db": None, "accuracy_default": None, "accuracy_reference": None,
+        "error": None,
+    }
+    default = evaluate(graph.content, x, num_threads=num_threads)
+    try:
+        reference = evaluate(graph.content, x, num_threads=num_threads, kernels="reference")
+    except QinspectError as error:
+        return {**row, "error": str(error)}
+    flips = default.prediction != reference.prediction
+    gap = np.abs(default.outputs.astype(np.float64) - reference.outputs)
+    row |= {
+        "flips": int(flips.sum()),
+        "flip_ids": ids[flips],
+        "max_abs": float(gap.max()),
+        "output_sqnr_db": output_sqnr(reference.outputs, default.outputs),
+    }
+    if y is not None:
+        row["accuracy_default"] = float(np.mean(default.prediction == y))
+        row["accuracy_reference"] = float(np.mean(reference.prediction == y))
+    return row
+
+
+def output_sqnr(reference: Array, other: Array) -> float | None:
+    """SQNR of outputs in dB; None where shapes differ or the outputs are equal (no error)."""
+    if reference.size != other.size:
+        return None
+    value = error_metrics(reference.reshape(-1), other.reshape(-1))["sqnr_db"]
+    return value if np.isfinite(value) else None
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a frame as dicts with text keys."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+# --- Compare ``.tflite`` files on the same examples: what they are, and how ---------------------
+
+# Reference kernels and layer by layer errors cost far more than running the files.
+DETAIL_EXAMPLES = 256
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One file on the examples."""
+
+    name: str
+    path: Path
+    graph: Graph
+    how: Preprocessing
+    x: Array
+    y: Array | None
+    result: Evaluation
+
+    @property
+    def correct(self) -> Array:
+        assert self.y is not None
+        return self.result.prediction == self.y
+
+    @property
+    def classes(self) -> int:
+        return math.prod(self.result.raw.shape[1:])
+
+
+def compare_files(
+    files: Sequence[str | os.PathLike[str]],
+    data: str | os.PathLike[str],
+    calibration: str | os.PathLike[str] | None = None,
+    *,
+    preprocessing: Sequence[Preprocessing] | None = None,
+    confidence: float = 0.95,
+    margin_pp: float = 1.0,
+    seed: int = 0,
+    detail_examples: int = DETAIL_EXAMPLES,
+    num_threads: int = 2,
+) -> dict[str, Any]:
+    """Everything ``qinspect compare`` says, as plain data.
+
+    Parameters
+    ----------
+    files : sequence of path
+        Two or more ``.tflite`` files; each is first tried in a child process.
+    data : path
+        ``.npz`` with ``x``, as the float model takes it, and if known ``y`` (and ``id``,
+        ``group``: with groups the p-value and interval take whole groups).
+    calibration : path, optional
+        ``.npz`` with ``x``: its ranges are set beside the stored ones.
+    preprocessing : sequence of Preprocessing, optional
+        What to do to ``x`` and ``y`` for each file; nothing by default.
+    confidence, margin_pp, seed
+        As for :func:`qinspect.stats.compare_paired`.
+    detail_examples : int
+        Leading examples for the errors of layers and for reference kernels, at least 1.
+    num_threads : int
+        Of the evaluation.
+
+    Returns
+    -------
+    dict
+        n, labelled, names, notes; files : as :func:`qinspect.tflite.inspect_file`, with ``name``,
+        and with labels ``accuracy``; comparisons : rows of
+        :func:`qinspect.stats.comparison_row`, every pair (empty without labels); cochran_q :
+        for three files or more; agreement : share of equal predictions and output SQNR (dB;
+        None where outputs are equal or have other shapes) of every pair; flips : ids of
+        examples that only one gets right (without labels: that they classify differently);
+        lineage : every pair; layers : local and accumulated error of each layer against the
+        first float32 file; recipes : scales side by side, for files that are both quantized;
+        kernels : default against reference kernels; ties : examples whose greatest output is
+        reached by several classes, and the accuracy if all of them went well or badly.
+        Only strings, numbers, None, lists and dicts, fit for JSON.
+
+    Raises
+    ------
+    SpecError
+        If there are fewer than two files, or options do not fit them.
+    DataError
+        If examples or labels do not fit a file.
+    ModelFileError
+        If a file cannot be read or run.
+    """
+    if len(files) < 2:
+        raise SpecError(f"{len(files)} file was given; a comparison needs two or more.")
+    if detail_examples < 1:
+        raise SpecError(f"detail_examples is {detail_examples}; choose at least 1.")
+    hows = list(preprocessing or [Preprocessing()] * len(files))
+    if len(hows) != len(files):
+        raise SpecError(f"there are {len(files)} files but {len(hows)} preprocessings.")
+    graphs = [open_model(file) for file in files]
+    examples, labelled = load_examples(data)
+    notes: list[str] = []
+    names = file_names(files)
+    models = []
+    for name, file, graph, how in zip(names, files, graphs, hows, strict=True):
+        x, said = prepare(examples.x, graph, how)
+        result = evaluate(graph.content, x, num_threads=num_threads)
+        notes += [f"{name}: {note}" for note in (*said, *result.notes)]
+        y = examples.y + how.label_offset if labelled else None
+        model = _Model(name, Path(file), graph, how, x, y, result)
+        _check_classes(model)
+        models.append(model)
+
+    head = slice(0, detail_examples)
+    calibration_x = None if calibration is None else load_examples(calibration)[0].x
+    cochran, comparisons = _comparisons(models, examples, confidence, margin_pp, seed)
+    layers, missing = layer_rows(
+        [(m.name, m.graph, m.x[head], m.how) for m in models], calibration_x,
+        num_threads=num_threads,
+    )
+    notes += missing
+    if examples.x.dtype.kind in "iu" and not any(_takes_integers(m) for m in models):
+        notes.append(
+            f"x holds integers from {examples.x.min()} to {examples.x.max()}, and every file takes "
+            "floats, so nothing shows whether they are in the units the files expect."
+        )
+    if not labelled:
+        notes.append("there are no labels, so only agreement and outputs are compared.")
+    return plain(
+        {
+            "n": len(examples),
+            "labelled": labelled,
+            "names": names,
+            "files": [_file_row(m, comparisons) for m in models],
+            "comparisons": [comparison_row(c) for c in comparisons],
+            "cochran_q": cochran,
+            "agreement": [_agreement(a, b) for a, b in combinations(models, 2)],
+            "flips": [_flips(a, b, examples.ids) for a, b in combinations(models, 2)],
+            "lineage": [
+                {**asdict(lineage(a.graph, b.graph)), "a": a.name, "b": b.name}
+                for a, b in combinations(models, 2)
+            ],
+            "layers": layers,
+            "recipes": recipe_rows([(m.name, m.graph) for m in models]),
+            "kernels": [
+                kernel_row(
+                    m.name, m.graph, m.x[head], None if m.y is None else m.y[head],
+                    examples.ids[head], num_threads=num_threads,
+                )
+                for m in models
+            ],
+            "ties": [_ties(m, examples.ids) for m in models],
+            "detail_examples": min(detail_examples, len(examples)),
+            "notes": notes,
+        }
+    )
+
+
+def file_names(files: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Short names that tell the files apart: the file name, with folders where it is not enough."""
+    paths = [Path(file) for file in files]
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{number}: {path}" for number, path in enumerate(paths, 1)]
+
+
+def plain(value: Any) -> Any:
+    """The same with NumPy numbers as Python ones, and None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _takes_integers(model: _Model) -> bool:
+    changed = (model.how.scale, model.how.offset) != (1.0, 0.0)
+    return changed or model.graph.main.tensors[model.graph.main.inputs[0]].dtype != "float32"
+
+
+def _check_classes(model: _Model) -> None:
+    if model.y is None:
+        return
+    if model.classes < 2:
+        raise DataError(
+            f"{model.name} gives one number for an example; accuracy needs one for each class. "
+            "Leave y out to compare outputs alone."
+        )
+    low, high = int(model.y.min()), int(model.y.max())
+    if low < 0 or high >= model.classes:
+        raise DataError(
+            f"labels run from {low} to {high}, but {model.name} has classes 0 to "
+            f"{model.classes - 1}; bridge them with --label-offset."
+        )
+
+
+def _comparisons(
+    models: list[_Model], examples: Dataset, confidence: float, margin_pp: float, seed: int
+) -> tuple[dict[str, Any] | None, list[Comparison]]:
+    if models[0].y is None:
+        return None, []
+    correct = {m.name: m.correct for m in models}
+    if len(models) > 2:
+        return compare_many(
+            correct, confidence=confidence, margin_pp=margin_pp, groups=examples.group, rng=seed
+        )
+    a, b = models
+    return None, [
+        compare_paired(
+            a.correct, b.correct, a=a.name, b=b.name, confidence=confidence, margin_pp=margin_pp,
+            groups=examples.group, rng=seed,
+        )
+    ]
+
+
+def _file_row(model: _Model, comparisons: list[Comparison]) -> dict[str, Any]:
+    row = {"name": model.name, **inspect_file(model.path)}
+    for c in comparisons:
+        if c.a == model.name:
+            return {**row, "accuracy": c.accuracy_a, "accuracy_ci": list(c.accuracy_a_ci)}
+        if c.b == model.name:
+            return {**row, "accuracy": c.accuracy_b, "accuracy_ci": list(c.accuracy_b_ci)}
+    return {**row, "accuracy": None, "accuracy_ci": None}
+
+
+def _agreement(a: _Model, b: _Model) -> dict[str, Any]:
+    # Classes may be numbered differently; what counts is the same class.
+    same = (a.result.prediction - a.how.label_offset) == (b.result.prediction - b.how.label_offset)
+    comparable = a.classes > 1 and b.classes > 1
+    return {
+        "a": a.name,
+        "b": b.name,
+        "agreement": float(same.mean()) if comparable else None,
+        "output_sqnr_db": output_sqnr(a.result.outputs, b.result.outputs),
+        "outputs_equal": np.array_equal(a.result.outputs, b.result.outputs),
+    }
+
+
+def _flips(a: _Model, b: _Model, ids: Array) -> dict[str, Any]:
+    row: dict[str, Any] = {"a": a.name, "b": b.name}
+    if a.y is None:
+        differ = (a.result.prediction - a.how.label_offset) != (
+            b.result.prediction - b.how.label_offset
+        )
+        return {**row, "differ": ids[differ]}
+    return {
+        **row,
+        "only_a": ids[a.correct & ~b.correct],
+        "only_b": ids[b.correct & ~a.correct],
+    }
+
+
+def _ties(model: _Model, ids: Array) -> dict[str, Any]:
+    tied = model.result.tied if model.classes > 1 else np.zeros(len(ids), dtype=bool)
+    row: dict[str, Any] = {
+        "file": model.name,
+        "tied": int(tied.sum()),
+        "share": float(tied.mean()),
+        "ids": ids[tied],
+        "accuracy": None,
+        "accuracy_worst": None,
+        "accuracy_best": None,
+    }
+    if model.y is not None:
+        raw = model.result.raw.reshape(len(ids), -1)
+        reached = raw[np.arange(len(ids)), model.y] == raw.max(axis=1)
+        row["accuracy"] = float(model.correct.mean())
+        row["accuracy_best"] = float((model.correct | (tied & reached)).mean())
+        row["accuracy_worst"] = float((model.correct & ~tied).mean())
+    return row

@@ -1,0 +1,1 @@
+"""From a case to the name of its cause: evidence, interventions, answer."""

@@ -1,0 +1,462 @@
+"""What a diagnosis is given: any part of files, data, models, history and claimed predictions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from qinspect import store
+from qinspect.data.dataset import Dataset
+from qinspect.data.npz import load_npz, read_arrays
+from qinspect.errors import DataError, SpecError
+from qinspect.schema import Array
+from qinspect.studies.build import Workshop, calibration_examples, finetune_seed
+from qinspect.studies.run import load_splits
+from qinspect.studies.stored import Study, load_study
+from qinspect.tflite import read_graph, read_keras
+from qinspect.tflite.ancestry import lineage
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.inputs import Preprocessing, prepare
+from qinspect.tflite.sandbox import open_model
+
+ROLES: tuple[str, ...] = ("float", "ptq", "qat")
+# What an input is called when it is missing.
+NEEDS: dict[str, str] = {
+    "float": "the float .tflite file",
+    "ptq": "the PTQ .tflite file",
+    "qat": "the QAT .tflite file",
+    "data": "labelled evaluation examples",
+    "calibration": "the calibration set",
+    "train": "the training data",
+    "keras_float": "the float Keras model",
+    "keras_qat": "the QAT Keras model",
+    "history": "the training history",
+    "observers": "the log of QAT ranges",
+    "claims": "the predictions that were obtained elsewhere",
+    "checkpoints": "predictions of all checkpoints that were compared",
+    "recipe": "the training settings (epochs and learning rate, from a study or a history)",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Predictions that someone got elsewhere from one of the files.
+
+    Attributes
+    ----------
+    prediction : ndarray of int64, shape (m,)
+        Classes, in the order in which they were scored.
+    ids : ndarray of str or None, shape (m,)
+        Which examples they are of; None means the order of the evaluation data.
+    y : ndarray of int64 or None, shape (m,)
+        Labels they were scored against; None means those of the evaluation data, by position.
+    """
+
+    prediction: Array
+    ids: Array | None = None
+    y: Array | None = None
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """Settings of the training, as far as known: what a retraining needs.
+
+    Attributes
+    ----------
+    float_epochs, qat_epochs : int
+    float_lr, qat_lr : float
+        Adam learning rates.
+    batch_size : int
+    seed : int
+        Of the batch order that QAT used.
+    warm_start, freeze_batchnorm : bool
+    skip_layers : tuple of str
+        Layers without fake quantization during QAT.
+    equal_budget : bool
+        PTQ was made from a float model trained for as long as QAT in all.
+    exact : bool
+        The settings reproduce the QAT model; otherwise an intervention that trains again is
+        compared with QAT trained again unchanged, so that another run's luck is not counted.
+    """
+
+    float_epochs: int
+    qat_epochs: int
+    float_lr: float
+    qat_lr: float
+    batch_size: int = 32
+    seed: int = 0
+    warm_start: bool = False
+    freeze_batchnorm: bool = False
+    skip_layers: tuple[str, ...] = ()
+    equal_budget: bool = False
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """One puzzle to be diagnosed; every part may be missing.
+
+    Attributes
+    ----------
+    float_graph, ptq_graph, qat_graph : Graph or None
+        The files, read; they have been tried in a child process by whoever built the case.
+    data : Dataset or None
+        Labelled evaluation examples in the units of the float model's input.
+    calibration_x : ndarray or None, shape (m, ...)
+        Examples that PTQ was calibrated with.
+    train : Dataset or None
+        Training data.
+    keras_float, keras_qat : Path or None
+        Keras models, opened only when something needs them.
+    history, observers : DataFrame or None
+        ``schema.HISTORY`` and ``schema.OBSERVERS`` with a column ``phase`` whose values ``float``
+        and ``qat`` are used.
+    claims : mapping of role to Claim
+        Predictions obtained elsewhere, by the file they belong to.
+    arms : mapping of str to ndarray of int64, shape (n,)
+        Predictions of further models on ``data``, by the name of a study's arm: interventions
+        that somebody has already made.
+    arm_models : mapping of str to Path
+        Keras models of a study by name (``float_bn``).
+    checkpoints : mapping of role to ndarray of int64, shape (k, n)
+        Predictions on ``data`` of all checkpoints that were compared there.
+    facts : TrainingFacts or None
+    parts : tuple of dict
+        Parts of the gap that add up to it, where a study has measured them: ``id``, ``title``,
+        ``diff_pp``, ``ci_pp``.
+    name : str
+        For titles.
+    confidence : float
+        Of every interval.
+    margin_pp : float
+        Difference that would matter, percentage points.
+    seed : int
+        Of everything random.
+    """
+
+    float_graph: Graph | None = None
+    ptq_graph: Graph | None = None
+    qat_graph: Graph | None = None
+    data: Dataset | None = None
+    calibration_x: Array | None = None
+    train: Dataset | None = None
+    keras_float: Path | None = None
+    keras_qat: Path | None = None
+    history: pd.DataFrame | None = None
+    observers: pd.DataFrame | None = None
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+    arms: Mapping[str, Array] = field(default_factory=dict)
+    arm_models: Mapping[str, Path] = field(default_factory=dict)
+    checkpoints: Mapping[str, Array] = field(default_factory=dict)
+    facts: TrainingFacts | None = None
+    parts: tuple[dict[str, Any], ...] = ()
+    name: str = "case"
+    confidence: float = 0.95
+    margin_pp: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.roles) < 2:
+            raise SpecError(
+                f"the case has {len(self.roles)} of the float, PTQ and QAT files; "
+                "give at least two to compare."
+            )
+        for kind in (self.claims, self.checkpoints):
+            for role in kind:
+                if role not in ROLES:
+                    raise SpecError(f"{role!r} is not a file of the case; use {', '.join(ROLES)}.")
+        n = None if self.data is None else len(self.data)
+        if n is None:
+            return
+        for name, prediction in self.arms.items():
+            if prediction.shape != (n,):
+                raise DataError(
+                    f"arm {name!r} has predictions of shape {prediction.shape} for {n} examples."
+                )
+        for role, table in self.checkpoints.items():
+            if table.ndim != 2 or table.shape[1] != n or len(table) < 2:
+                raise DataError(
+                    f"checkpoints of {role} have shape {table.shape}; it must be (k, {n}) with at "
+                    "least two checkpoints."
+                )
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Which of the three files there are."""
+        return tuple(role for role in ROLES if self.graph(role) is not None)
+
+    def graph(self, role: str) -> Graph | None:
+        """The file of a role."""
+        return {"float": self.float_graph, "ptq": self.ptq_graph, "qat": self.qat_graph}[role]
+
+    def has(self, need: str) -> bool:
+        """Whether an input of :data:`NEEDS` is there."""
+        if need in ROLES:
+            return self.graph(need) is not None
+        given = {
+            "data": self.data,
+            "calibration": self.calibration_x,
+            "train": self.train,
+            "keras_float": self.keras_float,
+            "keras_qat": self.keras_qat,
+            "history": None if self.history is None or self.history.empty else self.history,
+            "observers": None if self.observers is None or self.observers.empty else 1,
+            "claims": self.claims or None,
+            "checkpoints": self.checkpoints or None,
+            "recipe": self.facts,
+        }
+        return given[need] is not None
+
+    def missing(self, requires: tuple[str, ...]) -> list[str]:
+        """Names of inputs that are not there; ``"a|b"`` asks for one of several."""
+        return [
+            " or ".join(NEEDS[name] for name in need.split("|"))
+            for need in requires
+            if not any(self.has(name) for name in need.split("|"))
+        ]
+
+
+# --- The case of a diagnosis, from a study's folder or from loose files -------------------------
+
+_ARMS = {"float": "float", "ptq": "ptq_int8", "qat": "qat"}
+_EQUAL_ARMS = {"float": "float_ft", "ptq": "ptq_int8_ft", "qat": "qat"}
+# What re-estimated batch norm makes of these, by the name of the arm that has that part otherwise.
+_EQUAL_REMEDIES = {"ptq_int8_bn": "ptq_int8_ft_bn", "qat_bn": "qat_bn"}
+
+
+def case_of_study(study: Study | str | os.PathLike[str], *, equal_budget: bool = False) -> Case:
+    """Everything a finished study knows, as a case.
+
+    Parameters
+    ----------
+    study : Study or path
+    equal_budget : bool
+        Take the study's fine-tuned control as the float model and PTQ of it as PTQ: both sides
+        were then trained for as many epochs, and what is left of the gap is not the budget.
+
+    Returns
+    -------
+    Case
+        The study's own predictions of the three files are claims, so that a wrong evaluation is
+        noticed; those of its other arms are interventions that have been made.
+
+    Raises
+    ------
+    StoreError, DataError
+        If the folder or the data set cannot be read.
+    """
+    found = study if isinstance(study, Study) else load_study(study)
+    spec, folder = found.spec, found.folder
+    role_arms = _EQUAL_ARMS if equal_budget else _ARMS
+    splits = load_splits(spec)
+    test = _in_order(splits.test, found.arrays["id"])
+    shop = Workshop(spec, folder, splits, lambda phase, done, total, message: None)
+    models = {path.stem: path for path in (folder / "models").glob("*.h5")}
+    graphs = {
+        role: read_graph(path) if (path := folder / "models" / f"{arm}.tflite").exists() else None
+        for role, arm in role_arms.items()
+    }
+    arms = {arm: found.prediction(arm) for arm in found.arms if arm not in role_arms.values()}
+    if equal_budget:
+        arms = {name: arms[arm] for name, arm in _EQUAL_REMEDIES.items() if arm in arms}
+    return Case(
+        float_graph=graphs["float"],
+        ptq_graph=graphs["ptq"],
+        qat_graph=graphs["qat"],
+        data=test,
+        calibration_x=calibration_examples(shop),
+        train=splits.train,
+        keras_float=models.get("float"),
+        keras_qat=models.get("qat"),
+        history=found.history,
+        observers=found.observers,
+        claims={role: Claim(found.prediction(arm)) for role, arm in role_arms.items()},
+        arms=arms,
+        arm_models=models,
+        facts=TrainingFacts(
+            spec.float_epochs, spec.qat_epochs, spec.float_lr, spec.qat_lr, spec.batch_size,
+            finetune_seed(spec), spec.warm_start, spec.freeze_batchnorm, spec.skip_layers,
+            equal_budget=equal_budget, exact=True,
+        ),
+        # They are parts of the gap to PTQ of the float model before it was trained on.
+        parts=() if equal_budget else tuple(found.summary["decomposition"]),
+        name=str(folder),
+        confidence=spec.confidence,
+        margin_pp=spec.margin_pp,
+        seed=spec.seed,
+    )
+
+
+def _in_order(test: Dataset, ids: Array) -> Dataset:
+    """The test examples in the order of the stored predictions."""
+    at = {name: i for i, name in enumerate(test.ids.tolist())}
+    try:
+        return test.take([at[name] for name in ids.tolist()])  # type: ignore[arg-type]
+    except KeyError as error:
+        raise DataError(
+            f"the study was tested on example {error.args[0]!r}, which the data set does not have "
+            "now; was the data set changed?"
+        ) from None
+
+
+def case_of_files(
+    *,
+    float_file: str | os.PathLike[str] | None = None,
+    ptq_file: str | os.PathLike[str] | None = None,
+    qat_file: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str],
+    calibration: str | os.PathLike[str] | None = None,
+    keras_float: str | os.PathLike[str] | None = None,
+    keras_qat: str | os.PathLike[str] | None = None,
+    train: str | os.PathLike[str] | None = None,
+    history: str | os.PathLike[str] | None = None,
+    claims: Mapping[str, str | os.PathLike[str] | None] | None = None,
+    checkpoints: str | os.PathLike[str] | None = None,
+    input_scale: float = 1.0,
+    input_offset: float = 0.0,
+    label_offset: int = 0,
+    seed: int = 0,
+) -> Case:
+    """A case from loose artifacts, of which any part may be missing.
+
+    Parameters
+    ----------
+    float_file, ptq_file, qat_file : path, optional
+        ``.tflite`` files, at least two; each is first tried in a child process.
+    data : path
+        ``.npz`` with ``x`` and ``y`` (and ``id``, ``group``).
+    calibration, train : path, optional
+        ``.npz`` with ``x``, and for training data ``y``.
+    keras_float, keras_qat : path, optional
+        Keras models; opened only by interventions, but their configuration is read.
+    history : path, optional
+        ``.csv`` with ``phase`` (``float``, ``qat``), ``steps``, ``loss`` and so on.  A phase
+        ``float_ft`` of as many steps as ``qat`` says that the float model was trained on as well;
+        if the PTQ file then holds weights that moved on from those of ``keras_float``, budgets
+        are equal.
+    claims : mapping of role to path, optional
+        ``.npz`` with ``prediction`` (n,) and optionally ``id`` and ``y``, or scores as
+        ``outputs`` (n, classes).
+    checkpoints : path, optional
+        ``.npz`` with arrays ``float``, ``ptq``, ``qat`` of shape (k, n): classes predicted by each
+        checkpoint that was tried on ``data``.
+    input_scale, input_offset : float
+        The model is given ``input_scale * x + input_offset``; for every data file.
+    label_offset : int
+        Added to ``y``.
+    seed : int
+
+    Raises
+    ------
+    DataError, ModelFileError, SpecError, StoreError
+        One sentence each.
+    """
+    files = {"float": float_file, "ptq": ptq_file, "qat": qat_file}
+    graphs: dict[str, Graph | None] = {
+        role: None if file is None else open_model(file) for role, file in files.items()
+    }
+    first = next((graph for graph in graphs.values() if graph is not None), None)
+    how = Preprocessing(input_scale, input_offset, label_offset)
+
+    def examples(path: str | os.PathLike[str], *, labels: bool = True) -> Dataset:
+        loaded = load_npz(Path(path), require_labels=labels)
+        # Only the units are bridged here; a range that does not fit a file is a cause to be found.
+        x = loaded.x
+        if first is not None and (input_scale, input_offset) != (1.0, 0.0):
+            x, _ = prepare(loaded.x, first, how)
+        y = loaded.y + label_offset if (loaded.y >= 0).all() else loaded.y
+        return Dataset(loaded.name, x, y, loaded.ids, loaded.num_classes, loaded.group)
+
+    table = None if history is None else _read_history(Path(history))
+    evaluation = examples(data)
+    return Case(
+        float_graph=graphs["float"],
+        ptq_graph=graphs["ptq"],
+        qat_graph=graphs["qat"],
+        data=evaluation,
+        calibration_x=None if calibration is None else examples(calibration, labels=False).x,
+        train=None if train is None else examples(train),
+        keras_float=None if keras_float is None else Path(keras_float),
+        keras_qat=None if keras_qat is None else Path(keras_qat),
+        history=table,
+        claims={
+            role: _read_claim(Path(path))
+            for role, path in (claims or {}).items()
+            if path is not None
+        },
+        checkpoints=_read_checkpoints(checkpoints),
+        facts=None
+        if table is None
+        else _facts_of(table, seed, equal_budget=_trained_on(table, keras_float, graphs["ptq"])),
+        name=" against ".join(Path(file).name for file in files.values() if file is not None),
+        seed=seed,
+    )
+
+
+def _read_claim(path: Path) -> Claim:
+    arrays = read_arrays(path, (), ("prediction", "outputs", "id", "y"))
+    if "prediction" in arrays:
+        prediction = arrays["prediction"]
+    elif "outputs" in arrays and arrays["outputs"].ndim == 2:
+        prediction = arrays["outputs"].argmax(axis=1)
+    else:
+        raise DataError(f"{path}: needs 'prediction' (n,) or 'outputs' (n, classes).")
+    for key in ("prediction", "id", "y"):
+        if key in arrays and arrays[key].shape != (len(prediction),):
+            raise DataError(
+                f"{path}: {key!r} has shape {arrays[key].shape}; it must be ({len(prediction)},)."
+            )
+    if prediction.dtype.kind not in "iu":
+        raise DataError(f"{path}: 'prediction' has dtype {prediction.dtype}; it must be integers.")
+    ids = arrays["id"].astype(str) if "id" in arrays else None
+    return Claim(prediction.astype("int64"), ids, arrays.get("y"))
+
+
+def _read_checkpoints(path: str | os.PathLike[str] | None) -> dict[str, Array]:
+    if path is None:
+        return {}
+    arrays = read_arrays(Path(path), (), ROLES)
+    if not arrays:
+        raise DataError(f"{path}: needs arrays named {', '.join(ROLES)} of shape (k, n).")
+    return arrays
+
+
+def _read_history(path: Path) -> pd.DataFrame:
+    frame = store.read_frame(path)
+    absent = [name for name in ("phase", "epoch", "steps", "loss") if name not in frame.columns]
+    if absent:
+        raise DataError(f"{path}: the history has no column {', '.join(absent)}.")
+    return frame
+
+
+def _trained_on(
+    history: pd.DataFrame, keras_float: str | os.PathLike[str] | None, ptq: Graph | None
+) -> bool:
+    """Whether PTQ was made from a float model that was trained on for as many steps as QAT.
+
+    The history alone does not say which of the float models was quantized, the weights do.
+    """
+    steps = history.groupby("phase")["steps"].max().to_dict()
+    if keras_float is None or ptq is None or "float_ft" not in steps:
+        return False
+    if steps["float_ft"] != steps.get("qat"):
+        return False
+    return lineage(read_keras(keras_float), ptq).verdict == "fine-tuned from"
+
+
+def _facts_of(history: pd.DataFrame, seed: int, *, equal_budget: bool) -> TrainingFacts | None:
+    """Settings of the training as far as a history tells them; None without rates."""
+    phases = dict(list(history.groupby("phase")))
+    if not {"float", "qat"} <= set(phases) or "learning_rate" not in history.columns:
+        return None
+    epochs = {name: int(phases[name]["epoch"].max()) for name in ("float", "qat")}
+    rates = {name: float(phases[name]["learning_rate"].iloc[-1]) for name in ("float", "qat")}
+    return TrainingFacts(
+        epochs["float"], epochs["qat"], rates["float"], rates["qat"], seed=seed,
+        equal_budget=equal_budget,
+    )

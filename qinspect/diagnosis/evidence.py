@@ -1,0 +1,265 @@
+"""Evidence that several rules share, measured once and only when somebody asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from qinspect.data.dataset import Dataset
+from qinspect.data.streams import stream
+from qinspect.diagnosis import thresholds as t
+from qinspect.diagnosis.cases import Case
+from qinspect.errors import ModelFileError
+from qinspect.measure.activations import (
+    ObservedRanges,
+    activation_statistics,
+    observe_ranges,
+    stored_ranges,
+)
+from qinspect.measure.scales import recipe_table
+from qinspect.measure.weights import weight_errors
+from qinspect.schema import Array
+from qinspect.stats import compare_paired
+from qinspect.stats.comparison import Comparison
+from qinspect.tflite import evaluate, match_graphs
+from qinspect.tflite.ancestry import Lineage, lineage
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.identity import Identification, identify
+from qinspect.tflite.match import GraphMatch
+from qinspect.tflite.run import Evaluation
+
+T = TypeVar("T")
+
+# Their output range is fixed by the format, not calibrated.
+_FIXED_RANGE = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFTMAX"})
+RANGES = ("tensor", "kind", "stored_low", "stored_high", "low", "high", "ratio", "bits_lost",
+          "beyond_share")
+
+
+class Evidence:
+    """A case and everything measured on it so far.
+
+    Parameters
+    ----------
+    case : Case
+    num_threads : int
+        Of every interpreter.
+    """
+
+    def __init__(self, case: Case, num_threads: int = 2) -> None:
+        self.case = case
+        self.num_threads = num_threads
+        self._kept: dict[tuple[Any, ...], Any] = {}
+
+    def once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """The value under ``key``, made at the first call."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: T = self._kept[key]
+        return found
+
+    def rng(self, number: int) -> np.random.Generator:
+        """A generator that depends on the case's seed and the number alone."""
+        return stream(self.case.seed, "evidence", number)
+
+    # --- files ------------------------------------------------------------------------------
+
+    def graph(self, role: str) -> Graph:
+        """The file of a role.
+
+        Raises
+        ------
+        ModelFileError
+            If there is none.
+        """
+        graph = self.case.graph(role)
+        if graph is None:
+            raise ModelFileError(f"the case has no {role} file.")
+        return graph
+
+    def identification(self, role: str) -> Identification:
+        """What the file of a role is."""
+        return self.once(("identify", role), lambda: identify(self.graph(role)))
+
+    def lineage(self, a: str, b: str) -> Lineage:
+        """Whether two files are one network."""
+        return self.once(("lineage", a, b), lambda: lineage(self.graph(a), self.graph(b)))
+
+    def match(self, a: str, b: str) -> GraphMatch:
+        """Operators of two files that do the same."""
+        return self.once(("match", a, b), lambda: match_graphs(self.graph(a), self.graph(b)))
+
+    def recipe(self, a: str, b: str) -> pd.DataFrame:
+        """How two files quantize the same layers."""
+        return self.once(
+            ("recipe", a, b),
+            lambda: recipe_table(self.graph(a), self.graph(b), self.match(a, b)),
+        )
+
+    def weights(self, role: str) -> pd.DataFrame:
+        """Errors of the weights of a quantized file against the float file, a row a channel."""
+        return self.once(
+            ("weights", role),
+            lambda: weight_errors(
+                self.graph("float"), self.graph(role), self.match("float", role)
+            ),
+        )
+
+    # --- predictions ------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Dataset:
+        """The evaluation examples."""
+        assert self.case.data is not None
+        return self.case.data
+
+    def evaluation(self, role: str) -> Evaluation:
+        """The file of a role, run correctly on the evaluation examples."""
+        return self.once(
+            ("evaluate", role), lambda: self.run(self.graph(role).content, self.data.x)
+        )
+
+    def run(self, content: bytes, x: Array) -> Evaluation:
+        """Any file on any examples."""
+        return evaluate(content, x, num_threads=self.num_threads)
+
+    def right(self, prediction: Array, index: Array | None = None) -> Array:
+        """Which evaluation examples a prediction gets right, bool."""
+        y = self.data.y if index is None else self.data.y[index]
+        return np.asarray(prediction == y)
+
+    def own_correct(self, role: str) -> Array:
+        """Which examples the file gets right when it is run correctly."""
+        return self.right(self.evaluation(role).prediction)
+
+    def claim_pairs(self, role: str) -> bool:
+        """Whether there is a claim for the role with one prediction for each example."""
+        claim = self.case.claims.get(role)
+        return claim is not None and len(claim.prediction) == len(self.data)
+
+    def correct(self, role: str) -> Array:
+        """Which examples count as right in the puzzle as it was put: a claim where there is one.
+
+        The claim is scored as whoever made it did: against its own labels if it has any, else
+        by position.
+        """
+        if not self.claim_pairs(role):
+            return self.own_correct(role)
+        claim = self.case.claims[role]
+        y = self.data.y if claim.y is None else claim.y
+        return np.asarray(claim.prediction == y)
+
+    def comparison(self, a: str, b: str) -> Comparison:
+        """Paired comparison b - a of the puzzle as it was put."""
+        return self.once(
+            ("comparison", a, b),
+            lambda: compare_paired(
+                self.correct(a), self.correct(b), a=a, b=b, confidence=self.case.confidence,
+                margin_pp=self.case.margin_pp, groups=self.data.group, rng=self.case.seed,
+            ),
+        )
+
+    # --- ranges -----------------------------------------------------------------------------
+
+    def examples(self, source: str) -> Array:
+        """Examples of ``evaluation``, ``calibration`` or ``train``, a random part of many."""
+        if source == "calibration":
+            assert self.case.calibration_x is not None
+            return self.case.calibration_x
+        x = self.data.x if source == "evaluation" else self.case.train.x  # type: ignore[union-attr]
+        if len(x) <= t.RANGE_EXAMPLES:
+            return x
+        chosen = self.rng(1).choice(len(x), t.RANGE_EXAMPLES, replace=False)
+        return x[np.sort(chosen)]
+
+    def observed(self, source: str) -> ObservedRanges:
+        """Ranges of the float file's activations for each example."""
+        return self.once(
+            ("observed", source),
+            lambda: observe_ranges(
+                self.graph("float"), self.examples(source), num_threads=self.num_threads
+            ),
+        )
+
+    def calibrated_tensors(self, role: str) -> dict[str, tuple[float, float]]:
+        """Stored ranges of a quantized file by the name of the float file's tensor.
+
+        Outputs whose range the format fixes (softmax and the like) are left out.
+        """
+        return self.once(("stored", role), lambda: self._calibrated(role))
+
+    def _calibrated(self, role: str) -> dict[str, tuple[float, float]]:
+        graph = self.graph("float")
+        ranges, borrowed = stored_ranges(
+            graph, self.graph(role), self.match("float", role), self.observed("evaluation").over()
+        )
+        fixed = {
+            graph.main.tensors[i].name
+            for op in graph.main.operators
+            if op.code in _FIXED_RANGE
+            for i in op.outputs
+        }
+        skipped = fixed | set(borrowed)
+        return {name: ends for name, ends in ranges.bounds.items() if name not in skipped}
+
+    def input_name(self) -> str:
+        """Name of the float file's input tensor."""
+        main = self.graph("float").main
+        return main.tensors[main.inputs[0]].name
+
+    def ranges(self, role: str, source: str) -> pd.DataFrame:
+        """Stored ranges of a file against those seen in the float file on some examples.
+
+        Returns
+        -------
+        DataFrame
+            One row a tensor: ``kind`` ("input" or "activation"), ends stored and seen (widened to
+            hold 0), ``ratio`` of the stored width to the one seen, ``bits_lost`` its base-2
+            logarithm, ``beyond_share`` of examples that leave the stored range by more than one
+            stored step.
+        """
+        return self.once(("ranges", role, source), lambda: self._ranges(role, source))
+
+    def _ranges(self, role: str, source: str) -> pd.DataFrame:
+        seen = self.observed(source)
+        stored = self.calibrated_tensors(role)
+        rows = []
+        for at, name in enumerate(seen.names):
+            if name not in stored:
+                continue
+            low, high = min(0.0, float(seen.low[:, at].min())), float(seen.high[:, at].max())
+            high = max(0.0, high)
+            first, last = stored[name]
+            if high - low <= 0 or last - first <= 0:
+                continue
+            step = (last - first) / 255
+            beyond = (seen.low[:, at] < first - step) | (seen.high[:, at] > last + step)
+            ratio = (last - first) / (high - low)
+            kind = "input" if name == self.input_name() else "activation"
+            rows.append((name, kind, first, last, low, high, ratio, float(np.log2(ratio)),
+                         float(beyond.mean())))
+        return pd.DataFrame(rows, columns=list(RANGES))
+
+    def own_activations(self, role: str) -> pd.DataFrame:
+        """``schema.TENSORS`` of a quantized file's own activations on some evaluation examples.
+
+        Inputs and outputs whose range the format fixes are left out, as are float tensors.
+        """
+        return self.once(("own", role), lambda: self._own(role))
+
+    def _own(self, role: str) -> pd.DataFrame:
+        graph = self.graph(role)
+        found = activation_statistics(
+            graph, self.data.x[: t.OWN_EXAMPLES], num_threads=self.num_threads
+        ).tensors
+        moved = {
+            i
+            for op in graph.main.operators
+            if op.code not in _FIXED_RANGE and op.code not in ("QUANTIZE", "DEQUANTIZE")
+            for i in op.outputs
+        }
+        kept = found["stored_min"].notna() & found["index"].isin(moved)
+        return found[kept].reset_index(drop=True)

@@ -1,0 +1,86 @@
+"""Quantize the float file anew, without TensorFlow: remedies of format, ranges and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from qinspect.diagnosis import thresholds as t
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.measure.activations import ObservedRanges
+from qinspect.schema import Array
+from qinspect.tflite.requantize import Precision, Ranges, quantize
+
+
+def requantized(
+    evidence: Evidence,
+    ranges: Ranges,
+    layers: Mapping[int, Precision] | None = None,
+    index: Array | None = None,
+) -> Array:
+    """Predictions of an int8 file made from the float file.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    ranges : Ranges
+        Of the float file's activations.
+    layers : mapping of int to precision, optional
+        Operators that are treated otherwise.
+    index : ndarray of int, optional
+        Evaluation examples to run; all when not given.
+
+    Returns
+    -------
+    ndarray of int64
+
+    Raises
+    ------
+    ModelFileError
+        If litert-quantizer cannot do it.
+    """
+    content = quantize(evidence.graph("float"), ranges, "int8", layers)
+    x = evidence.data.x if index is None else evidence.data.x[index]
+    return evidence.run(content, x).prediction
+
+
+def best_source(evidence: Evidence) -> tuple[str, str]:
+    """Examples to calibrate with that are closest to the evaluation, and words for them.
+
+    Training examples where there are any; else the evaluation inputs, without their labels.
+    """
+    if evidence.case.has("train"):
+        return "train", "training examples"
+    return "evaluation", "the evaluation inputs, without labels"
+
+
+def calibration_source(evidence: Evidence) -> tuple[str, str]:
+    """The calibration set where there is one, else what :func:`best_source` gives."""
+    if evidence.case.has("calibration"):
+        return "calibration", "the calibration set"
+    return best_source(evidence)
+
+
+def trimmed(observed: ObservedRanges, share: float = 0.01) -> Ranges:
+    """Ranges that leave out the most extreme ``share`` of examples at either end."""
+    low = np.quantile(observed.low, share, axis=0)
+    high = np.quantile(observed.high, 1 - share, axis=0)
+    return Ranges({
+        name: (float(min(a, b)), float(max(a, b)))
+        for name, a, b in zip(observed.names, low, high, strict=True)
+    })
+
+
+def with_stored_ranges(evidence: Evidence, role: str) -> Ranges:
+    """Ranges of a quantized file, filled up with those of the evaluation examples."""
+    seen = evidence.observed("evaluation").over()
+    return Ranges({**seen.bounds, **evidence.calibrated_tensors(role)})
+
+
+def some_examples(evidence: Evidence, most: int = t.SENSITIVITY_EXAMPLES) -> Array | None:
+    """Index of a random part of the evaluation examples; None where there are few enough."""
+    n = len(evidence.data)
+    if n <= most:
+        return None
+    return np.sort(evidence.rng(2).choice(n, most, replace=False))

@@ -1,0 +1,239 @@
+"""Error metrics, the reference first, from sums that can be added up over batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from qinspect.errors import SpecError
+from qinspect.measure.streaming import Histogram
+from qinspect.schema import Array
+
+# RMSE / scale of ideal rounding: the standard deviation of a uniform error one step wide.
+IDEAL_RMSE_OVER_SCALE = 1 / math.sqrt(12)
+
+_BLOCK = 1 << 18
+# One sixteenth of a step; errors within 8 steps are told apart that finely.
+_ERROR_BINS, _ERROR_FINEST = 256, -4
+_ADDED = ("count", "nan", "exact", "clipped", "error", "error2", "reference2", "quantized2",
+          "clipped2")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The uniform grid on which a quantized tensor lives.
+
+    Attributes
+    ----------
+    scale : float
+        Real width of one step, above 0.
+    low, high : float
+        Least and greatest real number on the grid.
+    """
+
+    scale: float
+    low: float
+    high: float
+
+
+class ErrorSums:
+    """Everything the metrics need, summed over batches: never a mean of batch means.
+
+    Sums within a block of 262,144 elements are taken in the dtype of the arrays (float32 blocks
+    are right to about 1e-6), across blocks in float64, so results do not depend on the batching
+    beyond that.  A NaN in either array makes the sums NaN; ``nan`` counts such elements.
+
+    Parameters
+    ----------
+    grid : Grid, optional
+        Grid of the quantized tensor; without it nothing can be called clipped, and there is no
+        scale to divide by.
+    histograms : bool
+        Keep histograms of the errors, in steps of the grid (in real units without one), of
+        clipped and of rounded elements apart.
+    """
+
+    def __init__(self, grid: Grid | None = None, *, histograms: bool = False) -> None:
+        if grid is not None and not (0 < grid.scale < math.inf):
+            raise SpecError(f"the scale of a grid is {grid.scale:g}; it must be above 0.")
+        self.grid = grid
+        self.count = self.nan = self.exact = self.clipped = 0
+        self.error = self.error2 = self.reference2 = self.quantized2 = 0.0
+        self.clipped2 = 0.0
+        self.max_abs = 0.0
+        self.code_low, self.code_high = math.inf, -math.inf
+        finest = _ERROR_FINEST if grid is not None else -60
+        self.rounded_histogram = Histogram(_ERROR_BINS, finest) if histograms else None
+        self.clipped_histogram = Histogram(_ERROR_BINS, finest) if histograms else None
+
+    def add(self, reference: Array, quantized: Array) -> None:
+        """Take in one batch.
+
+        Parameters
+        ----------
+        reference, quantized : ndarray of float32 or float64, same shape
+            True values, and the dequantized ones that stand for them.
+
+        Raises
+        ------
+        SpecError
+            If the shapes differ.
+        """
+        if reference.shape != quantized.shape:
+            raise SpecError(
+                f"the reference has shape {reference.shape}, the quantized array "
+                f"{quantized.shape}; they must be the same."
+            )
+        ref, quant = reference.reshape(-1), quantized.reshape(-1)
+        # Values that are not finite are counted; NumPy's warning would say nothing more.
+        with np.errstate(invalid="ignore", over="ignore"):
+            for start in range(0, ref.size, _BLOCK):
+                self._add_block(ref[start : start + _BLOCK], quant[start : start + _BLOCK])
+
+    def _add_block(self, ref: Array, quant: Array) -> None:
+        error = quant - ref
+        error2 = float(np.dot(error, error))
+        if not math.isfinite(error2):
+            # Either a value that is not finite, or squares too large for float32.
+            ref, quant = ref.astype(np.float64), quant.astype(np.float64)
+            error = quant - ref
+            error2 = float(np.dot(error, error))
+            self.nan += int(np.count_nonzero(np.isnan(error)))
+        self.count += ref.size
+        self.error2 += error2
+        self.error += float(error.sum())
+        self.reference2 += float(np.dot(ref, ref))
+        self.quantized2 += float(np.dot(quant, quant))
+        low, high = float(error.min()), float(error.max())
+        # np.max hands NaN on, which the built-in max does not.
+        self.max_abs = float(np.max([self.max_abs, high, -low]))
+        self.exact += int(np.count_nonzero(error == 0))
+        outside = None
+        if self.grid is not None:
+            self.code_low = min(self.code_low, float(quant.min()))
+            self.code_high = max(self.code_high, float(quant.max()))
+            outside = self._outside(ref)
+        if outside is not None:
+            part = error[outside]
+            self.clipped += part.size
+            self.clipped2 += float(np.dot(part, part))
+        if self.rounded_histogram is not None and self.clipped_histogram is not None:
+            factor = 1.0 if self.grid is None else 1 / self.grid.scale
+            if outside is not None:
+                self.clipped_histogram.add(error[outside], factor=factor)
+                self.rounded_histogram.add(error[~outside], factor=factor)
+            else:
+                self.rounded_histogram.add(error, factor=factor, extent=(low, high))
+
+    def _outside(self, ref: Array) -> Array | None:
+        """Elements more than half a step outside the grid, or None where there is none."""
+        assert self.grid is not None
+        low = self.grid.low - self.grid.scale / 2
+        high = self.grid.high + self.grid.scale / 2
+        # NaN makes both comparisons false; NaN elements are counted as such, not as clipped.
+        if ref.min() >= low and ref.max() <= high:
+            return None
+        outside = (ref < low) | (ref > high)
+        return outside if outside.any() else None
+
+    def merge(self, other: ErrorSums) -> ErrorSums:
+        """New sums of the elements of both.
+
+        Raises
+        ------
+        SpecError
+            If the two have different grids, or only one keeps histograms.
+        """
+        if self.grid != other.grid:
+            raise SpecError(f"error sums on {self.grid} and on {other.grid} cannot be merged.")
+        if (self.rounded_histogram is None) != (other.rounded_histogram is None):
+            raise SpecError("error sums with and without histograms cannot be merged.")
+        result = ErrorSums(self.grid)
+        for name in _ADDED:
+            setattr(result, name, getattr(self, name) + getattr(other, name))
+        result.max_abs = float(np.maximum(self.max_abs, other.max_abs))
+        result.code_low = float(np.minimum(self.code_low, other.code_low))
+        result.code_high = float(np.maximum(self.code_high, other.code_high))
+        if self.rounded_histogram is not None and other.rounded_histogram is not None:
+            result.rounded_histogram = self.rounded_histogram.merge(other.rounded_histogram)
+        if self.clipped_histogram is not None and other.clipped_histogram is not None:
+            result.clipped_histogram = self.clipped_histogram.merge(other.clipped_histogram)
+        return result
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics named in ``schema.ERRORS``.
+
+        Returns
+        -------
+        dict
+            count, nan : elements, and those whose error is NaN.  sqnr_db : 10 log10(sum
+            reference^2 / sum error^2); inf where there is no error, -inf where the reference is
+            zero and the error is not.  mse, bias (mean error), max_abs : real units.
+            rmse_over_scale : 0.289 is ideal rounding.  cosine : NaN where either side is
+            zero.  clipped_share : elements whose reference is more than half a step outside
+            the grid; rounded_share : other elements that changed.  clipped_energy : share of
+            the squared error that clipped elements carry.  effective_bits : log2 of the
+            number of grid points from the least to the greatest that occurred.
+            Everything that rests on a NaN is NaN; what needs a grid is NaN without one.
+        """
+        nan = float("nan")
+        n = self.count
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mse = np.float64(self.error2) / n if n else np.float64(nan)
+            norm = np.sqrt(np.float64(self.reference2) * self.quantized2)
+            product = (self.reference2 + self.quantized2 - self.error2) / 2
+            rounded = n - self.exact - self.clipped - self.nan
+            if self.grid is None:
+                over, clipped, bits, energy = nan, nan, nan, nan
+            else:
+                over = float(np.sqrt(mse)) / self.grid.scale
+                clipped = self.clipped / n if n else nan
+                used = (self.code_high - self.code_low) / self.grid.scale
+                bits = math.log2(round(used) + 1) if math.isfinite(used) and used >= 0 else nan
+                energy = self.clipped2 / self.error2 if self.error2 else nan
+            return {
+                "count": n,
+                "nan": self.nan,
+                "sqnr_db": _decibels(self.reference2, self.error2) if n else nan,
+                "mse": float(mse),
+                "rmse_over_scale": over,
+                "cosine": float(product / norm) if norm else nan,
+                "bias": self.error / n if n else nan,
+                "max_abs": self.max_abs if n else nan,
+                "clipped_share": clipped,
+                "rounded_share": rounded / n if n else nan,
+                "clipped_energy": energy,
+                "effective_bits": bits,
+            }
+
+
+def _decibels(reference2: float, error2: float) -> float:
+    if math.isnan(reference2) or math.isnan(error2):
+        return math.nan
+    if error2 == 0:
+        return math.inf
+    if reference2 == 0:
+        return -math.inf
+    return 10 * (math.log10(reference2) - math.log10(error2))
+
+
+def error_metrics(reference: Array, quantized: Array, grid: Grid | None = None) -> dict[str, float]:
+    """Metrics of one pair of arrays, see :meth:`ErrorSums.metrics`.
+
+    Parameters
+    ----------
+    reference, quantized : ndarray of float, same shape
+        True values, and the dequantized ones that stand for them.
+    grid : Grid, optional
+        Grid of the quantized values.
+    """
+    sums = ErrorSums(grid)
+    sums.add(_floating(reference), _floating(quantized))
+    return sums.metrics()
+
+
+def _floating(values: Array) -> Array:
+    values = np.asarray(values)
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)

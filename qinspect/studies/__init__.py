@@ -1,0 +1,1 @@
+"""One experiment end to end: spec, run, summary, load; and sweeps over many."""

@@ -1,0 +1,145 @@
+"""The steps of a study that make models: each reads its parent from disk and writes its result.
+
+A step resets Keras first and starts from files only, so a resumed study makes the same bytes as
+an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qinspect import store
+from qinspect.data import calibration_subset
+from qinspect.data.dataset import Splits
+from qinspect.schema import Array
+from qinspect.studies.arms import PARENTS, Arm
+from qinspect.studies.spec import StudySpec, is_path
+from qinspect.train.recipes import PTQ_RECIPES
+
+if TYPE_CHECKING:
+    from qinspect.train.progress import Progress
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every step needs."""
+
+    spec: StudySpec
+    folder: Path
+    splits: Splits
+    progress: Progress
+
+    def model_path(self, name: str) -> Path:
+        """Where a Keras model is kept."""
+        return self.folder / "models" / f"{name}.h5"
+
+    def once(self, step: str, action: Callable[[], None]) -> None:
+        """Do a step unless an earlier run has finished it."""
+        if store.is_done(self.folder, step):
+            return
+        started = time.perf_counter()
+        action()
+        store.mark_done(self.folder, step, {"seconds": round(time.perf_counter() - started, 3)})
+
+
+def make_initial(shop: Workshop) -> None:
+    """The untrained zoo model, or the user's own model as given."""
+    from qinspect.train import build_model, check_model, load_keras, reset, save_keras
+
+    spec, train = shop.spec, shop.splits.train
+    reset(spec.seed)
+    if is_path(spec.model):
+        model = load_keras(spec.model)
+    else:
+        model = build_model(
+            spec.model, train.x.shape[1:], train.num_classes,
+            bn_momentum=spec.bn_momentum, seed=spec.seed,
+        )
+    check_model(model)
+    save_keras(model, shop.model_path("initial"))
+
+
+def make_model(shop: Workshop, name: str) -> None:
+    """Train or adjust one Keras model of the study and write it with its history."""
+    from qinspect.train import load_keras, reestimate_batchnorm, reset, save_keras
+
+    reset(shop.spec.seed)
+    model = load_keras(shop.model_path(PARENTS[name]))
+    if name == "float_bn":
+        reestimate_batchnorm(model, shop.splits.train.x)
+    elif name.startswith("qat"):
+        model = _train_qat(shop, model, name)
+    else:
+        _train_float(shop, model, name)
+    if name in {"float_ft_bn", "qat_bn"}:
+        # Training unsettles the statistics again; both sides are compared with settled ones.
+        reestimate_batchnorm(model, shop.splits.train.x)
+    save_keras(model, shop.model_path(name))
+
+
+def _train_float(shop: Workshop, model: Any, name: str) -> None:
+    from qinspect.train import fit
+
+    spec = shop.spec
+    first = name == "float"
+    history = fit(
+        model, shop.splits.train, shop.splits.validation,
+        epochs=spec.float_epochs if first else spec.qat_epochs,
+        learning_rate=spec.float_lr if first else spec.qat_lr,
+        batch_size=spec.batch_size,
+        seed=spec.seed if first else finetune_seed(spec),
+        phase=name, progress=shop.progress,
+        freeze_batchnorm=spec.freeze_batchnorm and not first,
+    )
+    store.write_frame(shop.folder / "models" / f"{name}.history.csv", history)
+
+
+def _train_qat(shop: Workshop, model: Any, name: str) -> Any:
+    from qinspect.train import fit_qat, quantize_aware
+
+    spec = shop.spec
+    qat_model = quantize_aware(model, skip_layers=spec.skip_layers)
+    history, observers = fit_qat(
+        qat_model, shop.splits.train, shop.splits.validation,
+        epochs=spec.qat_epochs, learning_rate=spec.qat_lr, batch_size=spec.batch_size,
+        seed=finetune_seed(spec), phase=name, progress=shop.progress,
+        warm_start_x=calibration_examples(shop) if spec.warm_start else None,
+        freeze_batchnorm=spec.freeze_batchnorm,
+    )
+    store.write_frame(shop.folder / "models" / f"{name}.history.csv", history)
+    store.write_frame(shop.folder / "models" / f"{name}.observers.csv", observers)
+    return qat_model
+
+
+def make_tflite(shop: Workshop, arm: Arm) -> None:
+    """Convert one arm's Keras model and write the ``.tflite`` file."""
+    from qinspect.train import convert, convert_qat, load_keras, reset
+
+    reset(shop.spec.seed)
+    model = load_keras(shop.model_path(arm.model))
+    if arm.recipe == "qat":
+        content = convert_qat(model)
+    else:
+        assert arm.recipe is not None
+        content = convert(model, arm.recipe, calibration_examples(shop, arm.recipe))
+    store.write_bytes(shop.folder / arm.file, content)
+
+
+def finetune_seed(spec: StudySpec) -> int:
+    """Seed of the batch order that QAT and its float control share."""
+    return spec.seed + 1_000_003
+
+
+def calibration_examples(shop: Workshop, recipe: str = "int8") -> Array:
+    """The representative data set of a PTQ recipe; that of int8 also warm-starts observers.
+
+    The recipe names the part of the splits and the order; the spec gives the size.
+    """
+    chosen = PTQ_RECIPES[recipe]
+    part = getattr(shop.splits, chosen.calibration_source)
+    size = min(shop.spec.calibration_size, len(part))
+    return calibration_subset(part, size, order=chosen.calibration_order, seed=shop.spec.seed).x

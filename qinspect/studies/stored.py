@@ -1,0 +1,98 @@
+"""Read a finished study back from its folder; nothing here needs TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from qinspect import store
+from qinspect.errors import StoreError, unknown_name
+from qinspect.schema import Array
+from qinspect.studies.spec import StudySpec
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished study.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lives.
+    spec : StudySpec
+        Its settings.
+    summary : dict
+        The content of ``summary.json``: arms, comparisons, decomposition, spec, environment.
+    runs : DataFrame
+        One row an arm (``schema.RUNS``).
+    history : DataFrame
+        One row an epoch (``schema.HISTORY``).
+    observers : DataFrame
+        One row a logged range (``schema.OBSERVERS`` and ``phase``).
+    arrays : dict of ndarray
+        ``id``, ``y`` and, for each arm, ``prediction__ARM``, ``raw__ARM``, ``tied__ARM``.
+    """
+
+    folder: Path
+    spec: StudySpec
+    summary: dict[str, Any]
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    observers: pd.DataFrame
+    arrays: dict[str, Array]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms, in table order."""
+        return tuple(self.runs["arm"])
+
+    def prediction(self, arm: str) -> Array:
+        """Predicted class of each test example, int64, shape (n,)."""
+        if arm not in self.arms:
+            raise unknown_name("arm", arm, self.arms)
+        return self.arrays[f"prediction__{arm}"]
+
+    def correct(self, arm: str) -> Array:
+        """Which test examples the arm gets right, bool, shape (n,)."""
+        return self.prediction(arm) == self.arrays["y"]
+
+    def file(self, arm: str) -> Path:
+        """The model file of an arm."""
+        if arm not in self.arms:
+            raise unknown_name("arm", arm, self.arms)
+        return self.folder / str(self.runs.set_index("arm").loc[arm, "file"])
+
+
+def load_study(folder: str | os.PathLike[str]) -> Study:
+    """Load a finished study.
+
+    Raises
+    ------
+    StoreError
+        If the folder is not a study, or the study is not finished.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise StoreError(f"the study folder {str(path)!r} does not exist.")
+    if not (path / "spec.json").exists():
+        raise StoreError(f"{str(path)!r} is not a study folder: it has no spec.json.")
+    if not store.is_done(path, "summary"):
+        raise StoreError(
+            f"the study in {str(path)!r} is not finished; run 'qinspect study' with the same "
+            "settings to continue it."
+        )
+    stored = store.read_json(path / "spec.json")
+    stored.pop("digests", None)
+    return Study(
+        folder=path,
+        spec=StudySpec.from_dict(stored),
+        summary=store.read_json(path / "summary.json"),
+        runs=store.read_frame(path / "runs.csv"),
+        history=store.read_frame(path / "history.csv"),
+        observers=store.read_frame(path / "observers.csv"),
+        arrays=store.read_arrays(path / "predictions.npz"),
+    )

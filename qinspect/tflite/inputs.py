@@ -1,0 +1,228 @@
+"""Bridge between the examples of a data file and what each model takes, with the checks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from qinspect.data.dataset import Dataset
+from qinspect.data.npz import load_npz
+from qinspect.errors import DataError, SpecError
+from qinspect.schema import Array
+from qinspect.tflite.graph import Graph, Tensor
+
+
+def load_examples(path: str | os.PathLike[str]) -> tuple[Dataset, bool]:
+    """Examples of an ``.npz`` file, and whether it has labels."""
+    examples = load_npz(Path(path), require_labels=False)
+    return examples, bool((examples.y >= 0).all())
+
+T = TypeVar("T")
+
+_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+# A data range this many times as wide as the input's is in other units, not an outlier.
+_TOO_WIDE = 2.0
+_CLIPPED_SHARE = 0.01
+# Data within so few steps of the input's scale are in other units as well.
+_TOO_FEW_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to the examples before one model sees them.
+
+    Attributes
+    ----------
+    scale, offset : float
+        The model is given ``scale * x + offset``.
+    label_offset : int
+        Added to ``y`` to give the class number of this model (1 where class 0 is "background").
+    raw : bool
+        Integer ``x`` is the stored input itself, not real values to be quantized.
+    """
+
+    scale: float = 1.0
+    offset: float = 0.0
+    label_offset: int = 0
+    raw: bool = False
+
+
+def per_file(
+    option: str, values: Sequence[str], files: int, convert: Callable[[str], T], default: T
+) -> list[T]:
+    """Values of an option for each file, from ``VALUE`` (all files) or ``N=VALUE`` (file N).
+
+    Parameters
+    ----------
+    option : str
+        Its name, for messages.
+    values : sequence of str
+        As given; later ones win, and ``N=VALUE`` wins over ``VALUE``.
+    files : int
+        Number of files; N counts from 1.
+    convert : callable
+        Makes a value of its text; raises ValueError where it cannot.
+    default : T
+        For files that are not named.
+
+    Raises
+    ------
+    SpecError
+        If a text cannot be read or names a file that is not there.
+    """
+    common, single = default, {}
+    for given in values:
+        number, equals, text = given.rpartition("=")
+        try:
+            value = convert(text)
+            at = int(number) if equals else 0
+        except ValueError:
+            raise SpecError(
+                f"{option} {given!r} cannot be read; give a value for all files (0.5) or for one "
+                "by its number (2=0.5)."
+            ) from None
+        if not equals:
+            common = value
+        elif 1 <= at <= files:
+            single[at - 1] = value
+        else:
+            raise SpecError(f"{option} {given!r} names file {at}, but there are {files} files.")
+    return [single.get(i, common) for i in range(files)]
+
+
+def preprocessing_of(
+    files: int,
+    input_scale: Sequence[str] | None = None,
+    input_offset: Sequence[str] | None = None,
+    label_offset: Sequence[str] | None = None,
+    raw_input: Sequence[int] | None = None,
+) -> list[Preprocessing]:
+    """One :class:`Preprocessing` for each file, from the options of the command line.
+
+    Parameters
+    ----------
+    files : int
+        Number of files.
+    input_scale, input_offset, label_offset : sequence of str, optional
+        See :func:`per_file`.
+    raw_input : sequence of int, optional
+        Numbers, from 1, of the files that are fed raw.
+
+    Raises
+    ------
+    SpecError
+        If an option cannot be read or names a file that is not there.
+    """
+    scales = per_file("--input-scale", input_scale or (), files, finite_number, 1.0)
+    offsets = per_file("--input-offset", input_offset or (), files, finite_number, 0.0)
+    labels = per_file("--label-offset", label_offset or (), files, int, 0)
+    raw = set(raw_input or ())
+    for number in raw:
+        if not 1 <= number <= files:
+            raise SpecError(f"--raw-input names file {number}, but there are {files} files.")
+    return [
+        Preprocessing(scale, offset, label, number in raw)
+        for number, (scale, offset, label) in enumerate(
+            zip(scales, offsets, labels, strict=True), 1
+        )
+    ]
+
+
+def finite_number(text: str) -> float:
+    """A finite number from its text; raises ValueError otherwise."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def prepare(x: Array, graph: Graph, how: Preprocessing) -> tuple[Array, tuple[str, ...]]:
+    """Examples in the units of one model's float input, checked against what it can hold.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, ...)
+        Examples of the data file.
+    graph : Graph
+        The model; integer inputs are quantized later, from what is returned.
+    how : Preprocessing
+        What to do.
+
+    Returns
+    -------
+    x : ndarray of float32 (float64 where raw), shape (n, ...)
+    notes : tuple of str
+        Clipping that is not bad enough to refuse.
+
+    Raises
+    ------
+    DataError
+        If the range of the data cannot fit the input; the message shows both ranges.
+    SpecError
+        If raw feeding is asked for where ``x`` or the input is not integer, or together with a
+        scale.
+    """
+    tensor = graph.main.tensors[graph.main.inputs[0]] if graph.main.inputs else None
+    if how.raw:
+        return _raw(x, graph, tensor, how), ()
+    # Without a change the values stay exactly what they are.
+    changed = (how.scale, how.offset) != (1.0, 0.0)
+    real = (x.astype(np.float64) * how.scale + how.offset if changed else x).astype(np.float32)
+    held = _held(tensor) if tensor is not None else None
+    if tensor is None or held is None:
+        return real, ()
+    low, high, step = held
+    least, most = float(real.min()), float(real.max())
+    outside = float(np.mean((real < low - step / 2) | (real > high + step / 2)))
+    ranges = f"x runs from {least:g} to {most:g}, its input holds {low:g} to {high:g}"
+    too_wide = most - least >= _TOO_WIDE * (high - low) or most < low or least > high
+    too_narrow = 0 < most - least < _TOO_FEW_STEPS * step
+    if (too_wide and outside > _CLIPPED_SHARE) or too_narrow:
+        raise DataError(
+            f"the data do not fit {graph.file}: {ranges} in steps of {step:g}; bridge them with "
+            "--input-scale and --input-offset, or --raw-input if x holds stored integers."
+        )
+    if outside > _CLIPPED_SHARE:
+        return real, (
+            f"{graph.file}: {100 * outside:.1f} % of the input values are clipped ({ranges}).",
+        )
+    return real, ()
+
+
+def _raw(x: Array, graph: Graph, tensor: Tensor | None, how: Preprocessing) -> Array:
+    if tensor is None or tensor.dtype not in _LIMITS:
+        kind = tensor.dtype if tensor else "nothing"
+        raise SpecError(f"{graph.file} takes {kind}; raw integers can only be fed to an integer "
+                        "input.")
+    if x.dtype.kind not in "iu":
+        raise SpecError(f"x is {x.dtype}; only integer x can be fed raw.")
+    if (how.scale, how.offset) != (1.0, 0.0):
+        raise SpecError(f"{graph.file} is fed raw, so --input-scale and --input-offset cannot "
+                        "apply to it.")
+    low, high = _LIMITS[tensor.dtype]
+    if x.min() < low or x.max() > high:
+        raise DataError(
+            f"x cannot be fed raw to {graph.file}: it runs from {x.min()} to {x.max()}, the "
+            f"{tensor.dtype} input holds {low} to {high}."
+        )
+    q = tensor.quantization
+    if q is None or q.scale.size != 1:
+        return x
+    # Evaluation quantizes real values; these give back exactly the integers they are made of.
+    return (x.astype(np.float64) - int(q.zero_point[0])) * float(q.scale[0])
+
+
+def _held(tensor: Tensor) -> tuple[float, float, float] | None:
+    """Least and greatest real value of an integer input, and its step; None for a float one."""
+    q = tensor.quantization
+    if q is None or q.scale.size != 1 or tensor.dtype not in _LIMITS or not q.scale[0] > 0:
+        return None
+    low, high = _LIMITS[tensor.dtype]
+    scale, zero = float(q.scale[0]), int(q.zero_point[0])
+    return scale * (low - zero), scale * (high - zero), scale

@@ -1,0 +1,359 @@
+"""Quantize a float ``.tflite`` file layer by layer, through litert-quantizer, without TensorFlow.
+
+litert-quantizer finds a layer by searching a regular expression in the names of its output
+tensors, joined by semicolons ("scope"), and finds a range by the name of the tensor.  Names are
+therefore escaped, anchored, and required to be unique.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+import numpy as np
+
+from qinspect.errors import ModelFileError, SpecError
+from qinspect.schema import Array
+from qinspect.tflite.constants import constant
+from qinspect.tflite.graph import Graph, Operator, Subgraph, Tensor
+from qinspect.tflite.network import layer_names
+
+Precision = Literal["float32", "int8", "int16x8"]
+PRECISIONS: tuple[str, ...] = ("float32", "int8", "int16x8")
+
+_ACTIVATION_BITS = {"int8": 8, "int16x8": 16}
+_INTEGER_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operator that can be quantized on its own.
+
+    Attributes
+    ----------
+    index : int
+        Its index among the operators of the main subgraph.
+    name : str
+        Name for people, unique in the file.
+    op : str
+        Operator code, such as ``CONV_2D``.
+    """
+
+    index: int
+    name: str
+    op: str
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Ranges from which activations are quantized.
+
+    Attributes
+    ----------
+    bounds : mapping of str to (float, float)
+        Name of a float tensor -> least and greatest value, real units.
+    per_tensor : frozenset of int
+        Operators whose weights take one scale in all instead of one a channel.
+    """
+
+    bounds: Mapping[str, tuple[float, float]]
+    per_tensor: frozenset[int] = field(default_factory=frozenset)
+
+
+def check_float(graph: Graph) -> None:
+    """Refuse a file that is not all float32.
+
+    Raises
+    ------
+    ModelFileError
+        If a tensor is quantized, or tensor names are missing or not unique.
+    """
+    for tensor in graph.main.tensors:
+        if tensor.quantization is not None and tensor.dtype in _INTEGER_LIMITS:
+            raise ModelFileError(
+                f"{graph.file} is not a float model: tensor {tensor.name!r} is {tensor.dtype}; "
+                "give the float32 file it was made from."
+            )
+        if tensor.dtype == "float16":
+            raise ModelFileError(
+                f"{graph.file} is not a float32 model: tensor {tensor.name!r} is float16."
+            )
+    scopes = [_scope(graph.main, op) for op in graph.main.operators]
+    names = [tensor.name for tensor in activations(graph)]
+    if len(set(scopes)) < len(scopes) or len(set(names)) < len(names) or "" in names:
+        raise ModelFileError(
+            f"{graph.file} has tensors without a name or with the same name, so its layers "
+            "cannot be told apart by the quantizer."
+        )
+
+
+def activations(graph: Graph) -> tuple[Tensor, ...]:
+    """Float tensors of the main subgraph that are computed or fed, not constant."""
+    return tuple(t for t in graph.main.tensors if not t.constant and t.dtype == "float32")
+
+
+def quantizable_layers(graph: Graph, precision: Precision = "int8") -> tuple[Layer, ...]:
+    """The operators of a float graph that litert-quantizer can quantize, in execution order.
+
+    Parameters
+    ----------
+    graph : Graph
+        A float32 file.
+    precision : {"int8", "int16x8"}
+        int16x8: activations of 16 bits, weights of 8.
+
+    Returns
+    -------
+    tuple of Layer
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not all float32.
+    """
+    check_float(graph)
+    manager = _recipe_manager()
+    _add_static(manager, ".*", precision, per_tensor=False)
+    names = layer_names(graph.main)
+    found = []
+    for op in graph.main.operators:
+        key = _operation(graph, op)
+        if key is None or not any(
+            index >= 0 and graph.main.tensors[index].dtype == "float32" for index in op.inputs
+        ):
+            continue
+        algorithm, _ = manager.get_quantization_configs(key, _scope(graph.main, op))
+        if algorithm != "no_quantize":
+            found.append(Layer(op.index, names[op.index], op.code))
+    return tuple(found)
+
+
+def quantize(
+    graph: Graph,
+    ranges: Ranges,
+    precision: Precision = "int8",
+    layers: Mapping[int, Precision] | None = None,
+) -> bytes:
+    """A quantized copy of a float file, with its own precision for chosen layers.
+
+    Inputs and outputs of the file become integers when ``precision`` is not ``float32`` and the
+    layers beside them are quantized; QUANTIZE and DEQUANTIZE are put where precisions meet.
+    Weights are symmetric, per channel unless ``ranges.per_tensor`` says otherwise.
+
+    Parameters
+    ----------
+    graph : Graph
+        A float32 file.
+    ranges : Ranges
+        A range of every activation.
+    precision : {"float32", "int8", "int16x8"}
+        Of every operator that is not in ``layers``.
+    layers : mapping of int to precision, optional
+        Operator index -> precision.
+
+    Returns
+    -------
+    bytes
+        The new file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not all float32, a range is missing, or litert-quantizer cannot do it.
+    SpecError
+        If a precision is not known or an operator is not there.
+    """
+    check_float(graph)
+    chosen = dict(layers or {})
+    for name in (precision, *chosen.values()):
+        if name not in PRECISIONS:
+            raise SpecError(f"precision is {name!r}; choose one of {', '.join(PRECISIONS)}.")
+    for index in chosen:
+        if not 0 <= index < len(graph.main.operators):
+            raise SpecError(
+                f"there is no operator {index} in {graph.file}, which has "
+                f"{len(graph.main.operators)}."
+            )
+    if precision == "float32" and all(p == "float32" for p in chosen.values()):
+        return graph.content
+    manager = _recipe_manager()
+    if precision != "float32":
+        _add_static(manager, ".*", precision, per_tensor=False)
+        for index in ranges.per_tensor - chosen.keys():
+            _add_static(manager, _regex(graph, index), precision, per_tensor=True)
+    for index, name in chosen.items():
+        regex = _regex(graph, index)
+        if name == "float32":
+            manager.add_quantization_config(regex, _all_operators(), None, "no_quantize")
+        else:
+            _add_static(manager, regex, name, per_tensor=index in ranges.per_tensor)
+    observed = _observations(graph, ranges)
+    try:
+        # All-zero channels make NumPy warn, tensors kept for a look LiteRT; neither matters here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quantizer = _quantizer("quantizer").Quantizer(
+                graph.content, manager.get_quantization_recipe()
+            )
+            result = quantizer.quantize(
+                observed, enable_progress_bar=False, enable_progress_report=False
+            )
+    # The quantizer raises whatever its parts raise; none of it is a fault of the caller's code.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelFileError(f"litert-quantizer cannot quantize {graph.file}: {reason}") from error
+    return bytes(result.quantized_model)
+
+
+def stored_bounds(tensor: Tensor) -> tuple[float, float] | None:
+    """Least and greatest real number that a tensor quantized per tensor can hold, else None."""
+    q = tensor.quantization
+    if q is None or q.scale.size != 1 or tensor.dtype not in _INTEGER_LIMITS:
+        return None
+    low, high = _INTEGER_LIMITS[tensor.dtype]
+    scale, zero = float(q.scale[0]), int(q.zero_point[0])
+    return scale * (low - zero), scale * (high - zero)
+
+
+def _observations(graph: Graph, ranges: Ranges) -> dict[str, dict[str, Any]]:
+    absent = [t.name for t in activations(graph) if t.name not in ranges.bounds]
+    if absent:
+        raise ModelFileError(
+            f"{len(absent)} tensors of {graph.file} have no range, the first is {absent[0]!r}."
+        )
+    observed = {}
+    for tensor in activations(graph):
+        low, high = ranges.bounds[tensor.name]
+        if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+            raise ModelFileError(
+                f"the range of tensor {tensor.name!r} of {graph.file} is {low:g} to {high:g}; "
+                "it must be finite and ascending."
+            )
+        shape = (1,) * len(tensor.shape)
+        observed[tensor.name] = {
+            "min": np.full(shape, low, np.float32),
+            "max": np.full(shape, high, np.float32),
+        }
+    return observed
+
+
+# --- recipes ---------------------------------------------------------------------------------
+
+
+def _quantizer(module: str) -> Any:
+    """A module of litert-quantizer, which was called ai-edge-quantizer before version 0.11."""
+    try:
+        return import_module(f"litert_quantizer.{module}")
+    except ModuleNotFoundError:
+        return import_module(f"ai_edge_quantizer.{module}")
+
+
+def _recipe_manager() -> Any:
+    return _quantizer("recipe_manager").RecipeManager()
+
+
+def _all_operators() -> Any:
+    return _quantizer("qtyping").TFLOperationName.ALL_SUPPORTED
+
+
+def _add_static(manager: Any, regex: str, precision: str, *, per_tensor: bool) -> None:
+    kinds = _quantizer("qtyping").QuantGranularity
+    granularity = kinds.TENSORWISE if per_tensor else kinds.CHANNELWISE
+    bits = _ACTIVATION_BITS[precision]
+    manager.add_static_config(regex, _all_operators(), bits, 8, granularity)
+
+
+def _scope(subgraph: Subgraph, op: Operator) -> str:
+    return "".join(f"{subgraph.tensors[index].name};" for index in op.outputs)
+
+
+def _regex(graph: Graph, index: int) -> str:
+    return f"^{re.escape(_scope(graph.main, graph.main.operators[index]))}$"
+
+
+def _operation(graph: Graph, op: Operator) -> Any:
+    """The quantizer's name of an operator, or None for one that it does not know."""
+    from ai_edge_litert import schema_py_generated as fb
+
+    known = _quantizer("utils.tfl_flatbuffer_utils").TFL_OP_CODE_TO_NAME
+    return known.get(getattr(fb.BuiltinOperator, op.code, -1))
+
+
+# --- Change the constants of a ``.tflite`` file in place, without rebuildin ---------------------
+
+
+def replace_constants(graph: Graph, values: Mapping[int, Array]) -> bytes:
+    """A copy of a file with other values in some of its constants.
+
+    Sizes do not change, so every offset of the flatbuffer stays valid and nothing else of the
+    file is touched.
+
+    Parameters
+    ----------
+    graph : Graph
+        The file.
+    values : mapping of int to ndarray
+        Index of a constant tensor of the main subgraph -> new stored values, of its shape.
+        Floating values are rounded to the tensor's floating type; integer tensors take integers
+        within their type only, quantized by the caller.
+
+    Returns
+    -------
+    bytes
+        The new file.
+
+    Raises
+    ------
+    SpecError
+        If an index, a shape or a type does not fit, or two tensors that share one buffer are
+        given different values.
+    ModelFileError
+        If a tensor is not a constant, or is packed (int4) or sparse.
+    """
+    content = bytearray(graph.content)
+    base = np.frombuffer(graph.content, np.uint8).ctypes.data
+    written: dict[int, bytes] = {}
+    for index, given in values.items():
+        if not 0 <= index < len(graph.main.tensors):
+            raise SpecError(
+                f"there is no tensor {index} in {graph.file}, which has {len(graph.main.tensors)}."
+            )
+        tensor = graph.main.tensors[index]
+        old = constant(graph, tensor)
+        start = old.ctypes.data - base
+        # Unpacked types are decoded into memory of their own, whose bytes are not the file's.
+        if not 0 <= start <= len(content) - old.nbytes or str(old.dtype) != tensor.dtype:
+            raise ModelFileError(
+                f"tensor {index} ({tensor.name!r}) of {graph.file} is stored as {tensor.dtype}, "
+                "which cannot be replaced in place."
+            )
+        new = _fitting(np.asarray(given), old, f"tensor {index} ({tensor.name!r})").tobytes()
+        if written.setdefault(start, new) != new:
+            raise SpecError(
+                f"tensor {index} ({tensor.name!r}) shares its buffer with another tensor that is "
+                "given different values."
+            )
+        content[start : start + len(new)] = new
+    return bytes(content)
+
+
+def _fitting(given: Array, old: Array, what: str) -> Array:
+    if given.shape != old.shape:
+        raise SpecError(f"{what} has shape {old.shape}; values of shape {given.shape} do not fit.")
+    if old.dtype.kind == "f":
+        if given.dtype.kind not in "fiu":
+            raise SpecError(f"{what} is {old.dtype}; values of type {given.dtype} do not fit.")
+        return np.ascontiguousarray(given, dtype=old.dtype)
+    if given.dtype.kind not in "iu":
+        raise SpecError(f"{what} is {old.dtype}; values of type {given.dtype} do not fit.")
+    if given.size and old.dtype.kind in "iu":
+        limits = np.iinfo(old.dtype)
+        if given.min() < limits.min or given.max() > limits.max:
+            raise SpecError(
+                f"{what} is {old.dtype}; values from {given.min()} to {given.max()} do not fit."
+            )
+    return np.ascontiguousarray(given, dtype=old.dtype)

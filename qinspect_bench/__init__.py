@@ -1,0 +1,1 @@
+"""How well qinspect does: known faults and its score on them, and comparisons of recipes."""

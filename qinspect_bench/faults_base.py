@@ -1,0 +1,298 @@
+"""What every fault starts from: one healthy study, and how a changed copy of its case is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qinspect import store
+from qinspect.data.dataset import Dataset
+from qinspect.data.streams import stream
+from qinspect.diagnosis.cases import Case, case_of_study
+from qinspect.schema import Array
+from qinspect.studies.build import finetune_seed
+from qinspect.studies.run import load_splits, run_study
+from qinspect.studies.spec import StudySpec, make_spec
+from qinspect.tflite import evaluate, read_graph
+from qinspect.tflite.graph import Graph
+from qinspect_bench.faults_design import Cell
+
+# Small enough to train dozens of them in minutes, large enough to find gaps of two points.
+_SIZES: dict[str, dict[str, int]] = {
+    "digits": {"train_size": 700, "test_size": 700},
+    "fashion_mnist": {"train_size": 1_500, "test_size": 1_500},
+    "glyphs": {"train_size": 1_500, "test_size": 1_400},
+}
+# Epochs at 1e-3 and at 2e-4 before the study begins, which goes on at the rate of QAT: nothing is
+# then left to be gained by training on, nor by a smaller rate.
+_TRAINED = {"digits": (25, 10), "fashion_mnist": (8, 4), "glyphs": (8, 4)}
+_RATE = 3e-5
+# Arms of a study in which a remedy has been applied.
+_REMEDIED = ("ptq_int8_ft", "ptq_int8_bn", "ptq_int8_ft_bn", "float_bn", "qat_bn")
+
+
+@dataclass(frozen=True)
+class Injected:
+    """A case with a fault in it.
+
+    Attributes
+    ----------
+    case : Case
+    before : Case or None
+        The same puzzle on the same examples without the fault; None where the fault is in the
+        examples themselves.
+    """
+
+    case: Case
+    before: Case | None
+
+
+@dataclass(frozen=True)
+class Base:
+    """A healthy study and a folder for what is made from it.
+
+    Attributes
+    ----------
+    cell : Cell
+    folder : Path
+        Scratch folder of this cell.
+    spec : StudySpec
+    case : Case
+        Of the study as it is.
+    """
+
+    cell: Cell
+    folder: Path
+    spec: StudySpec
+    case: Case
+
+    def rng(self, number: int) -> np.random.Generator:
+        """A generator that depends on the cell's seed and the number alone."""
+        return stream(self.cell.seed, "fault", number)
+
+
+Inject = Callable[[Base, Case, str, int], Injected]
+
+
+def base_spec(cell: Cell, model: Path) -> StudySpec:
+    """A study in which nothing is wrong: of a trained model, ranges set from calibration."""
+    return make_spec(
+        None, dataset=cell.dataset, model=str(model), seed=cell.seed, float_epochs=2,
+        float_lr=_RATE, qat_epochs=1, qat_lr=_RATE, warm_start=True, recipes=(),
+        **_SIZES[cell.dataset],
+    )
+
+
+def make_base(cell: Cell, folder: Path) -> Base:
+    """Train the study of a cell, or find it trained."""
+    own = store.prepare_folder(folder / cell.key, ("study", "made"))
+    spec = base_spec(cell, own / "made" / "trained.h5")
+    _pretrain(cell, own, replace(spec, model=cell.model))
+    study = run_study(
+        spec, own / "study", num_threads=1, progress=lambda phase, done, total, message: None
+    )
+    return Base(cell, own, spec, case_of_study(study))
+
+
+def _pretrain(cell: Cell, own: Path, spec: StudySpec) -> None:
+    """The untrained network, and the same trained at a falling rate."""
+    target = own / "made" / "trained.h5"
+    if target.exists():
+        return
+    from qinspect.train import build_model, fit, reset, save_keras
+
+    train = load_splits(spec).train
+    reset(cell.seed)
+    model = build_model(cell.model, train.x.shape[1:], train.num_classes, seed=cell.seed)
+    save_keras(model, own / "made" / "untrained.h5")
+    for phase, (epochs, rate) in enumerate(zip(_TRAINED[cell.dataset], (1e-3, 2e-4), strict=True)):
+        fit(model, train, None, epochs=epochs, learning_rate=rate, seed=cell.seed + 100 * phase)
+    save_keras(model, target)
+
+
+# --- copies of a case ----------------------------------------------------------------------------
+
+
+def files_only(case: Case) -> Case:
+    """The case of somebody who has the files and the data, but neither Keras models nor logs."""
+    return replace(
+        case, keras_float=None, keras_qat=None, history=None, observers=None, arms={},
+        arm_models={}, facts=None, parts=(), claims={},
+    )
+
+
+def with_ptq(
+    case: Case,
+    graph: Graph,
+    *,
+    float_graph: Graph | None = None,
+    calibration_x: Array | None = None,
+) -> Case:
+    """Another PTQ file (and float file), for which no claim and no arm of the study speaks."""
+    gone = {"ptq", "float"} if float_graph is not None else {"ptq"}
+    return replace(
+        case,
+        ptq_graph=graph,
+        float_graph=case.float_graph if float_graph is None else float_graph,
+        calibration_x=case.calibration_x if calibration_x is None else calibration_x,
+        claims={role: claim for role, claim in case.claims.items() if role not in gone},
+        parts=(),
+    )
+
+
+def with_float(case: Case, path: Path) -> Case:
+    """Float and PTQ file made from a Keras file, by the case's calibration set."""
+    return with_ptq(
+        case, converted(path, "int8", case.calibration_x),
+        float_graph=converted(path, "float32", None),
+    )
+
+
+def remade(case: Case, path: Path) -> Case:
+    """Another float model and the files made from it, without arms of the first one."""
+    made = with_float(replace(case, keras_float=path), path)
+    return replace(made, arms={}, arm_models={})
+
+
+def with_qat(case: Case, graph: Graph, **parts: Any) -> Case:
+    """Another QAT file; arms that belong to the old one go with it."""
+    return replace(
+        case,
+        qat_graph=graph,
+        claims={role: claim for role, claim in case.claims.items() if role != "qat"},
+        arms={name: p for name, p in case.arms.items() if not name.startswith("qat")},
+        parts=(),
+        **parts,
+    )
+
+
+def recalibrated(case: Case, x: Array) -> Case:
+    """PTQ calibrated with other examples, in every arm that a study would calibrate with them."""
+    assert case.keras_float is not None
+    made = with_ptq(case, converted(case.keras_float, "int8", x), calibration_x=x)
+    return with_arms(made)
+
+
+def with_arms(case: Case) -> Case:
+    """The study's budget-matched PTQ converted anew with the case's calibration set.
+
+    Its arms with re-estimated batch norm are left out.
+    """
+    arms = {name: p for name, p in case.arms.items() if name not in _REMEDIED}
+    if "float_ft" in case.arm_models:
+        graph = converted(case.arm_models["float_ft"], "int8", case.calibration_x)
+        arms["ptq_int8_ft"] = predictions(graph, case.data)
+    return replace(case, arms=arms)
+
+
+def faintest(x: Array, count: int) -> Array:
+    """The examples of least ink: the unlucky draw of a small calibration set."""
+    ink = x.reshape(len(x), -1).mean(axis=1)
+    return x[np.argsort(ink, kind="stable")[:count]]
+
+
+def converted(model: Path, recipe: str, x: Array | None) -> Graph:
+    """A Keras file by a recipe, as a file that has been read."""
+    from qinspect.train import convert, load_keras, reset
+
+    reset(0)
+    return read_graph(convert(load_keras(model), recipe, x))
+
+
+def predictions(graph: Graph, data: Dataset | None) -> Array:
+    """Classes of a file on the evaluation examples."""
+    assert data is not None
+    return evaluate(graph.content, data.x, num_threads=1).prediction
+
+
+def retrained_qat(
+    base: Base, case: Case, name: str, *, settle: bool = False, **changes: Any
+) -> Case:
+    """QAT trained anew from the case's float model, with other settings.
+
+    Parameters
+    ----------
+    base : Base
+    case : Case
+    name : str
+        Of the Keras file in the base's folder, with the name of the float file it starts from; one
+        that is there is not trained again.
+    settle : bool
+        Re-estimate batch norm at the end, so that it is no second cause.
+    **changes
+        ``qat_epochs``, ``qat_lr`` or ``warm_start``.
+    """
+    from qinspect.train import (
+        convert_qat,
+        fit_qat,
+        load_keras,
+        quantize_aware,
+        reestimate_batchnorm,
+        reset,
+        save_keras,
+    )
+
+    assert case.keras_float is not None
+    assert case.train is not None
+    assert case.facts is not None
+    assert case.history is not None
+    facts = replace(case.facts, **changes)
+    path = base.folder / "made" / f"{name}-of-{case.keras_float.stem}.h5"
+    logs = path.with_suffix(".history.csv"), path.with_suffix(".observers.csv")
+    if not all(log.exists() for log in logs):
+        reset(base.spec.seed)
+        model = quantize_aware(load_keras(case.keras_float))
+        history, observers = fit_qat(
+            model, case.train, None, epochs=facts.qat_epochs, learning_rate=facts.qat_lr,
+            batch_size=facts.batch_size, seed=facts.seed,
+            warm_start_x=case.calibration_x if facts.warm_start else None,
+        )
+        if settle:
+            reestimate_batchnorm(model, case.train.x)
+        save_keras(model, path)
+        for log, table in zip(logs, (history, observers), strict=True):
+            store.write_frame(log, table.assign(phase="qat"))
+        store.write_bytes(path.with_suffix(".tflite"), convert_qat(model))
+    history, observers = (store.read_frame(log) for log in logs)
+    kept = case.history[case.history["phase"] != "qat"]
+    # With another QAT the fine-tuned control of the study has other settings than QAT, too.
+    rate = (facts.qat_lr, facts.qat_epochs) == (case.facts.qat_lr, case.facts.qat_epochs)
+    arms = case.arms if rate else {n: p for n, p in case.arms.items() if "_ft" not in n}
+    made = with_qat(
+        case, read_graph(path.with_suffix(".tflite")), keras_qat=path, facts=facts,
+        history=pd.concat([kept, history], ignore_index=True), observers=observers,
+    )
+    return replace(made, arms={n: p for n, p in arms.items() if n in made.arms})
+
+
+def trained_float(
+    base: Base, name: str, epochs: int, learning_rate: float, parent: Path, seed: int
+) -> tuple[Path, pd.DataFrame]:
+    """A float model trained from a Keras file, with settled batch norm, and its history."""
+    from qinspect.train import fit, load_keras, reestimate_batchnorm, reset, save_keras
+
+    path = base.folder / "made" / f"{name}.h5"
+    log = path.with_suffix(".history.csv")
+    if not log.exists():
+        assert base.case.train is not None
+        reset(base.spec.seed)
+        model = load_keras(parent)
+        history = fit(
+            model, base.case.train, None, epochs=epochs, learning_rate=learning_rate,
+            batch_size=base.spec.batch_size, seed=seed,
+        )
+        # Few steps leave batch norm behind, which is another cause.
+        reestimate_batchnorm(model, base.case.train.x)
+        save_keras(model, path)
+        store.write_frame(log, history)
+    return path, store.read_frame(log)
+
+
+def order_seed(base: Base) -> int:
+    """Of the batches that QAT and its control see."""
+    return finetune_seed(base.spec)

@@ -1,0 +1,211 @@
+"""Float networks changed on purpose: the function stays (nearly) the same, quantizing it does not.
+
+All edits are made in a Keras file, so that every file of a case can be made from the changed model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qinspect import store
+from qinspect.schema import Array
+
+_WEIGHTED = ("Conv2D", "DepthwiseConv2D", "Dense")
+
+
+def edited(source: Path, folder: Path, name: str, edit: Callable[[Any], None]) -> Path:
+    """A copy of a Keras file, changed by ``edit``; its name tells what it was made from."""
+    from qinspect.train import load_keras, reset, save_keras
+
+    target = folder / f"{name}-{source.stem}.h5"
+    if not target.exists():
+        reset(0)
+        model = load_keras(source)
+        edit(model)
+        save_keras(model, target)
+    return target
+
+
+def unsettled(model: Any, share: float) -> None:
+    """Batch-norm statistics as a moving average leaves them while ``share`` of the start is left.
+
+    Keras starts at mean 0 and variance 1.
+    """
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.moving_mean.assign((1 - share) * layer.moving_mean)
+            layer.moving_variance.assign((1 - share) * layer.moving_variance + share)
+
+
+def small_activations(model: Any, factor: float) -> None:
+    """Every hidden activation multiplied by ``factor`` below 1, the output unchanged.
+
+    Exact with ReLU; with ReLU6 up to values that were cut at 6.
+    """
+    for at, layer in enumerate(_weighted(model)):
+        last = layer is _weighted(model)[-1]
+        if at:
+            _scale_kernel(layer, 1 / factor)
+        if not last:
+            _scale_output(model, layer, factor)
+
+
+def wide_activation(model: Any, ratio: float, x: Array) -> None:
+    """One channel behind the first layer ``ratio`` times as large as the others, and not used.
+
+    The other channels are made smaller and what the next layer makes of them larger; the channel
+    that matters least keeps its size and is left out by the next layer.  The one range of that
+    activation is then set by a channel that tells nothing.
+
+    Parameters
+    ----------
+    model : tf_keras.Model
+    ratio : float
+    x : ndarray
+        Examples on which to find that channel.
+    """
+    first, second = _weighted(model)[:2]
+    peaks = _peaks(model, second, x)
+    # One that is hardly ever active would set no range.
+    useless = _least_useful(model, second, x, np.flatnonzero(peaks >= np.median(peaks)))
+    channels = _inputs(second)
+    factors = np.full(channels, 1 / ratio)
+    factors[useless] = 1.0
+    _scale_output(model, first, factors)
+    back = np.full(channels, ratio)
+    back[useless] = 0.0
+    _scale_kernel(second, _along_inputs(second, back))
+
+
+def wide_weights(model: Any, ratio: float, x: Array) -> None:
+    """One channel of the first layer with weights ``ratio`` times as large, and never active.
+
+    Its bias keeps it below zero, so that ReLU gives nothing, whatever the weights are.  One scale
+    for all channels is then set by weights that tell nothing.  Parameters as of
+    :func:`wide_activation`.
+    """
+    first, second = _weighted(model)[:2]
+    dead = _least_useful(model, second, x, np.arange(_inputs(second)))
+    norm = _norm_behind(model, first)
+    factors = np.ones(_inputs(second))
+    factors[dead] = ratio
+    _scale_output(model, first, factors)
+    owner, name = (first, "bias") if norm is None else (norm, "beta")
+    offset = np.array(getattr(owner, name))
+    # Inputs are at most 1, so no input can lift the channel above zero.
+    offset[dead] = -2 * _largest_sum(first, norm, dead)
+    getattr(owner, name).assign(offset)
+
+
+def exported(qat: Path, source: Path, target: Path) -> Path:
+    """The weights that QAT learned, put back into the plain float network."""
+    from qinspect.train import load_keras, reset, save_keras
+
+    if not target.exists():
+        reset(0)
+        wrapped = {layer.name: layer for layer in load_keras(qat).layers}
+        model = load_keras(source)
+        for layer in model.layers:
+            learned = wrapped.get(f"quant_{layer.name}")
+            if learned is None or not layer.weights:
+                continue
+            values = {_plain_name(w.name): np.array(w) for w in learned.layer.weights}
+            # tfmot keeps a quantized kernel beside the layer's other weights.
+            values |= {_plain_name(w.name): np.array(w) for w, _, _ in learned._weight_vars}
+            for weight in layer.weights:
+                weight.assign(values[_plain_name(weight.name)])
+        save_keras(model, target)
+    return target
+
+
+def save_stranger(like: Path, target: Path, seed: int) -> Path:
+    """An untrained network of the same architecture with other initial weights."""
+    from qinspect.train import build_model, load_keras, reset, save_keras
+
+    if not target.exists():
+        store.prepare_folder(target.parent, ())
+        reset(seed)
+        model = load_keras(like)
+        made = build_model(model.name, model.input_shape[1:], model.output_shape[-1], seed=seed)
+        save_keras(made, target)
+    return target
+
+
+# --- layers ----------------------------------------------------------------------------------
+
+
+def _weighted(model: Any) -> list[Any]:
+    return [layer for layer in model.layers if type(layer).__name__ in _WEIGHTED]
+
+
+def _kernel(layer: Any) -> Any:
+    return layer.depthwise_kernel if type(layer).__name__ == "DepthwiseConv2D" else layer.kernel
+
+
+def _inputs(layer: Any) -> int:
+    """Channels that a layer takes; the last but one axis of every kind of kernel."""
+    return int(_kernel(layer).shape[-2])
+
+
+def _along_inputs(layer: Any, factors: Array) -> Array:
+    return factors.reshape(-1, 1)
+
+
+def _norm_behind(model: Any, layer: Any) -> Any | None:
+    at = model.layers.index(layer)
+    behind = model.layers[at + 1] if at + 1 < len(model.layers) else None
+    return behind if type(behind).__name__ == "BatchNormalization" else None
+
+
+def _scale_kernel(layer: Any, factor: Array | float) -> None:
+    _kernel(layer).assign(np.array(_kernel(layer)) * np.float32(factor))
+
+
+def _scale_output(model: Any, layer: Any, factor: Array | float) -> None:
+    """Multiply what a layer, with its batch norm, puts out, channel by channel."""
+    norm = _norm_behind(model, layer)
+    parts = (_kernel(layer), layer.bias) if norm is None else (norm.gamma, norm.beta)
+    for part in parts:
+        part.assign(np.array(part) * np.float32(factor))
+
+
+def _peaks(model: Any, layer: Any, x: Array) -> Array:
+    """Largest value of each channel that goes into a layer."""
+    from qinspect.train import predict
+
+    before = model.__class__(model.inputs, layer.input)
+    values = predict(before, x)
+    return np.asarray(values.reshape(-1, values.shape[-1]).max(axis=0))
+
+
+def _least_useful(model: Any, layer: Any, x: Array, among: Array) -> int:
+    """The one of some input channels of a layer without which the outputs change least."""
+    from qinspect.train import predict
+
+    kernel, true = np.array(_kernel(layer)), predict(model, x)
+    changes = []
+    for channel in among:
+        without = kernel.copy()
+        without[..., channel, :] = 0
+        _kernel(layer).assign(without)
+        changes.append(float(((predict(model, x) - true) ** 2).mean()))
+    _kernel(layer).assign(kernel)
+    return int(among[np.argmin(changes)])
+
+
+def _largest_sum(layer: Any, norm: Any | None, channel: int) -> float:
+    """Bound of a channel's output for inputs of at most 1."""
+    reach = float(np.abs(np.array(_kernel(layer))[..., channel]).sum())
+    if norm is None:
+        return reach + abs(float(layer.bias[channel]))
+    deviation = float(np.sqrt(norm.moving_variance[channel] + norm.epsilon))
+    mean = abs(float(norm.moving_mean[channel]))
+    return (reach + mean) * abs(float(norm.gamma[channel])) / deviation
+
+
+def _plain_name(name: str) -> str:
+    return name.split("/")[-1].split(":")[0]

@@ -1,0 +1,252 @@
+"""Six prepared puzzles, each with one hidden cause, for the last notebook.
+
+A puzzle is a recipe: which fault of :mod:`qinspect_bench.faults` is put into a healthy study.  The
+models are made from it on the learner's machine, so no weights are shipped.
+
+Recipes are compressed and written in base 64: nobody reads an answer by accident, neither in the
+notebook nor here nor by searching the folders.  That is all it protects against.  Whoever can make
+the models can also decode the recipe, so there is no stronger lock on the answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import os
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qinspect import store
+from qinspect.data.dataset import Dataset
+from qinspect.diagnosis.cases import Case, Claim
+from qinspect.diagnosis.registry import all_rules
+from qinspect.errors import SpecError, unknown_name
+from qinspect.schema import Array
+from qinspect.tflite import evaluate, read_graph
+from qinspect.tflite.graph import Graph
+from qinspect_bench.faults import FAULTS
+from qinspect_bench.faults_base import Base, make_base
+from qinspect_bench.faults_design import Cell
+
+_CELL = Cell("plain_cnn", 0)
+RECIPES: dict[int, str] = {
+    1: (
+        "eNotjUEOwjAMBL9i5cKlRZz7Cd5gUjeJSJ3KNlQV4u8kKSevR571x3l8KbkJ3EYyGrEWGXdKIZq6AZyaEAeL7aLm"
+        "wqHRN0pCtgpvdYupR3ffiMEiQUYJpAZLynRR+NdVfJDA4zjDBLmUJ6B1xUdkpqxQlr4vSWrBaWiaqWltDoA8NymW"
+        "HVbkSj1mUiD0sT8EtSIVLEVa03p13x8/Z09T"
+    ),
+    2: (
+        "eNo1jkEKQjEMRK8SslZx/TfewIU3iDa2gf4E0nw/It7dtuBu8mbCzAcftDXGBTCcREXz8b6lzIEHwBbOmqMMe5Wa"
+        "BnuRC2l0dO5XkSnxatFlBmmwuw2hTRJDFIbdvDE8pfIJbkxpwn8bFGlh/l5gLxSQJIEpw2qJK/QZPUwxP3oD+zRH"
+        "SC0u+P0BAtdBUg=="
+    ),
+    3: (
+        "eNodi0EOwjAMBL9i+QxIXLnyEhPcxhK1g+OACuLvuL3tzux+sdDojBdA0Tbi+BykIR8KMcUDYA9nnaNui8ym80Zf"
+        "5JK7hOdsVfaIV1saOUNUBudmHnwHKmU4FeEOb4m6y4WpD09pmvjGk+VrtQHWWIF0hUkefMLfHwRVNzs="
+    ),
+    4: (
+        "eNotyjEOwjAMheGrWJ5LxcyGOInVOrHVxkGxaQfE3UkQ23uf/jcu9HLGG+CqKXFji4txnLVtOAF6dMkhIyi6r8MO"
+        "akoWna79if4m3n2DUygghCHpzg5CB4MaLLWUajM8anlS41Fog5M1S/gEVuNPjSyzz/j5AuBeMws="
+    ),
+    5: (
+        "eNo1jD0OwjAMRq9iZS6ImZWTmMhtrKYxsp12QNwdp1K39/3ofVPGbpSeEFD5regs7SbdK5NamiCZK7XFy/gES1tG"
+        "u6MyNo/yEanwiekl2weVwAuBYlvIAtHPfIgawcyVwFw0poO9nNOOtV9XybnrNOoGVWSFWRSOQmG1nsulzbKFTGW7"
+        "p98fJAxEsQ=="
+    ),
+    6: (
+        "eNoti0EOAjEMA78S9bwgzryBTwRqthVLIiWhFUL8nRa42ePxK1344UhHSh68YadnhzWYp2Uig6xRfrOprJM2tsoS"
+        "Ax5GK/Ub00n1RhwUBWQsK3zEf+9qDrrWDeShBl+IJU+7aJ/Gk+7akKmX6dSgzuNuXAV5n94fH9c4kQ=="
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is hidden.
+
+    Attributes
+    ----------
+    cause : str
+        Key of ``FAULTS``.
+    strength : {"mild", "strong"}
+    variant : int
+    hint : str
+        Shown after a wrong answer.
+    """
+
+    cause: str
+    strength: str
+    variant: int
+    hint: str
+
+
+@dataclass(frozen=True)
+class Mystery:
+    """Files of somebody who asks why one of them is better.
+
+    Attributes
+    ----------
+    number : int
+    folder : Path
+        ``float.tflite``, ``ptq.tflite``, ``qat.tflite``; ``data.npz`` and ``calibration.npz``.
+    case : Case
+        All that is at hand, for :func:`qinspect.diagnose.diagnose` and for looking at.
+    """
+
+    number: int
+    folder: Path
+    case: Case
+
+    @property
+    def graphs(self) -> dict[str, Graph]:
+        """The files, read, by role."""
+        found = {role: self.case.graph(role) for role in self.case.roles}
+        return {role: graph for role, graph in found.items() if graph is not None}
+
+    @property
+    def data(self) -> Dataset:
+        """Evaluation examples."""
+        assert self.case.data is not None
+        return self.case.data
+
+    def correct(self) -> dict[str, Array]:
+        """Which examples each file gets right, evaluated here; bool, shape (n,)."""
+        x, y = self.data.x, self.data.y
+        return {role: evaluate(g.content, x).prediction == y for role, g in self.graphs.items()}
+
+    def report(self) -> pd.DataFrame:
+        """What the owner says, beside what running the files gives.
+
+        Returns
+        -------
+        DataFrame
+            One row a file: ``reported`` and ``measured`` accuracy, per cent; ``same_answers``,
+            the share of examples on which the owner's prediction is the one measured, per cent.
+        """
+        rows = []
+        for role, graph in self.graphs.items():
+            own = evaluate(graph.content, self.data.x).prediction
+            told = self.case.claims[role].prediction
+            rows.append({
+                "file": role,
+                "reported": 100 * float(np.mean(told == self.data.y)),
+                "measured": 100 * float(np.mean(own == self.data.y)),
+                "same_answers": 100 * float(np.mean(told == own)),
+            })
+        return pd.DataFrame(rows).set_index("file")
+
+    def check(self, answer: str) -> str:
+        """Whether ``answer``, the id of a cause, is the hidden one.
+
+        Returns
+        -------
+        str
+            The verdict; after a wrong answer with a hint.
+
+        Raises
+        ------
+        SpecError
+            If no cause has that id; the message lists the nearest ones.
+        """
+        given = answer.strip().lower()
+        if not given:
+            return f"Mystery {self.number}: no answer yet."
+        rules = all_rules()
+        if given not in rules:
+            raise unknown_name("cause", answer, rules)
+        hidden = decoded(RECIPES[self.number])
+        if given == hidden.cause:
+            rule = rules[given]
+            return f"Mystery {self.number}: right, {rule.title}. Remedy: {rule.remedy}"
+        return f"Mystery {self.number}: not {given}. Hint: {hidden.hint}"
+
+
+def open_mystery(number: int, folder: str | os.PathLike[str] = "mysteries") -> Mystery:
+    """Make a puzzle, or find it made.
+
+    Parameters
+    ----------
+    number : int
+        1 to 6.
+    folder : path
+        Where the files are written, one folder a puzzle.  The first puzzle opened trains a small
+        network, from which all are made.
+
+    Raises
+    ------
+    SpecError
+        If there is no such number.
+    MissingExtraError
+        If TensorFlow is not installed.
+    """
+    if number not in RECIPES:
+        raise SpecError(f"there is no mystery {number!r}; choose 1 to {len(RECIPES)}.")
+    hidden = decoded(RECIPES[number])
+    root = store.prepare_folder(folder, ("healthy", str(number)))
+    base = _healthy(root.resolve() / "healthy")
+    case = _inject(base, hidden, root / str(number))
+    return Mystery(number, root / str(number), replace(case, name=f"mystery {number}"))
+
+
+@functools.lru_cache(maxsize=1)
+def _healthy(folder: Path) -> Base:
+    """What all puzzles start from; read from its folder once."""
+    return make_base(_CELL, folder)
+
+
+def encoded(recipe: Recipe) -> str:
+    """A recipe as text that says nothing at a glance; for new puzzles."""
+    return base64.b64encode(zlib.compress(json.dumps(vars(recipe)).encode(), 9)).decode()
+
+
+def decoded(text: str) -> Recipe:
+    """The inverse of :func:`encoded`."""
+    return Recipe(**json.loads(zlib.decompress(base64.b64decode(text))))
+
+
+def _stored(case: Case, folder: Path) -> Case:
+    """The case with its files in a folder, under names that tell nothing."""
+    files: dict[str, Any] = {}
+    for role in case.roles:
+        graph = case.graph(role)
+        assert graph is not None
+        path = folder / f"{role}.tflite"
+        store.write_bytes(path, graph.content)
+        files[f"{role}_graph"] = read_graph(path)
+    assert case.data is not None
+    store.write_arrays(folder / "data.npz", {"x": case.data.x, "y": case.data.y})
+    if case.calibration_x is not None:
+        store.write_arrays(folder / "calibration.npz", {"x": case.calibration_x})
+    for name, source in (("keras_float", case.keras_float), ("keras_qat", case.keras_qat)):
+        if source is not None:
+            files[name] = folder / f"{name}.h5"
+            store.write_bytes(files[name], source.read_bytes())
+    return replace(case, **files, arms={}, arm_models={}, parts=())
+
+
+def _with_claims(case: Case) -> Case:
+    """Every file comes with its owner's predictions, so that their presence tells nothing."""
+    assert case.data is not None
+    claims = dict(case.claims)
+    for role in case.roles:
+        graph = case.graph(role)
+        if role not in claims and graph is not None:
+            claims[role] = Claim(evaluate(graph.content, case.data.x).prediction)
+    return replace(case, claims=claims)
+
+
+def _inject(base: Base, hidden: Recipe, folder: Path) -> Case:
+    """The case with its fault; files made on the way are deleted, their names would tell."""
+    scratch = base.folder / "made"
+    kept = set(scratch.iterdir())
+    made = FAULTS[hidden.cause](base, base.case, hidden.strength, hidden.variant).case
+    case = _with_claims(_stored(made, folder))
+    for path in set(scratch.iterdir()) - kept:
+        path.unlink()
+    return case
