@@ -163,11 +163,10 @@ def lab(
 
 @app.command()
 def doctor(as_json: JsonFlag = False) -> None:
-    """Check versions, CPU, Keras, data sets and disk, and say what to do about each problem."""
+    """Check versions, Keras, LiteRT and data sets, and say what to do about each problem."""
     from dataclasses import asdict
 
-    from qinspect.doctor import diagnose_environment
-    from qinspect.show.doctor import print_doctor
+    from qinspect.doctor import diagnose_environment, print_doctor
 
     checks = diagnose_environment()
     if as_json:
