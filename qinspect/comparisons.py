@@ -18,7 +18,7 @@ from qinspect.errors import DataError, QinspectError, SpecError
 from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.local import layer_errors
-from qinspect.measure.scales import recipe_table
+from qinspect.measure.scales import scale_table
 from qinspect.schema import Array
 from qinspect.stats import compare_many, compare_paired, comparison_row
 from qinspect.stats.comparison import Comparison
@@ -117,11 +117,11 @@ def _ranges(
 
 
 def recipe_rows(models: Sequence[tuple[str, Graph]]) -> list[dict[str, Any]]:
-    """How each two quantized files quantize the same layers, see ``measure.recipe_table``."""
+    """How each two quantized files quantize the same layers, see ``measure.scale_table``."""
     quantized = [(name, graph) for name, graph in models if scheme_of(graph) != "float32"]
     rows: list[dict[str, Any]] = []
     for (a, first), (b, second) in combinations(quantized, 2):
-        table = recipe_table(first, second, match_graphs(first, second))
+        table = scale_table(first, second, match_graphs(first, second))
         rows += [{"a": a, "b": b, **row} for row in records(table)]
     return rows
 

@@ -18,7 +18,7 @@ from qinspect.diagnosis.cases import Case
 from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import evaluate, read_graph
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.requantize import Ranges, quantize
+from qinspect.tflite.requantize import Ranges, quantize_file
 
 N = 1_000
 
@@ -54,7 +54,7 @@ def ranges(x: np.ndarray, spread: float = 1.0) -> Ranges:
 
 
 def int8(bounds: Ranges, spread: float = 1.0) -> Graph:
-    return graph_of(quantize(float_graph(0, spread), bounds, "int8"), "ptq.tflite")
+    return graph_of(quantize_file(float_graph(0, spread), bounds, "int8"), "ptq.tflite")
 
 
 def case(ptq: Graph, spread: float = 1.0, **parts: object) -> Case:

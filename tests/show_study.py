@@ -24,7 +24,7 @@ from qinspect.studies.spec import StudySpec
 from qinspect.studies.stored import Study, load_study
 from qinspect.studies.summary import decompose_gap, environment
 from qinspect.tflite import evaluate, read_graph, scheme_of
-from qinspect.tflite.requantize import Ranges, activations, quantize
+from qinspect.tflite.requantize import Ranges, activations, quantize_file
 
 HOSTILE = "<img src=x onerror=window.XSS=1>"
 ARMS = ("float", "ptq_int8", "ptq_int8_ft", "qat")
@@ -96,7 +96,7 @@ def _write_models(folder: Path, content: bytes, x: np.ndarray) -> None:
     good = observe_ranges(graph, x).over()
     stale = Ranges({tensor.name: (-6.0, 6.0) for tensor in activations(graph)}, frozenset())
     for arm, ranges in (("ptq_int8", good), ("ptq_int8_ft", good), ("qat", stale)):
-        (folder / f"{arm}.tflite").write_bytes(quantize(graph, ranges))
+        (folder / f"{arm}.tflite").write_bytes(quantize_file(graph, ranges))
 
 
 def _history() -> pd.DataFrame:

@@ -22,7 +22,7 @@ from qinspect.show.compare_table import print_compare, write_compare_report
 from qinspect.stats import compare_paired, comparison_row
 from qinspect.tflite.inputs import Preprocessing, preprocessing_of
 from qinspect.tflite.read import read_graph
-from qinspect.tflite.requantize import quantize
+from qinspect.tflite.requantize import quantize_file
 from qinspect.tflite.run import evaluate, quantize_input
 
 N = 240
@@ -35,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     graph = read_graph(small_net())
     ranges = observe_ranges(graph, examples(200)).over()
     (path / "float.tflite").write_bytes(graph.content)
-    (path / "int8.tflite").write_bytes(quantize(graph, ranges))
-    (path / "int16.tflite").write_bytes(quantize(graph, ranges, "int16x8"))
+    (path / "int8.tflite").write_bytes(quantize_file(graph, ranges))
+    (path / "int16.tflite").write_bytes(quantize_file(graph, ranges, "int16x8"))
     (path / "other.tflite").write_bytes(small_net(seed=9))
     x = examples(N, seed=6)
     y = evaluate(graph.content, x).prediction.copy()

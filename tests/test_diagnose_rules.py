@@ -17,7 +17,7 @@ from qinspect.diagnosis.registry import all_rules
 from qinspect.diagnosis.rule import Finding
 from qinspect.schema import HISTORY
 from qinspect.tflite import evaluate
-from qinspect.tflite.requantize import Ranges, quantize
+from qinspect.tflite.requantize import Ranges, quantize_file
 
 
 def finding(name: str, given: Case) -> Finding:
@@ -137,7 +137,7 @@ def test_a_single_bad_layer_is_named() -> None:
 
 
 def test_another_network_is_noticed_and_proved() -> None:
-    stranger = graph_of(quantize(float_graph(1), _own_ranges(1), "int8"), "stranger.tflite")
+    stranger = graph_of(quantize_file(float_graph(1), _own_ranges(1), "int8"), "stranger.tflite")
     found = diagnose(case(stranger, calibration_x=calibration()))
     assert found.primary == "different-network"
     assert found.proved
@@ -151,7 +151,7 @@ def _own_ranges(seed: int) -> Ranges:
 
 
 def test_a_file_of_another_format() -> None:
-    sixteen = graph_of(quantize(float_graph(), ranges(calibration()), "int16x8"))
+    sixteen = graph_of(quantize_file(float_graph(), ranges(calibration()), "int16x8"))
     assert finding("different-format", case(sixteen)).verdict == "supported"
     assert finding("different-format", healthy()).verdict == "refuted"
 

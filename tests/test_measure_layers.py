@@ -10,10 +10,10 @@ from ai_edge_litert import schema_py_generated as flat
 
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.activations import activation_statistics, activation_tensors
-from qinspect.measure.cut import Layer, cut_layers
+from qinspect.measure.cut import CutOperators, cut_operators
 from qinspect.measure.local import layer_errors
 from qinspect.measure.probe import Pair, Probe, network_feed, network_probe, real_values
-from qinspect.measure.scales import recipe_table
+from qinspect.measure.scales import scale_table
 from qinspect.measure.weights import channel_summary, weight_errors
 from qinspect.schema import ERRORS, TENSORS
 from qinspect.tflite import evaluate, match_graphs, read_graph
@@ -76,10 +76,11 @@ def test_cut_operators_on_the_networks_own_tensors_give_the_network(net):
     a, _, x = net
     constants = {t.index for t in a.main.tensors if t.constant}
     layers = {
-        op.index: Layer((op.index,), {i: i for i in op.inputs if i not in constants}, op.outputs[0])
+        op.index: CutOperators((op.index,), {i: i for i in op.inputs if i not in constants},
+                               op.outputs[0])
         for op in a.main.operators
     }
-    cut = cut_layers(a, layers)
+    cut = cut_operators(a, layers)
     everything = network_probe(a, list(activation_tensors(a))).run({a.main.inputs[0]: x})
     wanted = tuple(cut.inputs.values()), tuple(cut.outputs.values())
     probe = Probe(cut.content, "cut", *wanted, preserve=False)
@@ -277,7 +278,7 @@ def test_recipe_of_a_file_with_ranges_that_never_left_their_start(net, pairs):
     stale = replace(b, subgraphs=(replace(b.main, tensors=tensors),))
     names = {a.main.operators[p.op_a].outputs[0]: p.layer for p in pairs}
     observed = activation_statistics(a, x, names).tensors
-    table = recipe_table(b, stale, pairs, observed)
+    table = scale_table(b, stale, pairs, observed)
     out = table[table["tensor"] == "output"].set_index("layer")
     np.testing.assert_allclose(out["low_b"], -128 * wide[0])
     np.testing.assert_allclose(out["bits_lost"], np.log2(wide[0] / out["scale_a"]))
@@ -287,4 +288,4 @@ def test_recipe_of_a_file_with_ranges_that_never_left_their_start(net, pairs):
     assert softmax["used_share_a"] > 0.95
     weights = table[table["tensor"] == "weights"]
     assert (weights["bits_lost"] == 0).all()
-    assert recipe_table(b, stale, pairs)["used_share_b"].isna().all()
+    assert scale_table(b, stale, pairs)["used_share_b"].isna().all()

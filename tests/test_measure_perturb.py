@@ -1,4 +1,4 @@
-"""The perturbation null: noise of the right size, valid p-values, spread over calibration sets."""
+"""The perturbation null: noise of the right size, valid p-values, random calibration sets."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.perturbation import (
-    calibration_spread,
+    calibration_draws,
     matching_factor,
     perturb,
     perturbation_null,
     perturbation_test,
     perturbed,
-    recalibrate,
-    spread,
     weight_noise,
 )
 from qinspect.measure.weights import weight_tensor
 from qinspect.tflite.constants import dequantized
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.read import read_graph
-from qinspect.tflite.requantize import Ranges, quantize
+from qinspect.tflite.requantize import Ranges, quantize_file
 from qinspect.tflite.run import evaluate
 
 PAIRS = [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)]
@@ -40,7 +38,7 @@ def graph() -> Graph:
 
 @pytest.fixture(scope="module")
 def quantized(graph: Graph) -> Graph:
-    return read_graph(quantize(graph, observe_ranges(graph, examples(200)).over()))
+    return read_graph(quantize_file(graph, observe_ranges(graph, examples(200)).over()))
 
 
 def channel_error2(graph: Graph, other: Graph, op: int, axis: int) -> np.ndarray:
@@ -72,7 +70,7 @@ def test_noise_has_the_energy_of_the_quantization_error(graph: Graph, quantized:
 
 def test_noise_of_per_tensor_weights_is_matched_over_the_tensor(graph: Graph) -> None:
     ranges = observe_ranges(graph, examples(50)).over()
-    coarse = read_graph(quantize(graph, Ranges(ranges.bounds, frozenset({0}))))
+    coarse = read_graph(quantize_file(graph, Ranges(ranges.bounds, frozenset({0}))))
     noise = weight_noise(graph, coarse, PAIRS)
     assert noise[0].energy.size == 1
     assert noise[1].energy.size == 6
@@ -132,17 +130,6 @@ def test_perturbation_test_by_hand() -> None:
         perturbation_test(np.nan, null)
 
 
-def test_spread_by_hand() -> None:
-    found = spread(np.array([0.5, 0.6, 0.7, 0.8]), 0.65)
-    assert found["above"] == 0.5
-    assert found["mean"] == pytest.approx(0.65)
-    assert found["sd"] == pytest.approx(np.std([0.5, 0.6, 0.7, 0.8], ddof=1))
-    exact = scipy_stats.binomtest(2, 4).proportion_ci(0.95, "exact")
-    assert (found["above_low"], found["above_high"]) == pytest.approx((exact.low, exact.high))
-    with pytest.raises(DataError, match="list of results"):
-        spread(np.array([]), 0.5)
-
-
 def test_a_quantized_network_without_its_own_merit_is_not_called_lucky(
     graph: Graph, quantized: Graph
 ) -> None:
@@ -170,7 +157,7 @@ def test_labels_that_the_quantized_network_made_are_more_than_luck(graph: Graph)
     bounds = dict(observe_ranges(graph, examples(200)).over().bounds)
     low, high = bounds["pool"]
     coarse = Ranges({**bounds, "depthwise/Relu": (8 * low, 8 * high)})
-    studied = read_graph(quantize(graph, coarse))
+    studied = read_graph(quantize_file(graph, coarse))
     x = examples(300, seed=5)
     y = evaluate(studied.content, x).prediction
     result = perturbation_null(graph, studied, x, y, draws=100, seed=0)
@@ -189,20 +176,16 @@ def test_unrelated_networks_are_refused(graph: Graph) -> None:
 
 def test_calibration_sets(graph: Graph) -> None:
     pool, x = examples(80, seed=1), examples(200, seed=2)
-    y = evaluate(graph.content, x).prediction
     observed = observe_ranges(graph, pool)
-    few = recalibrate(graph, observed, x, sets=8, size=2, rng=0)
-    many = recalibrate(graph, observed, x, sets=8, size=60, rng=0)
+    few = calibration_draws(graph, observed, x, sets=8, size=2, rng=0)
+    many = calibration_draws(graph, observed, x, sets=8, size=60, rng=0)
     # Two examples leave out what others reach: clipping costs more, and varies more.
     assert few.sqnr_db.mean() < many.sqnr_db.mean()
     assert few.sqnr_db.std() > many.sqnr_db.std()
-    whole = recalibrate(graph, observed, x, sets=2, size=80, rng=0)
+    whole = calibration_draws(graph, observed, x, sets=2, size=80, rng=0)
     assert whole.sqnr_db[0] == whole.sqnr_db[1]
-    found = calibration_spread(graph, pool, x, y, sets=5, size=10, seed=3)
-    assert found["least"] <= found["mean"] <= found["greatest"] <= 1
-    assert found == calibration_spread(graph, pool, x, y, sets=5, size=10, seed=3)
     with pytest.raises(SpecError, match="cannot be drawn from 80"):
-        recalibrate(graph, observed, x, sets=5, size=81)
+        calibration_draws(graph, observed, x, sets=5, size=81)
 
 
 @pytest.mark.slow

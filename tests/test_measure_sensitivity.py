@@ -20,7 +20,7 @@ from qinspect.tflite.constants import dequantized
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.match import match_graphs
 from qinspect.tflite.read import read_graph
-from qinspect.tflite.requantize import Ranges, quantizable_layers, quantize
+from qinspect.tflite.requantize import Ranges, quantizable_operators, quantize_file
 from qinspect.tflite.run import evaluate
 
 
@@ -72,10 +72,10 @@ def test_ranges_refuse_what_is_not_finite(graph: Graph) -> None:
 
 
 def test_stored_ranges_reproduce_the_file_they_were_read_from(graph: Graph, ranges: Ranges) -> None:
-    content = quantize(graph, ranges)
+    content = quantize_file(graph, ranges)
     file = read_graph(content)
     stored, borrowed = stored_ranges(graph, file, match_graphs(graph, file))
-    again = quantize(graph, stored)
+    again = quantize_file(graph, stored)
     assert borrowed == ()
     x = examples(100, seed=5)
     assert np.array_equal(evaluate(content, x).raw, evaluate(again, x).raw)
@@ -84,7 +84,7 @@ def test_stored_ranges_reproduce_the_file_they_were_read_from(graph: Graph, rang
 def test_stored_ranges_need_a_fallback_where_the_file_has_none(
     graph: Graph, ranges: Ranges
 ) -> None:
-    partly = read_graph(quantize(graph, ranges, layers={4: "float32"}))
+    partly = read_graph(quantize_file(graph, ranges, layers={4: "float32"}))
     matched = match_graphs(graph, partly)
     with pytest.raises(ModelFileError, match="give calibration examples"):
         stored_ranges(graph, partly, matched)
@@ -96,7 +96,7 @@ def test_stored_ranges_need_a_fallback_where_the_file_has_none(
 def test_weights_are_rounded_to_the_grid_of_their_granularity(graph: Graph, ranges: Ranges) -> None:
     original = dequantized(graph, next(t for t in graph.main.tensors if t.name == "conv/weights"))
     for per_tensor, scales in ((frozenset({0}), 1), (frozenset[int](), 6)):
-        file = read_graph(quantize(graph, Ranges(ranges.bounds, per_tensor)))
+        file = read_graph(quantize_file(graph, Ranges(ranges.bounds, per_tensor)))
         stored = file.main.tensors[file.main.operators[0].inputs[1]]
         assert stored.quantization is not None
         assert stored.quantization.scale.size == scales
@@ -105,9 +105,9 @@ def test_weights_are_rounded_to_the_grid_of_their_granularity(graph: Graph, rang
 
 
 def test_only_the_chosen_layer_is_quantized(graph: Graph, ranges: Ranges) -> None:
-    for layer in quantizable_layers(graph):
-        alone = read_graph(quantize(graph, ranges, "float32", {layer.index: "int8"}))
-        kept = read_graph(quantize(graph, ranges, "int8", {layer.index: "float32"}))
+    for layer in quantizable_operators(graph):
+        alone = read_graph(quantize_file(graph, ranges, "float32", {layer.index: "int8"}))
+        kept = read_graph(quantize_file(graph, ranges, "int8", {layer.index: "float32"}))
         for file, quantized_here in ((alone, True), (kept, False)):
             for op in file.main.operators:
                 if op.code in ("QUANTIZE", "DEQUANTIZE"):
@@ -118,10 +118,10 @@ def test_only_the_chosen_layer_is_quantized(graph: Graph, ranges: Ranges) -> Non
 
 def test_int16_activations(graph: Graph, ranges: Ranges) -> None:
     x = examples(200, seed=2)
-    int8 = output_sqnr(graph.content, quantize(graph, ranges), x)
-    int16 = output_sqnr(graph.content, quantize(graph, ranges, "int16x8"), x)
+    int8 = output_sqnr(graph.content, quantize_file(graph, ranges), x)
+    int16 = output_sqnr(graph.content, quantize_file(graph, ranges, "int16x8"), x)
     assert int16 > int8
-    mixed = read_graph(quantize(graph, ranges, "int8", {0: "int16x8"}))
+    mixed = read_graph(quantize_file(graph, ranges, "int8", {0: "int16x8"}))
     conv = next(op for op in mixed.main.operators if op.code == "CONV_2D")
     assert mixed.main.tensors[conv.inputs[0]].dtype == "int16"
 
@@ -131,10 +131,10 @@ def test_quantizing_prints_nothing(graph: Graph) -> None:
         "import sys; sys.path.insert(0, 'tests')\n"
         "from small_net import small_net, examples\n"
         "from qinspect.tflite.read import read_graph\n"
-        "from qinspect.tflite.requantize import quantize\n"
+        "from qinspect.tflite.requantize import quantize_file\n"
         "from qinspect.measure.activations import observe_ranges\n"
         "graph = read_graph(small_net())\n"
-        "quantize(graph, observe_ranges(graph, examples(3)).over())\n"
+        "quantize_file(graph, observe_ranges(graph, examples(3)).over())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           cwd=Path(__file__).parents[1], timeout=60, check=True)
@@ -143,18 +143,18 @@ def test_quantizing_prints_nothing(graph: Graph) -> None:
 
 
 def test_errors_say_what_is_wrong(graph: Graph, ranges: Ranges) -> None:
-    quantized = read_graph(quantize(graph, ranges))
+    quantized = read_graph(quantize_file(graph, ranges))
     with pytest.raises(ModelFileError, match="not a float model"):
-        quantize(quantized, ranges)
+        quantize_file(quantized, ranges)
     with pytest.raises(ModelFileError, match="have no range"):
-        quantize(graph, Ranges({}))
+        quantize_file(graph, Ranges({}))
     with pytest.raises(SpecError, match="no operator 99"):
-        quantize(graph, ranges, "int8", {99: "float32"})
+        quantize_file(graph, ranges, "int8", {99: "float32"})
     with pytest.raises(SpecError, match="precision is 'int3'"):
-        quantize(graph, ranges, "int3")  # type: ignore[arg-type]
+        quantize_file(graph, ranges, "int3")  # type: ignore[arg-type]
     bad = Ranges({**ranges.bounds, "dense": (1.0, float("nan"))})
     with pytest.raises(ModelFileError, match="finite and ascending"):
-        quantize(graph, bad)
+        quantize_file(graph, bad)
     with pytest.raises(SpecError, match="one of them"):
         sensitivity(graph, examples(3))
     other = read_graph(small_net(seed=9))
@@ -239,9 +239,9 @@ def test_full_int8_is_as_good_as_the_converters(data_dir: Path) -> None:
         x = arrays["x"].astype(np.float32)
     wanted = output_sqnr(graph.content, converted.content, x[:1000])
     observed = observe_ranges(graph, x[1000:1500]).over()
-    assert abs(output_sqnr(graph.content, quantize(graph, observed), x[:1000]) - wanted) < 1
+    assert abs(output_sqnr(graph.content, quantize_file(graph, observed), x[:1000]) - wanted) < 1
     stored, _ = stored_ranges(graph, converted, match_graphs(graph, converted))
-    assert abs(output_sqnr(graph.content, quantize(graph, stored), x[:1000]) - wanted) < 0.1
+    assert abs(output_sqnr(graph.content, quantize_file(graph, stored), x[:1000]) - wanted) < 0.1
 
 
 @pytest.mark.slow
@@ -260,7 +260,9 @@ def test_full_int8_equals_the_converters_given_the_same_calibration(name: str) -
     converted = read_graph(convert(model, "int8", calibration))
     wanted = output_sqnr(graph.content, converted.content, x)
     observed = observe_ranges(graph, calibration).over()
-    assert output_sqnr(graph.content, quantize(graph, observed), x) == pytest.approx(wanted, abs=1)
+    found = output_sqnr(graph.content, quantize_file(graph, observed), x)
+    assert found == pytest.approx(wanted, abs=1)
     stored, borrowed = stored_ranges(graph, converted, match_graphs(graph, converted))
     assert borrowed == ()
-    assert output_sqnr(graph.content, quantize(graph, stored), x) == pytest.approx(wanted, abs=1)
+    found = output_sqnr(graph.content, quantize_file(graph, stored), x)
+    assert found == pytest.approx(wanted, abs=1)

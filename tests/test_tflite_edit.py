@@ -13,7 +13,7 @@ from qinspect.measure.activations import observe_ranges
 from qinspect.tflite.constants import constant
 from qinspect.tflite.graph import Graph, Tensor
 from qinspect.tflite.read import read_graph
-from qinspect.tflite.requantize import quantize, replace_constants
+from qinspect.tflite.requantize import quantize_file, replace_constants
 from qinspect.tflite.run import evaluate
 
 
@@ -45,7 +45,7 @@ def test_the_network_computes_with_the_new_values() -> None:
 
 def test_quantized_constants_take_integers_only() -> None:
     graph = read_graph(small_net())
-    file = read_graph(quantize(graph, observe_ranges(graph, examples(20)).over()))
+    file = read_graph(quantize_file(graph, observe_ranges(graph, examples(20)).over()))
     stored = file.main.tensors[file.main.operators[0].inputs[1]]
     new = -np.maximum(constant(file, stored), -127)
     edited = read_graph(replace_constants(file, {stored.index: new}))

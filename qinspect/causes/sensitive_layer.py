@@ -21,7 +21,7 @@ from qinspect.measure.activations import activation_statistics
 from qinspect.measure.local import layer_errors
 from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.requantize import quantizable_layers
+from qinspect.tflite.requantize import quantizable_operators
 
 # Kept in float by the intervention: a remedy for more than these is not one for single layers.
 _MOST_KEPT = 3
@@ -119,7 +119,7 @@ def _keep(evidence: Evidence, finding: Finding) -> Trial | None:
     starved = finding.numbers.get("ptq_starved_activations") or []
     graph = evidence.graph("float")
     pairs = {pair.layer: pair.a for pair in evidence.match("float", "ptq").pairs}
-    allowed = {layer.index: layer for layer in quantizable_layers(graph)}
+    allowed = {layer.index: layer for layer in quantizable_operators(graph)}
     wanted = {pairs[name] for name in named if name in pairs} | _around(graph, starved)
     kept = sorted(wanted & allowed.keys())
     if not kept:

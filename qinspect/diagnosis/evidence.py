@@ -19,7 +19,7 @@ from qinspect.measure.activations import (
     observe_ranges,
     stored_ranges,
 )
-from qinspect.measure.scales import recipe_table
+from qinspect.measure.scales import scale_table
 from qinspect.measure.weights import weight_errors
 from qinspect.schema import Array
 from qinspect.stats import compare_paired
@@ -96,7 +96,7 @@ class Evidence:
         """How two files quantize the same layers."""
         return self.once(
             ("recipe", a, b),
-            lambda: recipe_table(self.graph(a), self.graph(b), self.match(a, b)),
+            lambda: scale_table(self.graph(a), self.graph(b), self.match(a, b)),
         )
 
     def weights(self, role: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from qinspect.diagnosis import thresholds as t
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.measure.activations import ObservedRanges
 from qinspect.schema import Array
-from qinspect.tflite.requantize import Precision, Ranges, quantize
+from qinspect.tflite.requantize import Precision, Ranges, quantize_file
 
 
 def requantized(
@@ -40,7 +40,7 @@ def requantized(
     ModelFileError
         If litert-quantizer cannot do it.
     """
-    content = quantize(evidence.graph("float"), ranges, "int8", layers)
+    content = quantize_file(evidence.graph("float"), ranges, "int8", layers)
     x = evidence.data.x if index is None else evidence.data.x[index]
     return evidence.run(content, x).prediction
 

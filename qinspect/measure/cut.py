@@ -47,7 +47,7 @@ def wire_pairs(
     list of str
         One sentence for each pair that is left out.
     """
-    layers: dict[Hashable, Layer] = {}
+    layers: dict[Hashable, CutOperators] = {}
     notes: list[str] = []
     constants = (set(constant_tensors(float_graph.main)), set(constant_tensors(quant_graph.main)))
     network_inputs = _network_inputs(quant_graph)
@@ -57,18 +57,18 @@ def wire_pairs(
             notes.append(f"no local error of {pair.layer}: {found}.")
         else:
             layers[at] = found
-    cut = cut_layers(float_graph, layers)
+    cut = cut_operators(float_graph, layers)
     try:
         cut_probe(cut, float_graph.file)
     except ModelFileError:
         # One operator that cannot run must not take the others with it.
         for key, layer in list(layers.items()):
             try:
-                cut_probe(cut_layers(float_graph, {key: layer}), float_graph.file)
+                cut_probe(cut_operators(float_graph, {key: layer}), float_graph.file)
             except ModelFileError as error:
                 del layers[key]
                 notes.append(f"no local error of {pairs[cast(int, key)].layer}: {error}")
-        cut = cut_layers(float_graph, layers)
+        cut = cut_operators(float_graph, layers)
     return cut, notes
 
 
@@ -87,7 +87,7 @@ def _layer(
     pair: Pair,
     constants: tuple[set[int], set[int]],
     network_inputs: set[int],
-) -> Layer | str:
+) -> CutOperators | str:
     """The float operators of a pair with the source of each input, or why there is none."""
     a, b = float_graph.main.operators[pair.op_a], quant_graph.main.operators[pair.op_b]
     if a.code != b.code:
@@ -112,7 +112,7 @@ def _layer(
         if shapes[0] != shapes[1]:
             return f"an input has shape {shapes[0]} in one file, {shapes[1]} in the other"
         sources[index] = NETWORK_INPUT if other in network_inputs else other
-    return Layer(operators, sources, pair.output_a)
+    return CutOperators(operators, sources, pair.output_a)
 
 
 def _outside_inputs(subgraph: Subgraph, operators: Sequence[int], constants: set[int]) -> list[int]:
@@ -133,7 +133,7 @@ _NOT_ALONE = frozenset(
 
 
 @dataclass(frozen=True)
-class Layer:
+class CutOperators:
     """Operators to cut out together.
 
     Attributes
@@ -196,14 +196,14 @@ def why_not_alone(subgraph: Subgraph, op: int) -> str | None:
     return None
 
 
-def cut_layers(graph: Graph, layers: Mapping[Hashable, Layer]) -> CutModel:
+def cut_operators(graph: Graph, layers: Mapping[Hashable, CutOperators]) -> CutModel:
     """A model of chosen layers of the main subgraph, side by side.
 
     Parameters
     ----------
     graph : Graph
         The float network.
-    layers : mapping of hashable to Layer
+    layers : mapping of hashable to CutOperators
         What to cut out, under names of the caller's choice.
 
     Returns

@@ -11,9 +11,6 @@ from qinspect.errors import SpecError
 from qinspect.measure.streaming import Histogram
 from qinspect.schema import Array
 
-# RMSE / scale of ideal rounding: the standard deviation of a uniform error one step wide.
-IDEAL_RMSE_OVER_SCALE = 1 / math.sqrt(12)
-
 _BLOCK = 1 << 18
 # One sixteenth of a step; errors within 8 steps are told apart that finely.
 _ERROR_BINS, _ERROR_FINEST = 256, -4

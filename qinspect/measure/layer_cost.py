@@ -24,11 +24,11 @@ from qinspect.tflite.inputs import Preprocessing, load_examples, prepare
 from qinspect.tflite.match import match_graphs
 from qinspect.tflite.requantize import (
     PRECISIONS,
-    Layer,
     Precision,
+    QuantizableOperator,
     Ranges,
-    quantizable_layers,
-    quantize,
+    quantizable_operators,
+    quantize_file,
 )
 from qinspect.tflite.run import Evaluation, evaluate
 from qinspect.tflite.sandbox import open_model
@@ -45,7 +45,7 @@ class Variant:
     kind : str
         "float"; "full": every layer quantized; "only": one layer quantized; "all_but": one
         layer left as ``keep``; "keep": several left so.
-    layers : tuple of Layer
+    layers : tuple of QuantizableOperator
         The layer or layers that ``kind`` speaks of.
     bytes : int
         Size of the file.
@@ -57,7 +57,7 @@ class Variant:
     """
 
     kind: VariantKind
-    layers: tuple[Layer, ...]
+    layers: tuple[QuantizableOperator, ...]
     bytes: int
     sqnr_db: float
     prediction: Array
@@ -66,13 +66,13 @@ class Variant:
 def mixed_file(
     graph: Graph,
     ranges: Ranges,
-    kept: Sequence[Layer],
+    kept: Sequence[QuantizableOperator],
     *,
     precision: Precision = "int8",
     keep: Precision = "float32",
 ) -> bytes:
     """A file with every layer at ``precision`` but the ``kept`` ones, which are at ``keep``."""
-    return quantize(graph, ranges, precision, {layer.index: keep for layer in kept})
+    return quantize_file(graph, ranges, precision, {layer.index: keep for layer in kept})
 
 
 class Bench:
@@ -114,7 +114,7 @@ class Bench:
         self.graph, self.ranges, self.x = graph, ranges, x
         self.precision, self.keep = precision, keep
         self.batch_size, self.num_threads, self.on_step = batch_size, num_threads, on_step
-        self.layers = quantizable_layers(graph, precision)
+        self.layers = quantizable_operators(graph, precision)
         if not self.layers:
             raise SpecError(f"{graph.file} has no layer that can be quantized to {precision}.")
         self.evaluated = 0
@@ -131,7 +131,7 @@ class Bench:
             found.append(self._make("all_but", (layer,), self.precision, {layer.index: self.keep}))
         return found
 
-    def keep_curve(self, order: Sequence[Layer]) -> list[Variant]:
+    def keep_curve(self, order: Sequence[QuantizableOperator]) -> list[Variant]:
         """For k = 1, 2, ... the variant that keeps the first k layers of ``order``."""
         return [
             self._make("keep", tuple(order[:k]), self.precision,
@@ -142,11 +142,11 @@ class Bench:
     def _make(
         self,
         kind: VariantKind,
-        layers: tuple[Layer, ...],
+        layers: tuple[QuantizableOperator, ...],
         precision: Precision,
         chosen: Mapping[int, Precision],
     ) -> Variant:
-        content = quantize(self.graph, self.ranges, precision, chosen)
+        content = quantize_file(self.graph, self.ranges, precision, chosen)
         return self._variant(kind, layers, content, self._evaluate(content))
 
     def _evaluate(self, content: bytes) -> Evaluation:
@@ -157,13 +157,14 @@ class Bench:
         return result
 
     def _variant(
-        self, kind: VariantKind, layers: tuple[Layer, ...], content: bytes, result: Evaluation
+        self, kind: VariantKind, layers: tuple[QuantizableOperator, ...], content: bytes,
+        result: Evaluation,
     ) -> Variant:
         sqnr = error_metrics(self.reference.outputs, result.outputs)["sqnr_db"]
         return Variant(kind, layers, len(content), sqnr, result.prediction)
 
 
-def sensitivity_order(variants: Sequence[Variant]) -> list[Layer]:
+def sensitivity_order(variants: Sequence[Variant]) -> list[QuantizableOperator]:
     """Layers from the most to the least sensitive.
 
     Sorted by the output SQNR with only that layer quantized, the lowest first.  "All but" is no
@@ -203,7 +204,7 @@ class Sensitivity:
     curve : DataFrame
         Same columns: row k keeps the first k layers of ``order``; the row "full" (k = 0) first.
         With all layers kept the file's input and output are still integers.
-    order : tuple of Layer
+    order : tuple of QuantizableOperator
         Layers from the most to the least sensitive.
     precision, keep : str
         Of quantized layers, and of those that are kept.
@@ -217,7 +218,7 @@ class Sensitivity:
 
     layers: pd.DataFrame
     curve: pd.DataFrame
-    order: tuple[Layer, ...]
+    order: tuple[QuantizableOperator, ...]
     precision: Precision
     keep: Precision
     n: int

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from qinspect.errors import DataError, ModelFileError, SpecError
-from qinspect.measure.activations import ObservedRanges, observe_ranges
+from qinspect.measure.activations import ObservedRanges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.probe import Pair, as_pairs
 from qinspect.measure.weights import weight_tensor
@@ -24,7 +24,7 @@ from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.constants import dequantized
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.match import match_graphs
-from qinspect.tflite.requantize import quantize, replace_constants
+from qinspect.tflite.requantize import quantize_file, replace_constants
 from qinspect.tflite.run import evaluate
 
 # The factor is found on few examples and few draws; the null itself reports what it reached.
@@ -283,7 +283,7 @@ def matching_factor(
     return factor
 
 
-def recalibrate(
+def calibration_draws(
     graph: Graph,
     observed: ObservedRanges,
     x: Array,
@@ -336,7 +336,7 @@ def recalibrate(
 
     def draw() -> bytes:
         chosen = generator.choice(len(observed), size, replace=False)
-        return quantize(graph, observed.over(chosen))
+        return quantize_file(graph, observed.over(chosen))
 
     return _evaluate_all(graph, draw, sets, x, batch_size, num_threads, on_step)
 
@@ -463,49 +463,6 @@ def perturbation_test(
         confidence=confidence,
         sentence=sentence,
     )
-
-
-def spread(accuracy: Array, reference: float, *, confidence: float = 0.95) -> dict[str, float]:
-    """How much the accuracy of a model varies over random choices, and how often it wins.
-
-    Parameters
-    ----------
-    accuracy : array_like, shape (draws,)
-        Accuracies in 0..1, one for each choice (of a calibration set, for example).
-    reference : float
-        Accuracy of the model compared with (the float one), in 0..1.
-    confidence : float
-        Level of the central range and of the interval of the share.
-
-    Returns
-    -------
-    dict
-        draws; mean, sd, low, high (central range), least, greatest: shares in 0..1;
-        above : share of draws above the reference, with above_low and above_high.
-
-    Raises
-    ------
-    DataError
-        If there are no accuracies, or one is not finite.
-    """
-    check_confidence(confidence)
-    values = _finite(accuracy)
-    n = len(values)
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    above = int(np.count_nonzero(values > reference + 1e-12))
-    above_low, above_high = _clopper_pearson(above, n, confidence)
-    return {
-        "draws": n,
-        "mean": float(values.mean()),
-        "sd": float(values.std(ddof=1)) if n > 1 else float("nan"),
-        "low": float(low),
-        "high": float(high),
-        "least": float(values.min()),
-        "greatest": float(values.max()),
-        "above": above / n,
-        "above_low": above_low,
-        "above_high": above_high,
-    }
 
 
 def _finite(values: Array) -> Array:
@@ -655,61 +612,6 @@ def perturbation_null(
         null_gain_pp=found[0][1],
         layers=len(noise),
     )
-
-
-def calibration_spread(
-    float_graph: Graph,
-    calibration_x: Array,
-    x: Array,
-    y: Array,
-    *,
-    sets: int = 100,
-    size: int = 100,
-    seed: int = 0,
-    confidence: float = 0.95,
-    num_threads: int = 2,
-) -> dict[str, float]:
-    """How much post-training accuracy depends on which calibration examples happened to be drawn.
-
-    Parameters
-    ----------
-    float_graph : Graph
-        A float32 file.
-    calibration_x : ndarray, shape (m, ...)
-        The pool to draw from, not the evaluation examples.
-    x, y : ndarray
-        Evaluation examples and labels.
-    sets, size : int
-        Number of calibration sets, and examples of each.
-    seed : int
-        Seed of the draws.
-    confidence : float
-        Of the ranges.
-    num_threads : int
-        Of the evaluation.
-
-    Returns
-    -------
-    dict
-        See :func:`qinspect.stats.perturbation.spread`; the reference is the float network, whose
-        accuracy is added as ``float``.
-
-    Raises
-    ------
-    DataError, ModelFileError, SpecError
-        As the functions it calls.
-    """
-    y = _labels(x, y)
-    if not 1 <= size <= len(calibration_x):
-        raise SpecError(f"sets of {size} examples cannot be drawn from {len(calibration_x)}.")
-    observed = observe_ranges(float_graph, calibration_x, num_threads=num_threads)
-    drawn = recalibrate(
-        float_graph, observed, x, sets=sets, size=size, rng=seed, num_threads=num_threads
-    )
-    prediction = evaluate(float_graph.content, x, num_threads=num_threads).prediction
-    reference = float(np.mean(prediction == y))
-    accuracies = (drawn.prediction == y).mean(axis=1)
-    return {**spread(accuracies, reference, confidence=confidence), "float": reference}
 
 
 def _labels(x: Array, y: Array) -> Array:

@@ -11,12 +11,12 @@ from qinspect.measure.probe import Pairs, as_pairs, tensor_affine
 from qinspect.measure.weights import granularity, weight_tensor
 from qinspect.tflite.graph import Graph, Tensor
 
-RECIPE = ("layer", "op", "tensor", "dtype_a", "dtype_b", "granularity_a", "granularity_b",
+SCALES = ("layer", "op", "tensor", "dtype_a", "dtype_b", "granularity_a", "granularity_b",
           "scale_a", "scale_b", "scale_ratio", "bits_lost", "low_a", "high_a", "low_b", "high_b",
           "observed_low", "observed_high", "used_share_a", "used_share_b")
 
 
-def recipe_table(
+def scale_table(
     graph_a: Graph,
     graph_b: Graph,
     pairs: Pairs,
@@ -38,7 +38,7 @@ def recipe_table(
     Returns
     -------
     DataFrame
-        Columns :data:`RECIPE`: for each layer a row "output" and, where it has weights, one
+        Columns :data:`SCALES`: for each layer a row "output" and, where it has weights, one
         "weights".  Scales of several channels stand as their median.  scale_ratio: scale_b /
         scale_a, median over channels; bits_lost: its base-2 logarithm, above 0 where file b
         is the coarser.  low, high: ends of the range that can be stored, real units, over all
@@ -64,7 +64,7 @@ def recipe_table(
         weights = (weight_tensor(graph_a, pair.op_a), weight_tensor(graph_b, pair.op_b))
         if weights[0] is not None and weights[1] is not None:
             rows.append(head | _row("weights", weights[0], weights[1], None))
-    return pd.DataFrame.from_records(rows, columns=list(RECIPE))
+    return pd.DataFrame.from_records(rows, columns=list(SCALES))
 
 
 def _row(what: str, a: Tensor, b: Tensor, observed: tuple[float, float] | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qinspect.tflite.align import LayerMatch, align_in_order, best_name, layer_matches
+from qinspect.tflite.align import align_in_order, best_name, layer_matches
 from qinspect.tflite.constants import constant_source, producers_of
 from qinspect.tflite.graph import Graph, Operator, Subgraph
 from qinspect.tflite.network import WeightedLayer, graph_layers, layer_names
@@ -182,11 +182,6 @@ class _View:
             stack.extend((s, False) for s in reversed(self.nodes[index].sources))
         done.update(dict.fromkeys(i for i in self.nodes if i not in done))
         return list(done)
-
-
-def match_layers(a: Graph, b: Graph) -> tuple[LayerMatch, ...]:
-    """Weighted layers of two ``.tflite`` files, matched and unmatched."""
-    return layer_matches(graph_layers(a)[0], graph_layers(b)[0])
 
 
 def match_graphs(a: Graph, b: Graph) -> GraphMatch:

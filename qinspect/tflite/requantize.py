@@ -30,7 +30,7 @@ _INTEGER_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 327
 
 
 @dataclass(frozen=True)
-class Layer:
+class QuantizableOperator:
     """An operator that can be quantized on its own.
 
     Attributes
@@ -96,7 +96,9 @@ def activations(graph: Graph) -> tuple[Tensor, ...]:
     return tuple(t for t in graph.main.tensors if not t.constant and t.dtype == "float32")
 
 
-def quantizable_layers(graph: Graph, precision: Precision = "int8") -> tuple[Layer, ...]:
+def quantizable_operators(
+    graph: Graph, precision: Precision = "int8"
+) -> tuple[QuantizableOperator, ...]:
     """The operators of a float graph that litert-quantizer can quantize, in execution order.
 
     Parameters
@@ -108,7 +110,7 @@ def quantizable_layers(graph: Graph, precision: Precision = "int8") -> tuple[Lay
 
     Returns
     -------
-    tuple of Layer
+    tuple of QuantizableOperator
 
     Raises
     ------
@@ -128,11 +130,11 @@ def quantizable_layers(graph: Graph, precision: Precision = "int8") -> tuple[Lay
             continue
         algorithm, _ = manager.get_quantization_configs(key, _scope(graph.main, op))
         if algorithm != "no_quantize":
-            found.append(Layer(op.index, names[op.index], op.code))
+            found.append(QuantizableOperator(op.index, names[op.index], op.code))
     return tuple(found)
 
 
-def quantize(
+def quantize_file(
     graph: Graph,
     ranges: Ranges,
     precision: Precision = "int8",
