@@ -1,29 +1,14 @@
-"""Shared fixtures: real data, and the rule that a missing part skips locally but fails in CI."""
+"""Shared fixtures: real data and converted files."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def missing(reason: str) -> None:
-    """Skip on a developer's machine, fail in CI: a check that CI never runs is no check."""
-    if os.environ.get("CI"):
-        pytest.fail(f"CI must have this: {reason}")
-    pytest.skip(reason, allow_module_level=True)
-
-
-def need_package(name: str) -> None:
-    """Ask for an optional package of the test."""
-    if importlib.util.find_spec(name) is None:
-        missing(f"package {name} is not installed")
+from parts import ROOT, SUPPORT, missing, need_package
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +36,7 @@ def converted_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in ("tensorflow", "tf_keras", "tensorflow_model_optimization"):
         need_package(package)
     folder = tmp_path_factory.mktemp("converted")
-    script = Path(__file__).with_name("converted.py")
+    script = SUPPORT / "converted.py"
     done = subprocess.run(
         [sys.executable, str(script), str(folder)], capture_output=True, text=True
     )

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from parts import ROOT
 
 PACKAGE = ROOT / "qinspect"
 # A module may import what stands before it; the lab and the command line stand after all.

@@ -1,0 +1,188 @@
+"""Copies of the notebooks for learners, and what an installation carries beside the code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from parts import ROOT, missing
+
+from qinspect.errors import SpecError, StoreError
+from qinspect.lab import copy_notebooks, notebook_sources, shipped_table, without_solutions
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def test_copies_are_the_notebooks(tmp_path: Path) -> None:
+    lines = copy_notebooks(tmp_path / "lab")
+    assert len(lines) == len(NOTEBOOKS) > 0
+    for path in NOTEBOOKS:
+        assert (tmp_path / "lab" / path.name).read_bytes() == path.read_bytes()
+    assert copy_notebooks(tmp_path / "lab") == []
+
+
+def test_edits_are_never_overwritten(tmp_path: Path) -> None:
+    copy_notebooks(tmp_path)
+    edited = tmp_path / NOTEBOOKS[0].name
+    edited.write_bytes(edited.read_bytes() + b" ")
+    mine = edited.read_bytes()
+    for exercises in (False, True, False):
+        lines = copy_notebooks(tmp_path, exercises=exercises)
+        assert edited.read_bytes() == mine
+        assert f"kept your edited {edited}" in lines
+
+
+def test_edits_survive_a_lost_or_damaged_manifest(tmp_path: Path) -> None:
+    copy_notebooks(tmp_path)
+    edited = tmp_path / NOTEBOOKS[0].name
+    edited.write_text("mine")
+    (manifest,) = tmp_path.glob(".*.json")
+    for content in ("no json", None):
+        manifest.write_text(content) if content else manifest.unlink()
+        copy_notebooks(tmp_path)
+        assert edited.read_text() == "mine"
+
+
+def test_an_untouched_copy_of_an_older_version_is_updated(tmp_path: Path, monkeypatch) -> None:
+    name = NOTEBOOKS[0].name
+    with monkeypatch.context() as patch:
+        patch.setattr("qinspect.lab.notebook_sources", lambda *, exercises: {name: b"old"})
+        copy_notebooks(tmp_path)
+    assert f"updated {tmp_path / name}" in copy_notebooks(tmp_path)
+    assert (tmp_path / name).read_bytes() == NOTEBOOKS[0].read_bytes()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="choose another"):
+        copy_notebooks(tmp_path / "file")
+
+
+def test_exercises_have_no_solutions_and_all_the_rest() -> None:
+    with_solutions = 0
+    full = notebook_sources()
+    for name, content in notebook_sources(exercises=True).items():
+        before = json.loads(full[name])["cells"]
+        after = json.loads(content)["cells"]
+        solutions = [cell for cell in before if "solution" in tags(cell)]
+        with_solutions += bool(solutions)
+        assert not [cell for cell in after if "solution" in tags(cell)]
+        assert [c for c in after if "answer" not in tags(c)] == [
+            c for c in before if "solution" not in tags(c)
+        ]
+        text = content.decode()
+        for cell in solutions:
+            assert json.dumps("".join(cell["source"])) not in text
+        identifiers = [cell["id"] for cell in after]
+        assert len(set(identifiers)) == len(identifiers)
+    assert with_solutions > 3
+
+
+def test_a_run_of_solutions_becomes_one_place_for_the_answer() -> None:
+    def cell(name: str, *tagged: str) -> dict:
+        return {"cell_type": "code", "id": name, "metadata": {"tags": list(tagged)},
+                "source": [name], "outputs": [], "execution_count": None}
+
+    notebook = {"cells": [cell("a"), cell("b", "solution"), cell("c", "solution"), cell("d"),
+                          cell("e", "solution")], "nbformat": 4}
+    made = json.loads(without_solutions(json.dumps(notebook).encode()))
+    assert [c["id"] for c in made["cells"]] == ["a", "b", "d", "e"]
+    assert made["nbformat"] == 4
+
+
+def test_exercises_are_valid_notebooks() -> None:
+    nbformat = pytest.importorskip("nbformat")
+    for content in notebook_sources(exercises=True).values():
+        nbformat.validate(nbformat.reads(content.decode(), as_version=4))
+
+
+def test_the_command_copies_without_starting_anything(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "qinspect", "lab", str(tmp_path), "--exercises", "--no-start"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(NOTEBOOKS)
+    assert '"solution"' not in (tmp_path / "03_ptq.ipynb").read_text()
+
+
+def test_shipped_table_is_that_of_the_checkout() -> None:
+    expected = pd.read_csv(ROOT / "data" / "one_epoch_sweep.csv")
+    pd.testing.assert_frame_equal(shipped_table("one_epoch_sweep"), expected)
+
+
+def test_unknown_table_is_an_error_with_the_nearest_name() -> None:
+    with pytest.raises(SpecError, match="one_epoch_sweep"):
+        shipped_table("one_epoch_swep")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from a copy of the sources, so that the checkout stays as it is."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("qinspect", "notebooks", "data"):
+        shutil.copytree(
+            ROOT / name, folder / name,
+            ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
+        )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir",
+               str(folder / "wheels"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode and "No matching distribution found for setuptools" in done.stderr:
+        missing("the build backend cannot be downloaded")
+    assert done.returncode == 0, done.stderr[-2000:]
+    (made,) = (folder / "wheels").glob("*.whl")
+    return made
+
+
+@pytest.mark.slow
+def test_wheel_holds_every_module_notebook_and_table(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    code = [path for path in (ROOT / "qinspect").rglob("*") if path.is_file()]
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for path in code
+        if "__pycache__" not in path.parts and path.suffix in {".py", ".js", ".html", ".typed"}
+    }
+    expected |= {f"qinspect/notebooks/{path.name}" for path in NOTEBOOKS}
+    expected |= {f"qinspect/results/{path.name}" for path in (ROOT / "data").glob("*.csv")}
+    assert expected - names == set()
+
+
+@pytest.mark.slow
+def test_wheel_serves_notebooks_and_tables(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    # Folders of other packages with these names must not be taken for a checkout.
+    for name in ("data", "notebooks"):
+        (tmp_path / "site" / name).mkdir()
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+        "from pathlib import Path\n"
+        "import qinspect\n"
+        "from qinspect.lab import copy_notebooks\n"
+        "from qinspect.lab import shipped_table\n"
+        "print(Path(qinspect.__file__).parents[1])\n"
+        f"print(len(copy_notebooks(Path({str(tmp_path / 'lab')!r}))))\n"
+        "print(len(shipped_table('one_epoch_sweep')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = len(shipped_table("one_epoch_sweep"))
+    assert done.stdout.split() == [str(tmp_path / "site"), str(len(NOTEBOOKS)), str(rows)]

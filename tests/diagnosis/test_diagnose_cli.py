@@ -1,0 +1,121 @@
+"""``qinspect diagnose`` from files: with whatever is there, without TensorFlow, quickly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from diagnose_cases import calibration, case, data, float_graph, int8, ranges
+from parts import other_process
+
+from qinspect.diagnosis.engine import diagnose
+from qinspect.show.diagnosis import write_diagnosis_report
+from qinspect.tflite import evaluate
+
+COMMAND = [sys.executable, "-m", "qinspect", "diagnose"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("diagnose")
+    (folder / "float.tflite").write_bytes(float_graph().content)
+    (folder / "ptq.tflite").write_bytes(int8(ranges(calibration() * np.float32(0.1))).content)
+    (folder / "good.tflite").write_bytes(int8(ranges(calibration())).content)
+    np.savez(folder / "eval.npz", x=data().x, y=data().y)
+    np.savez(folder / "cal.npz", x=calibration())
+    good = evaluate(folder / "good.tflite", data().x).prediction
+    np.savez(folder / "claim.npz", prediction=good[::-1])
+    return folder
+
+
+def run(files: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=files, capture_output=True, text=True, timeout=300,
+        env=other_process(),
+    )
+
+
+def test_two_files_and_data(files: Path) -> None:
+    started = time.perf_counter()
+    done = run(files, "--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "eval.npz",
+               "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["primary"] == "calibration-shift"
+    assert answer["causes"][0]["confirmed_by_intervention"] is True
+    assert {row["id"] for row in answer["not_testable"]} >= {"stale-observers", "batchnorm-lag"}
+    # Three times the limit for a quiet machine: 10 s.
+    assert time.perf_counter() - started < 30
+
+
+def test_no_tensorflow_without_keras_models(files: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['qinspect', 'diagnose', '--float', 'float.tflite', '--ptq', 'ptq.tflite',\n"
+        "            '--data', 'eval.npz', '--calibration', 'cal.npz', '--report', 'r.html']\n"
+        "from qinspect.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "print([m for m in ('tensorflow', 'tf_keras') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=files, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "calibration-shift" in (files / "r.html").read_text()
+
+
+def test_claimed_predictions(files: Path) -> None:
+    done = run(files, "--float", "float.tflite", "--ptq", "good.tflite", "--data", "eval.npz",
+               "--ptq-eval-predictions", "claim.npz", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["primary"] == "evaluation-mismatch"
+    assert answer["gap_ptq_float_pp"] < -30
+
+
+def test_for_people(files: Path) -> None:
+    done = run(files, "--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "eval.npz",
+               "--no-interventions")
+    assert done.returncode == 0, done.stderr
+    assert "primary: calibration-shift" in done.stdout
+    assert "not proved" in " ".join(done.stdout.split())
+    assert "needs the float Keras model" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--data"),
+        (("--float", "float.tflite", "--data", "eval.npz"), "at least two"),
+        (("--float", "float.tflite", "--ptq", "none.tflite", "--data", "eval.npz"), "none.tflite"),
+        (("folder", "--data", "eval.npz"), "not both"),
+        (("nowhere",), "does not exist"),
+        (("--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "cal.npz"), "'y'"),
+        (
+            ("--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "eval.npz",
+             "--ptq-eval-predictions", "cal.npz"),
+            "prediction",
+        ),
+    ],
+)
+def test_errors_are_one_line(files: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = run(files, *arguments)
+    assert done.returncode == 2
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("qinspect: ")
+    assert words in line
+
+
+def test_report_escapes_what_files_say(tmp_path: Path) -> None:
+    answer = diagnose(case(int8(ranges(calibration())))).to_dict()
+    evil = "<img src=x onerror=alert(1)>"
+    answer["summary"] = answer["causes"][0]["sentence"] = evil
+    answer["causes"][0]["evidence"][evil] = [evil]
+    page = write_diagnosis_report(answer, evil, tmp_path / "r.html").read_text()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page

@@ -1,0 +1,244 @@
+"""The engine: effects by hand, verdicts, the order of causes, and the form of every rule."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import json
+import time
+
+import numpy as np
+import pytest
+from diagnose_cases import N, calibration, case, data, float_graph, int8, ranges
+from parts import ROOT
+
+from qinspect.diagnosis import engine
+from qinspect.diagnosis.answer import Gap
+from qinspect.diagnosis.cases import NEEDS, Case
+from qinspect.diagnosis.engine import _try_remedies, diagnose, measure_effect
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.registry import all_rules
+from qinspect.diagnosis.rule import Remedy, Rule, Trial, refuted, supported
+from qinspect.errors import DataError, ModelFileError, QinspectError, SpecError
+
+CAUSES = {
+    "noise", "different-format", "different-network", "training-budget", "stale-observers",
+    "batchnorm-lag", "undertrained", "qat-learning-rate", "qat-not-applied", "qat-requantized",
+    "calibration-small", "calibration-shift", "calibration-outliers", "input-quantization",
+    "evaluation-mismatch", "per-tensor-weights", "sensitive-layer", "kernel-difference",
+    "bias-saturation", "argmax-ties", "regularisation", "lucky-checkpoint", "distribution-shift",
+}
+
+
+def broken(factor: float = 0.1) -> Case:
+    """PTQ calibrated in other units, without the calibration set."""
+    return case(int8(ranges(calibration() * np.float32(factor))))
+
+
+# --- rules ------------------------------------------------------------------------------------
+
+
+def test_every_cause_has_a_rule() -> None:
+    assert set(all_rules()) == CAUSES
+
+
+@pytest.mark.parametrize("rule", all_rules().values(), ids=lambda rule: rule.id)
+def test_rules_are_complete(rule: Rule) -> None:
+    for text in (rule.title, rule.question, rule.symptom, rule.cause, rule.remedy, rule.source):
+        assert len(text) > 10
+    assert rule.question.endswith("?")
+    for need in (*rule.requires, *(n for remedy in rule.remedies for n in remedy.requires)):
+        assert set(need.split("|")) <= set(NEEDS)
+
+
+@pytest.mark.parametrize("rule", all_rules().values(), ids=lambda rule: rule.id)
+def test_remedies_import_what_exists(rule: Rule) -> None:
+    for node in ast.walk(ast.parse(rule.code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qinspect"):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                known = getattr(module, "__all__", None)
+                assert alias.name in known if known else hasattr(module, alias.name)
+
+
+def test_every_cause_is_documented() -> None:
+    text = (ROOT / "docs" / "causes.md").read_text()
+    for rule in all_rules().values():
+        assert f"### {rule.id}" in text
+        assert rule.source in " ".join(text.split())
+
+
+@pytest.mark.parametrize("rule", all_rules().values(), ids=lambda rule: rule.id)
+def test_missing_inputs_are_named(rule: Rule) -> None:
+    bare = Case(ptq_graph=float_graph(), float_graph=float_graph())
+    missing = bare.missing(rule.requires)
+    found = engine._check(rule, Evidence(bare)) if missing else None
+    if found is not None:
+        assert found.verdict == "cannot_tell"
+        assert all(words in found.sentence for words in missing)
+
+
+# --- effects ----------------------------------------------------------------------------------
+
+
+def random_trial(seed: int) -> tuple[Evidence, Gap, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    evidence = Evidence(broken())
+    gap = Gap.of(evidence.comparison("float", "ptq"))
+    swap = {
+        role: np.where(rng.random(N) < 0.8, data().y, (data().y + 1) % 4)
+        for role in ("float", "ptq")
+    }
+    return evidence, gap, swap
+
+
+@pytest.mark.parametrize("roles", [("float",), ("ptq",), ("float", "ptq")])
+def test_effect_is_gap_before_minus_gap_after(roles: tuple[str, ...]) -> None:
+    evidence, gap, swap = random_trial(0)
+    chosen = {role: swap[role] for role in roles}
+    found = measure_effect(evidence, gap, Trial("x", chosen))
+    after = {
+        role: (chosen[role] == data().y).mean() if role in chosen else evidence.correct(role).mean()
+        for role in ("float", "ptq")
+    }
+    assert found.effect_pp == pytest.approx(gap.diff_pp - 100 * (after["ptq"] - after["float"]))
+    assert found.ci_pp[0] < found.effect_pp < found.ci_pp[1]
+
+
+def test_effect_on_some_examples_and_against_a_control() -> None:
+    evidence, gap, swap = random_trial(1)
+    index = np.arange(0, N, 3)
+    trial = Trial("x", {"ptq": swap["ptq"][index]}, index, controls={"ptq": swap["float"][index]})
+    y = data().y[index]
+    by_hand = (swap["float"][index] == y).mean() - (swap["ptq"][index] == y).mean()
+    assert measure_effect(evidence, gap, trial).effect_pp == pytest.approx(100 * by_hand)
+
+
+def test_no_change_confirms_nothing() -> None:
+    evidence, gap, _ = random_trial(2)
+    same = evidence.evaluation("ptq").prediction
+    found = measure_effect(evidence, gap, Trial("nothing", {"ptq": same}))
+    assert found.effect_pp == 0
+    assert not found.confirmed
+
+
+# --- verdicts ---------------------------------------------------------------------------------
+
+
+def fake(name: str, rank: int, *, mends: bool, harms: tuple[str, ...] = ()) -> Rule:
+    like = all_rules()["calibration-shift"]
+    swap = data().y if mends else np.zeros(N, dtype=np.int64)
+    remedy = Remedy("x", (), lambda evidence, finding: Trial(name, {"ptq": swap}))
+    return dataclasses.replace(
+        like, id=name, rank=rank, requires=(), remedies=(remedy,),
+        check=lambda evidence: supported("there.", {}, harms, 0.9 if mends else 0.1),
+    )
+
+
+@pytest.fixture
+def ruled(monkeypatch: pytest.MonkeyPatch):
+    def use(*rules: Rule) -> None:
+        monkeypatch.setattr(engine, "all_rules", lambda: {rule.id: rule for rule in rules})
+
+    return use
+
+
+def test_the_remedy_that_changes_least_is_primary(ruled) -> None:
+    ruled(
+        fake("late", 5, mends=True), fake("early", 2, mends=True), fake("useless", 1, mends=False)
+    )
+    found = diagnose(broken())
+    assert (found.primary, found.proved) == ("early", True)
+    assert {c.rule.id: c.verdict for c in found.causes} == {
+        "late": "supported", "early": "supported", "useless": "present",
+    }
+
+
+def test_without_interventions_the_evidence_decides_and_says_so(ruled) -> None:
+    ruled(fake("strong", 5, mends=True), fake("weak", 1, mends=False))
+    found = diagnose(broken(), interventions=False)
+    assert (found.primary, found.proved) == ("strong", False)
+    assert "not proved" in found.summary
+    assert found.cause("strong").row()["confirmed_by_intervention"] is None
+
+
+def test_a_cause_that_harms_the_better_file_is_not_tried(ruled) -> None:
+    ruled(fake("elsewhere", 1, mends=True, harms=("float",)))
+    found = diagnose(broken())
+    assert found.cause("elsewhere").verdict == "present"
+    assert found.primary == "unexplained"
+
+
+def test_a_failing_rule_does_not_stop_the_others(ruled) -> None:
+    def fail(evidence: Evidence) -> object:
+        raise ModelFileError("the file is odd.")
+
+    bad = dataclasses.replace(fake("bad", 1, mends=True), check=fail, remedies=())  # type: ignore[arg-type]
+    ruled(bad, fake("good", 2, mends=True))
+    found = diagnose(broken())
+    assert found.cause("bad").verdict == "cannot_tell"
+    assert found.primary == "good"
+
+
+def test_refuted_causes_are_not_tried(ruled) -> None:
+    ruled(dataclasses.replace(fake("no", 1, mends=True), check=lambda evidence: refuted("no.")))
+    assert diagnose(broken()).cause("no").effect is None
+
+
+def test_no_time_is_said() -> None:
+    found = diagnose(broken(), budget_seconds=0.0)
+    assert not found.proved
+    assert "for lack of time" in str(found.cause("calibration-shift").note)
+
+
+def test_an_intervention_that_ends_late_says_so() -> None:
+    """It is started while there is time, and is not stopped."""
+    found = diagnose(broken(), interventions=False)
+    cause = found.cause("calibration-shift")
+    for _ in range(20):  # a busy machine may use up the time before it starts
+        evidence = Evidence(broken())
+        deadline = time.perf_counter() + 0.005
+        tried = _try_remedies(cause, evidence, found.focus, training=False, deadline=deadline)
+        if tried.effect is not None:
+            break
+        assert "lack of time" in str(tried.note)
+    assert tried.effect is not None
+    assert 0 < tried.effect.late_seconds <= tried.effect.seconds
+
+
+# --- the answer -------------------------------------------------------------------------------
+
+
+def test_answer_is_json_with_the_promised_keys() -> None:
+    answer = diagnose(broken()).to_dict()
+    again = json.loads(json.dumps(answer, allow_nan=False))
+    assert again == answer
+    assert {"gap_pp", "gap_ptq_float_pp", "ci_pp", "causes", "primary", "summary"} <= set(answer)
+    assert answer["gap_pp"] is None
+    low, high = answer["ci_pp"]
+    assert low < answer["gap_ptq_float_pp"] < high
+    for row in answer["causes"]:
+        assert {"id", "verdict", "confirmed_by_intervention", "effect_pp", "ci_pp", "evidence",
+                "remedy"} <= set(row)
+    sizes = [abs(row["effect_pp"]) for row in answer["decomposition"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert answer["causes"][0]["id"] == answer["primary"]
+
+
+def test_same_case_same_answer() -> None:
+    one, two = (diagnose(broken()).to_dict() for _ in range(2))
+    for answer in (one, two):
+        answer.pop("seconds")
+    assert one == two
+    assert one["late_seconds"] == 0
+
+
+def test_errors_are_one_sentence() -> None:
+    with pytest.raises(SpecError, match="at least two"):
+        Case(float_graph=float_graph())
+    unlabelled = dataclasses.replace(data(), y=np.full(N, -1))
+    with pytest.raises(DataError, match="labels"):
+        diagnose(case(float_graph(), data=unlabelled))
+    with pytest.raises(QinspectError, match="arm"):
+        case(float_graph(), arms={"float_bn": np.zeros(3, dtype=np.int64)})

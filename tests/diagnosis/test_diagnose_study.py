@@ -1,0 +1,205 @@
+"""From a study to a proved cause, with real training."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from parts import need_package
+
+from qinspect.data.dataset import Dataset
+from qinspect.diagnosis.cases import Case, case_of_files, case_of_study
+from qinspect.diagnosis.engine import diagnose
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.registry import all_rules
+from qinspect.studies.run import run_study
+from qinspect.studies.spec import make_spec
+from qinspect.tflite import evaluate, read_graph
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need_package("tensorflow")
+    out = tmp_path_factory.mktemp("one_epoch") / "study"
+    run_study(make_spec("one-epoch", dataset="digits", seed=1, recipes=()), out)
+    return out
+
+
+def test_one_epoch_is_explained_by_batch_norm(one_epoch: Path) -> None:
+    """Interventions are the study's own arms: the numbers must be those of its decomposition."""
+    case = case_of_study(one_epoch)
+    found = diagnose(case, training=False)
+    assert found.primary == "batchnorm-lag"
+    assert found.proved
+    effect = found.cause("batchnorm-lag").effect
+    part = next(part for part in case.parts if part["id"] == "batchnorm-lag")
+    assert effect is not None
+    assert effect.effect_pp == pytest.approx(part["diff_pp"])
+    assert effect.ci_pp == pytest.approx(tuple(part["ci_pp"]))
+    for refuted in ("evaluation-mismatch", "input-quantization", "different-network",
+                    "different-format", "qat-not-applied"):
+        assert found.cause(refuted).verdict == "refuted"
+
+
+def test_the_equally_trained_control_leaves_no_budget_to_blame(one_epoch: Path) -> None:
+    case = case_of_study(one_epoch, equal_budget=True)
+    assert case.facts is not None
+    assert case.facts.equal_budget
+    found = diagnose(case, training=False)
+    assert found.cause("training-budget").verdict == "refuted"
+    # One epoch of each: both curves are far from flat, between equally long trainings.
+    assert found.cause("undertrained").finding.verdict == "supported"
+    assert found.cause("evaluation-mismatch").verdict == "refuted"
+
+
+def test_equal_budgets_are_read_from_history_and_weights(one_epoch: Path, tmp_path: Path) -> None:
+    known = case_of_study(one_epoch)
+    assert known.data is not None
+    np.savez(tmp_path / "eval.npz", x=known.data.x, y=known.data.y)
+    models = one_epoch / "models"
+    for ptq, expected in (("ptq_int8_ft", True), ("ptq_int8", False)):
+        case = case_of_files(
+            ptq_file=models / f"{ptq}.tflite", qat_file=models / "qat.tflite",
+            data=tmp_path / "eval.npz", keras_float=models / "float.h5",
+            history=one_epoch / "history.csv",
+        )
+        assert case.facts is not None
+        assert case.facts.equal_budget is expected
+
+
+def test_loose_files_give_the_same_cause_by_retraining(one_epoch: Path, tmp_path: Path) -> None:
+    """Only files and data: the remedies are made with TensorFlow instead of read from arms."""
+    known = case_of_study(one_epoch)
+    assert known.data is not None
+    assert known.train is not None
+    np.savez(tmp_path / "eval.npz", x=known.data.x, y=known.data.y)
+    np.savez(tmp_path / "train.npz", x=known.train.x, y=known.train.y)
+    np.savez(tmp_path / "cal.npz", x=known.calibration_x)
+    models = one_epoch / "models"
+    case = case_of_files(
+        float_file=models / "float.tflite", ptq_file=models / "ptq_int8.tflite",
+        qat_file=models / "qat.tflite", data=tmp_path / "eval.npz",
+        calibration=tmp_path / "cal.npz", keras_float=models / "float.h5",
+        keras_qat=models / "qat.h5", train=tmp_path / "train.npz",
+        history=one_epoch / "history.csv",
+    )
+    found = diagnose(case, rules=("batchnorm-lag", "stale-observers"))
+    assert found.primary == "batchnorm-lag"
+    assert found.proved
+    stale = found.cause("stale-observers")
+    assert stale.finding.verdict == "supported"
+    assert stale.effect is not None
+
+
+def test_stale_observers_are_proved_by_a_warm_start(tmp_path: Path) -> None:
+    """Pixels of 0 to 255 against observers that start at -6 to 6 and have 31 steps."""
+    need_package("tensorflow")
+    spec = make_spec(None, dataset="digits", model="plain_cnn", input_range="0-255",
+                     qat_epochs=1, qat_lr=1e-4, recipes=())
+    run_study(spec, tmp_path / "study")
+    case = case_of_study(tmp_path / "study")
+    found = diagnose(case)
+    assert found.focus.diff_pp < -5
+    assert (found.primary, found.proved) == ("stale-observers", True)
+    unproved = diagnose(case, interventions=False)
+    assert (unproved.primary, unproved.proved) == ("stale-observers", False)
+
+
+def test_a_settled_study_blames_nothing(tmp_path: Path) -> None:
+    need_package("tensorflow")
+    run_study(make_spec(None, dataset="digits", warm_start=True, recipes=()), tmp_path / "study")
+    found = diagnose(case_of_study(tmp_path / "study"))
+    assert found.primary in ("none", "noise")
+    assert found.cause("batchnorm-lag").verdict == "refuted"
+    assert found.cause("stale-observers").verdict == "refuted"
+
+
+# --- files whose origin is known ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = (bunch.images / 16).astype("float32")[600:, ..., None]
+    ids = np.array([f"d{i:04d}" for i in range(len(x))])
+    return Dataset("digits", x, bunch.target[600:].astype(np.int64), ids, 10)
+
+
+@pytest.mark.parametrize(
+    ("cause", "ptq", "qat", "verdict"),
+    [
+        ("stale-observers", "int8", "qat", "supported"),
+        ("stale-observers", "int8", "tuned_int8", "refuted"),
+        ("qat-not-applied", "int8", "qat_float", "supported"),
+        ("qat-not-applied", "int8", "float16", "supported"),
+        ("qat-not-applied", "int8", "qat", "refuted"),
+        ("qat-requantized", "int8", "tuned_int8", "supported"),
+        ("qat-requantized", "int8", "qat", "refuted"),
+        ("different-format", "dynamic_range", "qat", "supported"),
+        ("different-format", "int16x8", "qat", "supported"),
+        ("different-format", "int8", "qat_part", "supported"),
+        ("different-format", "uint8_io", "qat", "refuted"),
+        ("different-format", "int8", "float32", "refuted"),
+        ("different-network", "stranger_int8", "qat", "supported"),
+        ("different-network", "tuned_int8", "qat", "supported"),
+        ("different-network", "drifted_int8", "qat", "supported"),
+        ("different-network", "int8_per_tensor", "qat", "refuted"),
+        ("qat-learning-rate", "int8", "qat", "refuted"),
+        ("calibration-shift", "int8", "qat", "refuted"),
+        ("calibration-outliers", "int8", "qat", "refuted"),
+    ],
+)
+def test_known_files(
+    cause: str, ptq: str, qat: str, verdict: str, converted_files: Path, digits: Dataset
+) -> None:
+    graphs = {
+        role: read_graph(converted_files / f"{name}.tflite")
+        for role, name in (("float", "float32"), ("ptq", ptq), ("qat", qat))
+    }
+    case = Case(
+        float_graph=graphs["float"], ptq_graph=graphs["ptq"], qat_graph=graphs["qat"], data=digits
+    )
+    assert all_rules()[cause].check(Evidence(case)).verdict == verdict
+
+
+def test_learning_rate_is_not_ruled_out_where_qat_is_behind(
+    converted_files: Path, digits: Dataset
+) -> None:
+    """Steps that are far too large need not raise the loss; only another rate can tell."""
+    graphs = {name: read_graph(converted_files / f"{name}.tflite") for name in ("int8", "qat")}
+    # Labels that PTQ gets right, all of them.
+    y = evaluate(converted_files / "int8.tflite", digits.x).prediction
+    case = Case(
+        ptq_graph=graphs["int8"], qat_graph=graphs["qat"], data=dataclasses.replace(digits, y=y)
+    )
+    found = all_rules()["qat-learning-rate"].check(Evidence(case))
+    assert (found.verdict, found.harms) == ("cannot_tell", ("qat",))
+
+
+def test_a_converted_qat_model_mends_one_that_was_not(
+    converted_files: Path, digits: Dataset
+) -> None:
+    """The untrained wrapper stands in for a ruined file; converting the trained model mends it."""
+    ruined = Case(
+        float_graph=read_graph(converted_files / "float32.tflite"),
+        ptq_graph=read_graph(converted_files / "int8.tflite"),
+        qat_graph=read_graph(converted_files / "stranger_int8.tflite"),
+        data=digits,
+        keras_qat=converted_files / "qat.h5",
+    )
+    rule = all_rules()["qat-requantized"]
+    finding = dataclasses.replace(
+        rule.check(Evidence(ruined)), numbers={"wrapped_layers": 1}, verdict="supported"
+    )
+    trial = rule.remedies[0].apply(Evidence(ruined), finding)
+    assert trial is not None
+    good = Evidence(ruined).run(
+        (converted_files / "qat.tflite").read_bytes(), digits.x
+    ).prediction
+    assert np.mean(trial.swaps["qat"] == good) > 0.99

@@ -1,0 +1,31 @@
+"""What a test needs from outside; a missing part skips locally but fails in CI."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SUPPORT = Path(__file__).resolve().parent
+
+
+def missing(reason: str) -> None:
+    """Skip on a developer's machine, fail in CI: a check that CI never runs is no check."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must have this: {reason}")
+    pytest.skip(reason, allow_module_level=True)
+
+
+def need_package(name: str) -> None:
+    """Ask for an optional package of the test."""
+    if importlib.util.find_spec(name) is None:
+        missing(f"package {name} is not installed")
+
+
+def other_process(*folders: Path, **variables: str) -> dict[str, str]:
+    """The environment of a Python process that finds this checkout and the tests' modules."""
+    path = os.pathsep.join(str(folder) for folder in (ROOT, SUPPORT, *folders))
+    return {**os.environ, "PYTHONPATH": path, **variables}
