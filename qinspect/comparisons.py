@@ -27,7 +27,6 @@ from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Preprocessing, load_examples, prepare
 from qinspect.tflite.match import GraphMatch
-from qinspect.tflite.requantize import stored_bounds
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.sandbox import open_model
 
@@ -101,7 +100,7 @@ def _ranges(
     seen = observed.over().bounds if observed is not None else {}
     found: dict[str, dict[str, float | None]] = {}
     for pair in matched.pairs:
-        stored = stored_bounds(quantized.main.tensors[pair.output_b])
+        stored = quantized.main.tensors[pair.output_b].stored_range
         low, high = stored or (None, None)
         row: dict[str, float | None] = {"stored_low": low, "stored_high": high}
         if observed is not None:

@@ -15,7 +15,6 @@ from qinspect.diagnosis.rule import (
     refuted,
     supported,
 )
-from qinspect.tflite.requantize import stored_bounds
 
 
 def _check(evidence: Evidence) -> Finding:
@@ -83,12 +82,12 @@ def _stored_input(evidence: Evidence, role: str) -> tuple[float, float] | None:
     """Real range of the first quantized tensor behind a file's input."""
     main = evidence.graph(role).main
     first = main.inputs[0]
-    found = stored_bounds(main.tensors[first])
+    found = main.tensors[first].stored_range
     if found is not None:
         return found
     for op in main.operators:
         if op.code == "QUANTIZE" and op.inputs and op.inputs[0] == first:
-            return stored_bounds(main.tensors[op.outputs[0]])
+            return main.tensors[op.outputs[0]].stored_range
     return None
 
 

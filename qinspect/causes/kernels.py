@@ -8,10 +8,11 @@ from qinspect.diagnosis import thresholds as t
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import some_examples
 from qinspect.diagnosis.rule import EVALUATION, Finding, Remedy, Rule, Trial, refuted, supported
-from qinspect.measure.probe import batches, network_feed, network_probe, real_values
+from qinspect.measure.probe import batches, network_feed, network_probe
 from qinspect.schema import Array
 from qinspect.tflite import evaluate
 from qinspect.tflite.graph import Graph
+from qinspect.tflite.run import real_values
 
 
 def _reference(evidence: Evidence, role: str, index: Array) -> Array:

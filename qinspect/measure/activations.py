@@ -9,24 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qinspect.affine import LIMITS
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.probe import (
-    STORED_LIMITS,
     Probe,
     batches,
     network_feed,
     network_probe,
     plain_run_note,
-    real_values,
-    tensor_affine,
 )
 from qinspect.measure.streaming import Histogram, StreamingStatistics
 from qinspect.schema import TENSORS, Array
 from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph, Subgraph, Tensor
 from qinspect.tflite.match import GraphMatch
-from qinspect.tflite.requantize import Ranges, activations, check_float, stored_bounds
-from qinspect.tflite.run import Kernels
+from qinspect.tflite.requantize import Ranges, activations, check_float
+from qinspect.tflite.run import Kernels, real_values
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def activation_tensors(graph: Graph) -> dict[int, str]:
 def _holds_reals(tensor: Tensor) -> bool:
     if tensor.constant:
         return False
-    quantized = tensor.dtype in STORED_LIMITS and tensor.quantization is not None
+    quantized = tensor.dtype in LIMITS and tensor.quantization is not None
     return tensor.dtype in ("float32", "float16") or quantized
 
 
@@ -170,7 +168,7 @@ def _records(
         kind = "input"
     elif index in graph.main.outputs:
         kind = "output"
-    affine = tensor_affine(tensor)
+    affine = tensor.affine
     nan = float("nan")
     stored = (nan, nan, nan, nan)
     if affine is not None and affine.scale.size == 1:
@@ -343,7 +341,7 @@ def stored_ranges(
         if theirs.index in one_scale:
             per_tensor.add(ours.index)
     for a, b in both:
-        found = stored_bounds(quantized.main.tensors[b])
+        found = quantized.main.tensors[b].stored_range
         if found is not None:
             bounds.setdefault(graph.main.tensors[a].name, found)
     absent = [t.name for t in activations(graph) if t.name not in bounds]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from qinspect.affine import Affine, decibels
 from qinspect.errors import SpecError
 from qinspect.measure.streaming import Histogram
 from qinspect.schema import Array
@@ -18,23 +18,6 @@ _ADDED = ("count", "nan", "exact", "clipped", "error", "error2", "reference2", "
           "clipped2")
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The uniform grid on which a quantized tensor lives.
-
-    Attributes
-    ----------
-    scale : float
-        Real width of one step, above 0.
-    low, high : float
-        Least and greatest real number on the grid.
-    """
-
-    scale: float
-    low: float
-    high: float
-
-
 class ErrorSums:
     """Everything the metrics need, summed over batches: never a mean of batch means.
 
@@ -44,18 +27,19 @@ class ErrorSums:
 
     Parameters
     ----------
-    grid : Grid, optional
-        Grid of the quantized tensor; without it nothing can be called clipped, and there is no
-        scale to divide by.
+    affine : Affine, optional
+        Of the quantized tensor, with one scale; without it nothing can be called clipped, and there
+        is no scale to divide by.
     histograms : bool
         Keep histograms of the errors, in steps of the grid (in real units without one), of
         clipped and of rounded elements apart.
     """
 
-    def __init__(self, grid: Grid | None = None, *, histograms: bool = False) -> None:
-        if grid is not None and not (0 < grid.scale < math.inf):
-            raise SpecError(f"the scale of a grid is {grid.scale:g}; it must be above 0.")
-        self.grid = grid
+    def __init__(self, affine: Affine | None = None, *, histograms: bool = False) -> None:
+        # Step, least and greatest real number of the grid on which the quantized tensor lives.
+        self.grid = grid = None if affine is None else affine.grid
+        if grid is not None and not (0 < grid[0] < math.inf):
+            raise SpecError(f"the scale of a grid is {grid[0]:g}; it must be above 0.")
         self.count = self.nan = self.exact = self.clipped = 0
         self.error = self.error2 = self.reference2 = self.quantized2 = 0.0
         self.clipped2 = 0.0
@@ -117,7 +101,7 @@ class ErrorSums:
             self.clipped += part.size
             self.clipped2 += float(np.dot(part, part))
         if self.rounded_histogram is not None and self.clipped_histogram is not None:
-            factor = 1.0 if self.grid is None else 1 / self.grid.scale
+            factor = 1.0 if self.grid is None else 1 / self.grid[0]
             if outside is not None:
                 self.clipped_histogram.add(error[outside], factor=factor)
                 self.rounded_histogram.add(error[~outside], factor=factor)
@@ -127,8 +111,8 @@ class ErrorSums:
     def _outside(self, ref: Array) -> Array | None:
         """Elements more than half a step outside the grid, or None where there is none."""
         assert self.grid is not None
-        low = self.grid.low - self.grid.scale / 2
-        high = self.grid.high + self.grid.scale / 2
+        step, low, high = self.grid
+        low, high = low - step / 2, high + step / 2
         # NaN makes both comparisons false; NaN elements are counted as such, not as clipped.
         if ref.min() >= low and ref.max() <= high:
             return None
@@ -147,7 +131,8 @@ class ErrorSums:
             raise SpecError(f"error sums on {self.grid} and on {other.grid} cannot be merged.")
         if (self.rounded_histogram is None) != (other.rounded_histogram is None):
             raise SpecError("error sums with and without histograms cannot be merged.")
-        result = ErrorSums(self.grid)
+        result = ErrorSums()
+        result.grid = self.grid
         for name in _ADDED:
             setattr(result, name, getattr(self, name) + getattr(other, name))
         result.max_abs = float(np.maximum(self.max_abs, other.max_abs))
@@ -185,15 +170,15 @@ class ErrorSums:
             if self.grid is None:
                 over, clipped, bits, energy = nan, nan, nan, nan
             else:
-                over = float(np.sqrt(mse)) / self.grid.scale
+                over = float(np.sqrt(mse)) / self.grid[0]
                 clipped = self.clipped / n if n else nan
-                used = (self.code_high - self.code_low) / self.grid.scale
+                used = (self.code_high - self.code_low) / self.grid[0]
                 bits = math.log2(round(used) + 1) if math.isfinite(used) and used >= 0 else nan
                 energy = self.clipped2 / self.error2 if self.error2 else nan
             return {
                 "count": n,
                 "nan": self.nan,
-                "sqnr_db": _decibels(self.reference2, self.error2) if n else nan,
+                "sqnr_db": decibels(self.reference2, self.error2) if n else nan,
                 "mse": float(mse),
                 "rmse_over_scale": over,
                 "cosine": float(product / norm) if norm else nan,
@@ -206,27 +191,11 @@ class ErrorSums:
             }
 
 
-def _decibels(reference2: float, error2: float) -> float:
-    if math.isnan(reference2) or math.isnan(error2):
-        return math.nan
-    if error2 == 0:
-        return math.inf
-    if reference2 == 0:
-        return -math.inf
-    return 10 * (math.log10(reference2) - math.log10(error2))
-
-
-def error_metrics(reference: Array, quantized: Array, grid: Grid | None = None) -> dict[str, float]:
-    """Metrics of one pair of arrays, see :meth:`ErrorSums.metrics`.
-
-    Parameters
-    ----------
-    reference, quantized : ndarray of float, same shape
-        True values, and the dequantized ones that stand for them.
-    grid : Grid, optional
-        Grid of the quantized values.
-    """
-    sums = ErrorSums(grid)
+def error_metrics(
+    reference: Array, quantized: Array, affine: Affine | None = None
+) -> dict[str, float]:
+    """Metrics of one pair of arrays of one shape, see :meth:`ErrorSums.metrics`."""
+    sums = ErrorSums(affine)
     sums.add(_floating(reference), _floating(quantized))
     return sums.metrics()
 

@@ -21,12 +21,10 @@ from qinspect.measure.probe import (
     network_feed,
     network_probe,
     plain_run_note,
-    real_values,
-    tensor_grid,
 )
 from qinspect.schema import ERRORS, Array
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.run import Kernels
+from qinspect.tflite.run import Kernels, real_values
 
 _HISTOGRAM_COLUMNS = ("layer", "op", "reference", "part", "low", "high", "count", "unit")
 
@@ -191,11 +189,13 @@ class _Worker:
         self.local: dict[int, ErrorSums] = {}
         self.accumulated: dict[int, ErrorSums] = {}
         for at, row in enumerate(rows):
-            grid = tensor_grid(quant_graph.main.tensors[row.b])
+            affine = quant_graph.main.tensors[row.b].affine
+            if affine is not None and not (affine.scale.size == 1 and affine.scale[0] > 0):
+                affine = None
             if row.cut is not None:
-                self.local[at] = ErrorSums(grid, histograms=histograms)
+                self.local[at] = ErrorSums(affine, histograms=histograms)
             if accumulated:
-                self.accumulated[at] = ErrorSums(grid, histograms=histograms)
+                self.accumulated[at] = ErrorSums(affine, histograms=histograms)
         self._plain: list[str] | None = None
 
     def measure(self, batch: Array) -> None:

@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qinspect.affine import Affine
 from qinspect.errors import DataError, ModelFileError, SpecError
-from qinspect.measure.error_metrics import Grid
 from qinspect.schema import Array
-from qinspect.tflite.graph import Graph, Tensor
+from qinspect.tflite.graph import Graph
 from qinspect.tflite.match import GraphMatch
-from qinspect.tflite.run import Kernels, make_interpreter, quantize_input
+from qinspect.tflite.run import Kernels, cannot_run, feed, make_interpreter
 
 
 class Pair(NamedTuple):
@@ -139,8 +137,7 @@ class Probe:
         try:
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ModelFileError(f"LiteRT cannot run {self.name}: {reason}") from error
+            raise cannot_run(self.name, error) from error
         return interpreter
 
     def run(self, feeds: dict[int, Array], *, copy: bool = True) -> dict[int, Array]:
@@ -215,8 +212,7 @@ class Probe:
                     self._single.set_tensor(i, values[at].reshape(shape))
                 self._single.invoke()
             except (ValueError, RuntimeError) as error:
-                reason = " ".join(str(error).split())[:300]
-                raise ModelFileError(f"LiteRT cannot run {self.name}: {reason}") from error
+                raise cannot_run(self.name, error) from error
             for i in self.tensors:
                 results[i].append(self._single.get_tensor(i))
         return {
@@ -279,39 +275,6 @@ def same_values(a: Array, b: Array) -> bool:
     return bool(np.allclose(a, b, rtol=0, atol=_FLOAT_TOLERANCE * largest, equal_nan=True))
 
 
-def real_values(tensor: Tensor, stored: Array) -> Array:
-    """Stored values of an activation as real numbers, float32."""
-    if stored.dtype.kind == "f":
-        return stored if stored.dtype == np.float32 else stored.astype(np.float32)
-    real = stored.astype(np.float32)
-    quantization = tensor.quantization
-    if quantization is not None and quantization.scale.size == 1:
-        # In place: this runs over every activation of every example.
-        real -= np.float32(quantization.zero_point[0])
-        real *= np.float32(quantization.scale[0])
-    return real
-
-
-def tensor_affine(tensor: Tensor) -> Affine | None:
-    """Affine parameters of an integer tensor; None for a float one or without scales."""
-    quantization = tensor.quantization
-    if quantization is None or quantization.scale.size == 0 or tensor.dtype not in STORED_LIMITS:
-        return None
-    low, high = STORED_LIMITS[tensor.dtype]
-    return Affine(quantization.scale, quantization.zero_point, low, high, quantization.axis)
-
-
-STORED_LIMITS = {"int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
-
-
-def tensor_grid(tensor: Tensor) -> Grid | None:
-    """Grid of an activation quantized per tensor, else None."""
-    affine = tensor_affine(tensor)
-    if affine is None or affine.scale.size != 1 or not affine.scale[0] > 0:
-        return None
-    return Grid(float(affine.scale[0]), float(affine.real_low[0]), float(affine.real_high[0]))
-
-
 def batches(x: Array | Iterable[Array], batch_size: int) -> Iterator[Array]:
     """Batches of at most ``batch_size`` examples of an array, or of an iterable of arrays.
 
@@ -330,25 +293,5 @@ def batches(x: Array | Iterable[Array], batch_size: int) -> Iterator[Array]:
 
 
 def network_feed(graph: Graph, x: Array) -> Array:
-    """A batch in the dtype of the network's input, quantized where that is an integer.
-
-    Raises
-    ------
-    DataError
-        If the batch does not fit the input's shape, or holds NaN or infinities.
-    """
-    tensor = graph.main.tensors[graph.main.inputs[0]]
-    if tuple(x.shape[1:]) != tensor.shape[1:] and -1 not in tensor.shape_signature[1:]:
-        raise DataError(
-            f"each example has shape {tuple(x.shape[1:])}, but {graph.file} takes "
-            f"{tensor.shape[1:]}."
-        )
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        bad = int(np.count_nonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1)))
-        raise DataError(f"{bad} of {len(x)} examples hold NaN or infinite values; remove them.")
-    quantization = tensor.quantization
-    if tensor.dtype in STORED_LIMITS and quantization is not None and quantization.scale.size:
-        return quantize_input(
-            x, tensor.dtype, float(quantization.scale[0]), int(quantization.zero_point[0])
-        )
-    return np.ascontiguousarray(x, dtype=tensor.dtype)
+    """A batch in the dtype of the network's input, quantized where that is an integer."""
+    return feed(x, graph.main.tensors[graph.main.inputs[0]], graph.file)

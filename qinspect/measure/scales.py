@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect.measure.probe import Pairs, as_pairs, tensor_affine
+from qinspect.measure.probe import Pairs, as_pairs
 from qinspect.measure.weights import granularity, weight_tensor
 from qinspect.tflite.graph import Graph, Tensor
 
@@ -73,7 +73,7 @@ def _row(what: str, a: Tensor, b: Tensor, observed: tuple[float, float] | None) 
     row["observed_low"], row["observed_high"] = observed or (nan, nan)
     scales = []
     for side, tensor in (("a", a), ("b", b)):
-        affine = tensor_affine(tensor)
+        affine = tensor.affine
         row[f"dtype_{side}"] = tensor.dtype
         row[f"granularity_{side}"] = granularity(tensor)
         row |= {f"{name}_{side}": nan for name in ("scale", "low", "high", "used_share")}

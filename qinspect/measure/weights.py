@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from qinspect.measure.error_metrics import Grid, error_metrics
-from qinspect.measure.probe import Pairs, as_pairs, tensor_affine
+from qinspect.measure.error_metrics import error_metrics
+from qinspect.measure.probe import Pairs, as_pairs
 from qinspect.schema import Array
 from qinspect.tflite.constants import dequantized
 from qinspect.tflite.graph import Graph, Tensor
@@ -87,6 +87,7 @@ def weight_errors(
         If weights cannot be decoded.
     """
     rows = []
+    nan = float("nan")
     for pair in as_pairs(pairs, float_graph, quant_graph):
         first = weight_tensor(float_graph, pair.op_a)
         second = weight_tensor(quant_graph, pair.op_b)
@@ -95,17 +96,13 @@ def weight_errors(
         code = quant_graph.main.operators[pair.op_b].code
         reference = _channels(dequantized(float_graph, first), code)
         values = _channels(dequantized(quant_graph, second), code)
-        affine = tensor_affine(second)
+        affine = second.affine
         largest = float(np.abs(reference).max(initial=0.0))
         for channel, (true, stored) in enumerate(zip(reference, values, strict=True)):
-            grid = None
-            if affine is not None:
-                at = channel if affine.scale.size > 1 else 0
-                grid = Grid(float(affine.scale[at]), float(affine.real_low[at]),
-                            float(affine.real_high[at]))
-            numbers = error_metrics(true, stored, grid)
+            own = None if affine is None else affine.channel(channel)
+            numbers = error_metrics(true, stored, own)
+            scale, low, high = (nan,) * 3 if own is None else own.grid
             magnitude = float(np.abs(true).max(initial=0.0))
-            nan = float("nan")
             rows.append(
                 {
                     **numbers,
@@ -114,12 +111,12 @@ def weight_errors(
                     "channel": channel,
                     "dtype": second.dtype,
                     "granularity": granularity(second),
-                    "scale": nan if grid is None else grid.scale,
+                    "scale": scale,
                     "min": float(true.min()),
                     "max": float(true.max()),
-                    "stored_min": nan if grid is None else grid.low,
-                    "stored_max": nan if grid is None else grid.high,
-                    "used_share": nan if grid is None or grid.high <= 0 else magnitude / grid.high,
+                    "stored_min": low,
+                    "stored_max": high,
+                    "used_share": magnitude / high if high > 0 else nan,
                     "dead": magnitude <= _DEAD * largest,
                 }
             )

@@ -13,7 +13,7 @@ import pandas as pd
 from qinspect.errors import DataError, QinspectError
 from qinspect.measure.activations import activation_statistics
 from qinspect.measure.local import LayerErrors, layer_errors
-from qinspect.measure.probe import Pair, as_pairs, tensor_affine
+from qinspect.measure.probe import Pair, as_pairs
 from qinspect.measure.streaming import Histogram
 from qinspect.measure.weights import weight_channels
 from qinspect.schema import TENSORS, Array
@@ -257,7 +257,7 @@ def _pairs(files: Mapping[str, Graph]) -> tuple[dict[str, list[Pair]], list[str]
 
 
 def _weight_rows(model: str, layer: str, tensor: Tensor, values: Array) -> list[dict[str, Any]]:
-    affine = tensor_affine(tensor)
+    affine = tensor.affine
     nan = float("nan")
     rows = []
     for channel in range(-1, len(values)):

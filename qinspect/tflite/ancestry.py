@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qinspect.affine import decibels
 from qinspect.schema import Array
 from qinspect.tflite.align import LayerMatch, channel_cosines, layer_matches
 from qinspect.tflite.graph import Graph
@@ -200,9 +201,9 @@ def compare_layers(name: str, a: WeightedLayer, b: WeightedLayer) -> LineageLaye
         state=state,
         cosine=cosine,
         cosine_low=low,
-        sqnr_db=_decibel(_rms(x), plain),
-        rescaled_sqnr_db=_decibel(_rms(factor * x), rescaled),
-        rounding_sqnr_db=_decibel(_rms(x), float(noise)),
+        sqnr_db=decibels(_rms(x) ** 2, plain**2),
+        rescaled_sqnr_db=decibels(_rms(factor * x) ** 2, rescaled**2),
+        rounding_sqnr_db=decibels(_rms(x) ** 2, float(noise) ** 2),
         factor_spread=spread,
         bias_sqnr_db=bias_db,
         bias_differs=bias_differs,
@@ -228,18 +229,11 @@ def _compare_biases(a: WeightedLayer, b: WeightedLayer) -> tuple[float, bool]:
     noise = float(np.sqrt(np.mean(a.bias_noise**2) + np.mean(b.bias_noise**2)))
     scale = max(_rms(x), _rms(y))
     differs = difference > _BIAS_ROUNDING * noise + _BIAS_RELATIVE * scale + 1e-7
-    return _decibel(_rms(x), difference), differs
+    return decibels(_rms(x) ** 2, difference**2), differs
 
 
 def _rms(values: Array) -> float:
     return float(np.sqrt(np.mean(values * values))) if values.size else 0.0
-
-
-def _decibel(signal: float, noise: float) -> float:
-    """Signal to noise ratio; infinite without noise, NaN without either."""
-    if noise == 0:
-        return float("inf") if signal > 0 else float("nan")
-    return float(20 * np.log10(signal / noise)) if signal > 0 else float("-inf")
 
 
 def _unmatched(match: LayerMatch) -> LineageLayer:

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
+from qinspect.affine import Affine, dequantize
 from qinspect.errors import ModelFileError
 from qinspect.schema import Array
 from qinspect.tflite.graph import Graph, Operator, Subgraph, Tensor
@@ -110,12 +111,7 @@ def dequantized(graph: Graph, tensor: Tensor, subgraph: Subgraph | None = None) 
     real = np.float64 if stored.dtype.itemsize >= 4 else np.float32
     if q.blockwise:
         return _blockwise(graph, tensor, stored, subgraph or graph.main)
-    scale, zero_point = q.scale, q.zero_point
-    if q.axis is not None and q.per_channel:
-        shape = [1] * stored.ndim
-        shape[q.axis] = -1
-        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
-    return ((stored.astype(np.float64) - zero_point) * scale).astype(real)
+    return dequantize(stored, Affine(q.scale, q.zero_point, axis=q.axis), real)
 
 
 def _unpack(packed: Array, bits: int, count: int, signed: bool) -> Array:

@@ -1,54 +1,31 @@
-"""Graph."""
+"""The types of a ``.tflite`` file as read: graph, subgraphs, operators, tensors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from qinspect.affine import LIMITS, Affine
 from qinspect.schema import Array
-
-# --- tflite ----------------------------------------------------------------------------------
-
 
 Scheme = Literal[
     "float32", "float16", "dynamic_range", "weight_only", "int8", "uint8", "int16x8", "mixed"
 ]
 SCHEMES: tuple[str, ...] = (
-    "float32",
-    "float16",
-    "dynamic_range",
-    "weight_only",
-    "int8",
-    "uint8",
-    "int16x8",
-    "mixed",
+    "float32", "float16", "dynamic_range", "weight_only", "int8", "uint8", "int16x8", "mixed",
 )
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """Affine quantization of one tensor: real = scale * (stored - zero_point).
-
-    Attributes
-    ----------
-    scale : ndarray of float64, shape (1,) or (channels,)
-    zero_point : ndarray of int64, same shape as ``scale``
-    axis : int or None
-        Quantized dimension when there is one scale per channel, else None.
-    blockwise : bool
-        True when scales are held per block in another tensor (``scale`` is then empty).
-    block_scales : int
-        Index of the tensor that holds the scales of the blocks, -1 when not blockwise.
-    block_size : int
-        Elements of the last dimension that share one scale, 0 when not blockwise.
-    """
+    """What the file says: real = scale * (stored - zero_point), float64 and int64, one or many."""
 
     scale: Array
     zero_point: Array
-    axis: int | None = None
-    blockwise: bool = False
+    axis: int | None = None  # of the channels, where each has a scale of its own
+    blockwise: bool = False  # scales are held per block in another tensor; `scale` is then empty
     block_scales: int = -1
-    block_size: int = 0
+    block_size: int = 0  # elements of the last dimension that share one scale
 
     @property
     def per_channel(self) -> bool:
@@ -58,7 +35,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a subgraph; ``data`` is decoded on demand by ``tflite.constant``."""
+    """One tensor of a subgraph; constants are decoded on demand by ``tflite.constant``."""
 
     index: int
     name: str
@@ -70,6 +47,22 @@ class Tensor:
     quantization: Quantization | None
     sparse: bool = False
     variable: bool = False
+
+    @property
+    def affine(self) -> Affine | None:
+        """How its narrow integers stand for real numbers; None for floats and without scales."""
+        q = self.quantization
+        if q is None or q.scale.size == 0 or self.dtype not in LIMITS:
+            return None
+        return Affine(q.scale, q.zero_point, *LIMITS[self.dtype], q.axis)
+
+    @property
+    def stored_range(self) -> tuple[float, float] | None:
+        """Least and greatest real number that it can hold where all of it has one scale."""
+        affine = self.affine
+        if affine is None or affine.scale.size > 1:
+            return None
+        return float(affine.real_low[0]), float(affine.real_high[0])
 
 
 @dataclass(frozen=True)
@@ -98,10 +91,7 @@ class Subgraph:
 
 @dataclass(frozen=True)
 class Graph:
-    """A ``.tflite`` file as read from its flatbuffer.
-
-    ``content`` holds the file's bytes; constants are views into it, never copies.
-    """
+    """A ``.tflite`` file; constants are views into ``content``, never copies."""
 
     file: str
     content: bytes = field(repr=False)

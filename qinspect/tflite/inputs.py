@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from qinspect.affine import LIMITS, dequantize
 from qinspect.data.dataset import Dataset
 from qinspect.data.npz import load_npz
 from qinspect.errors import DataError, SpecError
@@ -25,7 +26,6 @@ def load_examples(path: str | os.PathLike[str]) -> tuple[Dataset, bool]:
 
 T = TypeVar("T")
 
-_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 # A data range this many times as wide as the input's is in other units, not an outlier.
 _TOO_WIDE = 2.0
 _CLIPPED_SHARE = 0.01
@@ -174,10 +174,10 @@ def prepare(x: Array, graph: Graph, how: Preprocessing) -> tuple[Array, tuple[st
     # Without a change the values stay exactly what they are.
     changed = (how.scale, how.offset) != (1.0, 0.0)
     real = (x.astype(np.float64) * how.scale + how.offset if changed else x).astype(np.float32)
-    held = _held(tensor) if tensor is not None else None
-    if tensor is None or held is None:
+    affine = None if tensor is None else tensor.affine
+    if affine is None or affine.scale.size != 1 or not affine.scale[0] > 0:
         return real, ()
-    low, high, step = held
+    step, low, high = affine.grid
     least, most = float(real.min()), float(real.max())
     outside = float(np.mean((real < low - step / 2) | (real > high + step / 2)))
     ranges = f"x runs from {least:g} to {most:g}, its input holds {low:g} to {high:g}"
@@ -196,7 +196,7 @@ def prepare(x: Array, graph: Graph, how: Preprocessing) -> tuple[Array, tuple[st
 
 
 def _raw(x: Array, graph: Graph, tensor: Tensor | None, how: Preprocessing) -> Array:
-    if tensor is None or tensor.dtype not in _LIMITS:
+    if tensor is None or tensor.dtype not in LIMITS:
         kind = tensor.dtype if tensor else "nothing"
         raise SpecError(f"{graph.file} takes {kind}; raw integers can only be fed to an integer "
                         "input.")
@@ -205,24 +205,12 @@ def _raw(x: Array, graph: Graph, tensor: Tensor | None, how: Preprocessing) -> A
     if (how.scale, how.offset) != (1.0, 0.0):
         raise SpecError(f"{graph.file} is fed raw, so --input-scale and --input-offset cannot "
                         "apply to it.")
-    low, high = _LIMITS[tensor.dtype]
+    low, high = LIMITS[tensor.dtype]
     if x.min() < low or x.max() > high:
         raise DataError(
             f"x cannot be fed raw to {graph.file}: it runs from {x.min()} to {x.max()}, the "
             f"{tensor.dtype} input holds {low} to {high}."
         )
-    q = tensor.quantization
-    if q is None or q.scale.size != 1:
-        return x
+    affine = tensor.affine
     # Evaluation quantizes real values; these give back exactly the integers they are made of.
-    return (x.astype(np.float64) - int(q.zero_point[0])) * float(q.scale[0])
-
-
-def _held(tensor: Tensor) -> tuple[float, float, float] | None:
-    """Least and greatest real value of an integer input, and its step; None for a float one."""
-    q = tensor.quantization
-    if q is None or q.scale.size != 1 or tensor.dtype not in _LIMITS or not q.scale[0] > 0:
-        return None
-    low, high = _LIMITS[tensor.dtype]
-    scale, zero = float(q.scale[0]), int(q.zero_point[0])
-    return scale * (low - zero), scale * (high - zero), scale
+    return x if affine is None else dequantize(x, affine, np.float64)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from qinspect.affine import along
 from qinspect.errors import ModelFileError
 from qinspect.schema import Array
 from qinspect.tflite.constants import FLOATS, Weight, constant, dequantized, weights_of
@@ -266,11 +267,7 @@ def _noise(graph: Graph, tensor: Tensor, real: Array) -> Array:
     if q.blockwise:
         scales = constant(graph, graph.main.tensors[q.block_scales]).astype(np.float64)
         return np.repeat(np.abs(scales).reshape(-1), q.block_size).reshape(real.shape) * _STEP
-    if q.axis is None:
-        return np.full((1,) * real.ndim, q.scale[0] * _STEP)
-    shape = [1] * real.ndim
-    shape[q.axis] = -1
-    return q.scale.reshape(shape) * _STEP
+    return along(q.scale, q.axis, real.ndim) * _STEP
 
 
 # --- Keras -----------------------------------------------------------------------------------

@@ -166,6 +166,19 @@ _CUSTOM = "CUSTOM"
 _BYTE_CODES = 127
 
 
+def read_content(model: str | os.PathLike[str] | bytes | bytearray) -> bytes:
+    """Bytes of a model file, or those that are given."""
+    if isinstance(model, (bytes, bytearray)):
+        return bytes(model)
+    try:
+        return Path(model).read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ModelFileError(
+            f"cannot read the model file {os.fspath(model)!r}: {reason}."
+        ) from error
+
+
 def read_graph(model: str | os.PathLike[str] | bytes | bytearray) -> Graph:
     """Read a ``.tflite`` file.
 
@@ -186,15 +199,8 @@ def read_graph(model: str | os.PathLike[str] | bytes | bytearray) -> Graph:
         If the path cannot be read, or the content is not a TensorFlow Lite model of schema
         version 3 with at least one subgraph and consistent indices and quantization.
     """
-    if isinstance(model, (bytes, bytearray)):
-        content, name = bytes(model), "model"
-    else:
-        name = os.fspath(model)
-        try:
-            content = Path(model).read_bytes()
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise ModelFileError(f"cannot read the model file {name!r}: {reason}.") from error
+    content = read_content(model)
+    name = "model" if isinstance(model, (bytes, bytearray)) else os.fspath(model)
     _refuse_other_formats(content, name)
     try:
         graph = _read_model(content, name)

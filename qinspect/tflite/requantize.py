@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from qinspect.affine import LIMITS
 from qinspect.errors import ModelFileError, SpecError
 from qinspect.schema import Array
 from qinspect.tflite.constants import constant
@@ -26,7 +27,6 @@ Precision = Literal["float32", "int8", "int16x8"]
 PRECISIONS: tuple[str, ...] = ("float32", "int8", "int16x8")
 
 _ACTIVATION_BITS = {"int8": 8, "int16x8": 16}
-_INTEGER_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def check_float(graph: Graph) -> None:
         If a tensor is quantized, or tensor names are missing or not unique.
     """
     for tensor in graph.main.tensors:
-        if tensor.quantization is not None and tensor.dtype in _INTEGER_LIMITS:
+        if tensor.quantization is not None and tensor.dtype in LIMITS:
             raise ModelFileError(
                 f"{graph.file} is not a float model: tensor {tensor.name!r} is {tensor.dtype}; "
                 "give the float32 file it was made from."
@@ -209,16 +209,6 @@ def quantize_file(
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelFileError(f"litert-quantizer cannot quantize {graph.file}: {reason}") from error
     return bytes(result.quantized_model)
-
-
-def stored_bounds(tensor: Tensor) -> tuple[float, float] | None:
-    """Least and greatest real number that a tensor quantized per tensor can hold, else None."""
-    q = tensor.quantization
-    if q is None or q.scale.size != 1 or tensor.dtype not in _INTEGER_LIMITS:
-        return None
-    low, high = _INTEGER_LIMITS[tensor.dtype]
-    scale, zero = float(q.scale[0]), int(q.zero_point[0])
-    return scale * (low - zero), scale * (high - zero)
 
 
 def _observations(graph: Graph, ranges: Ranges) -> dict[str, dict[str, Any]]:

@@ -10,8 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from qinspect.affine import quantize
 from qinspect.errors import DataError, ModelFileError, SpecError
+from qinspect.quiet import quiet
 from qinspect.schema import Array
+from qinspect.tflite.graph import Quantization, Tensor
+from qinspect.tflite.read import read_content
+
+# Types of inputs that numbers can be put into.
+_NUMBERS = {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
+            "uint32", "uint64"}
 
 
 @dataclass(frozen=True)
@@ -41,29 +49,12 @@ class Evaluation:
     batched: bool
     notes: tuple[str, ...] = ()
 
+# XNNPACK, where it can; the optimised kernels without it; the plain reference kernels.
 Kernels = Literal["default", "builtin", "reference"]
 KERNELS: tuple[str, ...] = ("default", "builtin", "reference")
 
 # One-by-one and batched outputs of float kernels may differ by the order of summation.
 _FLOAT_TOLERANCE = 1e-5
-
-
-def read_model(model: str | os.PathLike[str] | bytes | bytearray) -> tuple[bytes, str]:
-    """Bytes of a model given as a path or as bytes, and the name to use for it in messages.
-
-    Raises
-    ------
-    ModelFileError
-        If the path cannot be read.
-    """
-    if isinstance(model, (bytes, bytearray)):
-        return bytes(model), "model"
-    path = Path(model)
-    try:
-        return path.read_bytes(), path.name
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ModelFileError(f"cannot read the model file {str(path)!r}: {reason}.") from error
 
 
 def make_interpreter(
@@ -74,27 +65,7 @@ def make_interpreter(
     kernels: Kernels = "default",
     preserve_all_tensors: bool = False,
 ) -> Any:
-    """A LiteRT interpreter for ``content``, not yet allocated.
-
-    Parameters
-    ----------
-    content : bytes
-        The flatbuffer.
-    name : str
-        Name of the file in messages.
-    num_threads : int
-        Threads for each kernel, at least 1.
-    kernels : {"default", "builtin", "reference"}
-        ``default`` applies the XNNPACK delegate, ``builtin`` the optimised kernels without
-        it, ``reference`` the plain reference kernels.
-    preserve_all_tensors : bool
-        Keep every intermediate tensor readable after ``invoke``.
-
-    Raises
-    ------
-    ModelFileError
-        If LiteRT refuses the file.
-    """
+    """A LiteRT interpreter, not yet allocated; ``name`` names the file in messages."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     if kernels not in KERNELS:
@@ -112,7 +83,7 @@ def make_interpreter(
             experimental_preserve_all_tensors=preserve_all_tensors,
         )
     except (ValueError, RuntimeError) as error:
-        raise ModelFileError(f"LiteRT cannot open {name}: {_one_line(error)}") from error
+        raise ModelFileError(f"LiteRT cannot open {name}: {one_line(error)}") from error
     if kernels == "default":
         _let_delegate_announce_itself(interpreter)
     return interpreter
@@ -130,40 +101,57 @@ def _let_delegate_announce_itself(interpreter: Any) -> None:
     if _announced:
         return
     _announced = True
-    from qinspect.quiet import quiet
-
     with quiet(), contextlib.suppress(ValueError, RuntimeError):
         interpreter.allocate_tensors()
 
 
-def quantize_input(x: Array, dtype: Any, scale: float, zero_point: int) -> Array:
-    """Real values as the integers that an integer input tensor takes.
-
-    ``q = clip(round(x / scale) + zero_point)``, the TensorFlow Lite quantization specification.
-
-    Parameters
-    ----------
-    x : ndarray of float
-        Values in the units of the float model's input.
-    dtype : numpy dtype
-        Integer type of the input tensor.
-    scale : float
-        Positive scale of the input tensor.
-    zero_point : int
-        Zero point of the input tensor.
-
-    Returns
-    -------
-    ndarray of ``dtype``, same shape as ``x``
-    """
-    info = np.iinfo(dtype)
-    q = np.rint(np.asarray(x, dtype=np.float64) / scale) + zero_point
-    return np.clip(q, info.min, info.max).astype(dtype)
+def feed(x: Array, tensor: Tensor, name: str) -> Array:
+    """Examples in the dtype of an input tensor, quantized with its own scale; ``name`` the file."""
+    if tensor.dtype not in _NUMBERS:
+        raise ModelFileError(f"{name} takes inputs of type {tensor.dtype}, not numbers.")
+    fits = len(x.shape) == len(tensor.shape) and all(
+        want == got or sign == -1
+        for want, got, sign in zip(tensor.shape[1:], x.shape[1:], tensor.shape_signature[1:],
+                                   strict=True)
+    )
+    if not fits:
+        raise DataError(
+            f"each example has shape {tuple(x.shape[1:])}, but {name} takes {tensor.shape[1:]}."
+        )
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        bad = int(np.count_nonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1)))
+        raise DataError(f"{bad} of {len(x)} examples hold NaN or infinite values; remove them.")
+    affine = tensor.affine
+    if affine is None:
+        # An integer input without quantization takes the integers themselves (token ids).
+        return np.ascontiguousarray(x, dtype=tensor.dtype)
+    return quantize(np.asarray(x, dtype=np.float64), affine)
 
 
-def dequantize_output(raw: Array, scale: float, zero_point: int) -> Array:
-    """Integers of an output tensor as real values, ``scale * (raw - zero_point)``, float32."""
-    return ((raw.astype(np.float64) - zero_point) * scale).astype(np.float32)
+def real_values(tensor: Tensor, stored: Array) -> Array:
+    """Stored values of an activation as real numbers, float32."""
+    if stored.dtype.kind == "f":
+        return stored if stored.dtype == np.float32 else stored.astype(np.float32)
+    real = stored.astype(np.float32)
+    affine = tensor.affine
+    if affine is not None and affine.scale.size == 1:
+        # In place: this runs over every activation of every example.
+        real -= np.float32(affine.zero_point[0])
+        real *= np.float32(affine.scale[0])
+    return real
+
+
+def _described(detail: dict[str, Any]) -> Tensor:
+    """An input or output as the interpreter describes it."""
+    scale, zero_point = detail["quantization"]
+    found = Quantization(np.array([scale], np.float64), np.array([zero_point], np.int64))
+    return Tensor(
+        index=int(detail["index"]), name=detail["name"],
+        shape=tuple(int(d) for d in detail["shape"]),
+        shape_signature=tuple(int(d) for d in detail.get("shape_signature", detail["shape"])),
+        dtype=np.dtype(detail["dtype"]).name, constant=False, buffer=0,
+        quantization=found if scale > 0 else None,
+    )
 
 
 def evaluate(
@@ -210,7 +198,8 @@ def evaluate(
     ModelFileError
         If the file cannot be run, has several inputs, or takes strings.
     """
-    content, name = read_model(model)
+    content = read_content(model)
+    name = "model" if isinstance(model, bytes) else Path(model).name
     interpreter = make_interpreter(content, name, num_threads=num_threads, kernels=kernels)
     details = interpreter.get_input_details()
     if len(details) != 1:
@@ -221,14 +210,15 @@ def evaluate(
     n_outputs = len(interpreter.get_output_details())
     if not 0 <= output_index < n_outputs:
         raise ModelFileError(f"{name} has {n_outputs} outputs; output {output_index} is not there.")
-    feed = _prepare_input(np.asarray(x), detail, name)
-
+    if len(x) == 0:
+        raise DataError("there are no examples to evaluate (x is empty).")
+    fed = feed(np.asarray(x), _described(detail), name)
     notes: list[str] = []
     raw = None
-    if len(feed) > 1 and batch_size > 1:
-        raw = _run_batched(interpreter, detail, feed, batch_size, output_index)
+    if len(fed) > 1 and batch_size > 1:
+        raw = _run_batched(interpreter, detail, fed, batch_size, output_index)
         if raw is not None and not _agrees_one_by_one(
-            content, name, feed[:2], raw[:2], num_threads, kernels, output_index
+            content, name, fed[:2], raw[:2], num_threads, kernels, output_index
         ):
             raw = None
         if raw is None:
@@ -239,15 +229,9 @@ def evaluate(
             interpreter = make_interpreter(content, name, num_threads=num_threads, kernels=kernels)
     batched = raw is not None
     if raw is None:
-        raw = _run_single(interpreter, detail, feed, output_index, name)
+        raw = _run_single(interpreter, detail, fed, output_index, name)
 
-    out_detail = interpreter.get_output_details()[output_index]
-    scale, zero_point = out_detail["quantization"]
-    outputs = (
-        dequantize_output(raw, scale, zero_point)
-        if np.issubdtype(raw.dtype, np.integer) and scale > 0
-        else raw.astype(np.float32)
-    )
+    outputs = real_values(_described(interpreter.get_output_details()[output_index]), raw)
     bad = int(np.count_nonzero(~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)))
     if bad:
         notes.append(f"{bad} of {len(outputs)} examples have a NaN or infinite output.")
@@ -263,49 +247,21 @@ def evaluate(
     )
 
 
-def _prepare_input(x: Array, detail: dict[str, Any], name: str) -> Array:
-    dtype = np.dtype(detail["dtype"])
-    if dtype.kind not in "fiu":
-        raise ModelFileError(f"{name} takes inputs of type {dtype}, not numbers.")
-    if len(x) == 0:
-        raise DataError("there are no examples to evaluate (x is empty).")
-    signature = tuple(int(d) for d in detail.get("shape_signature", detail["shape"]))
-    expected = tuple(int(d) for d in detail["shape"])
-    fits = len(x.shape) == len(expected) and all(
-        want == got or sign == -1
-        for want, got, sign in zip(expected[1:], x.shape[1:], signature[1:], strict=True)
-    )
-    if not fits:
-        raise DataError(
-            f"each example has shape {tuple(x.shape[1:])}, but {name} takes {expected[1:]}."
-        )
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        bad = int(np.count_nonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1)))
-        raise DataError(f"{bad} of {len(x)} examples hold NaN or infinite values; remove them.")
-    if dtype.kind == "f":
-        return np.ascontiguousarray(x, dtype=dtype)
-    scale, zero_point = detail["quantization"]
-    if scale <= 0:
-        # An integer input without quantization takes the integers themselves (token ids).
-        return np.ascontiguousarray(x, dtype=dtype)
-    return quantize_input(x, dtype, float(scale), int(zero_point))
-
-
 def _run_batched(
-    interpreter: Any, detail: dict[str, Any], feed: Array, batch_size: int, output_index: int
+    interpreter: Any, detail: dict[str, Any], fed: Array, batch_size: int, output_index: int
 ) -> Array | None:
     """All outputs, or None where the graph does not take a batch of this size."""
-    batch = min(batch_size, len(feed))
+    batch = min(batch_size, len(fed))
     index = detail["index"]
     try:
-        interpreter.resize_tensor_input(index, (batch, *feed.shape[1:]))
+        interpreter.resize_tensor_input(index, (batch, *fed.shape[1:]))
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError):
         return None
     out_index = interpreter.get_output_details()[output_index]["index"]
     results = []
-    for start in range(0, len(feed), batch):
-        part = feed[start : start + batch]
+    for start in range(0, len(fed), batch):
+        part = fed[start : start + batch]
         count = len(part)
         if count < batch:
             # Repeat the last example rather than allocate anew for one partial batch.
@@ -323,20 +279,20 @@ def _run_batched(
 
 
 def _run_single(
-    interpreter: Any, detail: dict[str, Any], feed: Array, output_index: int, name: str
+    interpreter: Any, detail: dict[str, Any], fed: Array, output_index: int, name: str
 ) -> Array:
     index = detail["index"]
     out_index = interpreter.get_output_details()[output_index]["index"]
     results = []
     try:
-        interpreter.resize_tensor_input(index, (1, *feed.shape[1:]))
+        interpreter.resize_tensor_input(index, (1, *fed.shape[1:]))
         interpreter.allocate_tensors()
-        for example in feed:
+        for example in fed:
             interpreter.set_tensor(index, example[None])
             interpreter.invoke()
             results.append(interpreter.get_tensor(out_index))
     except (ValueError, RuntimeError) as error:
-        raise ModelFileError(f"LiteRT cannot run {name}: {_one_line(error)}") from error
+        raise cannot_run(name, error) from error
     stacked = np.stack(results)
     # Outputs usually carry a batch axis of one; a scalar output has none.
     return stacked[:, 0] if stacked.ndim > 1 and stacked.shape[1] == 1 else stacked
@@ -345,7 +301,7 @@ def _run_single(
 def _agrees_one_by_one(
     content: bytes,
     name: str,
-    feed: Array,
+    fed: Array,
     batched: Array,
     num_threads: int,
     kernels: Kernels,
@@ -354,7 +310,7 @@ def _agrees_one_by_one(
     """Whether the first examples give the same output alone as they gave within the batch."""
     interpreter = make_interpreter(content, name, num_threads=num_threads, kernels=kernels)
     detail = interpreter.get_input_details()[0]
-    single = _run_single(interpreter, detail, feed, output_index, name)
+    single = _run_single(interpreter, detail, fed, output_index, name)
     if single.shape != batched.shape:
         return False
     if np.issubdtype(single.dtype, np.floating):
@@ -364,6 +320,11 @@ def _agrees_one_by_one(
     return bool(np.array_equal(single, batched))
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text[:300] if text else type(error).__name__
+def one_line(error: Exception) -> str:
+    """What an error of a foreign library says, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def cannot_run(name: str, error: Exception) -> ModelFileError:
+    """The error to raise where LiteRT does not run a file."""
+    return ModelFileError(f"LiteRT cannot run {name}: {one_line(error)}")

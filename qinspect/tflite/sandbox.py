@@ -21,7 +21,7 @@ from typing import Literal
 from qinspect.errors import ModelFileError
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.probe_child import STEPS
-from qinspect.tflite.read import read_graph
+from qinspect.tflite.read import read_content, read_graph
 
 Status = Literal["ok", "refused", "crashed", "timeout"]
 
@@ -81,7 +81,7 @@ def probe(
     ModelFileError
         If the path cannot be read.
     """
-    content = _content(model)
+    content = read_content(model)
     key = (hashlib.sha256(content).digest(), memory)
     if key not in _known:
         result = _probe_in_child(content, timeout, memory)
@@ -110,18 +110,6 @@ def ensure_runs(model: str | os.PathLike[str] | bytes, **limits: float) -> None:
     if result.status != "ok":
         name = "model" if isinstance(model, bytes) else os.fspath(model)
         raise ModelFileError(f"{name} {result.message}")
-
-
-def _content(model: str | os.PathLike[str] | bytes) -> bytes:
-    if isinstance(model, (bytes, bytearray)):
-        return bytes(model)
-    try:
-        return Path(model).read_bytes()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ModelFileError(
-            f"cannot read the model file {os.fspath(model)!r}: {reason}."
-        ) from error
 
 
 def _probe_in_child(content: bytes, timeout: float, memory: int) -> ProbeResult:

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 from small_net import examples, small_net
 
+from qinspect.affine import quantize
 from qinspect.comparisons import compare_files, file_names
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges
@@ -23,7 +24,7 @@ from qinspect.stats import compare_paired, comparison_row
 from qinspect.tflite.inputs import Preprocessing, preprocessing_of
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.requantize import quantize_file
-from qinspect.tflite.run import evaluate, quantize_input
+from qinspect.tflite.run import evaluate
 
 N = 240
 
@@ -152,7 +153,8 @@ def test_raw_integers_are_fed_as_they_are(folder: Path, tmp_path: Path) -> None:
     tensor = read_graph(folder / "int8.tflite").main.tensors[0]
     assert tensor.quantization is not None
     scale, zero = float(tensor.quantization.scale[0]), int(tensor.quantization.zero_point[0])
-    stored = quantize_input(x, np.int8, scale, zero)
+    assert tensor.affine is not None
+    stored = quantize(np.asarray(x, np.float64), tensor.affine)
     np.savez(tmp_path / "raw.npz", x=stored, y=y)
     # The float file takes what the integers stand for.
     how = preprocessing_of(2, [f"1={scale!r}"], [f"1={-scale * zero!r}"], raw_input=[2])

@@ -12,11 +12,12 @@ from qinspect.errors import DataError, SpecError
 from qinspect.measure.activations import activation_statistics, activation_tensors
 from qinspect.measure.cut import CutOperators, cut_operators
 from qinspect.measure.local import layer_errors
-from qinspect.measure.probe import Pair, Probe, network_feed, network_probe, real_values
+from qinspect.measure.probe import Pair, Probe, network_feed, network_probe
 from qinspect.measure.scales import scale_table
 from qinspect.measure.weights import channel_summary, weight_errors
 from qinspect.schema import ERRORS, TENSORS
 from qinspect.tflite import evaluate, match_graphs, read_graph
+from qinspect.tflite.run import real_values
 
 OPS = 16
 

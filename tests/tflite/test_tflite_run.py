@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from qinspect.errors import DataError, ModelFileError, SpecError
-from qinspect.tflite.run import dequantize_output, evaluate, make_interpreter, quantize_input
+from qinspect.tflite.graph import Quantization, Tensor
+from qinspect.tflite.run import evaluate, feed, make_interpreter, real_values
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +75,25 @@ def test_outputs_are_dequantized(resnet8, cifar) -> None:
     assert np.all(np.abs(result.outputs.sum(axis=1) - 1) < 0.05)
 
 
+def tensor(dtype: str, scale: float, zero_point: int) -> Tensor:
+    found = Quantization(np.array([scale]), np.array([zero_point]))
+    return Tensor(0, "t", (1, 1), (1, 1), dtype, False, 0, found)
+
+
 def test_rounding_and_clipping_of_integer_input() -> None:
     x = np.array([-1.0, 0.0, 0.49, 0.51, 1.0, 300.0])
-    np.testing.assert_array_equal(
-        quantize_input(x, np.int8, 1.0, -128), np.array([-128, -128, -128, -127, -127, 127])
-    )
-    assert quantize_input(x, np.uint8, 0.5, 10).tolist() == [8, 10, 11, 11, 12, 255]
+    stored = feed(x[:, None], tensor("int8", 1.0, -128), "file")
+    assert stored.dtype == np.int8
+    assert stored[:, 0].tolist() == [-128, -128, -128, -127, -127, 127]
+    stored = feed(x[:, None], tensor("uint8", 0.5, 10), "file")
+    assert stored.dtype == np.uint8
+    assert stored[:, 0].tolist() == [8, 10, 11, 11, 12, 255]
 
 
 def test_dequantize_inverts_quantize_on_the_grid() -> None:
-    q = np.arange(-128, 128, dtype=np.int8)
-    real = dequantize_output(q, 0.037, 5)
-    np.testing.assert_array_equal(quantize_input(real, np.int8, 0.037, 5), q)
+    q = np.arange(-128, 128, dtype=np.int8)[:, None]
+    kept = tensor("int8", 0.037, 5)
+    np.testing.assert_array_equal(feed(real_values(kept, q), kept, "file"), q)
 
 
 def test_float16_file_runs(odd_dir) -> None:

@@ -14,7 +14,6 @@ from qinspect.errors import DataError, SpecError, TrainError
 from qinspect.tflite.constants import constant
 from qinspect.tflite.identity import scheme_of
 from qinspect.tflite.read import read_graph
-from qinspect.tflite.requantize import stored_bounds
 from qinspect.tflite.run import evaluate
 from qinspect.train import (
     build_model,
@@ -68,7 +67,7 @@ def widths(content: bytes) -> dict[str, float]:
     graph = read_graph(content)
     found = {}
     for tensor in graph.main.tensors:
-        bounds = None if tensor.constant else stored_bounds(tensor)
+        bounds = None if tensor.constant else tensor.stored_range
         if bounds is not None:
             found[tensor.name] = bounds[1] - bounds[0]
     return found
