@@ -19,9 +19,8 @@ from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.local import layer_errors
 from qinspect.measure.scales import scale_table
+from qinspect.predictions import Comparisons, Results
 from qinspect.schema import Array
-from qinspect.stats import compare_many, compare_paired, comparison_row
-from qinspect.stats.comparison import Comparison
 from qinspect.tflite import evaluate, inspect_file, match_graphs, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
@@ -239,7 +238,7 @@ def compare_files(
     dict
         n, labelled, names, notes; files : as :func:`qinspect.tflite.inspect_file`, with ``name``,
         and with labels ``accuracy``; comparisons : rows of
-        :func:`qinspect.stats.comparison_row`, every pair (empty without labels); cochran_q :
+        :meth:`qinspect.stats.Comparison.to_json`, every pair (empty without labels); cochran_q :
         for three files or more; agreement : share of equal predictions and output SQNR (dB;
         None where outputs are equal or have other shapes) of every pair; flips : ids of
         examples that only one gets right (without labels: that they classify differently);
@@ -281,7 +280,7 @@ def compare_files(
 
     head = slice(0, detail_examples)
     calibration_x = None if calibration is None else load_examples(calibration)[0].x
-    cochran, comparisons = _comparisons(models, examples, confidence, margin_pp, seed)
+    compared = _compared(models, examples, confidence, margin_pp, seed) if labelled else None
     layers, missing = layer_rows(
         [(m.name, m.graph, m.x[head], m.how) for m in models], calibration_x,
         num_threads=num_threads,
@@ -299,9 +298,9 @@ def compare_files(
             "n": len(examples),
             "labelled": labelled,
             "names": names,
-            "files": [_file_row(m, comparisons) for m in models],
-            "comparisons": [comparison_row(c) for c in comparisons],
-            "cochran_q": cochran,
+            "files": [_file_row(m, compared) for m in models],
+            "comparisons": [one.to_json() for one in compared or ()],
+            "cochran_q": compared and compared.cochran_q,
             "agreement": [_agreement(a, b) for a, b in combinations(models, 2)],
             "flips": [_flips(a, b, examples.ids) for a, b in combinations(models, 2)],
             "lineage": [
@@ -370,33 +369,22 @@ def _check_classes(model: _Model) -> None:
         )
 
 
-def _comparisons(
+def _compared(
     models: list[_Model], examples: Dataset, confidence: float, margin_pp: float, seed: int
-) -> tuple[dict[str, Any] | None, list[Comparison]]:
-    if models[0].y is None:
-        return None, []
-    correct = {m.name: m.correct for m in models}
-    if len(models) > 2:
-        return compare_many(
-            correct, confidence=confidence, margin_pp=margin_pp, groups=examples.group, rng=seed
-        )
-    a, b = models
-    return None, [
-        compare_paired(
-            a.correct, b.correct, a=a.name, b=b.name, confidence=confidence, margin_pp=margin_pp,
-            groups=examples.group, rng=seed,
-        )
-    ]
+) -> Comparisons:
+    # Classes may be numbered differently; what counts is the same class.
+    outputs = {m.name: m.result.prediction - m.how.label_offset for m in models}
+    return Results(outputs, examples.y, examples.ids, examples.group, confidence=confidence,
+                   margin=margin_pp, seed=seed).compare()
 
 
-def _file_row(model: _Model, comparisons: list[Comparison]) -> dict[str, Any]:
-    row = {"name": model.name, **inspect_file(model.path)}
-    for c in comparisons:
-        if c.a == model.name:
-            return {**row, "accuracy": c.accuracy_a, "accuracy_ci": list(c.accuracy_a_ci)}
-        if c.b == model.name:
-            return {**row, "accuracy": c.accuracy_b, "accuracy_ci": list(c.accuracy_b_ci)}
-    return {**row, "accuracy": None, "accuracy_ci": None}
+def _file_row(model: _Model, compared: Comparisons | None) -> dict[str, Any]:
+    value, interval = None, None
+    if compared is not None:
+        value = compared.results.value(model.name)
+        interval = list(compared.results.value_interval(model.name))
+    return {"name": model.name, **inspect_file(model.path), "accuracy": value,
+            "accuracy_ci": interval, "score": value, "metric": "accuracy"}
 
 
 def _agreement(a: _Model, b: _Model) -> dict[str, Any]:

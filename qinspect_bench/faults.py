@@ -31,7 +31,6 @@ from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.thresholds import NOTICEABLE_PP
 from qinspect.errors import QinspectError
-from qinspect.stats import contrast_interval
 from qinspect.studies.pool import run_on_processes
 from qinspect_bench import faults_evaluation as evaluation
 from qinspect_bench import faults_files as files
@@ -216,13 +215,11 @@ def fault_effect(made: Injected, found: Diagnosis) -> tuple[float, float, float]
     """
     if made.before is None:
         return None
-    correct, signs = {}, {}
-    for name, case, sign in (("after", made.case, 1.0), ("before", made.before, -1.0)):
-        evidence = Evidence(case, 1)
-        for role, direction in ((found.focus.b, 1.0), (found.focus.a, -1.0)):
-            correct[f"{role} {name}"] = evidence.correct(role)
-            signs[f"{role} {name}"] = sign * direction
-    return contrast_interval(correct, signs)
+    after, before = Evidence(made.case, 1).results(), Evidence(made.before, 1).results()
+    a, b = found.focus.a, found.focus.b
+    healthy = {f"{role} before": before.scores(role) for role in (a, b)}
+    return after.with_outputs(**healthy).contrast(
+        {b: 1.0, a: -1.0, f"{b} before": -1.0, f"{a} before": 1.0})
 
 
 def status_of(plan: Plan, found: Diagnosis, changed: tuple[float, float, float] | None) -> str:

@@ -13,7 +13,8 @@ from parts import ROOT
 PACKAGE = ROOT / "qinspect"
 # A module may import what stands before it; the lab and the command line stand after all.
 ROOMS = (
-    "errors", "schema", "quiet", "affine", "store", "stats", "data", "tflite", "measure",
+    "errors", "schema", "quiet", "affine", "store", "verdicts", "shown", "stats", "metrics",
+    "predictions", "data", "tflite", "measure",
     "comparisons", "train", "studies", "diagnosis", "causes", "show", "doctor", "lab", "cli",
     "__init__", "__main__",
 )

@@ -20,23 +20,17 @@ from qinspect.diagnosis.rule import (
 )
 from qinspect.measure.perturbation import perturbation_null
 from qinspect.schema import Array
-from qinspect.stats import compare_paired
+from qinspect.verdicts import p_words
 
 _SPLITS = 200
 
 
 def _check_gain(evidence: Evidence) -> Finding:
-    if not evidence.claim_pairs("ptq") and not evidence.claim_pairs("float"):
-        found = evidence.comparison("float", "ptq")
-    else:
-        found = compare_paired(
-            evidence.own_correct("float"), evidence.own_correct("ptq"), a="float", b="ptq",
-            confidence=evidence.case.confidence, n_resamples=1,
-        )
-    numbers: dict[str, object] = {"gain_pp": found.diff_pp, "p": found.mcnemar_p}
+    found = evidence.comparison("float", "ptq", own=True)
+    numbers: dict[str, object] = {"gain_pp": found.diff_pp, "p": found.p}
     if found.verdict != "b_better":
         return refuted(
-            f"PTQ minus float is {found.diff_pp:+.2f} points (p = {found.mcnemar_p:.2g}): there is "
+            f"PTQ minus float is {found.diff_pp:+.2f} points ({p_words(found.p)}): there is "
             "no gain to explain.", numbers,
         )
     index = some_examples(evidence, t.PERTURBATION_EXAMPLES)

@@ -14,6 +14,7 @@ from qinspect.diagnosis.rule import (
     refuted,
     supported,
 )
+from qinspect.verdicts import p_words
 
 
 def _check(evidence: Evidence) -> Finding:
@@ -21,13 +22,13 @@ def _check(evidence: Evidence) -> Finding:
     a, b = ("ptq", "qat") if {"ptq", "qat"} <= set(roles) else roles[:2]
     c = evidence.comparison(a, b)
     numbers = {
-        "gap_pp": c.diff_pp, "low_pp": c.ci_pp[0], "high_pp": c.ci_pp[1], "p": c.mcnemar_p,
+        "gap_pp": c.diff_pp, "low_pp": c.ci_pp[0], "high_pp": c.ci_pp[1], "p": c.p,
         "only_a_right": c.a_only, "only_b_right": c.b_only, "smallest_detectable_pp": c.mde_pp,
         "examples": c.n,
     }
     if c.verdict in ("a_better", "b_better"):
         return refuted(
-            f"the difference is real on these {c.n:,} examples (p = {c.mcnemar_p:.2g}); whether "
+            f"the difference is real on these {c.n:,} examples ({p_words(c.p)}); whether "
             "it comes back with another training seed only more seeds can tell.", numbers,
         )
     if c.verdict == "equivalent":

@@ -124,10 +124,11 @@ def significance(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare models from their predictions alone: is the difference real?"""
+    from qinspect.predictions import results
     from qinspect.show.significance import print_significance
-    from qinspect.stats import significance_report
 
-    report = significance_report(file, confidence=confidence, margin_pp=margin, rng=seed)
+    found = results(file, confidence=confidence, margin=margin, seed=seed).compare()
+    report = found.to_json()
     if as_json:
         print_json(report)
     else:

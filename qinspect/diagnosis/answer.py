@@ -9,43 +9,11 @@ from typing import Any
 import numpy as np
 
 from qinspect.diagnosis.rule import Finding, Outcome, Rule
-from qinspect.stats.comparison import Comparison
+from qinspect.stats import Comparison
 
 # From this share of a gap on an effect is said to turn it round: what is left is as large.
 _TURNED = 2.0
 _NAMES = {"float": "the float model", "ptq": "PTQ", "qat": "QAT"}
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Accuracy of ``b`` minus that of ``a`` on the same examples, percentage points."""
-
-    a: str
-    b: str
-    n: int
-    accuracy_a: float
-    accuracy_b: float
-    diff_pp: float
-    ci_pp: tuple[float, float]
-    p: float
-    mde_pp: float
-    equivalent: bool
-    significant: bool
-
-    @classmethod
-    def of(cls, c: Comparison) -> Gap:
-        """From a paired comparison."""
-        return cls(
-            c.a, c.b, c.n, c.accuracy_a, c.accuracy_b, c.diff_pp, c.ci_pp,
-            c.mcnemar_p if c.group_p is None else c.group_p, c.mde_pp,
-            equivalent=c.verdict == "equivalent",
-            significant=c.verdict in ("a_better", "b_better"),
-        )
-
-    @property
-    def worse(self) -> str:
-        """Role of the file with the lower accuracy."""
-        return self.b if self.diff_pp < 0 else self.a
 
 
 @dataclass(frozen=True)
@@ -57,7 +25,7 @@ class Effect:
     done : str
         What was done.
     effect_pp, ci_pp : float, (float, float)
-        Gap before minus gap after, percentage points, with its paired interval.
+        Comparison before minus gap after, percentage points, with its paired interval.
     closed_share : float
         Effect over gap; 1 closes it exactly, more than 1 turns it round.
     confirmed : bool
@@ -95,7 +63,7 @@ class Cause:
         """Whether an intervention closed a significant part of the gap."""
         return self.effect is not None and self.effect.confirmed
 
-    def may_explain(self, gap: Gap) -> bool:
+    def may_explain(self, gap: Comparison) -> bool:
         """Whether the cause hurts the worse of the two files (or might hurt either)."""
         return not self.finding.harms or gap.worse in self.finding.harms
 
@@ -132,9 +100,9 @@ class Diagnosis:
 
     Attributes
     ----------
-    gaps : tuple of Gap
+    gaps : tuple of Comparison
         QAT - PTQ first where both files are there.
-    focus : Gap
+    focus : Comparison
         The one that was explained.
     causes : tuple of Cause
         One of each rule.
@@ -154,8 +122,8 @@ class Diagnosis:
     """
 
     name: str
-    gaps: tuple[Gap, ...]
-    focus: Gap
+    gaps: tuple[Comparison, ...]
+    focus: Comparison
     causes: tuple[Cause, ...]
     primary: str
     proved: bool
@@ -169,7 +137,7 @@ class Diagnosis:
         """How long after the time allowed the last intervention ended; 0 where all were in time."""
         return max((c.effect.late_seconds for c in self.causes if c.effect), default=0.0)
 
-    def gap(self, a: str, b: str) -> Gap | None:
+    def gap(self, a: str, b: str) -> Comparison | None:
         """The gap b - a, if both files are there."""
         return next((gap for gap in self.gaps if (gap.a, gap.b) == (a, b)), None)
 
@@ -217,9 +185,15 @@ class Diagnosis:
                     "accuracy_a": self.focus.accuracy_a,
                     "accuracy_b": self.focus.accuracy_b,
                     "diff_pp": self.focus.diff_pp,
-                    "p": self.focus.p,
+                    "p": self.focus.p_single,
+                    "p_adjusted": self.focus.p_adjusted,
                     "mde_pp": self.focus.mde_pp,
                     "significant": self.focus.significant,
+                    "verdict": self.focus.verdict,
+                    "metric": self.focus.metric,
+                    "gap": self.focus.gap,
+                    "unit": self.focus.unit,
+                    "direction": self.focus.direction,
                 },
                 "causes": rows,
                 "primary": self.primary,

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from qinspect.diagnosis import thresholds as t
-from qinspect.diagnosis.answer import Cause, Diagnosis, Effect, Gap, summarise
+from qinspect.diagnosis.answer import Cause, Diagnosis, Effect, summarise
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.registry import all_rules
 from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, cannot_tell
 from qinspect.errors import DataError, QinspectError
-from qinspect.schema import Array
-from qinspect.stats import contrast_interval
+from qinspect.stats import Comparison
 
 # Shares of the budget are not planned: what does not start in time is reported as not tried.
 BUDGET_SECONDS = 150.0
@@ -114,16 +113,16 @@ def diagnose(
 # --- the gap -----------------------------------------------------------------------------------
 
 
-def _gaps(evidence: Evidence) -> tuple[Gap, ...]:
+def _gaps(evidence: Evidence) -> tuple[Comparison, ...]:
     """The differences among the files that there are: QAT - PTQ, then those to float."""
     roles = evidence.case.roles
     wanted = (("ptq", "qat"), ("float", "ptq"), ("float", "qat"))
     return tuple(
-        Gap.of(evidence.comparison(a, b)) for a, b in wanted if a in roles and b in roles
+        evidence.comparison(a, b) for a, b in wanted if a in roles and b in roles
     )
 
 
-def _focus(gaps: tuple[Gap, ...]) -> Gap:
+def _focus(gaps: tuple[Comparison, ...]) -> Comparison:
     """The gap to explain: the first, unless only the loss of PTQ to float is real and large."""
     first = gaps[0]
     if first.significant:
@@ -147,7 +146,7 @@ def _check(rule: Rule, evidence: Evidence) -> Finding:
         return cannot_tell(f"cannot tell: {error}")
 
 
-def _worth_trying(cause: Cause, focus: Gap) -> bool:
+def _worth_trying(cause: Cause, focus: Comparison) -> bool:
     """A refuted cause is not tried, nor one that hurts only the better of the two files."""
     if cause.finding.verdict == "refuted" or not cause.rule.remedies:
         return False
@@ -155,7 +154,7 @@ def _worth_trying(cause: Cause, focus: Gap) -> bool:
 
 
 def _other_seed(
-    cause: Cause, evidence: Evidence, focus: Gap, training: bool, deadline: float
+    cause: Cause, evidence: Evidence, focus: Comparison, training: bool, deadline: float
 ) -> Cause:
     """Where nothing else explains a gap, ask whether another run of the training has it too."""
     if cause.rule.id != "noise":
@@ -165,7 +164,7 @@ def _other_seed(
 
 
 def _try_remedies(
-    cause: Cause, evidence: Evidence, focus: Gap, *, training: bool, deadline: float
+    cause: Cause, evidence: Evidence, focus: Comparison, *, training: bool, deadline: float
 ) -> _Tried:
     """The first remedy that can be applied, measured; or why none could."""
     reasons = []
@@ -186,7 +185,7 @@ def _try_remedies(
     return _Tried(None, "; ".join(dict.fromkeys(reasons)) + ".")
 
 
-def _apply(remedy: Remedy, cause: Cause, evidence: Evidence, focus: Gap) -> Effect | str:
+def _apply(remedy: Remedy, cause: Cause, evidence: Evidence, focus: Comparison) -> Effect | str:
     begun = time.perf_counter()
     try:
         trial = remedy.apply(evidence, cause.finding)
@@ -198,13 +197,13 @@ def _apply(remedy: Remedy, cause: Cause, evidence: Evidence, focus: Gap) -> Effe
     return replace(measured, seconds=time.perf_counter() - begun)
 
 
-def measure_effect(evidence: Evidence, focus: Gap, trial: Trial) -> Effect:
+def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effect:
     """How much of a gap disappears when some files' predictions are replaced.
 
     Parameters
     ----------
     evidence : Evidence
-    focus : Gap
+    focus : Comparison
         b - a.
     trial : Trial
 
@@ -213,21 +212,19 @@ def measure_effect(evidence: Evidence, focus: Gap, trial: Trial) -> Effect:
     Effect
         ``effect_pp`` is the gap before minus the gap after, with a paired score interval.
     """
-    correct: dict[str, Array] = {}
-    signs: dict[str, float] = {}
+    results, signs = evidence.results(), dict[str, float]()
+    if trial.index is not None:
+        results = results.take(trial.index)
+    mended = {role: evidence.right(found, trial.index) for role, found in trial.swaps.items()}
     for role, sign in ((focus.b, 1.0), (focus.a, -1.0)):
         if role not in trial.swaps:
             continue
+        results = results.with_outputs(**{f"{role}, mended": mended[role]})
         if role in trial.controls:
-            correct[role] = evidence.right(trial.controls[role], trial.index)
-        else:
-            before = evidence.correct(role)
-            correct[role] = before if trial.index is None else before[trial.index]
-        correct[f"{role}, mended"] = evidence.right(trial.swaps[role], trial.index)
+            control = evidence.right(trial.controls[role], trial.index)
+            results = results.with_outputs(**{role: control})
         signs |= {role: sign, f"{role}, mended": -sign}
-    estimate, low, high = contrast_interval(
-        correct, signs, confidence=evidence.case.confidence
-    )
+    estimate, low, high = results.contrast(signs)
     toward = (low, high) if focus.diff_pp > 0 else (-high, -low)
     closed = estimate / focus.diff_pp if focus.diff_pp else 0.0
     return Effect(
@@ -238,8 +235,7 @@ def measure_effect(evidence: Evidence, focus: Gap, trial: Trial) -> Effect:
         confirmed=toward[0] > 0 and closed >= t.CLOSED_SHARE,
         numbers={
             **trial.numbers,
-            **{f"accuracy_{role}_mended": float(evidence.right(p, trial.index).mean())
-               for role, p in trial.swaps.items()},
+            **{f"accuracy_{role}_mended": float(right.mean()) for role, right in mended.items()},
         },
     )
 
@@ -247,7 +243,7 @@ def measure_effect(evidence: Evidence, focus: Gap, trial: Trial) -> Effect:
 # --- verdicts ----------------------------------------------------------------------------------
 
 
-def _judge(cause: Cause, focus: Gap) -> Cause:
+def _judge(cause: Cause, focus: Comparison) -> Cause:
     """Supported becomes present where there is no gap, or the remedy does not close it."""
     verdict = cause.finding.verdict
     if cause.rule.id == "noise" and not cause.confirmed:
@@ -268,7 +264,7 @@ def _only_there(cause: Cause) -> Cause:
     return replace(cause, verdict="present") if untested else cause
 
 
-def _primary(causes: list[Cause], focus: Gap) -> tuple[str, bool]:
+def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
     """Id of the cause that explains the gap, and whether an intervention proved it."""
     if not focus.significant:
         claimed = abs(focus.diff_pp) >= t.NOTICEABLE_PP and not focus.equivalent

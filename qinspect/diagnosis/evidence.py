@@ -21,9 +21,9 @@ from qinspect.measure.activations import (
 )
 from qinspect.measure.scales import scale_table
 from qinspect.measure.weights import weight_errors
+from qinspect.predictions import Comparisons, Results
 from qinspect.schema import Array
-from qinspect.stats import compare_paired
-from qinspect.stats.comparison import Comparison
+from qinspect.stats import Comparison
 from qinspect.tflite import evaluate, match_graphs
 from qinspect.tflite.ancestry import Lineage, lineage
 from qinspect.tflite.graph import Graph
@@ -152,15 +152,26 @@ class Evidence:
         y = self.data.y if claim.y is None else claim.y
         return np.asarray(claim.prediction == y)
 
-    def comparison(self, a: str, b: str) -> Comparison:
-        """Paired comparison b - a of the puzzle as it was put."""
-        return self.once(
-            ("comparison", a, b),
-            lambda: compare_paired(
-                self.correct(a), self.correct(b), a=a, b=b, confidence=self.case.confidence,
-                margin_pp=self.case.margin_pp, groups=self.data.group, rng=self.case.seed,
-            ),
-        )
+    def results(self, *, own: bool = False) -> Results:
+        """The files' predictions, as the puzzle was put or as they are when run correctly."""
+        case = self.case
+        right = self.own_correct if own else self.correct
+        return self.once(("results", own), lambda: Results(
+            {role: right(role) for role in case.roles}, self.data.y, self.data.ids,
+            self.data.group, confidence=case.confidence, margin=case.margin_pp, seed=case.seed))
+
+    def comparison(self, a: str, b: str, *, own: bool = False) -> Comparison:
+        """Paired comparison b - a; those with float are corrected together."""
+        return self.once(("compared", own), lambda: self._compared(own)).pair(a, b)
+
+    def _compared(self, own: bool) -> Comparisons:
+        results = self.results(own=own)
+        families = []
+        if {"ptq", "qat"} <= set(results.models):
+            families.append(results.compare([("ptq", "qat")]))
+        if "float" in results.models:
+            families.append(results.compare(reference="float"))
+        return sum(families[1:], families[0])
 
     # --- ranges -----------------------------------------------------------------------------
 

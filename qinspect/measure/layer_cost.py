@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from qinspect import store
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges, stored_ranges
 from qinspect.measure.error_metrics import error_metrics
+from qinspect.predictions import Results
 from qinspect.schema import Array
-from qinspect.stats import compare_paired
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Preprocessing, load_examples, prepare
@@ -275,6 +274,7 @@ def sensitivity(
     x: Array,
     y: Array | None = None,
     *,
+    groups: Array | None = None,
     calibration_x: Array | None = None,
     quantized: Graph | None = None,
     precision: Precision = "int8",
@@ -294,6 +294,8 @@ def sensitivity(
         Evaluation examples as the float model takes them.
     y : ndarray of int, shape (n,), optional
         Their labels; without them only output SQNR and agreement are measured.
+    groups : ndarray, shape (n,), optional
+        Cluster of each example, if any.
     calibration_x : ndarray, shape (m, ...), optional
         Calibration examples; ranges are their minimum and maximum.
     quantized : Graph, optional
@@ -341,7 +343,11 @@ def sensitivity(
     variants = [bench.float, bench.full, *bench.one_at_a_time()]
     order = sensitivity_order(variants)
     curve = [bench.full, *bench.keep_curve(order)]
-    table = _Table(bench, y, confidence)
+    given = None
+    if y is not None:
+        given = Results({"float": bench.float.prediction, "full": bench.full.prediction},
+                        np.asarray(y), groups=groups, confidence=confidence)
+    table = _Table(bench, given)
     return Sensitivity(
         layers=table.frame(variants),
         curve=table.frame(curve),
@@ -404,9 +410,8 @@ def choose_ranges(
 class _Table:
     """Rows of the frame, each variant paired with the float file and with the full one."""
 
-    def __init__(self, bench: Bench, y: Array | None, confidence: float) -> None:
-        self.bench, self.confidence = bench, confidence
-        self.y = None if y is None else np.asarray(y)
+    def __init__(self, bench: Bench, results: Results | None) -> None:
+        self.bench, self.results = bench, results
 
     def frame(self, variants: list[Variant]) -> pd.DataFrame:
         return pd.DataFrame([self._row(v) for v in variants], columns=list(SENSITIVITY))
@@ -421,31 +426,16 @@ class _Table:
             "bytes": variant.bytes,
             "sqnr_db": variant.sqnr_db,
             "agreement": float(np.mean(variant.prediction == self.bench.float.prediction)),
-            "accuracy": math.nan,
         }
-        if self.y is not None:
-            row["accuracy"] = float(np.mean(variant.prediction == self.y))
-        return {
-            **row,
-            **self._paired("to_float", self.bench.float, variant),
-            **self._paired("to_full", self.bench.full, variant),
-        }
-
-    def _paired(self, name: str, reference: Variant, variant: Variant) -> dict[str, float]:
-        if self.y is None:
-            keys = (f"{name}_pp", f"{name}_low_pp", f"{name}_high_pp", f"{name}_p")
-            return dict.fromkeys(keys, math.nan)
-        # The interval reported is Tango's, which needs no resampling.
-        c = compare_paired(
-            reference.prediction == self.y, variant.prediction == self.y,
-            confidence=self.confidence, n_resamples=1,
-        )
-        return {
-            f"{name}_pp": c.diff_pp,
-            f"{name}_low_pp": c.ci_pp[0],
-            f"{name}_high_pp": c.ci_pp[1],
-            f"{name}_p": c.mcnemar_p,
-        }
+        if self.results is not None:
+            paired = self.results.with_outputs(variant=variant.prediction)
+            row["accuracy"] = paired.value("variant")
+            for reference in ("float", "full"):
+                c = paired.comparison(reference, "variant")
+                name = f"to_{reference}"
+                row |= {f"{name}_pp": c.diff_pp, f"{name}_low_pp": c.ci_pp[0],
+                        f"{name}_high_pp": c.ci_pp[1], f"{name}_p": c.p}
+        return row
 
 
 # --- Sensitivity from files to files ------------------------------------------------------------
@@ -496,7 +486,7 @@ def sensitivity_of_files(
         loaded, _ = load_examples(calibration)
         calibration_x = _real(loaded.x, graph, quantized, how)
     return sensitivity(
-        graph, x, examples.y + how.label_offset if labelled else None,
+        graph, x, examples.y + how.label_offset if labelled else None, groups=examples.group,
         calibration_x=calibration_x, quantized=quantized,
         precision=_precision("precision", precision), keep=_precision("keep", keep),
         on_step=on_step,

@@ -157,7 +157,6 @@ def comparison_cells(report: dict[str, Any]) -> list[dict[str, str]]:
     """One row a pair of files."""
     rows = []
     for c in report["comparisons"]:
-        p = next(v for v in (c["p_adjusted"], c["group_p"], c["mcnemar_p"]) if v is not None)
         rows.append(
             {
                 "a": c["a"],
@@ -166,7 +165,7 @@ def comparison_cells(report: dict[str, Any]) -> list[dict[str, str]]:
                 f"{100 * c['confidence']:g} % interval": text.interval(c["ci_pp"]),
                 "only a right": str(c["a_only"]),
                 "only b right": str(c["b_only"]),
-                "p (Holm)" if c["p_adjusted"] is not None else "p": text.p_value(p),
+                "p (Holm)" if c["p_adjusted"] is not None else "p": text.p_value(c["p"]),
                 "verdict": text.verdict(c["verdict"], c["a"], c["b"]),
             }
         )

@@ -12,7 +12,7 @@ from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.retrain import batchnorm_channels
 from qinspect.show import plots
 from qinspect.show.evidence_numbers import disagreement, measured, ties
-from qinspect.stats import bootstrap_distribution, compare_paired
+from qinspect.stats import bootstrap_distribution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,13 +155,11 @@ def _ranges(tables: LayerTables, model: str) -> Draw:
 
 
 def _noise(study: Study, ax: Axes) -> str:
-    right_a, right_b = study.correct("ptq_int8"), study.correct("qat")
-    comparison = compare_paired(
-        right_a, right_b, a="ptq_int8", b="qat", confidence=study.spec.confidence,
-        margin_pp=study.spec.margin_pp, rng=study.spec.seed,
-    )
-    difference = right_b.astype(float) - right_a
-    resamples = 100 * bootstrap_distribution(difference, rng=study.spec.seed)
+    results = study.results
+    comparison = results.comparison("ptq_int8", "qat")
+    difference = results.scores("qat").astype(float) - results.scores("ptq_int8")
+    resamples = 100 * bootstrap_distribution(
+        difference, groups=results.groups, rng=study.spec.seed)
     plots.bootstrap_plot(pd.DataFrame({"diff_pp": resamples}), comparison, ax)
     return plots.describe_bootstrap(comparison)
 

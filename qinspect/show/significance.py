@@ -17,7 +17,7 @@ def print_significance(report: dict[str, Any], console: Console) -> None:
     Parameters
     ----------
     report : dict
-        As made by :func:`qinspect.stats.significance_report`.
+        As made by :meth:`qinspect.predictions.Comparisons.to_json`.
     console : rich.console.Console
         Where to print.
     """
@@ -43,17 +43,12 @@ def print_significance(report: dict[str, Any], console: Console) -> None:
             points(row["diff_pp"]),
             interval(row["ci_pp"]),
             f"{row['a_only']} / {row['b_only']}",
-            p_value(_first(row["p_adjusted"], row["group_p"], row["mcnemar_p"])),
+            p_value(row["p"]),
             _text(verdict(row["verdict"], row["a"], row["b"])),
         )
     console.print(pairs)
     for row in report["comparisons"]:
         console.print(_text(row["sentence"]))
-
-
-def _first(*values: float | None) -> float:
-    """The first value that is there: the p-value that the verdict rests on."""
-    return next(value for value in values if value is not None)
 
 
 def _text(words: str) -> Text:

@@ -57,7 +57,7 @@ def arm_rows(summary: dict[str, Any]) -> list[dict[str, str]]:
         if arm["arm"] != "float":
             paired = find_comparison(summary, "float", arm["arm"])
             row["difference"] = f"{text.points(paired['diff_pp'])} {text.interval(paired['ci_pp'])}"
-            row["p"] = text.p_value(paired["mcnemar_p"])
+            row["p"] = text.p_value(paired["p"])
             row["verdict"] = text.verdict(paired["verdict"], "float", arm["arm"])
         rows.append(row)
     return rows

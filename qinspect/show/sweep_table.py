@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from qinspect.show import text
-from qinspect.stats import seeds_row
 from qinspect.studies.sweep_summary import sweep_finding, sweep_groups
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def sweep_json(frame: pd.DataFrame, seeds: dict[str, SeedComparison]) -> dict[st
     return {
         "runs": plain.to_dict(orient="records"),
         "finding": sweep_finding(frame),
-        "seeds": {name: seeds_row(compared) for name, compared in seeds.items()},
+        "seeds": {name: compared.to_json() for name, compared in seeds.items()},
     }
 
 

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qinspect.verdicts import difference_words as verdict
+from qinspect.verdicts import p_value
+
+__all__ = ["interval", "p_value", "percent", "percent_interval", "points", "printable", "size",
+           "verdict"]
+
 
 def points(value: float) -> str:
     """A difference in percentage points, always with its sign."""
@@ -25,28 +31,9 @@ def percent_interval(bounds: Sequence[float]) -> str:
     return f"{100 * bounds[0]:.1f}-{100 * bounds[1]:.1f}"
 
 
-def p_value(p: float) -> str:
-    """A p-value; the very small ones as a bound."""
-    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
-
-
 def size(n_bytes: int) -> str:
     """A file size in kB (1,000 bytes)."""
     return f"{n_bytes / 1000:,.1f} kB"
-
-
-VERDICT_WORDS = {
-    "a_better": "A better",
-    "b_better": "B better",
-    "equivalent": "equivalent",
-    "cannot_tell": "cannot tell",
-}
-
-
-def verdict(word: str, a: str, b: str) -> str:
-    """A verdict with the models' names in it."""
-    named = {"a_better": f"{a} better", "b_better": f"{b} better"}
-    return named.get(word, VERDICT_WORDS[word])
 
 
 def printable(name: str) -> str:

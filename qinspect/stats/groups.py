@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from qinspect.errors import DataError
-from qinspect.schema import Array
+
+Array = np.ndarray[Any, Any]
 
 
 def group_sums(values: Array, groups: Array) -> tuple[Array, Array]:
-    """Sum of the values and number of examples of each group.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (n,)
-        One value an example.
-    groups : array_like, shape (n,)
-        Label of each example's group.
-
-    Returns
-    -------
-    sums : ndarray of float64, shape (groups,)
-    sizes : ndarray of int64, shape (groups,)
-
-    Raises
-    ------
-    DataError
-        When the lengths differ or there are fewer than two groups.
-    """
+    """Sum of the values (..., n) over each group's examples, and the number of these."""
     labels = np.asarray(groups)
-    if labels.shape != values.shape:
+    if labels.shape != values.shape[-1:]:
         raise DataError(
-            f"groups have shape {labels.shape}; {len(values)} examples need one label each."
+            f"groups have shape {labels.shape}; {values.shape[-1]} examples need one label each."
         )
     code = np.unique(labels, return_inverse=True)[1]
     sizes = np.bincount(code)
     if len(sizes) < 2:
         raise DataError("all examples are in one group; at least two groups are needed.")
-    return np.bincount(code, values), sizes
+    sums = np.apply_along_axis(lambda row: np.bincount(code, row), -1, values)
+    return sums, sizes
 
 
 def design_effect(values: Array, sums: Array, sizes: Array) -> float:
-    """Variance of the mean of grouped examples over that of as many independent ones.
+    """Variance of the mean of grouped examples over that of as many independent ones, at least 1.
 
-    Parameters
-    ----------
-    values : ndarray of float64, shape (n,)
-        One value an example.
-    sums, sizes : ndarray, shape (groups,)
-        As from :func:`group_sums`.
-
-    Returns
-    -------
-    float
-        At least 1.  When all values are alike there is nothing to estimate it from, and each group
-        counts as one example.
+    When all values are alike there is nothing to estimate it from, and each group counts as one
+    example.
 
     References
     ----------

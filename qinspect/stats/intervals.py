@@ -1,27 +1,23 @@
-"""Closed-form intervals: one proportion (Wilson) and a paired difference of proportions (Tango)."""
+"""One proportion (Wilson), a paired difference of proportions (Tango), and its equivalence test."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from qinspect.errors import SpecError
-from qinspect.schema import Array
+
+Array = np.ndarray[Any, Any]
 
 # Halving [-1, 1] this often reaches the spacing of doubles around 1.
 _HALVINGS = 56
 
 
 def check_confidence(confidence: float) -> float:
-    """Return ``confidence`` if it lies strictly between 0.5 and 1.
-
-    Raises
-    ------
-    SpecError
-        Otherwise.
-    """
+    """Return ``confidence`` if it lies strictly between 0.5 and 1."""
     if not 0.5 < confidence < 1:
         raise SpecError(f"confidence is {confidence}; it must lie between 0.5 and 1, such as 0.95.")
     return float(confidence)
@@ -50,6 +46,12 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     References
     ----------
     Wilson (1927), Journal of the American Statistical Association 22, 209-212.
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(90, 100)
+    >>> round(low, 4), round(high, 4)
+    (0.8256, 0.9448)
     """
     if n <= 0 or not 0 <= successes <= n:
         raise SpecError(f"{successes} successes of {n} are impossible; need 0 <= successes <= n.")
@@ -64,22 +66,10 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
 
 def tango_statistic(n: Any, a_only: Any, b_only: Any, difference: Any) -> Array:
-    """Score statistic for the hypothesis that accuracy b - accuracy a is ``difference``.
+    """Score statistic of the hypothesis that accuracy b - accuracy a is ``difference`` (a share).
 
-    Standard normal under the hypothesis for large samples and strictly decreasing in
-    ``difference``.  All arguments broadcast.
-
-    Parameters
-    ----------
-    n, a_only, b_only : int or array_like
-        Examples, and how many of them only a, only b gets right.
-    difference : float or array_like
-        Hypothesised difference, share in -1..1.
-
-    Returns
-    -------
-    ndarray of float64
-        The statistic; +-inf where the hypothesis cannot have produced the counts.
+    Standard normal under it for large samples, strictly decreasing in ``difference``, +-inf where
+    the hypothesis cannot have produced the counts.  All arguments broadcast.
 
     References
     ----------
@@ -131,6 +121,12 @@ def tango_interval(n: Any, a_only: Any, b_only: Any, confidence: float = 0.95) -
     References
     ----------
     Tango (1998), Statistics in Medicine 17, 891-908.
+
+    Examples
+    --------
+    >>> low, high = tango_interval(449, 2, 9)
+    >>> round(100 * low, 2), round(100 * high, 2)
+    (0.13, 3.38)
     """
     n, a_only, b_only = np.broadcast_arrays(n, a_only, b_only)
     possible = (n > 0) & (a_only >= 0) & (b_only >= 0) & (a_only + b_only <= n * (1 + 1e-12))
@@ -143,6 +139,48 @@ def tango_interval(n: Any, a_only: Any, b_only: Any, confidence: float = 0.95) -
     if estimate.ndim == 0:
         return float(low), float(high)
     return low, high
+
+
+def equivalence_test(n: float, a_only: float, b_only: float, margin_pp: float) -> float:
+    """p-value of the hypothesis that the accuracies differ by ``margin_pp`` or more.
+
+    A small value shows equivalence within the margin.  Both one-sided hypotheses, difference at
+    most -margin and difference at least +margin, are tested with Tango's score statistic and the
+    larger p-value counts.
+
+    Parameters
+    ----------
+    n, a_only, b_only : float
+        Examples, and how many of them only a, only b gets right; effective numbers may be broken.
+    margin_pp : float
+        Margin in percentage points, above 0 and below 100.
+
+    Returns
+    -------
+    float
+        p-value in 0..1.
+
+    Raises
+    ------
+    SpecError
+        When the margin is not positive or reaches 100.
+
+    References
+    ----------
+    Schuirmann (1987), Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680; with the
+    score statistic of Tango (1998): Liu et al. (2002), Statistics in Medicine 21, 231-245.
+
+    Examples
+    --------
+    >>> round(equivalence_test(2000, 3, 4, 1.0), 6)
+    3.8e-05
+    """
+    if not 0 < margin_pp < 100 or not math.isfinite(margin_pp):
+        raise SpecError(f"the margin is {margin_pp} points; it must lie between 0 and 100.")
+    margin = margin_pp / 100
+    above_lower = ndtr(-float(tango_statistic(n, a_only, b_only, -margin)))
+    below_upper = ndtr(float(tango_statistic(n, a_only, b_only, margin)))
+    return float(max(above_lower, below_upper))
 
 
 def _solve(

@@ -1,23 +1,24 @@
-"""Three and more models: Cochran's Q over all, then pairs with Holm's correction."""
+"""Three and more models: Cochran's Q over all, and Holm's correction of a family of comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.special import chdtrc
 
 from qinspect.errors import DataError, SpecError
-from qinspect.schema import Array
-from qinspect.stats.compare import Interval, as_correct, compare_paired
-from qinspect.stats.comparison import Comparison
-from qinspect.stats.verdict import judge, verdict_p
+from qinspect.stats.paired import Comparison, as_correct, judge
+
+Array = np.ndarray[Any, Any]
 
 
 def cochran_q(correct: Mapping[str, Array]) -> dict[str, Any]:
     """Cochran's Q: do all models have the same accuracy on these examples?
+
+    It takes the examples as independent, grouped or not.
 
     Parameters
     ----------
@@ -38,6 +39,12 @@ def cochran_q(correct: Mapping[str, Array]) -> dict[str, Any]:
     References
     ----------
     Cochran (1950), Biometrika 37, 256-266.
+
+    Examples
+    --------
+    >>> found = cochran_q({"a": [1, 1, 0, 1], "b": [1, 0, 0, 1], "c": [0, 0, 0, 1]})
+    >>> found["q"], found["informative"]
+    (3.0, 2)
     """
     table = _table(correct)
     k = table.shape[1]
@@ -48,13 +55,8 @@ def cochran_q(correct: Mapping[str, Array]) -> dict[str, Any]:
     q = 0.0
     if informative:
         q = float(k * (k - 1) * np.sum((totals - totals.mean()) ** 2) / spread)
-    return {
-        "q": q,
-        "df": k - 1,
-        "p": float(chdtrc(k - 1, q)),
-        "models": k,
-        "informative": informative,
-    }
+    return {"q": q, "df": k - 1, "p": float(chdtrc(k - 1, q)), "models": k,
+            "informative": informative}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -78,6 +80,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     References
     ----------
     Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
     """
     p = np.asarray(p_values, dtype=np.float64)
     if p.size and not np.all((p >= 0) & (p <= 1)):
@@ -89,59 +96,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def compare_many(
-    correct: Mapping[str, Array],
-    *,
-    confidence: float = 0.95,
-    margin_pp: float = 1.0,
-    n_resamples: int = 9999,
-    method: Interval | None = None,
-    groups: Array | None = None,
-    rng: int | np.random.Generator = 0,
-) -> tuple[dict[str, Any], list[Comparison]]:
-    """Compare every pair of models, with p-values corrected for the number of pairs.
-
-    Verdicts rest on the Holm-adjusted p-values; intervals are those of each pair on its own, and
-    Cochran's Q takes the examples as independent, grouped or not.
-
-    Parameters
-    ----------
-    correct : mapping of name -> array_like of bool, shape (n,)
-        Which examples each model gets right, in one order; at least two models.
-    confidence, margin_pp, n_resamples, method, groups, rng
-        As for :func:`qinspect.stats.compare_paired`.
-
-    Returns
-    -------
-    cochran : dict
-        As :func:`cochran_q`.
-    comparisons : list of Comparison
-        One a pair, in the order of the mapping, with ``p_adjusted`` set.
-
-    Raises
-    ------
-    DataError, SpecError
-        As for :func:`cochran_q` and :func:`qinspect.stats.compare_paired`.
-    """
-    overall = cochran_q(correct)
-    generator = np.random.default_rng(rng)
-    pairs = [
-        compare_paired(
-            correct[a],
-            correct[b],
-            a=a,
-            b=b,
-            confidence=confidence,
-            margin_pp=margin_pp,
-            n_resamples=n_resamples,
-            method=method,
-            groups=groups,
-            rng=generator,
-        )
-        for a, b in combinations(correct, 2)
-    ]
-    adjusted = holm([verdict_p(pair) for pair in pairs])
-    return overall, [judge(pair, p) for pair, p in zip(pairs, adjusted, strict=True)]
+def corrected(family: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons that answer one question together, judged by their Holm-adjusted p-values."""
+    if len(family) < 2:
+        return list(family)
+    adjusted = holm([one.p_single for one in family])
+    return [judge(replace(one, p_adjusted=p, family=len(family)))
+            for one, p in zip(family, adjusted, strict=True)]
 
 
 def _table(correct: Mapping[str, Array]) -> Array:

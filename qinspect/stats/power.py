@@ -10,14 +10,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
 from qinspect.errors import SpecError
-from qinspect.schema import Array
-from qinspect.stats.binomial import binomial_cdf
+from qinspect.stats.exact import binomial_cdf
+
+Array = np.ndarray[Any, Any]
 
 _MAX_EXAMPLES = 10**9
 
@@ -45,6 +47,11 @@ def mcnemar_power(n: int, diff_pp: float, disagreement: float, *, alpha: float =
     ------
     SpecError
         When a value is impossible.
+
+    Examples
+    --------
+    >>> round(mcnemar_power(449, 4, 0.06), 3)
+    0.936
     """
     _check(n, disagreement, alpha)
     share = _share(diff_pp, disagreement)
@@ -77,6 +84,11 @@ def smallest_detectable(
     ------
     SpecError
         When a value is impossible.
+
+    Examples
+    --------
+    >>> round(smallest_detectable(449, 0.03), 2)
+    2.32
     """
     _check(n, disagreement, alpha)
     _check_power(power, alpha)
@@ -100,7 +112,7 @@ def smallest_detectable(
     while high - low > 1e-5 * high:
         middle = (low + high) / 2
         low, high = (low, middle) if reached(middle) else (middle, high)
-    return 100 * high
+    return 100 * float(high)
 
 
 def examples_needed(
@@ -127,6 +139,11 @@ def examples_needed(
     ------
     SpecError
         When a value is impossible, the difference is 0, or more than 10^9 examples are needed.
+
+    Examples
+    --------
+    >>> examples_needed(1, 0.03)
+    2489
     """
     _check(1, disagreement, alpha)
     _check_power(power, alpha)
@@ -205,6 +222,11 @@ def sign_error_probability(
     References
     ----------
     Gelman and Carlin (2014), Perspectives on Psychological Science 9, 641-651.
+
+    Examples
+    --------
+    >>> round(sign_error_probability(449, 0.5, 0.03).wrong, 2)
+    0.23
     """
     _check(n, disagreement, alpha)
     share = _share(diff_pp, disagreement)
@@ -237,6 +259,11 @@ def power_curve(
     -------
     DataFrame
         Columns ``n``, ``diff_pp``, ``disagreement``, ``power`` and ``wrong_sign``.
+
+    Examples
+    --------
+    >>> power_curve(0.03, n=[100, 1000], diff_pp=[1.0])["power"].round(3).tolist()
+    [0.006, 0.373]
     """
     differences = [d for d in diff_pp if abs(d) / 100 <= disagreement]
     rows = [
@@ -269,6 +296,11 @@ def power_sentence(n: int, disagreement: float, wanted_pp: float | None = None) 
     -------
     str
         One or two sentences.
+
+    Examples
+    --------
+    >>> power_sentence(449, 0.03)[:60]
+    'With 449 examples and 3 % disagreement, a true difference of'
     """
     smallest = smallest_detectable(n, disagreement)
     if math.isnan(smallest):

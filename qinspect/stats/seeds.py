@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from scipy.special import stdtrit
 
 from qinspect.errors import DataError
-from qinspect.schema import Array
-from qinspect.stats.crossed import crossed_bootstrap, crossed_interval, variance_components
-from qinspect.stats.intervals import check_confidence, wilson_interval
-from qinspect.stats.mcnemar import mcnemar_exact
+from qinspect.stats.exact import mcnemar_exact
+from qinspect.stats.groups import group_sums
+from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
+
+Array = np.ndarray[Any, Any]
+
+_CHUNK = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class SeedComparison:
         Exact two-sided sign test over the seeds that are not ties.
     sentence : str
         The above in words.
+    groups : int or None
+        Number of clusters of examples, when they were given; the variance components are then
+        those of one group's part in the mean.
     """
 
     a: str
@@ -80,17 +86,22 @@ class SeedComparison:
     b_wins_ci: tuple[float, float]
     sign_p: float
     sentence: str
+    groups: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as numbers, strings and lists; None for what is not defined."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return [plain(item) for item in value]
+            return None if isinstance(value, float) and math.isnan(value) else value
+
+        return {**{name: plain(value) for name, value in asdict(self).items()}, "about": "training"}
 
 
 def compare_seeds(
-    scores_a: Array,
-    scores_b: Array,
-    *,
-    a: str = "a",
-    b: str = "b",
-    confidence: float = 0.95,
-    n_resamples: int = 9999,
-    rng: int | np.random.Generator = 0,
+    scores_a: Array, scores_b: Array, *, a: str = "a", b: str = "b", confidence: float = 0.95,
+    groups: Array | None = None, n_resamples: int = 9999, rng: int | np.random.Generator = 0,
 ) -> SeedComparison:
     """Compare two training procedures over several seeds, paired by seed and by example.
 
@@ -104,6 +115,8 @@ def compare_seeds(
         Names of the procedures.
     confidence : float
         Two-sided level.
+    groups : array_like or None, shape (n,)
+        Cluster of each example, if any; whole groups then take the place of examples.
     n_resamples : int
         Crossed bootstrap resamples.
     rng : int or Generator
@@ -125,12 +138,21 @@ def compare_seeds(
     McCulloch (1992), Variance Components, section 4.4.  Crossed bootstrap: Owen (2007), Annals of
     Applied Statistics 1, 386-411.  Degrees of freedom: Satterthwaite (1946), Biometrics
     Bulletin 2, 110-114.
+
+    Examples
+    --------
+    >>> right = np.random.default_rng(0).random((5, 300)) < 0.9
+    >>> found = compare_seeds(right & (np.arange(300) % 15 > 0), right, a="ptq", b="qat")
+    >>> round(found.diff_pp, 2), found.b_wins
+    (6.07, 5)
     """
     check_confidence(confidence)
     difference = _difference(scores_a, scores_b)
     seeds, n = difference.shape
     mean = float(difference.mean())
     per_seed = difference.mean(axis=1)
+    if groups is not None:
+        difference = _by_group(difference, groups)
     parts = variance_components(difference)
     wins = int(np.count_nonzero(per_seed > 0))
     losses = int(np.count_nonzero(per_seed < 0))
@@ -138,13 +160,14 @@ def compare_seeds(
         crossed_bootstrap(difference, n_resamples=n_resamples, rng=rng),
         [(1 - confidence) / 2, (1 + confidence) / 2],
     )
+    examples = f"{n} examples" + ("" if groups is None else f" in {difference.shape[1]} groups")
     share_ci = wilson_interval(wins, seeds, confidence)
     ci_low, ci_high = crossed_interval(difference, confidence)
     ci = (100 * ci_low, 100 * ci_high)
     seed_sd = 100 * math.sqrt(max(0.0, parts["seed"]))
     ties = seeds - wins - losses
     sentence = (
-        f"Over {seeds} seeds and {n} examples {b} - {a} is {100 * mean:+.2f} points on average "
+        f"Over {seeds} seeds and {examples} {b} - {a} is {100 * mean:+.2f} points on average "
         f"({100 * confidence:g} % interval for new seeds and new examples "
         f"{ci[0]:+.2f} to {ci[1]:+.2f}), from {100 * per_seed.min():+.2f} to "
         f"{100 * per_seed.max():+.2f}. {b} was ahead with {wins} of {seeds} seeds"
@@ -176,71 +199,143 @@ def compare_seeds(
         # The sign test over seeds is the same binomial test as McNemar's over examples.
         sign_p=mcnemar_exact(losses, wins),
         sentence=sentence,
+        groups=None if groups is None else difference.shape[1],
     )
 
 
-def seeds_row(comparison: SeedComparison) -> dict[str, Any]:
-    """The comparison as a JSON object.
+def variance_components(difference: Array) -> dict[str, float]:
+    """Unbiased variance components of a seeds x examples table.
+
+    Model: d[s, e] = mean + seed[s] + example[e] + residual[s, e], all random.  The estimators
+    equate the mean squares with their expectations, so they are unbiased and can be negative.
 
     Parameters
     ----------
-    comparison : SeedComparison
-        What to write down.
+    difference : ndarray, shape (seeds, n)
+        At least 2 x 2.
 
     Returns
     -------
     dict
-        Numbers, strings and lists only; what is not defined is None.
+        ``seed``, ``example`` and ``residual``.
+
+    Examples
+    --------
+    >>> variance_components(np.array([[0.0, 1.0], [2.0, 3.0]]))
+    {'seed': 2.0, 'example': 0.5, 'residual': 0.0}
     """
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and math.isnan(value) else value
-
-    return {name: plain(value) for name, value in asdict(comparison).items()}
+    seeds, n = difference.shape
+    of_seed, of_example, of_residual = _mean_squares(difference)
+    return {"seed": (of_seed - of_residual) / n, "example": (of_example - of_residual) / seeds,
+            "residual": of_residual}
 
 
-def seed_matrices(predictions: pd.DataFrame, a: str, b: str) -> tuple[Array, Array]:
-    """Correctness of two arms as seeds x examples arrays, from a tidy frame.
+def crossed_interval(difference: Array, confidence: float) -> tuple[float, float]:
+    """Interval of the mean for new seeds and new examples.
+
+    The variance of the mean is estimated from the mean squares; Student's t takes Satterthwaite's
+    degrees of freedom, so that few seeds give a wide interval.
 
     Parameters
     ----------
-    predictions : DataFrame
-        Columns ``seed``, ``arm``, ``id`` and ``correct``, one row an example x seed x arm.
-    a, b : str
-        Names of the arms.
+    difference : ndarray, shape (seeds, n)
+        Difference of each seed on each example, at least 2 x 2.
+    confidence : float
+        Two-sided level.
 
     Returns
     -------
-    correct_a, correct_b : ndarray of bool, shape (seeds, n)
-        Rows by seed, columns by example id, both sorted.
+    low, high : float
+        In the unit of ``difference``.  When nothing varies: Tango's bounds for differences of 0/1
+        scores, NaN for others.
 
-    Raises
-    ------
-    DataError
-        When a column or arm is missing, a row is there twice, or an arm lacks some example of
-        some seed.
+    References
+    ----------
+    Satterthwaite (1946), Biometrics Bulletin 2, 110-114.
+
+    Examples
+    --------
+    >>> low, high = crossed_interval(np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), 0.95)
+    >>> round(low, 2), round(high, 2)
+    (-5.85, 6.85)
     """
-    needed = ["seed", "arm", "id", "correct"]
-    missing = [name for name in needed if name not in predictions.columns]
-    if missing:
-        raise DataError(f"the predictions have no column {', '.join(missing)}.")
-    tables = []
-    for arm in (a, b):
-        rows = predictions[predictions["arm"] == arm]
-        if rows.empty:
-            raise DataError(f"the predictions have no rows of arm {arm!r}.")
-        if rows.duplicated(["seed", "id"]).any():
-            raise DataError(f"arm {arm!r} has an example twice for one seed.")
-        tables.append(rows.pivot(index="seed", columns="id", values="correct"))
-    first, second = tables
-    if not (first.index.equals(second.index) and first.columns.equals(second.columns)):
-        raise DataError(f"{a} and {b} do not have the same seeds and examples.")
-    for arm, table in zip((a, b), tables, strict=True):
-        if table.isna().to_numpy().any():
-            raise DataError(f"arm {arm!r} lacks the result of some examples for some seeds.")
-    return first.to_numpy(dtype=bool), second.to_numpy(dtype=bool)
+    seeds, n = difference.shape
+    mean = float(difference.mean())
+    squares = np.array(_mean_squares(difference))
+    # var(mean) = (MS_seed + MS_example - MS_residual) / (seeds n); never below its largest part.
+    variance = max(squares[0] + squares[1] - squares[2], squares[0], squares[1])
+    if variance == 0:
+        # Nothing varies, which bounds a difference of 0/1 scores but not of unbounded ones.
+        if mean not in (-1, 0, 1):
+            return math.nan, math.nan
+        low, high = tango_interval(n, n * (mean == -1), n * (mean == 1), confidence)
+        return float(low), float(high)
+    freedom = variance**2 / (
+        squares[0] ** 2 / (seeds - 1)
+        + squares[1] ** 2 / (n - 1)
+        + squares[2] ** 2 / ((seeds - 1) * (n - 1))
+    )
+    quantile = float(stdtrit(max(1.0, freedom), (1 + confidence) / 2))
+    half = quantile * math.sqrt(variance / (seeds * n))
+    return mean - half, mean + half
+
+
+def crossed_bootstrap(
+    difference: Array, *, n_resamples: int = 9999, rng: int | np.random.Generator = 0
+) -> Array:
+    """Means of resamples that draw seeds and examples independently, with replacement.
+
+    Examples on which all seeds agree that the difference is zero only matter by their number, so
+    a resample draws how many of the others it holds, and then which.
+
+    Parameters
+    ----------
+    difference : ndarray, shape (seeds, n)
+        Difference of each seed on each example.
+    n_resamples : int
+        Number of resamples.
+    rng : int or Generator
+        Seed or generator.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_resamples,)
+
+    Examples
+    --------
+    >>> means = crossed_bootstrap(np.array([[0.0, 1.0], [0.0, 1.0]]), rng=0)
+    >>> sorted(set(means.tolist()))
+    [0.0, 0.5, 1.0]
+    """
+    generator = np.random.default_rng(rng)
+    seeds, n = difference.shape
+    active = difference[:, np.any(difference != 0, axis=0)].astype(np.float64)
+    count = active.shape[1]
+    sums = np.zeros(n_resamples)
+    if count == 0:
+        return sums
+    drawn = generator.binomial(n, count / n, size=n_resamples)
+    step = max(1, _CHUNK // count)
+    for start in range(0, n_resamples, step):
+        rows = min(step, n_resamples - start)
+        seed_counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rows)
+        of_example = seed_counts.astype(np.float64) @ active
+        for row in range(rows):
+            index = generator.integers(0, count, size=drawn[start + row], dtype=np.int32)
+            sums[start + row] = of_example[row][index].sum()
+    return sums / (seeds * n)
+
+
+def _by_group(difference: Array, groups: Array) -> Array:
+    """Seeds x groups, with the same mean of each seed and each group's part in its variance.
+
+    The mean over examples is a ratio, sum over size; its linearised part in a group is
+    (sum - mean x size) groups / n, whatever the sizes.
+    """
+    sums, sizes = group_sums(difference, groups)
+    mean = difference.mean(axis=1, keepdims=True)
+    found: Array = mean + (sums - mean * sizes) * len(sizes) / difference.shape[1]
+    return found
 
 
 def _difference(scores_a: Array, scores_b: Array) -> Array:
@@ -262,3 +357,19 @@ def _difference(scores_a: Array, scores_b: Array) -> Array:
     if bad:
         raise DataError(f"{bad} scores are NaN or infinite; remove or mend them.")
     return difference
+
+
+def _mean_squares(difference: Array) -> tuple[float, float, float]:
+    seeds, n = difference.shape
+    mean = difference.mean()
+    rows = difference.mean(axis=1) - mean
+    columns = difference.mean(axis=0) - mean
+    total = float(np.sum((difference - mean) ** 2))
+    seed_squares, example_squares = n * float(rows @ rows), seeds * float(columns @ columns)
+    # Rounding may leave a tiny negative rest when one of the two effects explains everything.
+    rest = max(0.0, total - seed_squares - example_squares)
+    return (
+        seed_squares / (seeds - 1),
+        example_squares / (n - 1),
+        rest / ((seeds - 1) * (n - 1)),
+    )

@@ -88,16 +88,23 @@ def arms_for(batchnorm: bool, recipes: Collection[str] | None = None) -> tuple[A
     return tuple(arms)
 
 
-def comparisons_for(
-    batchnorm: bool, recipes: Collection[str] | None = None
-) -> tuple[tuple[str, str], ...]:
-    """Pairs (a, b) that a study compares: every arm with ``float``, then the headline pairs."""
-    pairs = [("float", arm.name) for arm in arms_for(batchnorm, recipes) if arm.name != "float"]
-    pairs += [("ptq_int8", "qat"), ("ptq_int8", "ptq_int8_ft"), ("ptq_int8_ft", "qat"),
-              ("float_ft", "qat")]
-    if batchnorm:
-        pairs += [
-            ("ptq_int8", "ptq_int8_bn"), ("qat", "qat_bn"), ("ptq_int8_bn", "qat_bn"),
-            ("ptq_int8_bn", "ptq_int8_ft_bn"), ("ptq_int8_ft_bn", "qat_bn"),
-        ]
-    return tuple(pairs)
+# What a study asks, declared beforehand: QAT against PTQ.
+QUESTION = ("ptq_int8", "qat")
+# The steps on the way from one to the other.
+_STEPS = (
+    ("ptq_int8", "ptq_int8_ft"), ("ptq_int8_ft", "qat"), ("float_ft", "qat"),
+    ("ptq_int8", "ptq_int8_bn"), ("qat", "qat_bn"), ("ptq_int8_bn", "qat_bn"),
+    ("ptq_int8_bn", "ptq_int8_ft_bn"), ("ptq_int8_ft_bn", "qat_bn"),
+)
+
+
+def families_for(arms: Collection[str]) -> tuple[tuple[tuple[str, str], ...], ...]:
+    """Pairs (a, b) of arms that are compared, each family corrected by itself.
+
+    Every arm with ``float``; the question; and the steps between its two arms.
+    """
+    return (
+        tuple(("float", arm) for arm in arms if arm != "float"),
+        (QUESTION,),
+        tuple(pair for pair in _STEPS if set(pair) <= set(arms)),
+    )

@@ -95,6 +95,9 @@ def load_splits(spec: StudySpec) -> Splits:
     for name in ("train", "calibration", "test"):
         if len(getattr(splits, name)) == 0:
             raise DataError(f"the {name} part of {spec.dataset!r} is empty; give more examples.")
+    if splits.test.group is not None and len(np.unique(splits.test.group)) < 2:
+        raise DataError(f"the test part of {spec.dataset!r} holds one group, which nothing can be "
+                        "concluded from; give more groups.")
     return splits
 
 
@@ -153,6 +156,8 @@ def _evaluate_arms(shop: Workshop, arms: tuple[Arm, ...], num_threads: int) -> N
 
     test = shop.splits.test
     arrays: dict[str, Array] = {"id": test.ids, "y": test.y}
+    if test.group is not None:
+        arrays["group"] = test.group
     notes: dict[str, list[str]] = {}
     for arm in arms:
         if arm.recipe is None:

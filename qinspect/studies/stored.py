@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pandas as pd
 
 from qinspect import store
 from qinspect.errors import StoreError, unknown_name
+from qinspect.predictions import Results
 from qinspect.schema import Array
 from qinspect.studies.spec import StudySpec
 
@@ -34,7 +37,8 @@ class Study:
     observers : DataFrame
         One row a logged range (``schema.OBSERVERS`` and ``phase``).
     arrays : dict of ndarray
-        ``id``, ``y`` and, for each arm, ``prediction__ARM``, ``raw__ARM``, ``tied__ARM``.
+        ``id``, ``y``, ``group`` where there are groups and, for each arm, ``prediction__ARM``,
+        ``raw__ARM``, ``tied__ARM``.
     """
 
     folder: Path
@@ -50,6 +54,11 @@ class Study:
         """Names of the arms, in table order."""
         return tuple(self.runs["arm"])
 
+    @cached_property
+    def results(self) -> Results:
+        """What every arm predicted, to be compared as the study's settings say."""
+        return study_results(self.arrays, self.spec)
+
     def prediction(self, arm: str) -> Array:
         """Predicted class of each test example, int64, shape (n,)."""
         if arm not in self.arms:
@@ -58,13 +67,23 @@ class Study:
 
     def correct(self, arm: str) -> Array:
         """Which test examples the arm gets right, bool, shape (n,)."""
-        return self.prediction(arm) == self.arrays["y"]
+        return self.results.scores(arm)
 
     def file(self, arm: str) -> Path:
         """The model file of an arm."""
         if arm not in self.arms:
             raise unknown_name("arm", arm, self.arms)
         return self.folder / str(self.runs.set_index("arm").loc[arm, "file"])
+
+
+def study_results(arrays: Mapping[str, Array], spec: StudySpec) -> Results:
+    """The content of ``predictions.npz`` as results."""
+    prefix = "prediction__"
+    return Results(
+        {name.removeprefix(prefix): values for name, values in arrays.items()
+         if name.startswith(prefix)},
+        arrays["y"], arrays["id"], arrays.get("group"),
+        confidence=spec.confidence, margin=spec.margin_pp, seed=spec.seed)
 
 
 def load_study(folder: str | os.PathLike[str]) -> Study:

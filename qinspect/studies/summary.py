@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from qinspect import store
-from qinspect.schema import HISTORY, OBSERVERS, RUNS, Array
-from qinspect.stats import compare_paired, comparison_row, contrast_interval, wilson_interval
-from qinspect.studies.arms import Arm, arms_for, comparisons_for, models_for
+from qinspect.predictions import Comparisons, Results
+from qinspect.schema import HISTORY, OBSERVERS, RUNS
+from qinspect.studies.arms import Arm, arms_for, families_for, models_for
 from qinspect.studies.build import Workshop
 from qinspect.studies.spec import StudySpec
+from qinspect.studies.stored import study_results
 from qinspect.tflite import read_graph, scheme_of
 
 # id, title, and the contrast: (arm, sign) pairs whose accuracies add up to the part.
@@ -42,39 +43,20 @@ def contrasts(batchnorm: bool) -> dict[str, dict[str, int]]:
     return parts
 
 
-def decompose_gap(
-    correct: dict[str, Array], batchnorm: bool, *, confidence: float = 0.95
-) -> list[dict[str, Any]]:
-    """Parts of the gap QAT - PTQ in percentage points, with paired intervals.
-
-    Parameters
-    ----------
-    correct : dict of arm name -> ndarray of bool, shape (n,)
-        Which examples each arm gets right, in one order.
-    batchnorm : bool
-        Whether the arms with re-estimated batch norm exist.
-    confidence : float
-        Confidence of each interval.
-
-    Returns
-    -------
-    list of dict
-        ``id``, ``title``, ``arms`` (signed), ``diff_pp`` and ``ci_pp``, a score interval.  The
-        ``diff_pp`` sum to 100 (accuracy of qat - accuracy of ptq_int8).
-    """
+def decompose_gap(results: Results) -> list[dict[str, Any]]:
+    """Parts of the gap QAT - PTQ in points, each a signed sum of arms; they add up to the gap."""
     parts = []
-    for name, signed in contrasts(batchnorm).items():
-        estimate, low, high = contrast_interval(correct, signed, confidence=confidence)
-        parts.append(
-            {
-                "id": name,
-                "title": _TITLES[name],
-                "arms": signed,
-                "diff_pp": estimate,
-                "ci_pp": [low, high],
-            }
-        )
+    for name, signed in contrasts("qat_bn" in results.models).items():
+        estimate, low, high = results.contrast(signed)
+        parts.append({"id": name, "title": _TITLES[name], "arms": signed, "diff_pp": estimate,
+                      "ci_pp": [low, high]})
     return parts
+
+
+def compare_arms(results: Results) -> Comparisons:
+    """The comparisons of a study: with float, the question, and the steps between."""
+    families = [results.compare(pairs) for pairs in families_for(results.models)]
+    return sum(families[1:], families[0])
 
 
 # --- Turn a study's predictions into its tables: runs, comparisons, decompo ---------------------
@@ -88,14 +70,13 @@ _PACKAGES = (
 def summarise(shop: Workshop, arms: tuple[Arm, ...], batchnorm: bool) -> None:
     """Write ``runs.csv``, ``history.csv``, ``observers.csv`` and ``summary.json``."""
     folder, spec = shop.folder, shop.spec
-    arrays = store.read_arrays(folder / "predictions.npz")
-    correct = {arm.name: arrays[f"prediction__{arm.name}"] == arrays["y"] for arm in arms}
-    rows = [_arm_row(folder, arm, correct[arm.name], spec) for arm in arms]
+    results = study_results(store.read_arrays(folder / "predictions.npz"), spec)
+    rows = [_arm_row(folder, arm, results) for arm in arms]
     store.write_frame(folder / "runs.csv", pd.DataFrame(rows, columns=list(RUNS)))
     models = models_for(batchnorm)
     _concatenate(folder, models, "history", ("phase", *HISTORY[1:]))
     _concatenate(folder, models, "observers", ("phase", *OBSERVERS))
-    store.write_json(folder / "summary.json", _summary(folder, spec, batchnorm, rows, correct))
+    store.write_json(folder / "summary.json", _summary(folder, spec, batchnorm, rows, results))
     store.mark_done(folder, "summary", {})
 
 
@@ -104,17 +85,8 @@ def _summary(
     spec: StudySpec,
     batchnorm: bool,
     rows: list[dict[str, Any]],
-    correct: dict[str, Array],
+    results: Results,
 ) -> dict[str, Any]:
-    comparisons = [
-        comparison_row(
-            compare_paired(
-                correct[a], correct[b], a=a, b=b, confidence=spec.confidence,
-                margin_pp=spec.margin_pp, rng=spec.seed,
-            )
-        )
-        for a, b in comparisons_for(batchnorm, spec.recipes)
-    ]
     titles = {arm.name: arm.title for arm in arms_for(batchnorm, spec.recipes)}
     return {
         "arms": [
@@ -130,8 +102,8 @@ def _summary(
             }
             for row in rows
         ],
-        "comparisons": comparisons,
-        "decomposition": decompose_gap(correct, batchnorm, confidence=spec.confidence),
+        "comparisons": [one.to_json() for one in compare_arms(results)],
+        "decomposition": decompose_gap(results),
         "notes": _notes(folder, rows),
         "spec": spec.to_dict(),
         "environment": environment(),
@@ -155,17 +127,17 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _arm_row(folder: Path, arm: Arm, correct: Array, spec: StudySpec) -> dict[str, Any]:
+def _arm_row(folder: Path, arm: Arm, results: Results) -> dict[str, Any]:
     path = folder / arm.file
     scheme = None if arm.recipe is None else scheme_of(read_graph(path))
-    low, high = wilson_interval(int(correct.sum()), len(correct), spec.confidence)
+    low, high = results.value_interval(arm.name)
     return {
         "arm": arm.name,
         "file": arm.file,
         "scheme": scheme,
         "bytes": path.stat().st_size,
-        "n": len(correct),
-        "accuracy": float(correct.mean()),
+        "n": results.n,
+        "accuracy": results.value(arm.name),
         "accuracy_low": low,
         "accuracy_high": high,
     }

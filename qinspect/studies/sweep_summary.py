@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from qinspect.errors import DataError
-from qinspect.schema import Array
-from qinspect.stats import SeedComparison, compare_seeds, wilson_interval
+from qinspect.predictions import Results
+from qinspect.stats import SeedComparison, wilson_interval
 from qinspect.studies.stored import load_study
 from qinspect.studies.sweeping import SPEC_COLUMNS
 
 
-def sweep_correct(out: str | os.PathLike[str], frame: pd.DataFrame, arm: str) -> Array:
-    """Which test examples an arm gets right in each run.
+def sweep_results(out: str | os.PathLike[str], frame: pd.DataFrame, arms: Iterable[str]) -> Results:
+    """What some arms predicted in each run of one experiment.
 
     Parameters
     ----------
@@ -26,36 +27,33 @@ def sweep_correct(out: str | os.PathLike[str], frame: pd.DataFrame, arm: str) ->
         Folder of the sweep.
     frame : DataFrame
         Finished rows of its table, which share their test examples.
-    arm : str
-        Name of the arm.
+    arms : iterable of str
+        Names of the arms.
 
     Returns
     -------
-    ndarray of bool, shape (runs, n)
-        Rows as in ``frame``, columns sorted by example id: what
-        :func:`qinspect.stats.compare_seeds` takes.
+    Results
+        ``runs`` as in ``frame``, examples sorted by id.
 
     Raises
     ------
     DataError
         If the runs have different test examples, which a ``split_seed`` avoids.
     """
-    rows = []
-    first: Array | None = None
+    found: list[Results] = []
     for key in frame["key"]:
         study = load_study(Path(out) / "runs" / str(key))
-        order = np.argsort(study.arrays["id"])
-        ids = study.arrays["id"][order]
-        first = ids if first is None else first
-        if not np.array_equal(ids, first):
+        found.append(study.results.take(np.argsort(study.arrays["id"])))
+        if not np.array_equal(found[-1].ids, found[0].ids):  # type: ignore[arg-type]
             raise DataError(
                 f"run {key} was tested on other examples than the first one; give all runs the "
                 "same split_seed to compare them example by example."
             )
-        rows.append(study.correct(arm)[order])
-    if not rows:
+    if not found:
         raise DataError("there are no finished runs to compare.")
-    return np.stack(rows)
+    return replace(
+        found[0], outputs={arm: np.stack([one.scores(arm) for one in found]) for arm in arms},
+        runs=tuple(frame["key"]), seed=0)
 
 
 def sweep_seeds(
@@ -75,8 +73,8 @@ def sweep_seeds(
     Returns
     -------
     dict of str -> SeedComparison
-        By the names of :func:`qinspect.study.sweep_sentences.sweep_groups`; experiments with
-        fewer than two finished runs are left out.
+        By the names of :func:`sweep_groups`; experiments with fewer than two finished runs are left
+        out.
 
     Raises
     ------
@@ -87,8 +85,7 @@ def sweep_seeds(
     for name, rows in sweep_groups(frame):
         done = rows[rows["status"] == "finished"]
         if len(done) > 1:
-            correct = (sweep_correct(out, done, arm) for arm in (a, b))
-            compared[name] = compare_seeds(*correct, a=a, b=b)
+            compared[name] = sweep_results(out, done, (a, b)).over_runs(a, b)
     return compared
 
 
@@ -218,6 +215,7 @@ def _points(value: float) -> str:
 def _calls(verdicts: pd.Series) -> str:
     """The counts of the verdicts of single runs."""
     counts = verdicts.value_counts()
-    named = (("ptq_int8", "PTQ better"), ("qat", "QAT better"), ("equivalent", "them equivalent"))
+    named = (("ptq_int8", "PTQ better"), ("qat", "QAT better"), ("equivalent", "them equivalent"),
+             ("no_gap_seen", "no gap seen"))
     parts = [f"{words} in {int(counts.get(key, 0))}" for key, words in named]
     return f"{', '.join(parts)}, and cannot tell in {int(counts.get('cannot_tell', 0))}"

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from diagnose_cases import calibration, case, data, int8, ranges
 
-from qinspect.diagnosis.answer import Diagnosis, Gap
+from qinspect.diagnosis.answer import Diagnosis
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.registry import all_rules
 from qinspect.show.plots import confusion_matrix, describe_confusion
-from qinspect.stats import wilson_interval
+from qinspect.stats import compare_paired, wilson_interval
 from qinspect.tflite import constant, evaluate, read_graph
 from qinspect.tflite.constants import all_weights
 from qinspect_bench import faults_evaluation as evaluation
@@ -94,8 +94,10 @@ def test_pairs_and_controls_are_in_balance_too() -> None:
 
 
 def diagnosis(diff: float, *, significant: bool, equivalent: bool = False) -> Diagnosis:
-    gap = Gap("ptq", "qat", 100, 0.9, 0.9 + diff / 100, diff, (diff - 1, diff + 1), 0.5, 1.0,
-              equivalent, significant)
+    verdict = "equivalent" if equivalent else "b_better" if diff > 0 else "a_better"
+    alike = compare_paired(np.ones(100), np.ones(100), a="ptq", b="qat")
+    gap = replace(alike, diff_pp=diff, ci_pp=(diff - 1, diff + 1),
+                              verdict=verdict if significant or equivalent else "no_gap_seen")
     return Diagnosis("x", (gap,), gap, (), "none", True, (), True, 1.0)
 
 

@@ -14,7 +14,7 @@ import pytest
 from parts import ROOT, need_package
 
 from qinspect.errors import SpecError
-from qinspect.stats import significance_report
+from qinspect.predictions import results
 from qinspect.studies.run import load_splits
 from qinspect.studies.spec import StudySpec
 from qinspect.studies.stored import Study
@@ -35,7 +35,7 @@ def study(**settings: object) -> Study:
 
 
 def test_the_table_is_read_by_significance() -> None:
-    report = significance_report(TABLE)
+    report = results(TABLE).compare().to_json()
     names = [model["name"] for model in report["models"]]
     assert names == ["torch_float", "torch_dynamic", *TFLITE_ARMS.values()]
     assert all(model["accuracy"] > 0.9 for model in report["models"])

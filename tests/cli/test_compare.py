@@ -20,7 +20,7 @@ from qinspect.comparisons import compare_files, file_names
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges
 from qinspect.show.compare_table import print_compare, write_compare_report
-from qinspect.stats import compare_paired, comparison_row
+from qinspect.stats import compare_paired
 from qinspect.tflite.inputs import Preprocessing, preprocessing_of
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.requantize import quantize_file
@@ -64,7 +64,7 @@ def test_everything_agrees_with_the_parts(folder: Path) -> None:
     json.dumps(found, allow_nan=False)
     a, b = (evaluate(folder / f"{n}.tflite", x) for n in ("float", "int8"))
     right_a, right_b = a.prediction == y, b.prediction == y
-    wanted = comparison_row(compare_paired(right_a, right_b, a="float.tflite", b="int8.tflite"))
+    wanted = compare_paired(right_a, right_b, a="float.tflite", b="int8.tflite").to_json()
     assert found["comparisons"] == [json.loads(json.dumps(wanted))]
     ids = np.array([f"data-{i:06d}" for i in range(N)])
     assert found["flips"][0]["only_a"] == ids[right_a & ~right_b].tolist()

@@ -14,13 +14,13 @@ from diagnose_cases import N, calibration, case, data, float_graph, int8, ranges
 from parts import ROOT
 
 from qinspect.diagnosis import engine
-from qinspect.diagnosis.answer import Gap
 from qinspect.diagnosis.cases import NEEDS, Case
 from qinspect.diagnosis.engine import _try_remedies, diagnose, measure_effect
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.registry import all_rules
 from qinspect.diagnosis.rule import Remedy, Rule, Trial, refuted, supported
 from qinspect.errors import DataError, ModelFileError, QinspectError, SpecError
+from qinspect.stats import Comparison
 
 CAUSES = {
     "noise", "different-format", "different-network", "training-budget", "stale-observers",
@@ -82,10 +82,10 @@ def test_missing_inputs_are_named(rule: Rule) -> None:
 # --- effects ----------------------------------------------------------------------------------
 
 
-def random_trial(seed: int) -> tuple[Evidence, Gap, dict[str, np.ndarray]]:
+def random_trial(seed: int) -> tuple[Evidence, Comparison, dict[str, np.ndarray]]:
     rng = np.random.default_rng(seed)
     evidence = Evidence(broken())
-    gap = Gap.of(evidence.comparison("float", "ptq"))
+    gap = evidence.comparison("float", "ptq")
     swap = {
         role: np.where(rng.random(N) < 0.8, data().y, (data().y + 1) % 4)
         for role in ("float", "ptq")

@@ -16,8 +16,7 @@ from qinspect.errors import DataError
 from qinspect.show import plots
 from qinspect.show.plots.ranges import grid_marks
 from qinspect.show.plots.style import figure_of, label, new_axes
-from qinspect.stats import compare_paired, power_curve
-from qinspect.stats.comparison import Comparison
+from qinspect.stats import Comparison, compare_paired, power_curve
 
 HOSTILE = ("$x$", "<img src=x onerror=window.XSS=1>", "a\nb\x1b[31m", "{}%s\\frac", "層" * 90)
 SIZES = (1, 200)
@@ -300,7 +299,7 @@ def test_sensitivity_worst_first_and_nan_is_said() -> None:
 def comparison(n: int = 400, a_only: int = 6, b_only: int = 12) -> Comparison:
     a = np.arange(n) < n - b_only
     b = np.arange(n) >= a_only
-    return compare_paired(a, b, a=HOSTILE[0], b=HOSTILE[1], n_resamples=200)
+    return compare_paired(a, b, a=HOSTILE[0], b=HOSTILE[1])
 
 
 def test_bootstrap_bars_are_shares_and_interval_is_marked() -> None:

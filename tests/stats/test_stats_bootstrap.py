@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qinspect.errors import DataError, SpecError
-from qinspect.stats import bootstrap_difference, bootstrap_distribution, bootstrap_mean
+from qinspect.stats import bootstrap_distribution, compare_paired
+from qinspect.stats.bootstrap import bootstrap_intervals, units_of
 from qinspect_bench.coverage import exact_bootstrap
 
 
@@ -60,8 +61,8 @@ def test_intervals_equal_scipy_within_monte_carlo_error(counts, method, scipy_na
         batch=200,
         rng=np.random.default_rng(0),
     ).confidence_interval
-    estimate, low, high = bootstrap_difference(a, b, method=method, n_resamples=9999, rng=1)
-    assert estimate == pytest.approx(b.mean() - a.mean(), abs=1e-15)
+    found = compare_paired(a, b, seed=1).intervals_pp[method]
+    low, high = (end / 100 for end in found)
     # The standard error of a 2.5 % quantile of 4,999 normal draws is 0.038 standard deviations;
     # one step of the grid of possible means comes on top.
     spread = np.sqrt(counts[1] + counts[2]) / counts[0]
@@ -73,20 +74,9 @@ def test_bca_of_a_skewed_score_equals_scipy():
     reference = stats.bootstrap(
         (loss,), np.mean, n_resamples=9999, method="BCa", rng=np.random.default_rng(0)
     ).confidence_interval
-    _, low, high = bootstrap_mean(loss, method="bca", rng=1)
-    assert (low, high) == pytest.approx(tuple(reference), rel=0.04)
-    # and it is not the percentile interval
-    assert high > 1.02 * bootstrap_mean(loss, rng=1)[2]
-
-
-def test_no_disagreement_gives_no_nan_where_scipy_gives_nan():
-    a, _ = correct_pair(100, 0, 0)
-    with np.errstate(all="ignore"), pytest.warns(stats.DegenerateDataWarning):
-        reference = stats.bootstrap(
-            (a.astype(float) - a,), np.mean, method="BCa", n_resamples=99
-        ).confidence_interval
-    assert np.isnan(reference.low)
-    assert bootstrap_difference(a, a, method="bca") == (0.0, 0.0, 0.0)
+    found = bootstrap_intervals(units_of(loss), confidence=0.95, rng=1)
+    assert found["bca"] == pytest.approx(tuple(reference), rel=0.04)
+    assert found["bca"][1] > 1.02 * found["percentile"][1]
 
 
 def test_sufficient_statistics_and_direct_resampling_agree():
@@ -123,60 +113,39 @@ def test_groups_of_unequal_size_give_the_linearised_standard_error():
     assert bootstrap_distribution(score, groups=groups).std() == pytest.approx(expected, rel=0.06)
 
 
-def test_strata_keep_their_sizes():
-    """Between-class spread does not count when the classes are fixed."""
-    label = np.repeat([0, 1], 500)
-    score = label * 10.0 + np.random.default_rng(9).normal(size=1000)
-    fixed = bootstrap_distribution(score, strata=label)
-    within = np.sqrt(np.mean([score[label == k].var() for k in (0, 1)]) / 1000)
-    assert fixed.std() == pytest.approx(within, rel=0.05)
-    assert bootstrap_distribution(score).std() > 3 * fixed.std()
-
-
-def test_weights_give_the_weighted_mean():
-    score, weights = np.array([1.0, 2.0, 4.0]), np.array([2.0, 1.0, 1.0])
-    estimate, low, high = bootstrap_mean(score, weights=weights, method="bca")
-    assert estimate == 2.0
-    assert low < 2.0 < high
-    # Integer weights are not repeated examples: the spread is that of three examples.
-    means = np.array(
-        [
-            np.average(score[list(r)], weights=weights[list(r)])
-            for r in itertools.product(range(3), repeat=3)
-        ]
-    )
-    draws = bootstrap_distribution(score, weights=weights, n_resamples=20_000)
-    assert draws.mean() == pytest.approx(means.mean(), abs=0.02)
-    assert draws.std() == pytest.approx(means.std(), rel=0.03)
-
-
 @settings(max_examples=25, deadline=None)
-@given(
-    st.lists(st.integers(-2, 2), min_size=2, max_size=60),
-    st.sampled_from(["percentile", "bca"]),
-    st.integers(0, 1000),
-)
-def test_properties(values, method, seed):
-    options = {"method": method, "n_resamples": 499, "rng": seed}
-    estimate, low, high = bootstrap_mean(values, **options)
-    assert estimate == pytest.approx(np.mean(values))
-    assert min(values) <= low <= high <= max(values)
-    assert (estimate, low, high) == bootstrap_mean(values, **options)
-    shifted = bootstrap_mean(np.array(values) + 7.0, **options)
-    assert shifted == pytest.approx((estimate + 7, low + 7, high + 7))
+@given(st.lists(st.integers(-2, 2), min_size=2, max_size=60), st.integers(0, 1000))
+def test_properties(values, seed):
+    means = bootstrap_distribution(values, n_resamples=499, rng=seed)
+    assert min(values) <= means.min() <= means.max() <= max(values)
+    assert np.array_equal(means, bootstrap_distribution(values, n_resamples=499, rng=seed))
+    shifted = bootstrap_distribution(np.array(values) + 7.0, n_resamples=499, rng=seed)
+    assert shifted == pytest.approx(means + 7)
+    for low, high in bootstrap_intervals(units_of(values), confidence=0.9, rng=seed).values():
+        assert np.isnan(low) == (len(set(values)) == 1)
+        assert np.isnan(low) or min(values) <= low <= high <= max(values)
 
 
-def test_swapping_the_models_negates_the_difference():
+def test_swapping_the_models_negates_the_intervals():
     a, b = correct_pair(1000, 30, 60)
-    first = bootstrap_difference(a, b, rng=1)
-    second = bootstrap_difference(b, a, rng=1)
-    assert second[0] == -first[0]
-    assert (-second[2], -second[1]) == pytest.approx(first[1:], abs=0.002)
+    first, second = compare_paired(a, b).intervals_pp, compare_paired(b, a).intervals_pp
+    for name in ("percentile", "bca", "tango"):
+        low, high = second[name]
+        assert (-high, -low) == pytest.approx(first[name], abs=0.2)
+
+
+def test_grouped_intervals_resample_whole_groups():
+    a, b = correct_pair(400, 20, 40)
+    groups = np.repeat(np.arange(400), 5)
+    plain = compare_paired(a, b).intervals_pp
+    many = compare_paired(np.repeat(a, 5), np.repeat(b, 5), groups=groups).intervals_pp
+    for name in ("percentile", "bca"):
+        assert many[name] == pytest.approx(plain[name], abs=0.35)
 
 
 def test_the_global_random_state_is_left_alone():
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    bootstrap_mean([1.0, 2.0, 3.0], rng=np.random.default_rng(1))
+    bootstrap_distribution([1.0, 2.0, 3.0], rng=np.random.default_rng(1))
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
@@ -191,27 +160,11 @@ def test_the_global_random_state_is_left_alone():
 )
 def test_bad_values_are_refused(arguments, words):
     with pytest.raises(DataError, match=words):
-        bootstrap_mean(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"weights": [1.0, 0.0]}, "weights must be positive"),
-        ({"weights": [1.0]}, "weights have shape"),
-        ({"groups": [0, 0, 1]}, "groups have shape"),
-        ({"groups": [0, 0], "strata": [0, 1]}, "two strata"),
-    ],
-)
-def test_bad_designs_are_refused(options, words):
-    with pytest.raises(DataError, match=words):
-        bootstrap_mean([1.0, 2.0], **options)
+        bootstrap_distribution(*arguments)
 
 
 def test_bad_options_are_refused():
+    with pytest.raises(DataError, match="groups have shape"):
+        bootstrap_distribution([1.0, 2.0], groups=[0, 0, 1])
     with pytest.raises(SpecError, match="resamples"):
-        bootstrap_mean([1.0, 2.0], n_resamples=0)
-    with pytest.raises(SpecError, match="unknown interval"):
-        bootstrap_mean([1.0, 2.0], method="normal")
-    with pytest.raises(DataError, match="equal length"):
-        bootstrap_difference([1.0], [1.0, 2.0])
+        bootstrap_distribution([1.0, 2.0], n_resamples=0)

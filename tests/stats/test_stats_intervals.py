@@ -12,12 +12,13 @@ from statsmodels.stats.proportion import proportion_confint
 
 from qinspect.errors import DataError, SpecError
 from qinspect.stats import (
-    bootstrap_mean,
+    bootstrap_distribution,
+    compare_paired,
     contrast_interval,
     tango_interval,
-    tango_statistic,
     wilson_interval,
 )
+from qinspect.stats.intervals import tango_statistic
 
 tables = st.integers(1, 400).flatmap(
     lambda n: st.tuples(st.just(n), st.integers(0, n)).flatmap(
@@ -173,11 +174,39 @@ def test_contrast_covers_at_small_counts():
         _, low, high = contrast_interval(correct, signs)
         held += low <= -0.25 <= high
         values = sum(sign * correct[name].astype(np.int8) for name, sign in signs.items())
-        _, low, high = bootstrap_mean(values, n_resamples=499, rng=rng)
+        means = bootstrap_distribution(values, n_resamples=499, rng=rng)
+        low, high = np.quantile(means, [0.025, 0.975])
         bootstrapped += low <= -0.0025 <= high
     # 95 % less three standard errors; the score interval errs on the wide side here.
     assert held / 300 > 0.91
     assert bootstrapped / 300 < 0.88
+
+
+@settings(max_examples=30, deadline=None)
+@given(tables, st.integers(0, 99))
+def test_grouped_contrast_of_two_models_is_the_grouped_comparison(table, seed):
+    a, b = paired(*table)
+    groups = np.random.default_rng(seed).integers(0, 9, len(a))
+    if len(np.unique(groups)) < 2:
+        return
+    found = contrast_interval({"a": a, "b": b}, {"b": 1, "a": -1}, groups=groups)
+    c = compare_paired(a, b, groups=groups)
+    assert found == pytest.approx((c.diff_pp, *c.ci_pp), abs=1e-6)
+
+
+def test_contrast_over_groups_covers_where_examples_alone_do_not():
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(60), 20)
+    signs = {"a": 1, "b": -1, "c": -1, "d": 1}
+    held = alone = 0
+    for _ in range(150):
+        correct = {name: (rng.random(60) < 0.9)[groups] for name in signs}
+        _, low, high = contrast_interval(correct, signs, groups=groups)
+        held += low <= 0 <= high
+        _, low, high = contrast_interval(correct, signs)
+        alone += low <= 0 <= high
+    assert held / 150 > 0.9
+    assert alone / 150 < 0.5
 
 
 def test_contrast_refuses_missing_models_and_unequal_lengths():

@@ -8,7 +8,7 @@ from statsmodels.stats.contingency_tables import cochrans_q
 from statsmodels.stats.multitest import multipletests
 
 from qinspect.errors import DataError, SpecError
-from qinspect.stats import cochran_q, compare_many, holm, mcnemar_exact
+from qinspect.stats import cochran_q, compare_paired, corrected, holm, mcnemar_exact
 
 
 def models(seed, shares=(0.8, 0.85, 0.9, 0.9), n=300):
@@ -63,13 +63,20 @@ def test_holm_equals_statsmodels_and_keeps_order():
         holm([0.2, float("nan")])
 
 
-def test_all_pairs_in_order_with_adjusted_p():
-    correct = models(5)
-    overall, pairs = compare_many(correct, n_resamples=199)
-    assert [(c.a, c.b) for c in pairs] == list(itertools.combinations(correct, 2))
+def family(correct):
+    return [compare_paired(correct[a], correct[b], a=a, b=b)
+            for a, b in itertools.combinations(correct, 2)]
+
+
+def test_a_family_is_judged_by_adjusted_p():
+    pairs = corrected(family(models(5)))
     assert [c.p_adjusted for c in pairs] == holm([mcnemar_exact(c.a_only, c.b_only) for c in pairs])
-    assert overall == cochran_q(correct)
-    assert all("Holm" in c.sentence for c in pairs if c.verdict != "equivalent")
+    assert [c.p for c in pairs] == [c.p_adjusted for c in pairs]
+    assert all("Holm's correction over 6 comparisons" in c.sentence
+               for c in pairs if c.verdict != "equivalent")
+    alone = family(models(5, (0.8, 0.9)))
+    assert corrected(alone) == alone
+    assert alone[0].p == alone[0].mcnemar_p
 
 
 def test_correction_can_take_a_verdict_back():
@@ -79,8 +86,7 @@ def test_correction_can_take_a_verdict_back():
     better[300:309] = True  # 9 against 1: p = 0.021 alone
     better[0] = False
     others = {f"x{i}": np.roll(base, i) for i in (1, 2)}
-    _, pairs = compare_many({"base": base, "better": better, **others}, n_resamples=199)
-    pair = pairs[0]
+    pair = corrected(family({"base": base, "better": better, **others}))[0]
     assert pair.mcnemar_p < 0.05 < pair.p_adjusted
     assert pair.verdict == "cannot_tell"
 
@@ -89,4 +95,4 @@ def test_bad_tables_are_refused():
     with pytest.raises(DataError, match="at least two"):
         cochran_q({"a": [True]})
     with pytest.raises(DataError, match="a: 1, b: 2"):
-        compare_many({"a": [True], "b": [True, False]})
+        cochran_q({"a": [True], "b": [True, False]})

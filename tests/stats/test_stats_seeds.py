@@ -12,8 +12,6 @@ from qinspect.stats import (
     compare_seeds,
     crossed_bootstrap,
     crossed_interval,
-    seed_matrices,
-    seeds_row,
     variance_components,
     wilson_interval,
 )
@@ -102,7 +100,7 @@ def test_one_pair_of_seeds_differs_the_sign_changes():
     assert c.b_wins_ci == wilson_interval(4, 6)
     assert c.diff_pp == pytest.approx(np.mean(c.per_seed_pp))
     assert "ptq was ahead with 4 of 6 seeds and level with 1" in c.sentence
-    json.dumps(seeds_row(c), allow_nan=False)
+    json.dumps(c.to_json(), allow_nan=False)
 
 
 def test_swapping_and_reordering():
@@ -134,27 +132,42 @@ def test_no_difference_anywhere_is_bounded_not_zero_width():
     assert (c.ties, c.sign_p) == (3, 1.0)
 
 
-def test_matrices_from_a_tidy_frame():
-    rows = [
-        {"seed": seed, "arm": arm, "id": f"e{i}", "correct": (i + seed) % 2 == (arm == "ptq")}
-        for seed in (1, 0)
-        for arm in ("ptq", "qat")
-        for i in (2, 0, 1)
-    ]
-    frame = pd.DataFrame(rows)
-    a, b = seed_matrices(frame, "qat", "ptq")
-    assert a.tolist() == [[True, False, True], [False, True, False]]
-    assert np.array_equal(b, ~a)
-    with pytest.raises(DataError, match="no rows of arm 'x'"):
-        seed_matrices(frame, "x", "ptq")
-    with pytest.raises(DataError, match="no column correct"):
-        seed_matrices(frame.drop(columns="correct"), "qat", "ptq")
-    with pytest.raises(DataError, match="lacks the result"):
-        seed_matrices(frame.iloc[1:], "qat", "ptq")
-    with pytest.raises(DataError, match="twice"):
-        seed_matrices(pd.concat([frame, frame.iloc[:1]]), "qat", "ptq")
-    with pytest.raises(DataError, match="same seeds"):
-        seed_matrices(frame[(frame.arm == "qat") | (frame.seed == 0)], "qat", "ptq")
+def test_groups_of_one_change_nothing_but_the_words():
+    rng = np.random.default_rng(6)
+    a, b = rng.random((4, 90)) < 0.8, rng.random((4, 90)) < 0.85
+    plain, one = compare_seeds(a, b), compare_seeds(a, b, groups=np.arange(90))
+    assert one.ci_pp == pytest.approx(plain.ci_pp)
+    assert one.variance_example == pytest.approx(plain.variance_example)
+    assert (one.groups, one.n) == (90, 90)
+    assert "90 examples in 90 groups" in one.sentence
+
+
+def test_identical_examples_of_a_group_count_once():
+    rng = np.random.default_rng(7)
+    a, b = rng.random((5, 80)) < 0.8, rng.random((5, 80)) < 0.85
+    plain = compare_seeds(a, b)
+    many = compare_seeds(*(np.repeat(x, 6, axis=1) for x in (a, b)), groups=np.repeat(range(80), 6))
+    assert many.diff_pp == pytest.approx(plain.diff_pp)
+    assert many.ci_pp == pytest.approx(plain.ci_pp)
+    assert many.per_seed_pp == pytest.approx(plain.per_seed_pp)
+
+
+def test_interval_over_groups_of_unequal_size_covers():
+    """Whole groups shift together: examples alone would be far too sure."""
+    rng = np.random.default_rng(8)
+    sizes = rng.integers(1, 40, 60)
+    groups = np.repeat(np.arange(60), sizes)
+    held = alone = 0
+    for _ in range(120):
+        shift = rng.choice([-0.5, 0, 0.5], size=60)[groups]
+        a = rng.random((4, len(groups))) < 0.7 - shift / 2
+        b = rng.random((4, len(groups))) < 0.7 + shift / 2
+        low, high = compare_seeds(a, b, groups=groups, n_resamples=2).ci_pp
+        held += low <= 0 <= high
+        low, high = compare_seeds(a, b, n_resamples=2).ci_pp
+        alone += low <= 0 <= high
+    assert held / 120 > 0.88
+    assert alone / 120 < 0.7
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,14 @@ import pytest
 from parts import need_package
 
 from qinspect.errors import SpecError, StoreError
+from qinspect.predictions import Results
 from qinspect.schema import RUNS
-from qinspect.stats.comparison import VERDICTS
-from qinspect.studies.arms import arms_for, comparisons_for
+from qinspect.studies.arms import arms_for, families_for
 from qinspect.studies.spec import make_spec
 from qinspect.studies.stored import load_study
 from qinspect.studies.summary import contrasts, decompose_gap
 from qinspect.tflite.graph import SCHEMES
+from qinspect.verdicts import DIFFERENCES
 
 pytestmark = pytest.mark.slow
 OPTIONS = ["--model", "bn_cnn", "--preset", "one-epoch", "--seed", "3"]
@@ -57,7 +58,7 @@ def test_summary_has_its_keys(finished) -> None:
     for row in summary["comparisons"]:
         assert {"a", "b", "n", "diff_pp", "ci_pp", "mcnemar_p", "a_only", "b_only", "mde_pp",
                 "verdict"} <= set(row)
-        assert row["verdict"] in VERDICTS
+        assert row["verdict"] in DIFFERENCES
     for part in summary["decomposition"]:
         assert {"id", "diff_pp", "ci_pp"} <= set(part)
 
@@ -209,7 +210,7 @@ def test_contrasts_telescope() -> None:
 def test_decomposition_of_known_answers() -> None:
     rng = np.random.default_rng(0)
     correct = {name: rng.random(500) < 0.8 for name in ("qat", "ptq_int8", "ptq_int8_ft")}
-    parts = decompose_gap(correct, False)
+    parts = decompose_gap(Results(correct))
     assert parts[0]["diff_pp"] == pytest.approx(
         100 * (correct["ptq_int8_ft"].mean() - correct["ptq_int8"].mean())
     )
@@ -221,7 +222,15 @@ def test_decomposition_of_known_answers() -> None:
 def test_every_compared_arm_exists() -> None:
     for batchnorm in (False, True):
         names = {arm.name for arm in arms_for(batchnorm)}
-        assert {name for pair in comparisons_for(batchnorm) for name in pair} <= names
+        families = families_for([arm.name for arm in arms_for(batchnorm)])
+        assert {name for family in families for pair in family for name in pair} <= names
+        # Every arm once with float; nothing is asked twice; the question stands alone.
+        assert [b for _, b in families[0]] == [arm.name for arm in arms_for(batchnorm)
+                                               if arm.name != "float"]
+        pairs = [pair for family in families for pair in family]
+        assert len(set(pairs)) == len(pairs)
+        assert families[1] == (("ptq_int8", "qat"),)
+        assert len(families[2]) == (8 if batchnorm else 3)
         needed = {arm for signed in contrasts(batchnorm).values() for arm in signed}
         assert needed <= names
 

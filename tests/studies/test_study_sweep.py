@@ -126,7 +126,8 @@ def test_finding_counts_and_measures() -> None:
         "level in 1; the difference was +1.00 points in the median (from -5.00 to +3.00)."
     )
     assert (
-        "PTQ better in 4, QAT better in 1, them equivalent in 0, and cannot tell in 0" in lines[1]
+        "PTQ better in 4, QAT better in 1, them equivalent in 0, no gap seen in 0, "
+        "and cannot tell in 0" in lines[1]
     )
     assert "QAT was ahead of the equally trained PTQ in 0 of 5 runs" in lines[-1]
     assert "changes the gap QAT - PTQ by -0.25 points" in lines[-1]

@@ -19,11 +19,11 @@ import pytest
 from parts import need_package
 
 from qinspect.errors import DataError, SpecError
-from qinspect.stats import compare_paired, compare_seeds
+from qinspect.stats import compare_seeds
 from qinspect.studies.pool import dask_executor
 from qinspect.studies.spec import StudySpec
 from qinspect.studies.stored import load_study
-from qinspect.studies.sweep_summary import sweep_correct, sweep_seeds
+from qinspect.studies.sweep_summary import sweep_results, sweep_seeds
 from qinspect.studies.sweeping import GAPS, grid, load_sweep, run_key, run_sweep
 
 pytestmark = pytest.mark.slow
@@ -68,7 +68,7 @@ def test_rows_say_what_the_predictions_say(swept: tuple[Path, pd.DataFrame]) -> 
     for _, row in frame[:2].iterrows():
         study = load_study(out / "runs" / row["key"])
         for name, (a, b) in GAPS.items():
-            paired = compare_paired(study.correct(a), study.correct(b))
+            paired = study.results.comparison(a, b)
             gap = 100 * (study.correct(b).mean() - study.correct(a).mean())
             assert row[f"{name}_pp"] == pytest.approx(gap, abs=1e-9)
             ends = (row[f"{name}_low_pp"], row[f"{name}_high_pp"])
@@ -94,7 +94,8 @@ def test_summaries_are_kept_and_models_are_not(swept: tuple[Path, pd.DataFrame])
 def test_seeds_share_their_test_examples(swept: tuple[Path, pd.DataFrame]) -> None:
     out, frame = swept
     done = frame[:2]
-    ptq, qat = (sweep_correct(out, done, arm) for arm in ("ptq_int8", "qat"))
+    found = sweep_results(out, done, ("ptq_int8", "qat"))
+    ptq, qat = found.scores("ptq_int8"), found.scores("qat")
     assert ptq.shape == (2, 150)
     assert ptq.dtype == bool
     assert np.any(ptq[0] != ptq[1]), "another seed trains another model"
@@ -315,4 +316,4 @@ def test_runs_with_other_test_examples_are_not_paired(
     arrays["id"] = np.char.add(arrays["id"], "-other")
     np.savez(path, **arrays)
     with pytest.raises(DataError, match="same split_seed"):
-        sweep_correct(out, swept[1][:2], "qat")
+        sweep_results(out, swept[1][:2], ("qat",))

@@ -18,11 +18,11 @@ from small_net import examples, small_net
 from qinspect import store
 from qinspect.measure.activations import observe_ranges
 from qinspect.schema import HISTORY, OBSERVERS, RUNS
-from qinspect.stats import compare_paired, comparison_row, wilson_interval
+from qinspect.stats import wilson_interval
 from qinspect.studies.run import load_splits
 from qinspect.studies.spec import StudySpec
-from qinspect.studies.stored import Study, load_study
-from qinspect.studies.summary import decompose_gap, environment
+from qinspect.studies.stored import Study, load_study, study_results
+from qinspect.studies.summary import compare_arms, decompose_gap, environment
 from qinspect.tflite import evaluate, read_graph, scheme_of
 from qinspect.tflite.requantize import Ranges, activations, quantize_file
 
@@ -51,13 +51,13 @@ def write_study(folder: Path, n: int = 1600, deeper: int = 0) -> Study:
     spec = StudySpec(dataset=str(folder / "data.npz"), seed=1, test_size=n // 2)
     test = load_splits(spec).test
     _write_models(folder / "models", content, test.x)
-    arrays, rows, correct = {"id": test.ids, "y": test.y}, [], {}
+    arrays, rows = {"id": test.ids, "y": test.y}, []
     for arm in ARMS:
         path = folder / "models" / f"{arm}.tflite"
         ran = evaluate(path.read_bytes(), test.x)
         arrays |= {f"prediction__{arm}": ran.prediction, f"raw__{arm}": ran.raw,
                    f"tied__{arm}": ran.tied}
-        right = correct[arm] = ran.prediction == test.y
+        right = ran.prediction == test.y
         low, high = wilson_interval(int(right.sum()), len(right))
         rows.append((arm, f"models/{arm}.tflite", scheme_of(read_graph(path)),
                      path.stat().st_size, len(right), float(right.mean()), low, high))
@@ -66,7 +66,7 @@ def write_study(folder: Path, n: int = 1600, deeper: int = 0) -> Study:
     store.write_frame(folder / "runs.csv", runs)
     store.write_frame(folder / "history.csv", _history())
     store.write_frame(folder / "observers.csv", _observers())
-    pairs = [("float", arm) for arm in ARMS[1:]] + [("ptq_int8", "qat")]
+    results = study_results(arrays, spec)
     store.write_json(
         folder / "summary.json",
         {
@@ -75,10 +75,8 @@ def write_study(folder: Path, n: int = 1600, deeper: int = 0) -> Study:
                                                              row["accuracy_high"]]}
                 for row in runs.to_dict("records")
             ],
-            "comparisons": [
-                comparison_row(compare_paired(correct[a], correct[b], a=a, b=b)) for a, b in pairs
-            ],
-            "decomposition": decompose_gap(correct, batchnorm=False),
+            "comparisons": [one.to_json() for one in compare_arms(results)],
+            "decomposition": decompose_gap(results),
             "notes": [],
             "spec": spec.to_dict(),
             "environment": environment(),

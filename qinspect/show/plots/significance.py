@@ -24,7 +24,7 @@ from qinspect.show.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from qinspect.stats.comparison import Comparison
+    from qinspect.stats import Comparison
 
 _BINS = 60
 

@@ -16,8 +16,7 @@ from qinspect.show import plots, text
 from qinspect.show.widgets import markup
 from qinspect.show.widgets.base import LABEL, WIDE, Explorer, choice, hooked
 from qinspect.show.widgets.figure import FigureView
-from qinspect.stats import bootstrap_distribution, compare_paired, mcnemar_power
-from qinspect.stats.comparison import Comparison
+from qinspect.stats import Comparison, bootstrap_distribution, compare_paired, mcnemar_power
 
 CONFIDENCES = (0.8, 0.9, 0.95, 0.99)
 _RESAMPLES = 4000
@@ -88,7 +87,6 @@ def subsample_comparison(
     right_a, right_b = correct_a[chosen], correct_b[chosen]
     comparison = compare_paired(
         right_a, right_b, a=a, b=b, confidence=confidence, margin_pp=margin_pp,
-        n_resamples=_RESAMPLES, rng=rng,
     )
     difference = right_b.view(np.int8) - right_a.view(np.int8)
     resamples = bootstrap_distribution(difference, n_resamples=_RESAMPLES, rng=rng)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from scipy.special import betainc
 
 from qinspect.errors import DataError, SpecError
-from qinspect.schema import Array
-from qinspect.stats.binomial import binomial_cdf
+
+Array = np.ndarray[Any, Any]
 
 # Up to this many non-zero differences all sign patterns are enumerated (2**18 sums).
 _ENUMERATE = 18
@@ -37,6 +40,11 @@ def mcnemar_exact(a_only: int, b_only: int) -> float:
     References
     ----------
     McNemar (1947), Psychometrika 12, 153-157; exact form: Edwards (1948).
+
+    Examples
+    --------
+    >>> mcnemar_exact(1, 9)
+    0.021484375
     """
     _check(a_only, b_only)
     return min(1.0, 2 * float(binomial_cdf(min(a_only, b_only), a_only + b_only, 0.5)))
@@ -66,6 +74,11 @@ def mcnemar_midp(a_only: int, b_only: int) -> float:
     References
     ----------
     Fagerland, Lydersen and Laake (2013), BMC Medical Research Methodology 13:91.
+
+    Examples
+    --------
+    >>> mcnemar_midp(1, 9)
+    0.01171875
     """
     _check(a_only, b_only)
     fewer, total = min(a_only, b_only), a_only + b_only
@@ -104,6 +117,11 @@ def sign_flip_test(
     ------
     DataError
         When there are no differences or some are not finite.
+
+    Examples
+    --------
+    >>> sign_flip_test([0.1, 0.2, 0.3])
+    0.25
     """
     values = np.asarray(differences, dtype=np.float64).ravel()
     if values.size == 0:
@@ -134,6 +152,20 @@ def sign_flip_test(
         sums = 2 * (positive @ size) - size.sum()
         extreme += int(np.count_nonzero(np.abs(sums) >= observed))
     return (extreme + 1) / (n_resamples + 1)
+
+
+def binomial_cdf(most: Any, n: Any, probability: float) -> Array:
+    """Probability of at most ``most`` successes in ``n`` trials; ``scipy.stats`` is slow to import.
+
+    References
+    ----------
+    Abramowitz and Stegun (1964), 26.5.24: a regularised incomplete beta function.
+    """
+    most, n = np.broadcast_arrays(np.asarray(most, np.float64), np.asarray(n, np.float64))
+    inside = (most >= 0) & (most < n)
+    k = np.where(inside, most, 0.0)
+    value = betainc(np.where(inside, n - k, 1.0), k + 1, 1 - probability)
+    return np.where(inside, value, np.where(most < 0, 0.0, 1.0))
 
 
 def _check(a_only: int, b_only: int) -> None:

@@ -1,0 +1,565 @@
+"""What models gave on the same examples, and all that is needed to compare them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qinspect.errors import DataError, SpecError, unknown_name
+from qinspect.metrics import ACCURACY, Metric
+from qinspect.shown import Shown
+from qinspect.stats import (
+    Comparison,
+    SeedComparison,
+    cochran_q,
+    compare_paired,
+    compare_seeds,
+    contrast_interval,
+    corrected,
+    wilson_interval,
+)
+from qinspect.stats.paired import as_correct
+
+Array = np.ndarray[Any, Any]
+
+# Columns of a file that describe an example and are no model's results.
+_RESERVED = ("y", "id", "ids", "group")
+_PREFIX = "correct_"
+_COLUMNS = ("a", "b", "n", "metric", "value_a", "value_b", "gap", "low", "high", "unit", "a_only",
+           "b_only", "p", "p_single", "family", "verdict")
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class Results(Shown):
+    """What several models gave on the same examples, and how they are to be compared.
+
+    Every comparison is made from this object, so that groups, confidence and margin cannot differ
+    between two places.
+
+    Attributes
+    ----------
+    outputs : mapping of name to array_like or mapping
+        Of each model, in order: what the metric takes, (n, ...), a mapping by name where a model
+        has several outputs; or booleans (n,), which are scores themselves (correctness).  With
+        ``runs`` every array has a first axis of as many.  Arrays may be memory-mapped and the
+        mapping lazy: an output is read when its scores are asked for.
+    y : ndarray or None
+        What the outputs are scored against; not needed for correctness.
+    ids, groups : ndarray or None, shape (n,)
+        Names of the examples, and the cluster of each where examples come in groups.
+    runs : tuple or None
+        Labels of the training runs (seeds), where there are several.
+    metric : Metric
+    confidence : float
+        Two-sided level of every interval.
+    margin : float
+        Difference that would matter, in the unit of the metric.
+    seed : int
+        Of what is drawn at random.
+    source : str
+        File that the results come from, if any.
+    notes : tuple of str
+        What a reader should know about how they were made.
+
+    Examples
+    --------
+    >>> y = np.array([0, 1, 2, 1])
+    >>> found = Results({"float": y, "ptq": np.array([0, 1, 2, 2])}, y)
+    >>> found.value("ptq"), found.comparison("float", "ptq").diff_pp
+    (0.75, -25.0)
+    """
+
+    outputs: Mapping[str, Any] = field(repr=False)
+    y: Array | None = field(default=None, repr=False)
+    ids: Array | None = field(default=None, repr=False)
+    groups: Array | None = field(default=None, repr=False)
+    runs: tuple[Any, ...] | None = None
+    metric: Metric = ACCURACY
+    confidence: float = 0.95
+    margin: float = 1.0
+    seed: int = 0
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.outputs:
+            raise DataError("there are no results; give the outputs of at least one model.")
+        if self.y is None and "predictions" in self.read_as.values():
+            named = next(name for name, how in self.read_as.items() if how == "predictions")
+            raise DataError(f"{named} has predictions but there are no labels y to score them by.")
+        for name in ("ids", "groups"):
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != (self.n,):
+                raise DataError(f"{name} have shape {np.shape(values)}; {self.n} examples need one "
+                                "value each.")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names, in order."""
+        return tuple(self.outputs)
+
+    @property
+    def n(self) -> int:
+        """Examples."""
+        if self.y is not None:
+            return len(self.y)
+        first = np.shape(next(iter(self.outputs.values())))
+        return int(first[self.runs is not None])
+
+    @property
+    def read_as(self) -> dict[str, str]:
+        """``correctness`` or ``predictions``: how each model's outputs are understood."""
+        return {name: "correctness" if _is_right(output) else "predictions"
+                for name, output in self.outputs.items()}
+
+    @property
+    def about(self) -> str:
+        """What comparisons speak of: these ``files``, or ways of ``training`` (several runs)."""
+        return "files" if self.runs is None else "training"
+
+    def scores(self, model: str) -> Array:
+        """Scores of the examples, (n,) or (runs, n): of accuracy, whether each is right."""
+        if model not in self._scores:
+            self._scores[model] = self._score(model)
+        return self._scores[model]
+
+    @cached_property
+    def _scores(self) -> dict[str, Array]:
+        return {}
+
+    def _score(self, model: str) -> Array:
+        if model not in self.outputs:
+            raise unknown_name("model", model, self.models)
+        output = self.outputs[model]
+        if _is_right(output):
+            found: Array = np.asarray(output)
+        elif self.runs is None:
+            found = self.metric.score(np.asarray(self.y), output)
+        else:
+            found = np.stack([self.metric.score(np.asarray(self.y), one) for one in output])
+        wanted = (self.n,) if self.runs is None else (len(self.runs), self.n)
+        if found.shape != wanted:
+            raise DataError(f"{model} has results of shape {found.shape}; it must be {wanted}.")
+        return found
+
+    def value(self, model: str) -> float:
+        """The metric of a model, the mean over runs where there are several."""
+        return float(self.scores(model).mean())
+
+    def value_interval(self, model: str) -> tuple[float, float]:
+        """Interval of a model's accuracy, of independent examples."""
+        right = as_correct(self.scores(model), model)
+        return wilson_interval(int(right.sum()), len(right), self.confidence)
+
+    def comparison(self, a: str, b: str) -> Comparison:
+        """Paired comparison b - a, by itself."""
+        self._one_run()
+        return compare_paired(
+            self.scores(a), self.scores(b), a=a, b=b, confidence=self.confidence,
+            margin_pp=self.margin, groups=self.groups, seed=self.seed)
+
+    def contrast(self, signs: Mapping[str, float]) -> tuple[float, float, float]:
+        """Sum of signed metrics with its interval, in the metric's unit."""
+        self._one_run()
+        return contrast_interval({name: self.scores(name) for name in signs}, signs,
+                                 confidence=self.confidence, groups=self.groups)
+
+    def over_runs(self, a: str, b: str) -> SeedComparison:
+        """Comparison b - a of two ways of training, over runs paired by seed and by example."""
+        if self.runs is None:
+            raise SpecError("there is one run; comparing ways of training needs several seeds.")
+        return compare_seeds(self.scores(a), self.scores(b), a=a, b=b, confidence=self.confidence,
+                             groups=self.groups, rng=self.seed)
+
+    def compare(
+        self, pairs: Iterable[tuple[str, str]] | None = None, *, reference: str | None = None,
+        correction: str | None = "holm",
+    ) -> Comparisons:
+        """Compare one family of pairs, p-values corrected for their number.
+
+        Parameters
+        ----------
+        pairs : iterable of (str, str), optional
+            Pairs (a, b), compared as b - a; every pair when not given.
+        reference : str, optional
+            Compare all others with this model instead.
+        correction : {"holm", None}
+            What is done about several comparisons; a pair by itself needs no correction.
+
+        Returns
+        -------
+        Comparisons
+
+        Raises
+        ------
+        DataError, SpecError
+            When outputs, names or options do not fit.
+
+        Examples
+        --------
+        >>> y = np.arange(100) % 4
+        >>> found = Results({"float": y, "ptq": y, "qat": np.roll(y, 1)}, y)
+        >>> [(c.a, c.b, c.verdict) for c in found.compare(reference="float")]
+        [('float', 'ptq', 'no_gap_seen'), ('float', 'qat', 'a_better')]
+        """
+        if correction not in ("holm", None):
+            raise SpecError(f"correction is {correction!r}; choose 'holm' or None.")
+        overall = None
+        if reference is not None:
+            if reference not in self.models:
+                raise unknown_name("model", reference, self.models)
+            pairs = [(reference, name) for name in self.models if name != reference]
+        elif pairs is None:
+            pairs = combinations(self.models, 2)
+            if len(self.models) > 2:
+                overall = cochran_q({name: self.scores(name) for name in self.models})
+        found = [self.comparison(a, b) for a, b in pairs]
+        return Comparisons(tuple(corrected(found) if correction else found), self, overall)
+
+    def take(self, index: Array) -> Results:
+        """The same models on some of the examples."""
+        at = (index,) if self.runs is None else (slice(None), index)
+
+        def chosen(output: Any) -> Any:
+            if isinstance(output, Mapping):
+                return {name: np.asarray(part)[at] for name, part in output.items()}
+            return np.asarray(output)[at]
+
+        def of_example(values: Array | None) -> Array | None:
+            return None if values is None else np.asarray(values)[index]
+
+        return replace(
+            self, outputs={name: chosen(output) for name, output in self.outputs.items()},
+            y=of_example(self.y), ids=of_example(self.ids), groups=of_example(self.groups))
+
+    def with_outputs(self, **outputs: Any) -> Results:
+        """The same examples with further models, or other outputs of the same ones."""
+        return replace(self, outputs={**self.outputs, **outputs})
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a model: the metric with its interval."""
+        rows = [(name, self.metric.id, self.value(name), *self.value_interval(name), self.n,
+                 self.read_as[name]) for name in self.models]
+        return pd.DataFrame(rows, columns=["model", "metric", "value", "low", "high", "n",
+                                           "read_as"])
+
+    @property
+    def sentence(self) -> str:
+        """The metric of each model in words."""
+        listed = ", ".join(f"{name} {self.metric.scale * self.value(name):.2f}"
+                           for name in self.models)
+        return f"{self.metric.title} on {self.n:,} examples ({self.metric.unit}): {listed}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Models and what they are worth, as numbers, strings, lists and dicts."""
+        return {
+            "n": self.n,
+            "models": [{"name": name, "accuracy": self.value(name), "score": self.value(name),
+                        "metric": self.metric.id, "read_as": self.read_as[name]}
+                       for name in self.models],
+        }
+
+    def _one_run(self) -> None:
+        if self.runs is not None:
+            raise SpecError(f"there are results of {len(self.runs)} runs; use over_runs, which "
+                            "takes seeds for what they are.")
+
+
+@dataclass(frozen=True)
+class Comparisons(Shown):
+    """Paired comparisons, and over three or more models the question whether all are alike.
+
+    Iterating gives the single comparisons; ``found + others`` joins two families, each with its
+    own correction.
+
+    Attributes
+    ----------
+    comparisons : tuple of qinspect.stats.Comparison
+    results : Results
+        What was compared.
+    cochran_q : dict or None
+        As :func:`qinspect.stats.cochran_q`, where every pair of three or more models was compared.
+
+    Examples
+    --------
+    >>> y = np.arange(300) % 10
+    >>> found = results({"ptq": y, "qat": np.where(y == 3, 0, y)}, y).compare()
+    >>> found.pair("ptq", "qat").verdict
+    'a_better'
+    >>> found.frame[["gap", "verdict"]].to_dict("records")
+    [{'gap': -10.0, 'verdict': 'a_better'}]
+    """
+
+    comparisons: tuple[Comparison, ...]
+    results: Results = field(repr=False)
+    cochran_q: dict[str, Any] | None = None
+
+    def __iter__(self) -> Iterator[Comparison]:
+        return iter(self.comparisons)
+
+    def __len__(self) -> int:
+        return len(self.comparisons)
+
+    def __add__(self, other: Comparisons) -> Comparisons:
+        return Comparisons((*self, *other), self.results, self.cochran_q or other.cochran_q)
+
+    def pair(self, a: str, b: str) -> Comparison:
+        """The comparison b - a."""
+        for one in self:
+            if (one.a, one.b) == (a, b):
+                return one
+        listed = ", ".join(f"{one.a} with {one.b}" for one in self)
+        raise SpecError(f"{a!r} was not compared with {b!r}; there are: {listed}.")
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a comparison; ``gap`` is b - a in ``unit``, ``p`` what the verdict rests on."""
+        return pd.DataFrame(
+            [(c.a, c.b, c.n, c.metric, c.accuracy_a, c.accuracy_b, c.gap, *c.ci_pp, c.unit,
+              c.a_only, c.b_only, c.p, c.p_single, c.family, c.verdict) for c in self],
+            columns=list(_COLUMNS))
+
+    @property
+    def sentence(self) -> str:
+        """Every verdict in words."""
+        return " ".join(one.sentence for one in self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Models and comparisons as numbers, strings, lists and dicts."""
+        overall = {} if self.cochran_q is None else {"cochran_q": self.cochran_q}
+        return {"file": self.results.source, **self.results.to_json(), **overall,
+                "comparisons": [one.to_json() for one in self]}
+
+
+def results(
+    source: str | os.PathLike[str] | Mapping[str, Any] | Any, y: Any = None, *, groups: Any = None,
+    ids: Any = None, runs: Iterable[Any] | None = None, metric: Metric | None = None,
+    confidence: float | None = None, margin: float | None = None, seed: int | None = None,
+) -> Results:
+    """What several models gave on the same examples, from a file, from arrays or from a study.
+
+    Parameters
+    ----------
+    source : path, mapping of name to array_like, or result
+        A file of predictions, see Notes; the outputs of each model: labels (n,), class scores
+        (n, k) or, as booleans, which examples are right; or something that has ``results``.
+    y : array_like, optional
+        Labels of the outputs in a mapping.
+    groups, ids : array_like, optional
+        Cluster and name of each example of a mapping.
+    runs : iterable, optional
+        Labels of the training runs, where every output in a mapping has a first axis of runs.
+    metric : Metric, optional
+        Accuracy by default.
+    confidence, margin : float, optional
+        Of the intervals (0.95), and the difference that would matter, in the unit of the metric
+        (1); those of a study by default.
+    seed : int, optional
+        Of what is drawn at random.
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    DataError
+        When a file is missing or of another kind, has no ``y`` or fewer than two models, is empty,
+        or holds object arrays, arrays of unequal length, missing values or values that cannot be
+        labels; when arrays do not fit each other.
+
+    Notes
+    -----
+    A file is an ``.npz`` with one-dimensional arrays, or a ``.csv`` with a header line, separated
+    by commas, semicolons or tabs.  It holds ``y`` and one column a model: predicted labels,
+    compared with ``y``, or correctness.  A column is correctness only if it is boolean (``True``
+    and ``False`` in a ``.csv``) or its name starts with ``correct_``; that prefix is left out of
+    the model's name.  A column ``group`` holds the cluster of each example, ``id`` or ``ids`` its
+    name.
+
+    Examples
+    --------
+    >>> found = results({"ptq": [0, 1, 1], "qat": [0, 1, 2]}, y=[0, 1, 2])
+    >>> found.value("qat")
+    1.0
+    """
+    given = {"metric": metric, "confidence": confidence, "margin": margin, "seed": seed}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if isinstance(source, Mapping):
+        outputs = {name: output if isinstance(output, Mapping) else np.asanyarray(output)
+                   for name, output in source.items()}
+
+        def array(values: Any) -> Array | None:
+            return None if values is None else np.asarray(values)
+
+        return Results(outputs, array(y), array(ids), array(groups),
+                       None if runs is None else tuple(runs), **options)
+    if isinstance(own := getattr(source, "results", None), Results):
+        return replace(own, **options)
+    return _read(Path(source), options)
+
+
+def _is_right(output: Any) -> bool:
+    """Whether an output says which examples are right, instead of what was predicted."""
+    return getattr(output, "dtype", None) == np.dtype(bool)
+
+
+def _read(file: Path, options: dict[str, Any]) -> Results:
+    """The results in a file of predictions."""
+    if not file.is_file():
+        raise DataError(f"there is no file {file}.")
+    readers = {".npz": _read_npz, ".csv": _read_csv}
+    if file.suffix.lower() not in readers:
+        raise DataError(f"{file} ends in {file.suffix or 'nothing'!r}; give an .npz or a .csv.")
+    columns = readers[file.suffix.lower()](file)
+    if "y" not in columns:
+        listed = ", ".join(columns) or "nothing"
+        raise DataError(f"{file} has no column y with the true labels; it holds {listed}.")
+    y = _labels(columns["y"], "y", file)
+    n = len(y)
+    outputs: dict[str, Array] = {}
+    for column, values in columns.items():
+        if column in _RESERVED:
+            continue
+        if values.shape != (n,):
+            raise DataError(
+                f"{file}: {column} has shape {values.shape} but y has {n} labels; "
+                "every model needs one value an example."
+            )
+        name = column.removeprefix(_PREFIX) or column
+        if name in outputs:
+            raise DataError(f"{file} has two columns for the model {name!r}; rename one.")
+        if values.dtype == bool or column.startswith(_PREFIX):
+            outputs[name] = as_correct(values, f"{column} in {file}")
+        else:
+            outputs[name] = _predictions(values, y, column, file)
+    if len(outputs) < 2:
+        found = f"only {next(iter(outputs))}" if outputs else "none"
+        raise DataError(f"{file} must hold at least two models besides y, but holds {found}.")
+    group = None
+    if "group" in columns:
+        group = _labels(columns["group"], "group", file)
+        if len(group) != n:
+            raise DataError(f"{file}: group has {len(group)} values but y has {n} labels.")
+    ids = columns.get("id", columns.get("ids"))
+    if ids is not None and ids.shape != (n,):
+        raise DataError(f"{file}: the ids have shape {ids.shape} but y has {n} labels.")
+    return Results(outputs, y, ids, group, source=str(file), **options)
+
+
+def _read_npz(file: Path) -> dict[str, Array]:
+    columns = {}
+    try:
+        archive = np.load(file, allow_pickle=False)
+        # A renamed .npy.
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"{file} is not an .npz archive but a single array.")
+        with archive:
+            for name in archive.files:
+                try:
+                    columns[name] = np.asarray(archive[name])
+                except ValueError as error:
+                    if "allow_pickle" not in str(error):
+                        raise
+                    raise DataError(
+                        f"{file}: {name} is an object array, which could run code when loaded; "
+                        "save it as plain numbers, booleans or text."
+                    ) from None
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, *_BROKEN_ZIP) as error:
+        raise DataError(f"{file} cannot be read as .npz: {error}.") from None
+    return columns
+
+
+def _read_csv(file: Path) -> dict[str, Array]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline()
+        separator = max(",;\t", key=first.count)
+        header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+        with warnings.catch_warnings():
+            # A row with more fields than the header is an error, not a shift of the columns.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                file,
+                sep=separator,
+                encoding="utf-8-sig",
+                index_col=False,
+                skipinitialspace=True,
+                low_memory=False,
+            )
+    except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{file} cannot be read as .csv: {reason.rstrip('.')}.") from None
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{file} has more than one column {twice[0]!r}; rename one.")
+    if len(header) != frame.shape[1]:
+        raise DataError(f"{file} has a header line that cannot be split into columns.")
+    columns = {}
+    for name, column in zip(header, frame.columns, strict=True):
+        if name == "":
+            # The nameless first column of a data frame's own index.
+            continue
+        values = frame[column]
+        if values.isna().any():
+            missing = values.isna().to_numpy()
+            # Header is line 1.
+            raise DataError(
+                f"{file}: {name} has {int(missing.sum())} missing values, the first in line "
+                f"{int(np.argmax(missing)) + 2}; fill or remove them."
+            )
+        columns[name] = (
+            values.to_numpy() if values.dtype.kind in "biuf" else values.to_numpy(dtype=str)
+        )
+    return columns
+
+
+def _labels(values: Array, name: str, file: Path) -> Array:
+    """Labels as whole numbers or text."""
+    if values.ndim != 1:
+        raise DataError(
+            f"{file}: {name} has shape {values.shape}; it must be one label an example "
+            "(take the arg max of class scores first)."
+        )
+    if values.size == 0:
+        raise DataError(f"{file}: {name} is empty; at least one example is needed.")
+    if values.dtype.kind == "f":
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        if bad:
+            raise DataError(
+                f"{file}: {name} has {bad} NaN or infinite values; remove or mend them."
+            )
+        broken = values != np.round(values)
+        if broken.any():
+            raise DataError(
+                f"{file}: {name} holds {values[broken][0]:g}, which is no class label; "
+                "give predicted classes, not scores."
+            )
+    elif values.dtype.kind not in "biuUS":
+        raise DataError(f"{file}: {name} is of type {values.dtype}; labels are numbers or text.")
+    return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
+
+
+def _predictions(values: Array, y: Array, name: str, file: Path) -> Array:
+    """Predicted labels of the kind of y."""
+    found = _labels(values, name, file)
+    if (found.dtype.kind == "U") != (y.dtype.kind == "U"):
+        kinds = ["text" if array.dtype.kind == "U" else "numbers" for array in (found, y)]
+        raise DataError(
+            f"{file}: {name} holds {kinds[0]} but y holds {kinds[1]}; they cannot be compared."
+        )
+    return found

@@ -1,0 +1,5 @@
+"""How results show themselves."""
+
+
+class Shown:
+    """A result that shows itself."""
