@@ -138,7 +138,7 @@ def _correct(spec: StudySpec) -> tuple[dict[str, Array], dict[str, int]]:
 
     qat = quantize_aware(model)
     first = model.get_weights()
-    robust = robust_qat(model, train, calibration_x=calibration, **settings)
+    robust = robust_qat(model, train, calibration=calibration, **settings)
     fit_qat(qat, train, None, **settings)
     files = {"default": convert_qat(qat), "robust": robust.content}
     fit(model, train, None, **settings)

@@ -65,7 +65,7 @@ def load_official(name: str) -> Dataset:
 
 def _from_keras(name: str, path: Path | None) -> dict[str, Array]:
     try:
-        from qinspect.train.download import download
+        from qinspect.train.keras import download
 
         return dict(zip(_KEYS, download(name), strict=True))
     except (ImportError, QinspectError) as error:

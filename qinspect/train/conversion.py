@@ -1,21 +1,131 @@
-"""Post-training quantization that leaves chosen layers in float."""
+"""Keras models to ``.tflite`` files: by a PTQ recipe, from QAT, and with layers left in float."""
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from qinspect.data.dataset import Dataset
 from qinspect.errors import SpecError, TrainError
 from qinspect.quiet import quiet
 from qinspect.schema import Array
+from qinspect.tflite import read_graph
+from qinspect.tflite.constants import INTEGER_KINDS, Weight, weights_of
 from qinspect.train.check import check_is_keras2
-from qinspect.train.files import weighted_operators
-from qinspect.train.keras import tensorflow
+from qinspect.train.files import dataset_of, model_of
+from qinspect.train.keras import WEIGHTED, inner, is_quantized, is_wrapped, tensorflow
+from qinspect.train.per_channel import one_range_each, store_channel_scales
 from qinspect.train.recipes import Recipe, find_recipe
 from qinspect.train.training import check_examples
-from qinspect.train.wrapped import WEIGHTED
+
+# Operators that layers with weights become.
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+
+
+def convert(
+    model: Any, recipe: str | Recipe = "int8",
+    calibration: Array | Dataset | str | os.PathLike[str] | None = None,
+) -> bytes:
+    """Convert a Keras model to a ``.tflite`` file by a recipe.
+
+    Parameters
+    ----------
+    model : tf_keras.Model or path
+        A model, or its ``.h5`` or ``.keras`` file.  One with fake quantization in it has its
+        ranges and needs no calibration: :func:`convert_qat`.
+    recipe : str or Recipe
+        A name in ``qinspect.train.PTQ_RECIPES``, or a recipe of your own.
+    calibration : ndarray of shape (n, ...), Dataset, path of an .npz, or None
+        Representative examples in the units of the model's input, all of which are shown to the
+        converter one by one; choosing them is the caller's part.
+
+    Returns
+    -------
+    bytes
+        The content of the ``.tflite`` file.  Its batch size can be changed by
+        ``resize_tensor_input``.
+
+    Raises
+    ------
+    SpecError
+        If the recipe is unknown.
+    TrainError
+        If the recipe needs calibration examples and got none, or the converter fails.
+    DataError
+        If the examples do not fit the model.
+    """
+    recipe = find_recipe(recipe)
+    model = model_of(model)
+    if isinstance(calibration, Dataset | str | os.PathLike):
+        calibration = dataset_of(calibration, labels=False).x
+    if recipe.name == "int8" and calibration is None and is_quantized(model):
+        return convert_qat(model)
+    tf = tensorflow()
+    converter = make_converter(model)
+    if recipe.weights != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if recipe.weights == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if recipe.activations != "float32":
+        converter.target_spec.supported_ops = [_operators(tf, recipe.activations)]
+    if recipe.needs_calibration:
+        if calibration is None:
+            raise TrainError(f"recipe {recipe.name!r} needs calibration examples to find "
+                             "activation ranges; pass calibration.")
+        check_examples(model, calibration, "the calibration set")
+        converter.representative_dataset = lambda: one_by_one(calibration)
+    converter.inference_input_type = getattr(tf, recipe.io)
+    converter.inference_output_type = getattr(tf, recipe.io)
+    if not recipe.per_channel:
+        # Private switches of the converter; what they did is checked on the file.
+        converter._experimental_disable_per_channel = True
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    content = run_converter(converter, f"model {model.name!r} by recipe {recipe.name!r}")
+    if not recipe.per_channel:
+        _check_per_tensor(content)
+    return content
+
+
+def convert_qat(qat_model: Any) -> bytes:
+    """Convert a QAT model to an int8 ``.tflite`` file with float input and output.
+
+    Parameters
+    ----------
+    qat_model : tf_keras.Model
+        From :func:`quantize_aware`, trained or warm-started.
+
+    Returns
+    -------
+    bytes
+        The content of the file.  The ranges in it are those of the model; no calibration.
+
+    Raises
+    ------
+    TrainError
+        If the model is not a QAT model, the converter fails, or no layer came out in integers.
+
+    Warns
+    -----
+    UserWarning
+        If some layers that tfmot wrapped came out in float; with TensorFlow 2.21 a
+        transposed convolution with ReLU does.
+    """
+    if not is_quantized(qat_model):
+        raise TrainError(
+            f"model {qat_model.name!r} has no quantized layers, so it would be converted to "
+            "something else than asked for; use convert with a recipe."
+        )
+    with one_range_each(qat_model):
+        converter = make_converter(qat_model)
+        converter.optimizations = [tensorflow().lite.Optimize.DEFAULT]
+        content = run_converter(converter, f"QAT model {qat_model.name!r}")
+    content = store_channel_scales(qat_model, content)
+    _check_integers(qat_model, content)
+    return content
 
 
 def keep_in_float(model: Any, layers: Sequence[str], x: Array) -> bytes:
@@ -63,14 +173,14 @@ def keep_in_float(model: Any, layers: Sequence[str], x: Array) -> bytes:
             f"layers to keep in float must be some, not all, of {', '.join(weighted)}; {given}."
         )
     check_examples(model, x, "the calibration set")
-    plain = weighted_operators(convert(model, "float32"))
-    kept = [any(_is_of(operator.names, name) for name in names) for operator in plain]
+    plain = converted_weights(convert(model, "float32"))
+    kept = [any(_is_of(found, output, name) for name in names) for found, output in plain]
     lite = tensorflow().lite
     converter = make_converter(model)
     converter.optimizations = [lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: one_by_one(x)
     options = lite.experimental.QuantizationDebugOptions(
-        denylisted_nodes=[op.output for op, keep in zip(plain, kept, strict=True) if keep]
+        denylisted_nodes=[output for (_, output), keep in zip(plain, kept, strict=True) if keep]
     )
     try:
         with quiet():
@@ -82,7 +192,7 @@ def keep_in_float(model: Any, layers: Sequence[str], x: Array) -> bytes:
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise TrainError(f"the converter cannot quantize {model.name!r}: {reason}") from error
-    if [not operator.is_integer for operator in weighted_operators(content)] != kept:
+    if [weight.kind not in INTEGER_KINDS for weight, _ in converted_weights(content)] != kept:
         raise TrainError(
             f"the converter left other layers of {model.name!r} in float than {', '.join(names)}; "
             "this version of TensorFlow names its operators in another way."
@@ -90,80 +200,23 @@ def keep_in_float(model: Any, layers: Sequence[str], x: Array) -> bytes:
     return content
 
 
-def _is_of(names: str, layer: str) -> bool:
-    """Whether an operator, of several names joined by semicolons, was made from a layer."""
-    return any(f"/{layer}/" in f"/{part}/" for part in names.split(";"))
+def _is_of(weight: Weight, output: str, layer: str) -> bool:
+    """Whether an operator was made from a layer: its names hold those of several, by semicolons."""
+    return any(f"/{layer}/" in f"/{part}/" for part in f"{weight.tensor.name};{output}".split(";"))
 
 
-# --- a float Keras model to a ``.tflite`` file --------------------------------------------------
-
-
-def convert(model: Any, recipe: str | Recipe, calibration_x: Array | None = None) -> bytes:
-    """Convert a float Keras model by a recipe.
-
-    Parameters
-    ----------
-    model : tf_keras.Model
-    recipe : str or Recipe
-        A name in ``qinspect.train.names.PTQ_RECIPES``, or a recipe of your own.
-    calibration_x : ndarray or None, shape (n, ...)
-        Representative examples in the units of the model's input, all of which are shown to the
-        converter one by one; choosing them (``recipe.calibration_size`` and so on) is the
-        caller's part.
-
-    Returns
-    -------
-    bytes
-        The content of the ``.tflite`` file.  Its batch size can be changed by
-        ``resize_tensor_input``.
-
-    Raises
-    ------
-    SpecError
-        If the recipe is unknown.
-    TrainError
-        If the recipe needs calibration examples and got none, or the converter fails.
-    DataError
-        If the examples do not fit the model.
-    """
-    recipe = find_recipe(recipe)
-    tf = tensorflow()
-    converter = make_converter(model)
-    if recipe.weights != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if recipe.weights == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if recipe.activations != "float32":
-        converter.target_spec.supported_ops = [_operators(tf, recipe.activations)]
-    if recipe.needs_calibration:
-        if calibration_x is None:
-            raise TrainError(
-                f"recipe {recipe.name!r} needs calibration examples to find activation ranges; "
-                "pass calibration_x."
-            )
-        check_examples(model, calibration_x, "calibration_x")
-        converter.representative_dataset = lambda: one_by_one(calibration_x)
-    converter.inference_input_type = getattr(tf, recipe.io)
-    converter.inference_output_type = getattr(tf, recipe.io)
-    if not recipe.per_channel:
-        # Private switches of the converter; what they did is checked on the file.
-        converter._experimental_disable_per_channel = True
-        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    content = run_converter(converter, f"model {model.name!r} by recipe {recipe.name!r}")
-    if not recipe.per_channel:
-        _check_per_tensor(content)
-    return content
+def converted_weights(content: bytes) -> list[tuple[Weight, str]]:
+    """Weights of the convolutions and dense layers of a file, with their operators' outputs."""
+    graph = read_graph(content).main
+    return [(weight, graph.tensors[weight.operator.outputs[0]].name)
+            for weight in weights_of(graph) if weight.operator.code in _WEIGHTED]
 
 
 def make_converter(model: Any) -> Any:
-    """A TFLite converter of a Keras model in inference mode, with default settings.
-
-    Notes
-    -----
-    ``TFLiteConverter.from_keras_model`` saves the model with all its layers, each of which is
-    traced several times; a module that holds nothing but the one function and its variables gives
-    the same network, names and signature in about a fifth of the time.
-    """
+    """A TFLite converter of a Keras model in inference mode, with default settings."""
+    # ``TFLiteConverter.from_keras_model`` saves the model with all its layers, each of which is
+    # traced several times; a module that holds nothing but the one function and its variables
+    # gives the same network, names and signature in about a fifth of the time.
     tf = tensorflow()
     spec = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype, name=model.input_names[0])
 
@@ -179,13 +232,7 @@ def make_converter(model: Any) -> Any:
 
 
 def run_converter(converter: Any, what: str) -> bytes:
-    """Run a TFLite converter without its chatter.
-
-    Raises
-    ------
-    TrainError
-        If it fails, with the last line it gave as the reason.
-    """
+    """Run a TFLite converter without its chatter."""
     try:
         with quiet():
             content = converter.convert()
@@ -212,10 +259,30 @@ def _operators(tf: Any, activations: str) -> Any:
 
 
 def _check_per_tensor(content: bytes) -> None:
-    for operator in weighted_operators(content):
-        if operator.scales != 1:
+    for weight, _ in converted_weights(content):
+        scales = weight.tensor.quantization.scale.size if weight.tensor.quantization else 0
+        if scales != 1:
             raise TrainError(
-                f"the converter gave {operator.weights!r} {operator.scales} scales although one "
-                "was asked for; this version of TensorFlow ignores the switch for per-tensor "
-                "weights."
+                f"the converter gave {weight.tensor.name!r} {scales} scales although one was asked "
+                "for; this version of TensorFlow ignores the switch for per-tensor weights."
             )
+
+
+def _check_integers(qat_model: Any, content: bytes) -> None:
+    wrapped = [layer for layer in qat_model.layers
+               if is_wrapped(layer) and type(inner(layer)).__name__ in WEIGHTED]
+    weights = [weight for weight, _ in converted_weights(content)]
+    integer = sum(one.kind in INTEGER_KINDS for one in weights)
+    if wrapped and integer == 0:
+        raise TrainError(
+            f"the file converted from QAT model {qat_model.name!r} has no integer layer although "
+            f"{len(wrapped)} were quantized; check that the wrappers were not stripped."
+        )
+    if integer < len(wrapped):
+        floats = ", ".join(repr(weight.tensor.name) for weight in weights
+                           if weight.kind not in INTEGER_KINDS)
+        warnings.warn(
+            f"{len(wrapped)} layers of {qat_model.name!r} were quantized, but only {integer} came "
+            f"out in integers; in float are {floats}.",
+            stacklevel=3,
+        )

@@ -1,4 +1,4 @@
-"""The ranges that tfmot's fake quantization uses: where they are kept, and a log of them."""
+"""The ranges that tfmot's fake quantization uses: read, logged, and set from data."""
 
 from __future__ import annotations
 
@@ -12,34 +12,23 @@ import pandas as pd
 
 from qinspect.errors import SpecError, TrainError
 from qinspect.schema import OBSERVERS, Array
-from qinspect.train.keras import tensorflow
+from qinspect.train.keras import is_quantized, is_wrapped, tensorflow
 from qinspect.train.training import check_examples
-from qinspect.train.wrapped import is_quantized, is_wrapped
 
 # Optimizer steps logged besides the end of each epoch, while the start values fade.
 _EARLY_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+# A tensor that never leaves zero keeps its range: a range of width zero cannot be quantized to.
+_NARROWEST = 1e-8
 
 
 @dataclass(frozen=True)
 class Observer:
-    """One fake-quantized tensor.
-
-    Attributes
-    ----------
-    layer : str
-        Name of the layer, without tfmot's prefix.
-    tensor : str
-        ``kernel`` and the like, or ``input``, ``pre_activation``, ``post_activation``,
-        ``output``.
-    kind : {"weight", "activation"}
-    variables : dict
-        ``min_var`` and ``max_var``, TensorFlow variables.
-    """
+    """One fake-quantized tensor of a layer, named without tfmot's prefix."""
 
     layer: str
-    tensor: str
-    kind: str
-    variables: dict[str, Any]
+    tensor: str  # ``kernel`` and the like, ``input``, ``pre_`` or ``post_activation``, ``output``
+    kind: str  # ``weight`` or ``activation``
+    variables: dict[str, Any]  # ``min_var`` and ``max_var``, TensorFlow variables
 
     @property
     def range(self) -> tuple[float, float]:
@@ -50,13 +39,9 @@ class Observer:
 
 
 def observers(model: Any) -> list[Observer]:
-    """All fake-quantized tensors of a QAT model, in the order they are computed.
-
-    Notes
-    -----
-    tfmot has no public way to ask for these; the attributes read here are those of
-    ``QuantizeWrapper`` and ``QuantizeLayer`` in tfmot 0.8.
-    """
+    """All fake-quantized tensors of a QAT model, in the order they are computed."""
+    # tfmot has no public way to ask for these; the attributes read below are those of
+    # ``QuantizeWrapper`` and ``QuantizeLayer`` in tfmot 0.8.
     return [observer for layer in model.layers for observer in _of_layer(layer)]
 
 
@@ -109,12 +94,6 @@ class ObserverLog:
     def frame(self) -> pd.DataFrame:
         """``schema.OBSERVERS``: one row a range and logged step."""
         return pd.DataFrame(self._rows, columns=list(OBSERVERS))
-
-
-# --- Set the ranges of a QAT model from data, instead of tfmot's start valu ---------------------
-
-# A tensor that never leaves zero keeps its range: a range of width zero cannot be quantized to.
-_NARROWEST = 1e-8
 
 
 def warm_start_observers(

@@ -17,23 +17,14 @@ import numpy as np
 
 from qinspect.errors import TrainError
 from qinspect.schema import Array
-from qinspect.train.keras import tensorflow, tf_keras
-from qinspect.train.wrapped import batchnorm_layers, is_wrapped, sources
+from qinspect.train.keras import batchnorm_layers, is_wrapped, sources, tensorflow, tf_keras
 
 # Integers of a symmetric int8 weight are -127..127.
 _STEPS = 127
 
 
 def make_scheme(model: Any, per_channel_dense: bool) -> Any:
-    """The 8-bit scheme of tfmot, its dense layers per channel if asked for.
-
-    Parameters
-    ----------
-    model : tf_keras.Model
-        The float model; dense layers with batch norm right behind them stay as tfmot makes them,
-        because the converter folds batch norm into the kernel.
-    per_channel_dense : bool
-    """
+    """The 8-bit scheme of tfmot, the model's dense layers per channel if asked for."""
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
         default_8bit_quantize_registry as registries,
     )
@@ -44,6 +35,7 @@ def make_scheme(model: Any, per_channel_dense: bool) -> Any:
     if not per_channel_dense:
         return schemes.Default8BitQuantizeScheme()
     dense = tf_keras().layers.Dense
+    # The converter folds batch norm into the kernel, so these stay as tfmot makes them.
     folded = {source.name for layer in batchnorm_layers(model) for source in sources(layer)}
 
     class Registry(registries.Default8BitQuantizeRegistry):
@@ -86,24 +78,7 @@ class _OneRange:
 
 
 def store_channel_scales(model: Any, content: bytes) -> bytes:
-    """Write per-channel dense kernels of a QAT model into the file that was converted from it.
-
-    Parameters
-    ----------
-    model : tf_keras.Model
-        QAT model; one without per-channel dense layers gives the file back as it is.
-    content : bytes
-        Its file, made under :func:`one_range_each`.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    TrainError
-        If the file has no int8 dense operator with the integers of such a layer.
-    """
+    """Write per-channel dense kernels into a file converted under :func:`one_range_each`."""
     layers = _per_channel_dense(model)
     if not layers:
         return content
@@ -112,11 +87,8 @@ def store_channel_scales(model: Any, content: bytes) -> bytes:
 
     file = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = file.subgraphs[0]
-    dense = [
-        operator
-        for operator in graph.operators
-        if _code(file, operator) == schema.BuiltinOperator.FULLY_CONNECTED
-    ]
+    dense = [operator for operator in graph.operators
+             if _code(file, operator) == schema.BuiltinOperator.FULLY_CONNECTED]
     for layer in layers:
         kernel, _, variables = layer._weight_vars[0]
         weights = np.asarray(kernel).T
@@ -185,10 +157,8 @@ def _code(file: Any, operator: Any) -> int:
 def _per_channel_dense(model: Any) -> list[Any]:
     """Wrappers of dense layers whose kernels have one range for each output."""
     return [
-        layer
-        for layer in model.layers
-        if is_wrapped(layer)
-        and isinstance(layer.layer, tf_keras().layers.Dense)
+        layer for layer in model.layers
+        if is_wrapped(layer) and isinstance(layer.layer, tf_keras().layers.Dense)
         and any(getattr(quantizer, "per_axis", False) for _, quantizer, _ in layer._weight_vars)
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +12,11 @@ from qinspect.errors import TrainError, unknown_name
 from qinspect.quiet import quiet
 from qinspect.schema import Array
 from qinspect.train.check import check_model
-from qinspect.train.conversion import make_converter, run_converter
-from qinspect.train.files import weighted_operators
-from qinspect.train.keras import tensorflow, tf_keras, tfmot
+from qinspect.train.keras import is_quantized, sources, tf_keras, tfmot
 from qinspect.train.observers import ObserverLog, warm_start_observers
-from qinspect.train.per_channel import make_scheme, one_range_each, store_channel_scales
+from qinspect.train.per_channel import make_scheme
 from qinspect.train.progress import Progress
 from qinspect.train.training import fit
-from qinspect.train.wrapped import WEIGHTED, inner, is_quantized, is_wrapped, sources
 
 
 def quantize_aware(
@@ -143,76 +139,14 @@ def fit_qat(
     return history, log.frame()
 
 
-def convert_qat(qat_model: Any) -> bytes:
-    """Convert a QAT model to an int8 ``.tflite`` file with float input and output.
-
-    Parameters
-    ----------
-    qat_model : tf_keras.Model
-        From :func:`quantize_aware`, trained or warm-started.
-
-    Returns
-    -------
-    bytes
-        The content of the file.  The ranges in it are those of the model; no calibration.
-
-    Raises
-    ------
-    TrainError
-        If the model is not a QAT model, the converter fails, or no layer came out in integers.
-
-    Warns
-    -----
-    UserWarning
-        If some layers that tfmot wrapped came out in float; with TensorFlow 2.21 a
-        transposed convolution with ReLU does.
-    """
-    if not is_quantized(qat_model):
-        raise TrainError(
-            f"model {qat_model.name!r} has no quantized layers, so it would be converted to "
-            "something else than asked for; use convert with a recipe."
-        )
-    with one_range_each(qat_model):
-        converter = make_converter(qat_model)
-        converter.optimizations = [tensorflow().lite.Optimize.DEFAULT]
-        content = run_converter(converter, f"QAT model {qat_model.name!r}")
-    content = store_channel_scales(qat_model, content)
-    _check_integers(qat_model, content)
-    return content
-
-
-def _check_integers(qat_model: Any, content: bytes) -> None:
-    wrapped = [
-        layer for layer in qat_model.layers
-        if is_wrapped(layer) and type(inner(layer)).__name__ in WEIGHTED
-    ]
-    operators = weighted_operators(content)
-    integer = sum(operator.is_integer for operator in operators)
-    if wrapped and integer == 0:
-        raise TrainError(
-            f"the file converted from QAT model {qat_model.name!r} has no integer layer although "
-            f"{len(wrapped)} were quantized; check that the wrappers were not stripped."
-        )
-    if integer < len(wrapped):
-        floats = ", ".join(repr(found.weights) for found in operators if not found.is_integer)
-        warnings.warn(
-            f"{len(wrapped)} layers of {qat_model.name!r} were quantized, but only {integer} came "
-            f"out in integers; in float are {floats}.",
-            stacklevel=3,
-        )
-
-
 def _with_followers(model: Any, skip_layers: Sequence[str]) -> set[str]:
     """Skipped layers and the batch norm and activation layers behind them."""
     names = [layer.name for layer in model.layers]
     for name in skip_layers:
         if name not in names:
             raise unknown_name("layer", name, names)
-    followers = (
-        tf_keras().layers.BatchNormalization,
-        tf_keras().layers.ReLU,
-        tf_keras().layers.Activation,
-    )
+    keras = tf_keras().layers
+    followers = (keras.BatchNormalization, keras.ReLU, keras.Activation)
     skipped = set(skip_layers)
     for layer in model.layers:
         if isinstance(layer, followers) and any(

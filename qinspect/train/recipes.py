@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from qinspect.errors import SpecError, unknown_name
+from qinspect.errors import unknown_name
 
 MODELS: tuple[str, ...] = ("mlp", "plain_cnn", "bn_cnn", "depthwise_cnn", "resnet_tiny")
 
@@ -26,8 +26,6 @@ class Recipe:
         Type of the file's input and output.
     per_channel : bool
         One weight scale per output channel, or one per tensor.
-    calibration_size : int
-        Examples of the representative data set.
     calibration_order : str
         How they are drawn: see ``qinspect.data.calibration_subset``.
     calibration_source : str
@@ -40,16 +38,8 @@ class Recipe:
     activations: Literal["float32", "int8", "int16"] = "float32"
     io: Literal["float32", "int8", "uint8"] = "float32"
     per_channel: bool = True
-    calibration_size: int = 200
     calibration_order: str = "random"
     calibration_source: str = "calibration"
-
-    def __post_init__(self) -> None:
-        if self.calibration_size < 1:
-            raise SpecError(
-                f"the calibration size of recipe {self.name!r} is {self.calibration_size}; "
-                "it must be at least 1."
-            )
 
     @property
     def needs_calibration(self) -> bool:
@@ -79,13 +69,7 @@ PTQ_RECIPES: dict[str, Recipe] = {
 
 
 def find_recipe(recipe: str | Recipe) -> Recipe:
-    """The recipe itself, or the one of that name.
-
-    Raises
-    ------
-    SpecError
-        If no recipe has the name; the message lists the nearest ones.
-    """
+    """The recipe itself, or the one of that name."""
     if isinstance(recipe, Recipe):
         return recipe
     if recipe not in PTQ_RECIPES:

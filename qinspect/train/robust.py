@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,15 @@ from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
 from qinspect.errors import TrainError
 from qinspect.schema import Array
-from qinspect.train.batchnorm import reestimate_batchnorm
 from qinspect.train.check import check_is_keras2, check_model
-from qinspect.train.keras import tf_keras
+from qinspect.train.conversion import convert_qat
+from qinspect.train.files import dataset_of, model_of
+from qinspect.train.keras import has_batchnorm, is_quantized, tf_keras
 from qinspect.train.observers import warm_start_observers
 from qinspect.train.progress import Progress
-from qinspect.train.qat import convert_qat, fit_qat, quantize_aware
+from qinspect.train.qat import fit_qat, quantize_aware
+from qinspect.train.remedies import reestimate_batchnorm
 from qinspect.train.training import check_examples, check_numbers, predict
-from qinspect.train.wrapped import has_batchnorm, is_quantized
 
 # Training examples that set the ranges, where no calibration set is given, and that batch norm is
 # re-estimated on, which takes a pass for each of its layers.
@@ -38,44 +40,25 @@ _SHORT_WARM_UP, _SHORT_DECAY_FROM = 0.2, 0.6
 
 @dataclass(frozen=True)
 class RobustRecord:
-    """What :func:`robust_qat` did.
-
-    Attributes
-    ----------
-    epochs, steps, batch_size : int
-        Passes over the training examples, optimizer steps in all, examples a step.
-    peak_rate, warm_up, decay_from : float
-        The learning rate of Adam rose to ``peak_rate`` over the share ``warm_up`` of all steps,
-        and fell from the share ``decay_from`` on to 0.
-    seed : int
-        Of the batch order and of the examples drawn.
-    calibration_size, statistics_size : int
-        Examples that set the ranges, and those that batch norm was re-estimated on.
-    batchnorm : {"none", "re-estimated", "frozen"}
-        "re-estimated" before and after training; "frozen" before, and then kept.
-    skip_layers : tuple of str
-        Layers without fake quantization.
-    validation_before, validation_after : float
-        Accuracy of the QAT model on the validation examples before and after training; NaN
-        without any.
-    kept : {"trained", "untrained"}
-        "untrained" where training had lowered the accuracy on the validation examples.
-    """
+    """What :func:`robust_qat` did."""
 
     epochs: int
     steps: int
     batch_size: int
+    # The learning rate of Adam rose over the first share of all steps and fell from the second on.
     peak_rate: float
     warm_up: float
     decay_from: float
     seed: int
+    # Examples that set the ranges, and those that batch norm was re-estimated on.
     calibration_size: int
     statistics_size: int
-    batchnorm: str
+    batchnorm: str  # ``none``; ``re-estimated`` before and after training; ``frozen`` in between
     skip_layers: tuple[str, ...]
+    # Accuracy on the validation examples; NaN without any.
     validation_before: float
     validation_after: float
-    kept: str
+    kept: str  # ``untrained`` where training had lowered that accuracy, else ``trained``
 
 
 @dataclass(frozen=True)
@@ -100,18 +83,41 @@ class RobustQat:
     history: pd.DataFrame
     observers: pd.DataFrame
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row an epoch."""
+        return self.history
+
+    @property
+    def sentence(self) -> str:
+        """What was done and what came of it."""
+        record = self.record
+        said = (f"QAT of {record.epochs} epochs ({record.steps} steps, learning rate up to "
+                f"{record.peak_rate:g})")
+        if math.isnan(record.validation_before):
+            return f"{said}; without validation examples nothing says whether it helped."
+        return (f"{said}: accuracy on the validation examples went from "
+                f"{100 * record.validation_before:.2f} % to {100 * record.validation_after:.2f} %; "
+                f"the {record.kept} model is kept.")
+
+    def to_json(self) -> dict[str, Any]:
+        """What was done, as numbers, strings and lists; None for what was not measured."""
+        found = asdict(self.record) | {"bytes": len(self.content)}
+        return {name: None if isinstance(value, float) and math.isnan(value) else value
+                for name, value in found.items()}
+
 
 def robust_qat(
     model: Any,
-    train: Dataset,
-    validation: Dataset | None = None,
+    train: Dataset | str | os.PathLike[str],
+    validation: Dataset | str | os.PathLike[str] | None = None,
     *,
     epochs: int = 1,
     learning_rate: float = 1e-3,
     decay_from: float | None = None,
     batch_size: int = 32,
     seed: int = 0,
-    calibration_x: Array | None = None,
+    calibration: Array | Dataset | str | os.PathLike[str] | None = None,
     skip_layers: Sequence[str] = (),
     freeze_batchnorm: bool = False,
     progress: Progress | None = None,
@@ -120,11 +126,11 @@ def robust_qat(
 
     Parameters
     ----------
-    model : tf_keras.Model
-        Trained float model; it is not changed.
-    train : Dataset
+    model : tf_keras.Model or path
+        Trained float model, or its Keras file; it is not changed.
+    train : Dataset or path of an .npz
         Training examples in the units of the model's input.
-    validation : Dataset or None
+    validation : Dataset, path of an .npz, or None
         Where given, training is undone if it lowered the accuracy on these examples.  They must
         not be the test examples.
     epochs : int
@@ -137,7 +143,7 @@ def robust_qat(
         Examples a step.
     seed : int
         Of the batch order and of the examples drawn from ``train``.
-    calibration_x : ndarray or None, shape (n, ...)
+    calibration : ndarray of shape (n, ...), Dataset, path of an .npz, or None
         Examples that set the ranges; 500 of the training examples where not given.
     skip_layers : sequence of str
         As in :func:`qinspect.train.quantize_aware`.
@@ -168,6 +174,8 @@ def robust_qat(
     to 0 at the end; statistics are re-estimated and ranges calibrated anew, since both moved more
     slowly than the weights.
     """
+    model, train = model_of(model), dataset_of(train)
+    validation = None if validation is None else dataset_of(validation)
     check_is_keras2(model)
     if is_quantized(model):
         raise TrainError(
@@ -185,15 +193,17 @@ def robust_qat(
         decay_from = _DECAY_FROM
     drawn = stream(seed, "robust qat").permutation(len(train))
     statistics_x = train.x[np.sort(drawn[:_STATISTICS])]
-    if calibration_x is None:
-        calibration_x = train.x[np.sort(drawn[:_CALIBRATION])]
-    check_examples(model, calibration_x, "calibration_x")
+    if calibration is None:
+        calibration = train.x[np.sort(drawn[:_CALIBRATION])]
+    elif isinstance(calibration, Dataset | str | os.PathLike):
+        calibration = dataset_of(calibration, labels=False).x
+    check_examples(model, calibration, "the calibration set")
     with_batchnorm = has_batchnorm(model)
     qat_model = quantize_aware(
         reestimate_batchnorm(_copy(model), statistics_x),
         skip_layers=skip_layers, per_channel_dense=True,
     )
-    warm_start_observers(qat_model, calibration_x)
+    warm_start_observers(qat_model, calibration)
     untrained = qat_model.get_weights()
     before = _accuracy(qat_model, validation)
     history, observers = fit_qat(
@@ -202,9 +212,9 @@ def robust_qat(
         freeze_batchnorm=freeze_batchnorm, warm_up=warm_up, decay_from=decay_from,
     )
     if epochs and with_batchnorm and not freeze_batchnorm:
-        warm_start_observers(qat_model, calibration_x)
+        warm_start_observers(qat_model, calibration)
         reestimate_batchnorm(qat_model, statistics_x)
-    warm_start_observers(qat_model, calibration_x)
+    warm_start_observers(qat_model, calibration)
     after = _accuracy(qat_model, validation)
     kept = "trained"
     if after < before:
@@ -213,11 +223,10 @@ def robust_qat(
     record = RobustRecord(
         epochs=epochs, steps=steps, batch_size=batch_size,
         peak_rate=peak_rate, warm_up=warm_up, decay_from=decay_from,
-        seed=seed, calibration_size=len(calibration_x),
+        seed=seed, calibration_size=len(calibration),
         statistics_size=len(statistics_x) if with_batchnorm else 0,
-        batchnorm=(
-            "none" if not with_batchnorm else "frozen" if freeze_batchnorm else "re-estimated"
-        ),
+        batchnorm=("none" if not with_batchnorm
+                   else "frozen" if freeze_batchnorm else "re-estimated"),
         skip_layers=tuple(skip_layers), validation_before=before, validation_after=after,
         kept=kept,
     )

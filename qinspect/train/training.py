@@ -15,9 +15,8 @@ from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
 from qinspect.errors import DataError, SpecError, TrainError
 from qinspect.schema import HISTORY, Array
-from qinspect.train.keras import tensorflow, tf_keras
+from qinspect.train.keras import batchnorm_layers, inner, is_wrapped, tensorflow, tf_keras
 from qinspect.train.progress import Progress, no_progress
-from qinspect.train.wrapped import batchnorm_layers, inner, is_wrapped
 
 _EVALUATION_BATCH = 256
 
@@ -173,13 +172,7 @@ def predict(model: Any, x: Array) -> Array:
 
 
 def check_examples(model: Any, x: Array, name: str) -> None:
-    """Refuse examples that are none, of the wrong shape, or not finite.
-
-    Raises
-    ------
-    DataError
-        Saying which of these it is.
-    """
+    """Refuse examples that are none, of the wrong shape, or not finite."""
     if len(x) == 0:
         raise DataError(f"{name} has no examples; at least one is needed.")
     wanted = model.input_shape
@@ -208,13 +201,7 @@ def _frozen(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def gives_logits(model: Any) -> bool:
-    """Whether the model's output still lacks a softmax.
-
-    Raises
-    ------
-    TrainError
-        If it ends in another activation.
-    """
+    """Whether the model's output still lacks a softmax."""
     last = inner(model.get_layer(model.output_names[0]))
     if type(last).__name__ == "Softmax":
         return False
@@ -312,13 +299,7 @@ def _evaluation_batches(data: Dataset) -> Any:
 def check_numbers(
     epochs: int, learning_rate: float, batch_size: int, warm_up: float, decay_from: float
 ) -> None:
-    """Refuse settings of :func:`fit` that are out of range.
-
-    Raises
-    ------
-    SpecError
-        Saying which one.
-    """
+    """Refuse settings of :func:`fit` that are out of range."""
     if epochs < 0:
         raise SpecError(f"epochs is {epochs}; it must be at least 0.")
     if batch_size < 1:

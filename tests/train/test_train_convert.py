@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,17 @@ from qinspect.errors import DataError, SpecError, TrainError
 from qinspect.tflite.identity import scheme_of
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.run import evaluate
-from qinspect.train import MODELS, PTQ_RECIPES, convert, predict
+from qinspect.train import (
+    MODELS,
+    PTQ_RECIPES,
+    convert,
+    convert_qat,
+    load_keras,
+    predict,
+    quantize_aware,
+    save_keras,
+    warm_start_observers,
+)
 
 need_package("tensorflow_model_optimization")
 
@@ -91,6 +102,19 @@ def test_the_file_is_that_of_the_official_keras_path() -> None:
         assert (one.name, one.dtype, one.shape) == (other.name, other.dtype, other.shape)
         if one.quantization is not None and other.quantization is not None:
             np.testing.assert_array_equal(one.quantization.scale, other.quantization.scale)
+
+
+def test_files_are_converted_as_what_is_in_them(tmp_path: Path) -> None:
+    model, x = trained("mlp"), digits().calibration.x[:20]
+    save_keras(model, tmp_path / "model.h5")
+    np.savez(tmp_path / "calibration.npz", x=x)
+    assert convert(tmp_path / "model.h5", "int8", str(tmp_path / "calibration.npz")) == (
+        convert(load_keras(tmp_path / "model.h5"), "int8", x)
+    )
+    aware = quantize_aware(model)
+    warm_start_observers(aware, x)
+    save_keras(aware, tmp_path / "aware.h5")
+    assert convert(tmp_path / "aware.h5") == convert_qat(load_keras(tmp_path / "aware.h5"))
 
 
 def test_wider_calibration_data_widens_the_input_range() -> None:

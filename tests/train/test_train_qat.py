@@ -301,8 +301,7 @@ def test_a_model_without_wrappers_is_refused() -> None:
 @pytest.mark.parametrize("quantized", [False, True])
 def test_reestimated_statistics_are_the_moments_of_each_input(quantized: bool) -> None:
     """Against one pass over all data at once, in float64; no other weight may move."""
-    from qinspect.train.keras import tf_keras
-    from qinspect.train.wrapped import batchnorm_layers, inner
+    from qinspect.train.keras import batchnorm_layers, inner, tf_keras
 
     model, x = fresh("bn_cnn", epochs=1), digits().train.x[:300]
     if quantized:

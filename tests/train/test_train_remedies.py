@@ -319,7 +319,7 @@ def test_training_that_harms_is_undone_on_validation_examples() -> None:
     model = trained("mlp")
     result = robust_qat(
         model, digits().train, digits().validation, learning_rate=3.0, decay_from=1.0,
-        calibration_x=digits().calibration.x,
+        calibration=digits().calibration.x,
     )
     record = result.record
     assert record.kept == "untrained"
@@ -347,7 +347,7 @@ def test_frozen_batch_norm_keeps_the_first_estimate() -> None:
 
 def test_zero_epochs_are_ptq() -> None:
     model = trained("plain_cnn")
-    result = robust_qat(model, digits().train, epochs=0, calibration_x=digits().calibration.x)
+    result = robust_qat(model, digits().train, epochs=0, calibration=digits().calibration.x)
     ptq = convert(model, "int8", digits().calibration.x)
     assert result.record.steps == 0
     assert abs(file_accuracy(result.content) - file_accuracy(ptq)) < 0.02
@@ -371,7 +371,7 @@ def _bad_calls() -> list[tuple[str, Any, type[Exception], str]]:
          "decay_from is 2.0"),
         ("a warm-up", lambda m: fit(m, digits().train, None, epochs=1, learning_rate=1e-3, seed=0,
                                     warm_up=0.9, decay_from=0.5), SpecError, "warm_up is 0.9"),
-        ("a calibration set", lambda m: robust_qat(m, digits().train, calibration_x=x * np.nan),
+        ("a calibration set", lambda m: robust_qat(m, digits().train, calibration=x * np.nan),
          DataError, "NaN"),
         ("a QAT model", lambda m: robust_qat(quantize_aware(m), digits().train), TrainError,
          "already"),
