@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from qinspect.errors import StoreError
 from qinspect.schema import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def prepare_folder(
@@ -125,6 +128,8 @@ def read_frame(path: Path) -> pd.DataFrame:
     StoreError
         If the file is missing or is not a table.
     """
+    import pandas as pd
+
     try:
         return pd.read_csv(path, float_precision="round_trip")
     except (OSError, ValueError) as error:
@@ -163,3 +168,18 @@ def is_done(folder: Path, step: str) -> bool:
 def mark_done(folder: Path, step: str, facts: dict[str, Any]) -> None:
     """Record, after all its files are in place, that a step has finished."""
     write_json(folder / "steps" / f"{step}.json", facts)
+
+
+def plain(value: Any) -> Any:
+    """The same fit for JSON: NumPy numbers as Python ones, None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

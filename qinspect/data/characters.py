@@ -120,12 +120,7 @@ def _check(
 
 @lru_cache(maxsize=8)
 def _templates(fonts: tuple[str, ...], classes: str, side: int) -> Array:
-    """Each character in each font, centred, a capital about 60 % of the image high.
-
-    Returns
-    -------
-    ndarray of float32, shape (fonts, classes, side, side)
-    """
+    """Characters by font, float32 (fonts, classes, side, side), a capital about 60 % high."""
     from matplotlib import get_data_path
     from matplotlib.ft2font import FT2Font
 

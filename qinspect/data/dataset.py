@@ -1,12 +1,10 @@
-"""Dataset."""
+"""Labelled examples, and their division into four parts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from qinspect.schema import Array
-
-# --- data ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -20,17 +18,16 @@ class Dataset:
     x : ndarray, shape (n, ...), float32 or integer
         What the float model takes, in the units of the model's input.
     y : ndarray of int64, shape (n,)
-        Class labels, 0 <= y < num_classes.
+        Class labels, 0 <= y < num_classes; -1 where there is none.
     ids : ndarray of str, shape (n,)
         Stable, unique example ids.
     num_classes : int
-        Number of classes.
     group : ndarray or None, shape (n,)
         Cluster of each example (frames of one video), if any.
     class_names : tuple of str
-        Names of the classes; empty when they have none.
+        Empty when they have none.
     part : ndarray of str or None, shape (n,)
-        "train" or "test" where the publishers of the data set fixed the test images, else None.
+        "train" or "test" where the publishers of the data set fixed the test images.
     """
 
     name: str

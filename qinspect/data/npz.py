@@ -63,13 +63,7 @@ def load_npz(
 def read_arrays(
     path: Path, required: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, Array]:
-    """Read named arrays of a ``.npz`` file; other keys stay untouched.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, unreadable, lacks a required key or holds object arrays.
-    """
+    """Named arrays of a ``.npz`` file; other keys stay untouched, objects are refused."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; give the path of a .npz file with the arrays "
                         f"{_listed(required)}.")

@@ -1,11 +1,13 @@
-"""Published data sets whose test images are fixed: Fashion-MNIST, MNIST, CIFAR-10.
+"""Data sets by name, and published ones whose test images are fixed.
 
-Read from ``<name>.npz`` in the folder that the environment variable ``QINSPECT_DATA`` names, or
-else through Keras, which downloads them once into its own cache.
+These are read from ``<name>.npz`` in the folder that the environment variable ``QINSPECT_DATA``
+names, or else through Keras, which downloads them once into its own cache.
 
-Sources: H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, arXiv:1708.07747 (2017).  Y. LeCun,
-C. Cortes, C. Burges, The MNIST database of handwritten digits (1998).  A. Krizhevsky, Learning
-Multiple Layers of Features from Tiny Images, technical report, University of Toronto (2009).
+References
+----------
+H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, arXiv:1708.07747 (2017).  Y. LeCun, C. Cortes,
+C. Burges, The MNIST database of handwritten digits (1998).  A. Krizhevsky, Learning Multiple
+Layers of Features from Tiny Images, technical report, University of Toronto (2009).
 """
 
 from __future__ import annotations
@@ -33,27 +35,14 @@ _THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 _CLASS_NAMES = {"fashion_mnist": _CLOTHES, "mnist": tuple("0123456789"), "cifar10": _THINGS}
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 OFFICIAL: tuple[str, ...] = tuple(_CLASS_NAMES)
+DATASETS: tuple[str, ...] = ("digits", "glyphs", *OFFICIAL)
+INPUT_RANGES = {"0-1": 1.0, "0-255": 255.0}
+_GLYPHS = 4000
+_KNOBS = tuple(inspect.signature(glyphs).parameters)
 
 
 def load_official(name: str) -> Dataset:
-    """Load train and test images of a published data set.
-
-    Parameters
-    ----------
-    name : {"fashion_mnist", "mnist", "cifar10"}
-
-    Returns
-    -------
-    Dataset
-        ``x`` uint8 of shape (n, height, width) or (n, height, width, 3), train images first, and
-        ``part`` "train" or "test".  Ids are ``mnist-train-00012``: origin and position there.
-
-    Raises
-    ------
-    DataError
-        If neither the file nor the network gives the data set, saying both ways, or if the
-        file's arrays are not what they should be.
-    """
+    """Images of a published data set, uint8 (n, height, width[, 3]), ``part`` train or test."""
     folder = os.environ.get("QINSPECT_DATA")
     path = Path(folder) / f"{name}.npz" if folder else None
     if path is not None and path.is_file():
@@ -98,14 +87,6 @@ def _assembled(name: str, arrays: dict[str, Array], origin: str) -> Dataset:
     x = np.concatenate([arrays["x_train"], arrays["x_test"]])
     y = np.concatenate([arrays["y_train"], arrays["y_test"]]).astype(np.int64)
     return Dataset(name, x, y, ids, 10, None, _CLASS_NAMES[name], origins)
-
-
-# --- a name or a file gives a :class:`~qinspect.schema.Dataset` ---------------------------------
-
-DATASETS: tuple[str, ...] = ("digits", "glyphs", *OFFICIAL)
-INPUT_RANGES = {"0-1": 1.0, "0-255": 255.0}
-_GLYPHS = 4000
-_KNOBS = tuple(inspect.signature(glyphs).parameters)
 
 
 def load_dataset(

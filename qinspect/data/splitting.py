@@ -1,4 +1,4 @@
-"""How many examples of each class (or stratum) a part of given size takes."""
+"""Parts of a data set, stratified by class or in whole groups, and calibration subsets."""
 
 from __future__ import annotations
 
@@ -11,27 +11,14 @@ from qinspect.schema import Array
 
 
 def quotas(counts: Array, total: int, *, each: bool = False) -> Array:
-    """Divide ``total`` over strata in proportion to ``counts``, by largest remainder.
+    """``total`` divided over strata of ``counts`` by largest remainder, ties to the lower index.
 
-    Parameters
+    References
     ----------
-    counts : ndarray of int, shape (k,)
-        Examples at hand in each stratum.
-    total : int
-        Examples wanted, 0 <= total <= counts.sum().
-    each : bool
-        Give every stratum that is not empty at least one example, if ``total`` allows.
-
-    Returns
-    -------
-    ndarray of int64, shape (k,)
-        Sums to ``total`` and never exceeds ``counts``.
-
-    Notes
-    -----
-    The method of largest remainders (Hamilton); ties go to the lower index.  No quota exceeds
-    its count because ceil(total * c / n) <= c for total <= n.
+    The method of largest remainders (Hamilton).
     """
+    # No quota exceeds its count: ceil(total * c / n) <= c for total <= n.  `each`: at least one for
+    # every stratum that is not empty, if `total` allows.
     counts = np.asarray(counts, dtype=np.int64)
     n = int(counts.sum())
     if n == 0:
@@ -49,22 +36,7 @@ def quotas(counts: Array, total: int, *, each: bool = False) -> Array:
 
 
 def draw(strata: Array, total: int, rng: np.random.Generator, *, each: bool = False) -> Array:
-    """Positions of a random, proportional sample of ``total`` examples, in random order.
-
-    Parameters
-    ----------
-    strata : ndarray of int, shape (n,)
-        Stratum of each example, 0 <= stratum.
-    total : int
-        Size of the sample.
-    rng : numpy.random.Generator
-    each : bool
-        As in :func:`quotas`.
-
-    Returns
-    -------
-    ndarray of int64, shape (total,)
-    """
+    """Positions of a random sample of ``total`` examples, proportional by stratum, shuffled."""
     taken = quotas(np.bincount(strata), total, each=each)
     shuffled = rng.permutation(len(strata))
     # Rank of each shuffled example within its stratum.
@@ -75,8 +47,6 @@ def draw(strata: Array, total: int, rng: np.random.Generator, *, each: bool = Fa
     rank[by_stratum] = np.arange(len(strata)) - np.repeat(start, counts)
     return shuffled[rank < taken[strata[shuffled]]]
 
-
-# --- train, validation, calibration, test -------------------------------------------------------
 
 # Order of drawing: the test part first, so that it depends on its own size and the seed alone;
 # train second, so that a rare class reaches it before the two small parts.
@@ -188,11 +158,13 @@ def _by_class(
 def _by_group(
     y: Array, group: Array, pool: Array, sizes: dict[str, int], rng: np.random.Generator
 ) -> dict[str, Array]:
-    """Give whole groups, large ones first, to the part that lacks their classes most.
+    """Whole groups, large ones first, to the part that lacks their classes most.
 
-    The greedy rule of scikit-learn's StratifiedGroupKFold, with parts of unequal size: the cost
-    of a part is the squared distance to its class targets, relative to its size.
+    References
+    ----------
+    The greedy rule of scikit-learn's StratifiedGroupKFold, with parts of unequal size.
     """
+    # The cost of a part is the squared distance to its class targets, relative to its size.
     _, inverse = np.unique(group[pool], return_inverse=True)
     table = np.zeros((inverse.max() + 1, int(y.max()) + 1))
     np.add.at(table, (inverse, y[pool]), 1)
@@ -231,8 +203,6 @@ def _check(dataset: Dataset, index: dict[str, Array]) -> None:
                             f"({len(index[part])} examples; the class has {counts[label]} in "
                             "all); make the part larger or add examples of it.")
 
-
-# --- which examples a converter sees, and in which order ----------------------------------------
 
 ORDERS: tuple[str, ...] = ("random", "first", "sorted_by_class")
 

@@ -13,32 +13,17 @@ from qinspect.tflite.network import WeightedLayer
 
 @dataclass(frozen=True)
 class LayerMatch:
-    """One weighted layer of two models, or of only one of them.
+    """One weighted layer of two models, or of only one of them."""
 
-    Attributes
-    ----------
-    layer : str
-        Name for people: that of the Keras layer where known.
-    kind : str
-        ``conv``, ``depthwise``, ``dense``, ``transpose_conv`` or ``other``.
-    a, b : str or None
-        Names in the two files; None on the side that has no counterpart.
-    operators_a, operators_b : tuple of int
-        Operators that use the layer (empty for a Keras model).
-    cosine : float
-        Median over output channels of the cosine between the kernels; NaN without a counterpart.
-    reason : str
-        How it was matched, or why it was not.
-    """
-
-    layer: str
-    kind: str
-    a: str | None
+    layer: str  # name for people: that of the Keras layer where known
+    kind: str  # conv, depthwise, dense, transpose_conv, other
+    a: str | None  # names in the two files
     b: str | None
-    operators_a: tuple[int, ...]
+    operators_a: tuple[int, ...]  # that use the layer; empty for a Keras model
     operators_b: tuple[int, ...]
-    cosine: float
-    reason: str
+    cosine: float  # median over output channels; NaN without a counterpart
+    reason: str  # how it was matched, or why it was not
+
 
 # Kernels that point in the same direction at least this much are the same layer wherever it is.
 ANCHOR = 0.8
@@ -48,24 +33,21 @@ _SAMPLE_VALUES = 256
 _WEIGHT_SCORE = 4.0
 _NAME_SCORE = 1.0
 _KIND_SCORE = 0.5
+# Names of operators rather than of layers.
+_GENERIC = frozenset({
+    "conv_2d", "depthwise_conv_2d", "fully_connected", "transpose_conv", "batch_matmul", "softmax",
+    "add", "reshape", "mean", "average_pool_2d", "max_pool_2d", "concatenation", "pad", "logistic",
+})
 
 
 def align_layers(
     a: tuple[WeightedLayer, ...], b: tuple[WeightedLayer, ...]
 ) -> list[tuple[int, int, str]]:
-    """Pairs of layers of two models.
-
-    Layers whose kernels agree are paired first, wherever they stand.  The rest is aligned in
-    order by the size of the kernels, so that two models of one architecture match even if no
-    weight is alike.
-
-    Returns
-    -------
-    list of (index in a, index in b, how)
-        ``how`` is ``"weights"`` or ``"position and shape"``.
-    """
+    """Pairs of layers as (index in a, index in b, "weights" or "position and shape")."""
     if not a or not b:
         return []
+    # Kernels that agree are paired first, wherever they stand; the rest in order by their size, so
+    # that two models of one architecture match even if no weight is alike.
     similarity = _similarities(a, b)
     fixed = _anchors(similarity, a, b)
     score = np.where(
@@ -94,21 +76,13 @@ def _equal(a: Sequence[Hashable], b: Sequence[Hashable]) -> Array:
 
 
 def align_in_order(score: Array) -> list[tuple[int, int]]:
-    """Alignment of two sequences that maximises the sum of scores without crossing.
+    """Pairs, increasing in both, of the greatest sum of scores (n, m); -inf must not be paired.
 
-    Global sequence alignment (Needleman and Wunsch 1970) with free gaps; without a gap cost each
-    row of the table is a running maximum, so it is computed a row at a time.
-
-    Parameters
+    References
     ----------
-    score : ndarray of float64, shape (n, m)
-        Score of pairing each two elements; -inf where they must not be paired, else positive.
-
-    Returns
-    -------
-    list of (int, int)
-        Paired indices, increasing in both.
+    Global sequence alignment (Needleman and Wunsch 1970) with free gaps.
     """
+    # Without a gap cost each row of the table is a running maximum.
     n, m = score.shape
     best = np.zeros((n + 1, m + 1))
     for i in range(n):
@@ -128,18 +102,8 @@ def align_in_order(score: Array) -> list[tuple[int, int]]:
 
 
 def channel_cosines(a: Array, b: Array) -> Array:
-    """Cosine between two kernels for each output channel.
-
-    Parameters
-    ----------
-    a, b : ndarray, shape (channels, values)
-
-    Returns
-    -------
-    ndarray of float64, shape (channels,)
-        NaN where either channel is all zeros or not finite.  A channel of one value has the
-        cosine +-1 whatever the value, so such kernels are compared as one vector: shape (1,).
-    """
+    """Cosine between two kernels (channels, values), by channel; NaN where one is all zeros."""
+    # A channel of one value has the cosine +-1 whatever the value: compared as one vector.
     if a.shape[1] == 1:
         a, b = a.reshape(1, -1), b.reshape(1, -1)
     x, y = a.astype(np.float64), b.astype(np.float64)
@@ -190,18 +154,8 @@ def layer_matches(
 
 def best_name(a: str, b: str) -> str:
     """The name that tells more: a layer's own one rather than that of an operator."""
-    return b if _is_generic(a) and not _is_generic(b) else a
-
-
-def _is_generic(name: str) -> bool:
-    stem = name.split("#")[0]
-    return stem in _GENERIC
-
-
-_GENERIC = frozenset({
-    "conv_2d", "depthwise_conv_2d", "fully_connected", "transpose_conv", "batch_matmul", "softmax",
-    "add", "reshape", "mean", "average_pool_2d", "max_pool_2d", "concatenation", "pad", "logistic",
-})
+    generic_a, generic_b = (name.split("#")[0] in _GENERIC for name in (a, b))
+    return b if generic_a and not generic_b else a
 
 
 def _why_not(layer: WeightedLayer, others: tuple[WeightedLayer, ...]) -> str:

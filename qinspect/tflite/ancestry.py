@@ -30,17 +30,15 @@ LINEAGES: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class LineageLayer:
-    """Comparison of one matched layer's weights in two models; real values, b against a.
+    """One matched layer's weights in two models, real values, b against a.
 
     Attributes
     ----------
-    layer, kind : str
+    layer, kind, a, b : str
         As in :class:`LayerMatch`.
-    a, b : str or None
-        Names in the two files; None on the side that has no counterpart.
     state : str
-        ``identical`` (but for rounding), ``rescaled`` (identical but for a factor for each
-        output channel), ``moved``, ``unrelated``, ``unmatched`` or ``unreadable`` (NaN, infinite).
+        ``identical`` (but for rounding), ``rescaled`` (identical but for a factor for each output
+        channel), ``moved``, ``unrelated``, ``unmatched`` or ``unreadable`` (NaN, infinite).
     cosine, cosine_low : float
         Median and 5 % quantile over output channels of the cosine between the kernels.
     sqnr_db, rescaled_sqnr_db : float
@@ -72,16 +70,14 @@ class LineageLayer:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Whether two models are one network.
-
-    ``verdict`` is one of :data:`LINEAGES`; ``reasons`` say in words why.
-    """
+    """Whether two models are one network: one of :data:`LINEAGES`, and in words why."""
 
     a: str
     b: str
     verdict: str
     layers: tuple[LineageLayer, ...]
     reasons: tuple[str, ...]
+
 
 Model = str | os.PathLike[str] | Graph | KerasModelTable
 
@@ -155,19 +151,7 @@ def _layers(model: Model) -> tuple[str, tuple[WeightedLayer, ...], set[str]]:
 
 
 def compare_layers(name: str, a: WeightedLayer, b: WeightedLayer) -> LineageLayer:
-    """Compare two kernels of one shape, and their biases.
-
-    Parameters
-    ----------
-    name : str
-        Name of the row.
-    a, b : WeightedLayer
-        Real values, batch normalization folded.
-
-    Returns
-    -------
-    LineageLayer
-    """
+    """Compare two kernels of one shape, and their biases; batch normalization folded."""
     x, y = a.kernel.astype(np.float64), b.kernel.astype(np.float64)
     finite = bool(np.isfinite(x).all() and np.isfinite(y).all())
     cosines = channel_cosines(x, y)

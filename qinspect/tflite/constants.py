@@ -153,8 +153,10 @@ def _blockwise(graph: Graph, tensor: Tensor, stored: Array, subgraph: Subgraph) 
     return grouped.reshape(stored.shape).astype(np.float32)
 
 
-# --- Which operators carry weights, where those weights are stored, and wha ---------------------
-
+# How an operator computes with its weight.  float16: half-precision constant, widened before use.
+# dynamic_range: integer weight, activations float in the file.  weight_only: integer constant
+# behind an explicit DEQUANTIZE.  int8, uint8 (the legacy format), int16x8 (16-bit activations):
+# integer weight and activation.  other: complex numbers, for example.
 Kind = Literal[
     "float32", "float16", "dynamic_range", "weight_only", "int8", "uint8", "int16x8", "other"
 ]
@@ -210,45 +212,20 @@ _PASS_THROUGH = frozenset(
 
 @dataclass(frozen=True)
 class Weight:
-    """One weight of one operator.
-
-    Attributes
-    ----------
-    operator : Operator
-        The operator that uses it.
-    tensor : Tensor
-        The constant in which it is stored.
-    kind : str
-        How this operator computes with it, see :func:`weights_of`.
-    through : tuple of str
-        Operators between the constant and its user, the nearest to the constant first.
-    bias : Tensor or None
-        The constant bias, if the operator has one.
-    activation : Tensor
-        The activation it meets (the output where the input is an index).
-    """
+    """One weight of one operator: its stored constant, and how the operator computes with it."""
 
     operator: Operator
     tensor: Tensor
     kind: Kind
-    through: tuple[str, ...]
+    through: tuple[str, ...]  # operators between the constant and its user, in that order
     bias: Tensor | None
-    activation: Tensor
+    activation: Tensor  # that it meets; the output where the input is an index
 
 
 def constant_source(
     subgraph: Subgraph, index: int, producers: dict[int, Operator]
 ) -> tuple[Tensor, tuple[str, ...]] | None:
-    """The constant behind a tensor, and the operators it passes through; None if computed.
-
-    Parameters
-    ----------
-    subgraph : Subgraph
-    index : int
-        Tensor index, -1 for an absent one.
-    producers : dict
-        Operator that writes each tensor, see :func:`producers_of`.
-    """
+    """The constant behind a tensor, and the operators it passes through; None if computed."""
     through: list[str] = []
     # A chain longer than the list of operators would be a cycle, which a damaged file may hold.
     for _ in range(len(subgraph.operators) + 1):
@@ -271,18 +248,7 @@ def producers_of(subgraph: Subgraph) -> dict[int, Operator]:
 
 
 def weights_of(subgraph: Subgraph) -> tuple[Weight, ...]:
-    """Weights of a subgraph in the order of their operators.
-
-    The kind of each is one of
-
-    - ``float32``: float weight and float activation;
-    - ``float16``: half-precision constant, widened before use;
-    - ``dynamic_range``: integer weight used by a kernel whose activations are float in the file;
-    - ``weight_only``: integer constant behind an explicit DEQUANTIZE;
-    - ``int8``, ``uint8``, ``int16x8``: integer weight and integer activation (uint8 is the legacy
-      format, int16x8 has 16-bit activations);
-    - ``other``: anything else, for example complex numbers.
-    """
+    """Weights of a subgraph in the order of their operators."""
     producers = producers_of(subgraph)
     found = []
     for op in subgraph.operators:

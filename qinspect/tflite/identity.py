@@ -1,4 +1,4 @@
-"""The scheme of a file: how its weighted operators compute, whatever its inputs look like."""
+"""What a ``.tflite`` file really is: scheme, reasons, counts, origin, warnings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from qinspect.store import plain
 from qinspect.tflite.constants import (
     BITS,
     FLOATS,
@@ -24,6 +25,21 @@ from qinspect.tflite.graph import Graph, Scheme, Subgraph, Tensor
 from qinspect.tflite.origin import Origin, converter_record, never_trained, origin_of, trained_names
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.sandbox import TIMEOUT, probe
+
+# Default of the converter's option weight_min_elements.
+SMALL_KERNEL = 1024
+_BORDER = frozenset({"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"})
+_FLEX = "Flex"
+_KIND_WORDS = {
+    "float32": "float weights and float activations",
+    "float16": "float16 weights that are widened to float32 before use",
+    "dynamic_range": "integer weights and float activations that are quantized while running",
+    "weight_only": "integer weights that are dequantized to float before use",
+    "int8": "int8 weights and int8 activations",
+    "uint8": "uint8 weights and activations (the legacy format)",
+    "int16x8": "int8 weights and int16 activations",
+    "other": "weights of another type",
+}
 
 
 @dataclass(frozen=True)
@@ -77,9 +93,6 @@ class Identification:
     warnings: tuple[str, ...]
 
 
-# --- how its weighted operators compute, whatever its inputs look like --------------------------
-
-
 def scheme_of(graph: Graph) -> Scheme:
     """Scheme of a ``.tflite`` file.
 
@@ -93,7 +106,7 @@ def scheme_of(graph: Graph) -> Scheme:
     Returns
     -------
     str
-        One of :data:`qinspect.schema.SCHEMES`.  ``dynamic_range`` and ``weight_only`` files may
+        One of :data:`SCHEMES`.  ``dynamic_range`` and ``weight_only`` files may
         hold further float weights (the converter leaves small kernels in float); ``mixed`` has
         integer and float weighted operators, or two integer formats, side by side.
     """
@@ -131,24 +144,6 @@ def _scheme_without_weights(graph: Graph) -> Scheme:
         if dtype in dtypes:
             return cast(Scheme, scheme)
     return "float32"
-
-
-# --- What a ``.tflite`` file really is: its scheme with reasons, counts, or ---------------------
-
-# Default of the converter's option weight_min_elements.
-SMALL_KERNEL = 1024
-_BORDER = frozenset({"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"})
-_FLEX = "Flex"
-_KIND_WORDS = {
-    "float32": "float weights and float activations",
-    "float16": "float16 weights that are widened to float32 before use",
-    "dynamic_range": "integer weights and float activations that are quantized while running",
-    "weight_only": "integer weights that are dequantized to float before use",
-    "int8": "int8 weights and int8 activations",
-    "uint8": "uint8 weights and activations (the legacy format)",
-    "int16x8": "int8 weights and int16 activations",
-    "other": "weights of another type",
-}
 
 
 def identify(graph: Graph) -> Identification:
@@ -193,9 +188,6 @@ def _info(tensor: Tensor) -> TensorInfo:
         scale=float(q.scale[0]) if q is not None and one else None,
         zero_point=int(q.zero_point[0]) if q is not None and one else None,
     )
-
-
-# --- counts ----------------------------------------------------------------------------------
 
 
 def _unique(weights: tuple[Weight, ...]) -> list[Weight]:
@@ -269,9 +261,6 @@ def _float_operators(graph: Graph) -> dict[str, int]:
             ):
                 counts[op.custom or op.code] += 1
     return dict(counts)
-
-
-# --- words -----------------------------------------------------------------------------------
 
 
 def _reasons(graph: Graph, weights: tuple[Weight, ...]) -> tuple[str, ...]:
@@ -436,9 +425,6 @@ def _simulated(graph: Graph) -> int:
     return count
 
 
-# --- Everything ``qinspect inspect`` says about one file, as plain data -------------------------
-
-
 def inspect_file(path: str | os.PathLike[str], timeout: float = TIMEOUT) -> dict[str, Any]:
     """Identify a file and try to run it once in a child process.
 
@@ -463,19 +449,8 @@ def inspect_file(path: str | os.PathLike[str], timeout: float = TIMEOUT) -> dict
     """
     graph = read_graph(path)
     result = probe(graph.content, timeout=timeout)
-    described = _plain(asdict(identify(graph)))
+    described = plain(asdict(identify(graph)))
     described["runs"] = result.status
     if result.message:
         described["warnings"].insert(0, f"the file {result.message}")
     return described
-
-
-def _plain(value: Any) -> Any:
-    """The same with lists for tuples and None for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and value - value != 0:
-        return None
-    return value

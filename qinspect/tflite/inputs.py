@@ -18,12 +18,6 @@ from qinspect.errors import DataError, SpecError
 from qinspect.schema import Array
 from qinspect.tflite.graph import Graph, Tensor
 
-
-def load_examples(path: str | os.PathLike[str]) -> tuple[Dataset, bool]:
-    """Examples of an ``.npz`` file, and whether it has labels."""
-    examples = load_npz(Path(path), require_labels=False)
-    return examples, bool((examples.y >= 0).all())
-
 T = TypeVar("T")
 
 # A data range this many times as wide as the input's is in other units, not an outlier.
@@ -35,47 +29,24 @@ _TOO_FEW_STEPS = 4
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to the examples before one model sees them.
-
-    Attributes
-    ----------
-    scale, offset : float
-        The model is given ``scale * x + offset``.
-    label_offset : int
-        Added to ``y`` to give the class number of this model (1 where class 0 is "background").
-    raw : bool
-        Integer ``x`` is the stored input itself, not real values to be quantized.
-    """
+    """What one model is given: ``scale * x + offset``, and ``y + label_offset``."""
 
     scale: float = 1.0
     offset: float = 0.0
-    label_offset: int = 0
-    raw: bool = False
+    label_offset: int = 0  # 1 where class 0 of the model is "background"
+    raw: bool = False  # integer x is the stored input itself, not real values to be quantized
+
+
+def load_examples(path: str | os.PathLike[str]) -> tuple[Dataset, bool]:
+    """Examples of an ``.npz`` file, and whether it has labels."""
+    examples = load_npz(Path(path), require_labels=False)
+    return examples, bool((examples.y >= 0).all())
 
 
 def per_file(
     option: str, values: Sequence[str], files: int, convert: Callable[[str], T], default: T
 ) -> list[T]:
-    """Values of an option for each file, from ``VALUE`` (all files) or ``N=VALUE`` (file N).
-
-    Parameters
-    ----------
-    option : str
-        Its name, for messages.
-    values : sequence of str
-        As given; later ones win, and ``N=VALUE`` wins over ``VALUE``.
-    files : int
-        Number of files; N counts from 1.
-    convert : callable
-        Makes a value of its text; raises ValueError where it cannot.
-    default : T
-        For files that are not named.
-
-    Raises
-    ------
-    SpecError
-        If a text cannot be read or names a file that is not there.
-    """
+    """Values of an option by file, from ``VALUE`` (all) or ``N=VALUE`` (file N from 1)."""
     common, single = default, {}
     for given in values:
         number, equals, text = given.rpartition("=")
@@ -103,22 +74,7 @@ def preprocessing_of(
     label_offset: Sequence[str] | None = None,
     raw_input: Sequence[int] | None = None,
 ) -> list[Preprocessing]:
-    """One :class:`Preprocessing` for each file, from the options of the command line.
-
-    Parameters
-    ----------
-    files : int
-        Number of files.
-    input_scale, input_offset, label_offset : sequence of str, optional
-        See :func:`per_file`.
-    raw_input : sequence of int, optional
-        Numbers, from 1, of the files that are fed raw.
-
-    Raises
-    ------
-    SpecError
-        If an option cannot be read or names a file that is not there.
-    """
+    """One :class:`Preprocessing` for each file, from the options of the command line."""
     scales = per_file("--input-scale", input_scale or (), files, finite_number, 1.0)
     offsets = per_file("--input-offset", input_offset or (), files, finite_number, 0.0)
     labels = per_file("--label-offset", label_offset or (), files, int, 0)
@@ -143,31 +99,7 @@ def finite_number(text: str) -> float:
 
 
 def prepare(x: Array, graph: Graph, how: Preprocessing) -> tuple[Array, tuple[str, ...]]:
-    """Examples in the units of one model's float input, checked against what it can hold.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, ...)
-        Examples of the data file.
-    graph : Graph
-        The model; integer inputs are quantized later, from what is returned.
-    how : Preprocessing
-        What to do.
-
-    Returns
-    -------
-    x : ndarray of float32 (float64 where raw), shape (n, ...)
-    notes : tuple of str
-        Clipping that is not bad enough to refuse.
-
-    Raises
-    ------
-    DataError
-        If the range of the data cannot fit the input; the message shows both ranges.
-    SpecError
-        If raw feeding is asked for where ``x`` or the input is not integer, or together with a
-        scale.
-    """
+    """Examples in the units of one model's float input, float32, checked against it, and notes."""
     tensor = graph.main.tensors[graph.main.inputs[0]] if graph.main.inputs else None
     if how.raw:
         return _raw(x, graph, tensor, how), ()

@@ -64,6 +64,7 @@ class KerasModelTable:
     layers: tuple[KerasLayer, ...]
     warnings: tuple[str, ...]
 
+
 _MAX_CONFIG = 64 << 20
 _MAX_WEIGHTS = 8 << 30
 # Real weights hardly compress; a member that grows more than this is a decompression bomb.
@@ -134,9 +135,6 @@ def read_keras(path: str | os.PathLike[str]) -> KerasModelTable:
         f"{name} is neither an HDF5 (.h5) nor a .keras file; a SavedModel folder must be loaded "
         "with TensorFlow."
     )
-
-
-# --- the two containers ----------------------------------------------------------------------
 
 
 def _read_h5(path: str | os.PathLike[str], name: str) -> KerasModelTable:
@@ -229,9 +227,6 @@ def _variable_names(entry: _Entry, count: int) -> list[str]:
     else:
         names = ["kernel", "bias"]
     return [*names[:count], *(str(i) for i in range(len(names), count))]
-
-
-# --- the configuration -----------------------------------------------------------------------
 
 
 def _walk(model: dict[str, Any], file: str) -> list[_Entry]:
@@ -339,9 +334,6 @@ def _references(node: Any, depth: int = 0) -> Iterator[str]:
             node = node[3:]
         for value in node:
             yield from _references(value, depth + 1)
-
-
-# --- weights ---------------------------------------------------------------------------------
 
 
 class _Limit:

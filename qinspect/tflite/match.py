@@ -19,10 +19,8 @@ class OperatorMatch:
 
     Attributes
     ----------
-    layer : str
-        Unique name for people.
-    code : str
-        Operator in file a.
+    layer, code : str
+        Unique name for people; operator in file a.
     a, b : int
         Operator indices in the first subgraphs.
     output_a, output_b : int
@@ -57,21 +55,13 @@ class Unmatched:
 
 @dataclass(frozen=True)
 class GraphMatch:
-    """Operators of two ``.tflite`` files matched in the order of file a.
-
-    Attributes
-    ----------
-    pairs : tuple of OperatorMatch
-    only_a, only_b : tuple of Unmatched
-        Everything else, conversions included.
-    inputs : tuple of (int, int)
-        Matched input tensors of the two graphs.
-    """
+    """Operators matched in the order of file a, all others with the reason, and input tensors."""
 
     pairs: tuple[OperatorMatch, ...]
     only_a: tuple[Unmatched, ...]
     only_b: tuple[Unmatched, ...]
     inputs: tuple[tuple[int, int], ...]
+
 
 _CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"})
 _ACTIVATIONS = {
@@ -291,9 +281,6 @@ def _shared_users(left: _View, right: _View, i: int, j: int, pairs: dict[int, in
     return bool(users) and users == set(right.users.get(j, ()))
 
 
-# --- what one file does inside a neighbour ---------------------------------------------------
-
-
 def _assemble(
     left: _View, right: _View, pairs: dict[int, int], cosines: dict[int, float]
 ) -> GraphMatch:
@@ -345,12 +332,10 @@ def _absorb(
     name: str,
     reasons: dict[int, str],
 ) -> tuple[int, ...]:
-    """Unpaired neighbours that do what the other file does inside its operator.
-
-    In front: padding.  Behind, while there is a single user: multiplication and addition of
-    constants after a layer with weights (a batch normalization that was not folded), and the
-    activation.
-    """
+    """Unpaired neighbours that do what the other file does inside its operator."""
+    # In front: padding.  Behind, while there is a single user: multiplication and addition of
+    # constants after a layer with weights (a batch normalization that was not folded), and the
+    # activation.
     absorbed: list[int] = []
     node = view.nodes[index]
     for source in node.sources:

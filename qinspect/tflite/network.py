@@ -1,4 +1,4 @@
-"""Names that a Keras user recognises, out of the tensor names that the converter leaves."""
+"""The weighted layers of any model file in one form, under names that a Keras user recognises."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ _KIND_NAMES = {
     "RELU6": re.compile(r"relu", re.IGNORECASE),
     "TANH": re.compile(r"tanh", re.IGNORECASE),
 }
+_KERNELS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV",
+                      "CONV_3D", "BATCH_MATMUL"})
 _BIAS = re.compile(r"^BiasAdd")
 # Parts that belong to an operation inside a layer, not to the layer's own path.
 _INNER = re.compile(r"^(ReadVariableOp.*|resource|Tensordot|FakeQuant.*|MovingAvgQuantize|"
@@ -54,11 +56,8 @@ def clean_layer(name: str) -> str:
 
 
 def layer_names(subgraph: Subgraph) -> dict[int, str]:
-    """A unique name for each operator, by operator index.
-
-    The Keras layer where the names of the operator's tensors tell it, with the kind of operator
-    appended where several operators belong to one layer; else the kind.
-    """
+    """A unique name for each operator: its Keras layer if tensor names tell it, else its kind."""
+    # The kind of operator is appended where several operators belong to one layer.
     weighted = {op.index: _of_operator(op, subgraph) for op in subgraph.operators}
     seen: Counter[str] = Counter()
     names: dict[int, str] = {}
@@ -73,10 +72,6 @@ def layer_names(subgraph: Subgraph) -> dict[int, str]:
         seen[name] += 1
         names[op.index] = name if seen[name] == 1 else f"{name}#{seen[name]}"
     return names
-
-
-_KERNELS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV",
-                      "CONV_3D", "BATCH_MATMUL"})
 
 
 def _of_operator(op: Operator, subgraph: Subgraph) -> str:
@@ -118,9 +113,8 @@ def _layer_if(segment: str, pattern: re.Pattern[str]) -> str:
     return clean_layer(path[-2]) if pattern.search(last) else ""
 
 
-# --- Weighted layers of any model file in one form, so that files of differ ---------------------
-
 # Relative rounding of stored floats; folding a batch normalization in float32 costs some more.
+# Of integers: step / sqrt(12) (Widrow and Kollar, Quantization Noise, 2008).
 _RELATIVE_NOISE = {"float16": 2.0**-12, "bfloat16": 2.0**-9}
 _FLOAT_NOISE = 1e-6
 _STEP = 12**-0.5
@@ -130,37 +124,18 @@ _ENOUGH_TO_BE_SHARED = 16
 
 @dataclass(frozen=True)
 class WeightedLayer:
-    """One layer with a kernel.
+    """One layer with a kernel, real values, batch normalization folded, from any model file."""
 
-    Attributes
-    ----------
-    name : str
-        Keras name where it is known.
-    kind : {"conv", "depthwise", "dense", "transpose_conv", "other"}
-    shape : tuple of int
-        Shape of the kernel as LiteRT stores it.
-    kernel : ndarray of float32, shape (channels, values of one channel)
-        Real values, batch normalization folded.
-    bias : ndarray of float64, shape (channels,), or None
-        Real values, batch normalization folded; None where the layer has none.
-    noise, bias_noise : ndarray of float64, shapes that broadcast to kernel and bias
-        Standard deviation of the rounding error with which the values are stored: step / sqrt(12)
-        for integers (Widrow and Kollar, Quantization Noise, 2008), relative for floats.
-    operators : tuple of int
-        Indices of all operators that use it (empty for a Keras layer).
-    folded : str
-        Name of the batch normalization that was folded in, else empty.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    kernel: Array = field(repr=False)
-    bias: Array | None = field(repr=False)
+    name: str  # that of Keras where it is known
+    kind: str  # conv, depthwise, dense, transpose_conv, other
+    shape: tuple[int, ...]  # of the kernel as LiteRT stores it
+    kernel: Array = field(repr=False)  # float32 (channels, values of one channel)
+    bias: Array | None = field(repr=False)  # float64 (channels,)
+    # Standard deviation of the rounding error with which they are stored; both broadcast.
     noise: Array = field(repr=False)
     bias_noise: Array = field(repr=False)
-    operators: tuple[int, ...] = ()
-    folded: str = ""
+    operators: tuple[int, ...] = ()  # all that use it; empty for a Keras layer
+    folded: str = ""  # name of the batch normalization that was folded in
 
 
 _KINDS = {
@@ -175,17 +150,10 @@ _KINDS = {
 
 
 def graph_layers(graph: Graph) -> tuple[tuple[WeightedLayer, ...], dict[str, str]]:
-    """Weighted layers of a ``.tflite`` file's first subgraph, in the order of its operators.
-
-    Returns
-    -------
-    layers : tuple of WeightedLayer
-        Operators that share one kernel (and bias) share one entry.
-    unreadable : dict of str to str
-        Layers whose weights cannot be decoded, with the reason.
-    """
+    """Weighted layers of a file's first subgraph; and the undecodable ones, with the reason."""
     subgraph = graph.main
     names = layer_names(subgraph)
+    # Operators that share one kernel (and bias) share one entry.
     layers: dict[tuple[object, ...], WeightedLayer] = {}
     unreadable: dict[str, str] = {}
     several = _operators_with_several_weights(weights_of(subgraph))
@@ -270,15 +238,10 @@ def _noise(graph: Graph, tensor: Tensor, real: Array) -> Array:
     return along(q.scale, q.axis, real.ndim) * _STEP
 
 
-# --- Keras -----------------------------------------------------------------------------------
-
-
 def keras_layers(table: KerasModelTable) -> tuple[WeightedLayer, ...]:
-    """Weighted layers of a Keras model, each with the batch normalization that follows it.
-
-    A batch normalization is folded where it is the only user of the layer's output and the layer
-    has no activation of its own, which is when the converter can fold it.
-    """
+    """Weighted layers of a Keras model, each with the batch normalization that follows it."""
+    # It is folded where it is the only user of the layer's output and the layer has no activation
+    # of its own, which is when the converter can fold it.
     users: dict[str, list[KerasLayer]] = {}
     for layer in table.layers:
         for source in layer.inbound:

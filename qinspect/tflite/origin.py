@@ -1,4 +1,4 @@
-"""What the TensorFlow converter recorded about the conversion, where it did."""
+"""Was a file quantized after training or in it: the converter's record, else hints."""
 
 from __future__ import annotations
 
@@ -36,8 +36,6 @@ class Origin:
     reasons: tuple[str, ...]
     converter: str | None = None
 
-
-# --- What the TensorFlow converter recorded about the conversion, where it  ---------------------
 
 _METADATA = b"CONVERSION_METADATA"
 # ModelOptimizationMode of TensorFlow's conversion_metadata.fbs.
@@ -103,8 +101,6 @@ def _child(table: Any, slot: int) -> Any:
     return Table(table.Bytes, table.Indirect(offset + table.Pos)) if offset else None
 
 
-# --- Hints in a file that its quantization was learned in training, or made ---------------------
-
 # tfmot starts every range at [-6, 6]: 255 steps for activations, 254 for symmetric weights.
 START_ACTIVATION_SCALE = 12 / 255
 START_WEIGHT_SCALE = 12 / 254
@@ -126,23 +122,12 @@ class _Hint:
 
 
 def origin_of(graph: Graph, scheme: Scheme) -> Origin:
-    """Whether a file was quantized after training or by quantization-aware training.
-
-    Parameters
-    ----------
-    graph : Graph
-    scheme : str
-        Its scheme.
-
-    Returns
-    -------
-    Origin
-        ``certain`` where the converter wrote it into the file.  Otherwise the hints are weighed:
-        names of fake-quantization operators, activation ranges that still are near tfmot's
-        starting value, ranges behind a ReLU that reach below zero (calibration never stores
-        those), weights at the starting scale, and dense kernels per channel (the converter's
-        post-training quantization makes them, tfmot does not).
-    """
+    """Whether a file of this scheme was quantized after training or in it."""
+    # Certain where the converter wrote it into the file.  Otherwise hints are weighed: names of
+    # fake-quantization operators, activation ranges that still are near tfmot's starting value,
+    # ranges behind a ReLU that reach below zero (calibration never stores those), weights at the
+    # starting scale, and dense kernels per channel (the converter's post-training quantization
+    # makes them, tfmot does not).
     record = converter_record(graph)
     hints = [*_name_hints(graph), *_range_hints(graph), *_weight_hints(graph)]
     reasons = [hint.reason for hint in hints]

@@ -42,11 +42,9 @@ def limit(memory: int, cpu: int) -> None:
 
 
 def run_once(content: bytes, begin: Callable[[str], None]) -> None:
-    """Open, allocate and invoke once; ``begin`` is told each step before it starts.
-
-    Floats are fed as ones and integers as zeros: the safest values where an input holds a shape,
-    a divisor or an index.
-    """
+    """Open, allocate and invoke once; ``begin`` is told each step before it starts."""
+    # Floats are fed as ones and integers as zeros: the safest values where an input holds a shape,
+    # a divisor or an index.
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 

@@ -1,8 +1,4 @@
-"""Bounded access to the tables of a flatbuffer.
-
-The generated accessors follow offsets without verifying them; these helpers keep the amount of
-work in proportion to the size of the file.
-"""
+"""Read a ``.tflite`` flatbuffer into a graph, with work in proportion to the size of the file."""
 
 from __future__ import annotations
 
@@ -21,7 +17,8 @@ from qinspect.errors import ModelFileError
 from qinspect.schema import Array
 from qinspect.tflite.graph import Graph, Operator, Quantization, Subgraph, Tensor
 
-# What the accessors raise when an offset leads outside the file.
+# The generated accessors follow offsets without verifying them; vectors are counted on a budget.
+# What they raise when an offset leads outside the file.
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
 _MAX_NAME = 65_536
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -149,8 +146,6 @@ def _options(name: str | None, union: Callable[[], Any], budget: Budget) -> dict
             values[key] = value
     return values
 
-
-# --- Read a ``.tflite`` flatbuffer into the immutable graph of :mod:`qinspe ---------------------
 
 _IDENTIFIER = b"TFL3"
 _VERSION = 3

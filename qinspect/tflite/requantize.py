@@ -23,6 +23,7 @@ from qinspect.tflite.constants import constant
 from qinspect.tflite.graph import Graph, Operator, Subgraph, Tensor
 from qinspect.tflite.network import layer_names
 
+# int16x8: activations of 16 bits, weights of 8.
 Precision = Literal["float32", "int8", "int16x8"]
 PRECISIONS: tuple[str, ...] = ("float32", "int8", "int16x8")
 
@@ -31,47 +32,24 @@ _ACTIVATION_BITS = {"int8": 8, "int16x8": 16}
 
 @dataclass(frozen=True)
 class QuantizableOperator:
-    """An operator that can be quantized on its own.
+    """An operator that can be quantized on its own: index, unique name for people, code."""
 
-    Attributes
-    ----------
-    index : int
-        Its index among the operators of the main subgraph.
-    name : str
-        Name for people, unique in the file.
-    op : str
-        Operator code, such as ``CONV_2D``.
-    """
-
-    index: int
+    index: int  # among the operators of the main subgraph
     name: str
     op: str
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """Ranges from which activations are quantized.
+    """Ranges from which activations are quantized, and operators whose weights take one scale."""
 
-    Attributes
-    ----------
-    bounds : mapping of str to (float, float)
-        Name of a float tensor -> least and greatest value, real units.
-    per_tensor : frozenset of int
-        Operators whose weights take one scale in all instead of one a channel.
-    """
-
-    bounds: Mapping[str, tuple[float, float]]
+    bounds: Mapping[str, tuple[float, float]]  # by name of a float tensor, real units
+    # Operators whose weights take one scale in all instead of one a channel.
     per_tensor: frozenset[int] = field(default_factory=frozenset)
 
 
 def check_float(graph: Graph) -> None:
-    """Refuse a file that is not all float32.
-
-    Raises
-    ------
-    ModelFileError
-        If a tensor is quantized, or tensor names are missing or not unique.
-    """
+    """Refuse a file that is not all float32, or whose tensor names are missing or not unique."""
     for tensor in graph.main.tensors:
         if tensor.quantization is not None and tensor.dtype in LIMITS:
             raise ModelFileError(
@@ -99,24 +77,7 @@ def activations(graph: Graph) -> tuple[Tensor, ...]:
 def quantizable_operators(
     graph: Graph, precision: Precision = "int8"
 ) -> tuple[QuantizableOperator, ...]:
-    """The operators of a float graph that litert-quantizer can quantize, in execution order.
-
-    Parameters
-    ----------
-    graph : Graph
-        A float32 file.
-    precision : {"int8", "int16x8"}
-        int16x8: activations of 16 bits, weights of 8.
-
-    Returns
-    -------
-    tuple of QuantizableOperator
-
-    Raises
-    ------
-    ModelFileError
-        If the file is not all float32.
-    """
+    """The operators of a float32 file that litert-quantizer can quantize, in execution order."""
     check_float(graph)
     manager = _recipe_manager()
     _add_static(manager, ".*", precision, per_tensor=False)
@@ -140,35 +101,10 @@ def quantize_file(
     precision: Precision = "int8",
     layers: Mapping[int, Precision] | None = None,
 ) -> bytes:
-    """A quantized copy of a float file, with its own precision for chosen layers.
-
-    Inputs and outputs of the file become integers when ``precision`` is not ``float32`` and the
-    layers beside them are quantized; QUANTIZE and DEQUANTIZE are put where precisions meet.
-    Weights are symmetric, per channel unless ``ranges.per_tensor`` says otherwise.
-
-    Parameters
-    ----------
-    graph : Graph
-        A float32 file.
-    ranges : Ranges
-        A range of every activation.
-    precision : {"float32", "int8", "int16x8"}
-        Of every operator that is not in ``layers``.
-    layers : mapping of int to precision, optional
-        Operator index -> precision.
-
-    Returns
-    -------
-    bytes
-        The new file.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is not all float32, a range is missing, or litert-quantizer cannot do it.
-    SpecError
-        If a precision is not known or an operator is not there.
-    """
+    """A quantized copy of a float32 file, with its own precision for chosen operators."""
+    # Inputs and outputs become integers when `precision` is not float32 and the layers beside them
+    # are quantized; QUANTIZE and DEQUANTIZE are put where precisions meet.  Weights are symmetric,
+    # per channel unless `ranges.per_tensor` says otherwise.
     check_float(graph)
     chosen = dict(layers or {})
     for name in (precision, *chosen.values()):
@@ -233,9 +169,6 @@ def _observations(graph: Graph, ranges: Ranges) -> dict[str, dict[str, Any]]:
     return observed
 
 
-# --- recipes ---------------------------------------------------------------------------------
-
-
 def _quantizer(module: str) -> Any:
     """A module of litert-quantizer, which was called ai-edge-quantizer before version 0.11."""
     try:
@@ -275,37 +208,10 @@ def _operation(graph: Graph, op: Operator) -> Any:
     return known.get(getattr(fb.BuiltinOperator, op.code, -1))
 
 
-# --- Change the constants of a ``.tflite`` file in place, without rebuildin ---------------------
-
-
 def replace_constants(graph: Graph, values: Mapping[int, Array]) -> bytes:
-    """A copy of a file with other values in some of its constants.
-
-    Sizes do not change, so every offset of the flatbuffer stays valid and nothing else of the
-    file is touched.
-
-    Parameters
-    ----------
-    graph : Graph
-        The file.
-    values : mapping of int to ndarray
-        Index of a constant tensor of the main subgraph -> new stored values, of its shape.
-        Floating values are rounded to the tensor's floating type; integer tensors take integers
-        within their type only, quantized by the caller.
-
-    Returns
-    -------
-    bytes
-        The new file.
-
-    Raises
-    ------
-    SpecError
-        If an index, a shape or a type does not fit, or two tensors that share one buffer are
-        given different values.
-    ModelFileError
-        If a tensor is not a constant, or is packed (int4) or sparse.
-    """
+    """A copy of a file with other stored values in some constants, by tensor index."""
+    # Sizes do not change, so every offset of the flatbuffer stays valid and nothing else is
+    # touched.  Floats are rounded to the tensor's type; integers must lie within theirs.
     content = bytearray(graph.content)
     base = np.frombuffer(graph.content, np.uint8).ctypes.data
     written: dict[int, bytes] = {}

@@ -49,6 +49,7 @@ class Evaluation:
     batched: bool
     notes: tuple[str, ...] = ()
 
+
 # XNNPACK, where it can; the optimised kernels without it; the plain reference kernels.
 Kernels = Literal["default", "builtin", "reference"]
 KERNELS: tuple[str, ...] = ("default", "builtin", "reference")
@@ -93,10 +94,8 @@ _announced = False
 
 
 def _let_delegate_announce_itself(interpreter: Any) -> None:
-    """Allocate once where nobody reads, because XNNPACK reports its creation on standard error.
-
-    It does so once a process.  An error is left for the caller's own allocation to raise.
-    """
+    """Allocate once where nobody reads: XNNPACK reports its creation on standard error."""
+    # Once a process.  An error is left for the caller's own allocation to raise.
     global _announced
     if _announced:
         return

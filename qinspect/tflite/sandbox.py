@@ -195,13 +195,7 @@ def _signal_name(number: int) -> str:
 
 
 def open_model(path: str | os.PathLike[str]) -> Graph:
-    """Read a ``.tflite`` file, after trying it in a child process.
-
-    Raises
-    ------
-    ModelFileError
-        If it cannot be read or run.
-    """
+    """Read a ``.tflite`` file, after trying it in a child process."""
     graph = read_graph(path)
     ensure_runs(path)
     return graph
