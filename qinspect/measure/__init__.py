@@ -1,1 +1,1 @@
-"""Streaming statistics, ranges, error metrics and sensitivity: arrays and files in, tables out."""
+"""What quantization does to ranges, weights, activations, layers and outputs of files."""

@@ -1,4 +1,4 @@
-"""Statistics of the activations of one network over a data set, in one streaming pass."""
+"""Activations of one network: streamed statistics, calibration ranges, ranges a file stores."""
 
 from __future__ import annotations
 
@@ -29,23 +29,10 @@ from qinspect.tflite.run import Kernels, real_values
 
 @dataclass(frozen=True)
 class Activations:
-    """Statistics of chosen tensors of a network.
+    """Statistics of chosen tensors: ``schema.TENSORS``, real units; histograms by tensor index."""
 
-    Attributes
-    ----------
-    tensors : DataFrame
-        Columns ``schema.TENSORS``, values in real units: one row a tensor (``channel`` -1) and,
-        on request, one a channel of its last axis.  ``stored_min`` and ``stored_max`` are the
-        ends of the range that the file can store, NaN for float tensors.  ``p0_1``, ``p50`` and
-        ``p99_9`` are percentiles, exact to half a bin of ``histograms``.
-    histograms : dict of int to Histogram
-        By tensor index.
-    notes : tuple of str
-        What the reader should know about how it ran.
-    examples : int
-        Examples measured.
-    """
-
+    # One row a tensor (channel -1) and, on request, one a channel of its last axis; percentiles
+    # exact to half a bin; the ends of the range that the file can store, NaN for float tensors.
     tensors: pd.DataFrame
     histograms: dict[int, Histogram]
     notes: tuple[str, ...]
@@ -53,13 +40,7 @@ class Activations:
 
 
 def activation_tensors(graph: Graph) -> dict[int, str]:
-    """Tensors of the main subgraph that hold real numbers and depend on the input.
-
-    Returns
-    -------
-    dict of int to str
-        Tensor index and name: the inputs, then the outputs of the operators in their order.
-    """
+    """Index and name of tensors of real numbers that depend on the input, in execution order."""
     subgraph = graph.main
     made = [i for operator in subgraph.operators for i in operator.outputs]
     return {
@@ -86,39 +67,7 @@ def activation_statistics(
     num_threads: int = 2,
     kernels: Kernels = "default",
 ) -> Activations:
-    """Minimum, maximum, moments, NaN and infinity counts, percentiles, histograms of activations.
-
-    Parameters
-    ----------
-    graph : Graph
-        A network with one input, float or quantized; quantized tensors are dequantized.
-    x : ndarray, shape (n, ...), or iterable of such arrays
-        Examples in the units of the float network's input.  Memory does not depend on how
-        many an iterable yields.
-    tensors : mapping of int to str, optional
-        Tensor indices with the layer names to show; :func:`activation_tensors` unless given.
-    per_channel : bool
-        Also one row for each channel of the last axis.
-    batch_size : int
-        Examples for each invocation.
-    num_threads : int
-        Threads for each kernel.
-    kernels : {"default", "builtin", "reference"}
-        See :func:`qinspect.tflite.run.make_interpreter`.
-
-    Returns
-    -------
-    Activations
-
-    Raises
-    ------
-    DataError
-        If ``x`` is empty, does not fit the input, or holds NaN or infinities.
-    ModelFileError
-        If the network cannot be run or has several inputs.
-    SpecError
-        If a tensor is not an activation of the network, or the batch size is below 1.
-    """
+    """Extremes, moments, NaN and infinity counts, percentiles, histograms of activations."""
     if batch_size < 1:
         raise SpecError(f"batch_size is {batch_size}; choose at least 1.")
     known = activation_tensors(graph)
@@ -191,24 +140,12 @@ def _records(
     ]
 
 
-# --- observed on calibration examples, or stored in a quantized file ----------------------------
-
-
 @dataclass(frozen=True)
 class ObservedRanges:
-    """Least and greatest value of every activation for every example.
-
-    Kept per example so that the ranges of any subset of them cost nothing more.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Names of the tensors.
-    low, high : ndarray of float32, shape (examples, tensors)
-        Real units.
-    """
+    """Least and greatest value of every activation for every example, float32, real units."""
 
     names: tuple[str, ...]
+    # (examples, tensors): kept per example, so that ranges of any subset cost nothing more.
     low: Array
     high: Array
 
@@ -216,17 +153,7 @@ class ObservedRanges:
         return len(self.low)
 
     def over(self, index: Array | None = None) -> Ranges:
-        """Ranges over all examples, or over those at ``index``: least minimum, greatest maximum.
-
-        Parameters
-        ----------
-        index : ndarray of int or bool, optional
-            At least one example.
-
-        Returns
-        -------
-        Ranges
-        """
+        """Ranges over all examples or those at ``index``: least minimum, greatest maximum."""
         low = self.low if index is None else self.low[index]
         high = self.high if index is None else self.high[index]
         if len(low) == 0:
@@ -238,34 +165,9 @@ class ObservedRanges:
 def observe_ranges(
     graph: Graph, x: Array, *, batch_size: int = 32, num_threads: int = 2
 ) -> ObservedRanges:
-    """Run a float network and note the ranges of its activations, example by example.
-
-    This is calibration by minimum and maximum, as TensorFlow's converter does it;
-    litert-quantizer's own calibrator takes a moving average by default, which clips, and needs
-    a signature in the file.
-
-    Parameters
-    ----------
-    graph : Graph
-        A float32 file with one input.
-    x : ndarray, shape (n, ...)
-        Calibration examples in the units of the network's input.
-    batch_size : int
-        Examples for each invocation.
-    num_threads : int
-        Threads for each kernel.
-
-    Returns
-    -------
-    ObservedRanges
-
-    Raises
-    ------
-    DataError
-        If ``x`` is empty, does not fit, or makes an activation NaN or infinite.
-    ModelFileError
-        If the file is not all float32 or cannot be run.
-    """
+    """Run a float32 network and note the ranges of its activations, example by example."""
+    # Minimum and maximum, as TensorFlow's converter calibrates; litert-quantizer's own calibrator
+    # takes a moving average by default, which clips, and needs a signature in the file.
     check_float(graph)
     tensors = activations(graph)
     probe = network_probe(graph, [t.index for t in tensors], num_threads=num_threads)
@@ -300,31 +202,7 @@ def stored_ranges(
     matched: GraphMatch,
     fallback: Ranges | None = None,
 ) -> tuple[Ranges, tuple[str, ...]]:
-    """The ranges that a quantized file holds, for the tensors of its float parent.
-
-    Parameters
-    ----------
-    graph : Graph
-        The float32 file.
-    quantized : Graph
-        A file whose activations are quantized statically.
-    matched : GraphMatch
-        Of the two files, the float one first.
-    fallback : Ranges, optional
-        Ranges of tensors that the quantized file does not have.
-
-    Returns
-    -------
-    ranges : Ranges
-        With the operators whose weights have one scale in the quantized file.
-    borrowed : tuple of str
-        Names of the tensors whose range came from ``fallback``.
-
-    Raises
-    ------
-    ModelFileError
-        If a range is found neither in the file nor in ``fallback``.
-    """
+    """Ranges that a quantized file holds for its float parent; tensors that needed ``fallback``."""
     bounds: dict[str, tuple[float, float]] = {}
     per_tensor = set()
     one_scale = {

@@ -1,4 +1,4 @@
-"""Which input each float operator gets when it is evaluated in place of a quantized one."""
+"""Float operators cut into one model, each fed with what the quantized one gets."""
 
 from __future__ import annotations
 
@@ -16,6 +16,32 @@ from qinspect.tflite.run import Kernels
 
 # The float network's own input, as a source of a cut operator.
 NETWORK_INPUT = "network input"
+# Operators that run other subgraphs, or keep state between calls, mean nothing on their own.
+_NOT_ALONE = frozenset(
+    {"WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
+     "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN",
+     "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "SVDF"}
+)
+
+
+@dataclass(frozen=True)
+class CutOperators:
+    """Operators to cut out together; ``sources`` names where each outside tensor comes from."""
+
+    operators: tuple[int, ...]  # indices in the order of execution; usually one
+    # Of all that is read from outside, constants apart.  Tensors of one name share one input of the
+    # new model, so they must have one shape.
+    sources: Mapping[int, Hashable]
+    output: int
+
+
+@dataclass(frozen=True)
+class CutModel:
+    """A model of independent operators, and its tensors by name of the source and of the output."""
+
+    content: bytes
+    inputs: dict[Hashable, int]
+    outputs: dict[Hashable, int]
 
 
 def cut_probe(
@@ -30,23 +56,9 @@ def cut_probe(
 def wire_pairs(
     float_graph: Graph, quant_graph: Graph, pairs: Sequence[Pair]
 ) -> tuple[CutModel, list[str]]:
-    """The float operators of the pairs, wired to the inputs of the quantized ones.
-
-    Parameters
-    ----------
-    float_graph, quant_graph : Graph
-        The two networks.
-    pairs : sequence of Pair
-        ``op_a`` counts in the float network, ``op_b`` in the quantized one.
-
-    Returns
-    -------
-    CutModel
-        Its sources are tensor indices of the quantized network, or :data:`NETWORK_INPUT`; its
-        outputs are named by the position of the pair.
-    list of str
-        One sentence for each pair that is left out.
-    """
+    """The pairs' float operators, wired to the inputs of the quantized ones; what is left out."""
+    # Sources are tensor indices of the quantized network, or NETWORK_INPUT; outputs are named by
+    # the position of the pair.
     layers: dict[Hashable, CutOperators] = {}
     notes: list[str] = []
     constants = (set(constant_tensors(float_graph.main)), set(constant_tensors(quant_graph.main)))
@@ -122,60 +134,9 @@ def _outside_inputs(subgraph: Subgraph, operators: Sequence[int], constants: set
     return list(dict.fromkeys(i for i in read if i >= 0 and i not in made | constants))
 
 
-# --- Cut single layers out of a float network and set them side by side in  ---------------------
-
-# Operators that run other subgraphs, or keep state between calls, mean nothing on their own.
-_NOT_ALONE = frozenset(
-    {"WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
-     "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN",
-     "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "SVDF"}
-)
-
-
-@dataclass(frozen=True)
-class CutOperators:
-    """Operators to cut out together.
-
-    Attributes
-    ----------
-    operators : tuple of int
-        Operator indices in the order of execution; usually one.
-    sources : dict of int to hashable
-        For each tensor that the layer reads from outside, constants apart: a name of its source.
-        Tensors of one name share one input of the new model, so they must have one shape.
-    output : int
-        Tensor to return.
-    """
-
-    operators: tuple[int, ...]
-    sources: Mapping[int, Hashable]
-    output: int
-
-
-@dataclass(frozen=True)
-class CutModel:
-    """A model of independent layers.
-
-    Attributes
-    ----------
-    content : bytes
-        The flatbuffer.
-    inputs : dict of hashable to int
-        Tensor index in the new model of every source.
-    outputs : dict of hashable to int
-        Tensor index of the output of every layer.
-    """
-
-    content: bytes
-    inputs: dict[Hashable, int]
-    outputs: dict[Hashable, int]
-
-
 def constant_tensors(subgraph: Subgraph) -> dict[int, int | None]:
-    """Tensors that do not depend on the input, with the operator that computes them if any.
-
-    Float16 weights reach their layer through a DEQUANTIZE of a constant, for example.
-    """
+    """Tensors that do not depend on the input, with the operator that computes them if any."""
+    # Float16 weights reach their layer through a DEQUANTIZE of a constant, for example.
     constants: dict[int, int | None] = {t.index: None for t in subgraph.tensors if t.constant}
     for operator in subgraph.operators:
         inputs = [i for i in operator.inputs if i >= 0]
@@ -197,20 +158,7 @@ def why_not_alone(subgraph: Subgraph, op: int) -> str | None:
 
 
 def cut_operators(graph: Graph, layers: Mapping[Hashable, CutOperators]) -> CutModel:
-    """A model of chosen layers of the main subgraph, side by side.
-
-    Parameters
-    ----------
-    graph : Graph
-        The float network.
-    layers : mapping of hashable to CutOperators
-        What to cut out, under names of the caller's choice.
-
-    Returns
-    -------
-    CutModel
-        Its outputs have the names of ``layers``.
-    """
+    """A model of chosen operators of the main subgraph, side by side, under names of the caller."""
     original = flat.ModelT.InitFromPackedBuf(graph.content, 0)
     model = flat.ModelT()
     model.version = original.version

@@ -19,22 +19,14 @@ _ADDED = ("count", "nan", "exact", "clipped", "error", "error2", "reference2", "
 
 
 class ErrorSums:
-    """Everything the metrics need, summed over batches: never a mean of batch means.
+    """Everything the metrics need, summed over batches: never a mean of batch means."""
 
-    Sums within a block of 262,144 elements are taken in the dtype of the arrays (float32 blocks
-    are right to about 1e-6), across blocks in float64, so results do not depend on the batching
-    beyond that.  A NaN in either array makes the sums NaN; ``nan`` counts such elements.
-
-    Parameters
-    ----------
-    affine : Affine, optional
-        Of the quantized tensor, with one scale; without it nothing can be called clipped, and there
-        is no scale to divide by.
-    histograms : bool
-        Keep histograms of the errors, in steps of the grid (in real units without one), of
-        clipped and of rounded elements apart.
-    """
-
+    # Without an affine (of one scale) nothing can be called clipped, and there is no scale to
+    # divide by.  Histograms: errors of clipped and of rounded elements apart, in steps of the grid,
+    # or in real units without one.  Sums within a block are taken in the dtype of the arrays
+    # (float32 blocks are right to about 1e-6), across blocks in float64, so results do not depend
+    # on the batching beyond that.  A NaN in either array makes the sums NaN; `nan` counts such
+    # elements.
     def __init__(self, affine: Affine | None = None, *, histograms: bool = False) -> None:
         # Step, least and greatest real number of the grid on which the quantized tensor lives.
         self.grid = grid = None if affine is None else affine.grid
@@ -50,18 +42,7 @@ class ErrorSums:
         self.clipped_histogram = Histogram(_ERROR_BINS, finest) if histograms else None
 
     def add(self, reference: Array, quantized: Array) -> None:
-        """Take in one batch.
-
-        Parameters
-        ----------
-        reference, quantized : ndarray of float32 or float64, same shape
-            True values, and the dequantized ones that stand for them.
-
-        Raises
-        ------
-        SpecError
-            If the shapes differ.
-        """
+        """Take in one batch: true values, and dequantized ones of the same shape."""
         if reference.shape != quantized.shape:
             raise SpecError(
                 f"the reference has shape {reference.shape}, the quantized array "
@@ -120,13 +101,7 @@ class ErrorSums:
         return outside if outside.any() else None
 
     def merge(self, other: ErrorSums) -> ErrorSums:
-        """New sums of the elements of both.
-
-        Raises
-        ------
-        SpecError
-            If the two have different grids, or only one keeps histograms.
-        """
+        """New sums of the elements of both."""
         if self.grid != other.grid:
             raise SpecError(f"error sums on {self.grid} and on {other.grid} cannot be merged.")
         if (self.rounded_histogram is None) != (other.rounded_histogram is None):
@@ -145,21 +120,12 @@ class ErrorSums:
         return result
 
     def metrics(self) -> dict[str, float]:
-        """The metrics named in ``schema.ERRORS``.
-
-        Returns
-        -------
-        dict
-            count, nan : elements, and those whose error is NaN.  sqnr_db : 10 log10(sum
-            reference^2 / sum error^2); inf where there is no error, -inf where the reference is
-            zero and the error is not.  mse, bias (mean error), max_abs : real units.
-            rmse_over_scale : 0.289 is ideal rounding.  cosine : NaN where either side is
-            zero.  clipped_share : elements whose reference is more than half a step outside
-            the grid; rounded_share : other elements that changed.  clipped_energy : share of
-            the squared error that clipped elements carry.  effective_bits : log2 of the
-            number of grid points from the least to the greatest that occurred.
-            Everything that rests on a NaN is NaN; what needs a grid is NaN without one.
-        """
+        """The metrics named in ``schema.ERRORS``; NaN where they rest on NaN or lack a grid."""
+        # sqnr_db: 10 log10(sum reference^2 / sum error^2); inf without error.  bias: mean error.
+        # rmse_over_scale: 0.289 is ideal rounding.  clipped_share: elements whose reference is more
+        # than half a step outside the grid; rounded_share: other elements that changed.
+        # clipped_energy: share of the squared error that clipped elements carry.  effective_bits:
+        # log2 of the number of grid points from the least to the greatest that occurred.
         nan = float("nan")
         n = self.count
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -31,24 +31,11 @@ _HISTOGRAM_COLUMNS = ("layer", "op", "reference", "part", "low", "high", "count"
 
 @dataclass(frozen=True)
 class LayerErrors:
-    """Errors of every layer.
+    """Errors of every layer: ``schema.ERRORS`` by layer and reference, and their histograms."""
 
-    Attributes
-    ----------
-    errors : DataFrame
-        Columns ``schema.ERRORS``: one row a layer and reference ("local", "accumulated"), in
-        the order of the pairs; see :meth:`qinspect.measure.metrics.ErrorSums.metrics`.
-    histograms : DataFrame
-        Columns layer, op, reference, part ("rounded", "clipped"), low, high, count, unit: one row
-        a bin that is not empty.  Unit "step": error / scale of the layer's output; "real" where
-        the output has no scale.
-    notes : tuple of str
-        What could not be measured, and what the reader should know about how it ran.
-    examples : int
-        Examples measured.
-    """
-
-    errors: pd.DataFrame
+    errors: pd.DataFrame  # reference "local" or "accumulated", in the order of the pairs
+    # One row a bin that is not empty, part "rounded" or "clipped"; unit "step" (error / scale of
+    # the layer's output), or "real" where the output has no scale.
     histograms: pd.DataFrame
     notes: tuple[str, ...]
     examples: int
@@ -78,53 +65,18 @@ def layer_errors(
     num_threads: int = 2,
     kernels: Kernels = "default",
 ) -> LayerErrors:
-    """Local and accumulated quantization error of every matched layer.
+    """Local and accumulated quantization error of every matched layer; x in float input units.
 
-    *Local*: the float operator, with its original float weights, is given the dequantized inputs
-    of the quantized operator, and the dequantized output of the quantized operator is compared
-    with what it gives: the cost of this layer's own quantization.  An operator that reads the
-    quantized network input is given the float network input instead.  *Accumulated*: the tensor
-    of the float network against that of the quantized network, everything before included.
-
-    Parameters
+    References
     ----------
-    float_graph, quant_graph : Graph
-        The reference network, and the quantized one.
-    pairs : GraphMatch, or sequence of Pair or of (int, int)
-        Operators that compute the same thing: the result of
-        :func:`qinspect.tflite.match.match_graphs`, or indices in the two main subgraphs.
-    x : ndarray, shape (n, ...), or iterable of such arrays
-        Examples in the units of the float network's input.  Memory does not depend on how
-        many an iterable yields.
-    local, accumulated, histograms : bool
-        What to measure.
-    batch_size : int
-        Examples for each invocation.
-    num_threads : int
-        Batches that are measured at the same time, each by single-threaded interpreters.
-    kernels : {"default", "builtin", "reference"}
-        See :func:`qinspect.tflite.run.make_interpreter`.
-
-    Returns
-    -------
-    LayerErrors
-
-    Raises
-    ------
-    DataError
-        If ``x`` is empty, does not fit the input, or holds NaN or infinities, or if ``pairs``
-        leaves nothing to compare.
-    ModelFileError
-        If a network cannot be run or has several inputs.
-    SpecError
-        If nothing is asked for, or a size is below 1.
-
-    Notes
-    -----
-    The local error is what TensorFlow's ``QuantizationDebugger`` measures, with an extra
-    operator in the quantized file; here all float operators are cut into one model of
-    independent operators (:mod:`qinspect.measure.cut`).
+    The local error is that of TensorFlow's ``QuantizationDebugger``; here the operators are in
+    one model, instead of an extra operator each in the quantized file.
     """
+    # Local: the float operator, with its original float weights, is given the dequantized inputs of
+    # the quantized operator, and the dequantized output of the quantized operator is compared with
+    # what it gives.  Where that reads the quantized network input, the float one is given.
+    # Accumulated: the tensor of the float network against that of the quantized one, everything
+    # before included.
     if not (local or accumulated):
         raise SpecError("neither local nor accumulated errors were asked for.")
     for name, size in (("batch_size", batch_size), ("num_threads", num_threads)):

@@ -16,48 +16,25 @@ from qinspect.tflite.run import Kernels, cannot_run, feed, make_interpreter
 
 
 class Pair(NamedTuple):
-    """Operators of two networks that compute the same thing.
-
-    Attributes
-    ----------
-    op_a, op_b : int
-        Indices among the operators of the two main subgraphs.
-    layer : str
-        Name to show; that of file a's output tensor where it is empty.
-    output_a, output_b : int
-        Tensors to compare; the first output of the operator where it is -1.
-    absorbed_a, absorbed_b : tuple of int
-        Further operators of either file that belong to the layer, such as an activation that
-        the other file has fused.
-    """
+    """Operators of two networks that compute the same thing."""
 
     op_a: int
     op_b: int
-    layer: str = ""
-    output_a: int = -1
+    layer: str = ""  # that of file a's output tensor where it is empty
+    output_a: int = -1  # the first output of the operator where it is -1
     output_b: int = -1
+    # Further operators of the layer, such as an activation that the other file has fused.
     absorbed_a: tuple[int, ...] = ()
     absorbed_b: tuple[int, ...] = ()
 
 
 Pairs = GraphMatch | Sequence[Pair] | Sequence[tuple[int, int]]
+# Float kernels may sum in another order for another batch size or another partition of the graph.
+_FLOAT_TOLERANCE = 1e-5
 
 
 def as_pairs(pairs: Pairs, graph_a: Graph, graph_b: Graph) -> list[Pair]:
-    """Pairs with names and output tensors filled in.
-
-    Parameters
-    ----------
-    pairs : GraphMatch, or sequence of Pair or of (int, int)
-        What :func:`qinspect.tflite.match.match_graphs` gives, or operator indices.
-    graph_a, graph_b : Graph
-        The two networks.
-
-    Raises
-    ------
-    SpecError
-        If an index is not that of an operator of its network.
-    """
+    """Pairs with names and output tensors filled in."""
     if isinstance(pairs, GraphMatch):
         given = [
             Pair(m.a, m.b, m.layer, m.output_a, m.output_b, m.absorbed_a, m.absorbed_b)
@@ -80,29 +57,13 @@ def as_pairs(pairs: Pairs, graph_a: Graph, graph_b: Graph) -> list[Pair]:
         named.append(pair._replace(layer=pair.layer or graph_a.main.tensors[pair.output_a].name))
     return named
 
-# Float kernels may sum in another order for another batch size or another partition of the graph.
-_FLOAT_TOLERANCE = 1e-5
-
 
 class Probe:
-    """An interpreter that returns chosen tensors for every example of a batch.
+    """An interpreter that returns chosen tensors for every example of a batch."""
 
-    It runs whole batches where the graph allows it: if every tensor takes the batch as its
-    leading dimension and the first example of the first batch gives the same values alone.
-    Otherwise it runs one example at a time and says so in ``notes``.
-
-    Parameters
-    ----------
-    content : bytes
-        The flatbuffer.
-    name : str
-        Name of the file in messages.
-    inputs, tensors : tuple of int
-        Indices of the tensors to feed, and of those to return.
-    preserve : bool
-        Whether the tensors to return include intermediate ones, which must then be kept.
-    """
-
+    # Whole batches where the graph allows it: if every tensor takes the batch as its leading
+    # dimension and the first example of the first batch gives the same values alone.  Otherwise one
+    # example at a time, which `notes` says.  `preserve`: intermediate tensors must be kept.
     def __init__(
         self,
         content: bytes,
@@ -141,16 +102,9 @@ class Probe:
         return interpreter
 
     def run(self, feeds: dict[int, Array], *, copy: bool = True) -> dict[int, Array]:
-        """Stored values of the chosen tensors, each of shape (batch, ...).
-
-        Parameters
-        ----------
-        feeds : dict of int to ndarray, shape (batch, ...)
-            Values for every input tensor, in its dtype.
-        copy : bool
-            Without copies the arrays may be views of the interpreter's memory, and LiteRT
-            refuses the next run while one of them is still held.
-        """
+        """Stored values of the chosen tensors, (batch, ...), for those of every input."""
+        # Without copies the arrays may be views of the interpreter's memory, and LiteRT refuses the
+        # next run while one of them is still held.
         count = len(next(iter(feeds.values())))
         if not self._batch:
             self._start(feeds, count)
@@ -224,13 +178,7 @@ class Probe:
 def network_probe(
     graph: Graph, tensors: Iterable[int], *, num_threads: int = 1, kernels: Kernels = "default"
 ) -> Probe:
-    """A probe of intermediate tensors of a whole network with one input.
-
-    Raises
-    ------
-    ModelFileError
-        If the network does not have exactly one input, or LiteRT cannot run it.
-    """
+    """A probe of intermediate tensors of a whole network with one input."""
     if len(graph.main.inputs) != 1:
         raise ModelFileError(
             f"{graph.file} has {len(graph.main.inputs)} inputs; "
@@ -243,10 +191,8 @@ def network_probe(
 
 
 def plain_run_note(graph: Graph, probe: Probe, feed: Array, kept: dict[int, Array]) -> str | None:
-    """What keeping all tensors changed in the network's outputs, or None where nothing.
-
-    Keeping tensors can change which kernels run; the first example is run once more without.
-    """
+    """What keeping all tensors changed in the outputs, or None where nothing."""
+    # Keeping tensors can change which kernels run; the first example is run once more without.
     index = graph.main.inputs[0]
     plain = Probe(graph.content, graph.file, (index,), graph.main.outputs, preserve=False,
                   num_threads=probe.num_threads, kernels=probe.kernels)
@@ -276,13 +222,7 @@ def same_values(a: Array, b: Array) -> bool:
 
 
 def batches(x: Array | Iterable[Array], batch_size: int) -> Iterator[Array]:
-    """Batches of at most ``batch_size`` examples of an array, or of an iterable of arrays.
-
-    Raises
-    ------
-    DataError
-        If there is no example.
-    """
+    """Batches of at most ``batch_size`` examples of an array, or of an iterable of arrays."""
     seen = False
     for part in [x] if isinstance(x, np.ndarray) else x:
         for start in range(0, len(part), batch_size):

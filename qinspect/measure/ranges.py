@@ -25,36 +25,10 @@ def choose_range(
     percentile: float = 99.9,
     symmetric: bool = False,
 ) -> tuple[float, float]:
-    """Range of real numbers that a quantizer should cover.
-
-    Parameters
-    ----------
-    x : ndarray of float
-        Observed values, any shape; all finite.
-    method : {"minmax", "percentile", "mse", "kmeans"}
-        ``minmax``: all values.  ``percentile``: the central ``percentile`` per cent.  ``mse``:
-        of 100 ranges shrunk evenly from ``minmax``, the one whose affine quantization has the
-        least mean squared error.  ``kmeans``: the range spanned by the outermost of ``2**bits``
-        one-dimensional k-means centres.
-    bits : int
-        Width of the stored integer, for ``mse`` and ``kmeans``.
-    percentile : float
-        Central share in per cent, above 0 and at most 100.
-    symmetric : bool
-        Whether ``mse`` quantizes symmetrically.
-
-    Returns
-    -------
-    (float, float)
-        Minimum and maximum, in the units of ``x``.
-
-    Raises
-    ------
-    DataError
-        If ``x`` is empty or holds NaN or infinities.
-    SpecError
-        If the method or the percentile is not allowed.
-    """
+    """Range of real numbers that a quantizer should cover, from finite values of any shape."""
+    # minmax: all values.  percentile: the central `percentile` per cent.  mse: of 100 ranges shrunk
+    # evenly from minmax, the one whose affine quantization has the least mean squared error.
+    # kmeans: the range spanned by the outermost of 2**bits one-dimensional k-means centres.
     values = _finite(x)
     least, most = float(values.min()), float(values.max())
     if method == "minmax":
@@ -75,14 +49,7 @@ def choose_range(
 
 @dataclass(frozen=True)
 class Codebook:
-    """A non-uniform quantizer: values between two thresholds become the centre between them.
-
-    Attributes
-    ----------
-    centres : ndarray of float64, shape (k,), ascending
-    thresholds : ndarray of float64, shape (k - 1,)
-        Midpoints of neighbouring centres.
-    """
+    """A non-uniform quantizer: ascending centres, and thresholds midway between neighbours."""
 
     centres: Array
     thresholds: Array
@@ -95,30 +62,16 @@ class Codebook:
 
 
 def kmeans_codebook(x: Array, k: int) -> Codebook:
-    """The ``k`` values that stand for ``x`` with least squared error, by Lloyd's iteration.
+    """At most ``k`` centres that stand for ``x`` with least squared error, by Lloyd's iteration.
 
-    A codebook needs a table look-up where an affine quantizer needs one multiplication, so no
-    integer kernel runs it; it shows how far the uniform grid is from a free choice of levels.
-    The result does not depend on chance: the iteration starts at ``k`` even steps from the
-    least to the greatest value and never raises the error of its start.
-
-    Parameters
+    References
     ----------
-    x : ndarray of float
-        Finite values, any shape.
-    k : int
-        Number of levels, at least 2.
-
-    Returns
-    -------
-    Codebook
-        With fewer than ``k`` centres where ``x`` has fewer distinct values, or where levels
-        of the grid attract nothing.
-
-    Notes
-    -----
     Lloyd 1982, "Least squares quantization in PCM"; Max 1960.
     """
+    # A table look-up where an affine quantizer needs one multiplication: no integer kernel runs it;
+    # it shows how far the uniform grid is from a free choice of levels.  No chance in it: it starts
+    # at k even steps from the least to the greatest value and never raises the error of its start.
+    # Fewer centres where there are fewer distinct values, or where levels attract nothing.
     if k < 2:
         raise SpecError(f"k is {k}; a codebook needs at least 2 levels.")
     values = np.sort(_finite(x))

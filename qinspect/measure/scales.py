@@ -1,4 +1,4 @@
-"""The recipes of two files side by side: scale, granularity and range of every matched layer."""
+"""Scale, granularity and range of every matched layer of two files, side by side."""
 
 from __future__ import annotations
 
@@ -11,44 +11,24 @@ from qinspect.measure.probe import Pairs, as_pairs
 from qinspect.measure.weights import granularity, weight_tensor
 from qinspect.tflite.graph import Graph, Tensor
 
+# For each layer a row "output" and, where it has weights, one "weights".  Scales of several
+# channels stand as their median.  scale_ratio: scale_b / scale_a, median over channels; bits_lost:
+# its base-2 logarithm, above 0 where file b is the coarser.  low, high: ends of the range that can
+# be stored, real units, over all channels.  used_share: width of the observed range, as far as the
+# file can store it, over the width that it can store; 1 / 2**k leaves k bits unused.  A range of
+# quantization-aware training that never left its start stands out by low_b, high_b near -6 and 6
+# and a small used_share_b.
 SCALES = ("layer", "op", "tensor", "dtype_a", "dtype_b", "granularity_a", "granularity_b",
           "scale_a", "scale_b", "scale_ratio", "bits_lost", "low_a", "high_a", "low_b", "high_b",
           "observed_low", "observed_high", "used_share_a", "used_share_b")
 
 
 def scale_table(
-    graph_a: Graph,
-    graph_b: Graph,
-    pairs: Pairs,
-    observed: pd.DataFrame | None = None,
+    graph_a: Graph, graph_b: Graph, pairs: Pairs, observed: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """How two files quantize the same layers.
-
-    Parameters
-    ----------
-    graph_a, graph_b : Graph
-        Two files, for example post-training quantization and quantization-aware training.
-    pairs : GraphMatch, or sequence of Pair or of (int, int)
-        Matched operators.
-    observed : DataFrame, optional
-        Rows of ``schema.TENSORS`` with the ranges that occur, for example of the float network,
-        whose ``layer`` names are those of the pairs (see
-        :func:`qinspect.measure.activations.activation_statistics`).
-
-    Returns
-    -------
-    DataFrame
-        Columns :data:`SCALES`: for each layer a row "output" and, where it has weights, one
-        "weights".  Scales of several channels stand as their median.  scale_ratio: scale_b /
-        scale_a, median over channels; bits_lost: its base-2 logarithm, above 0 where file b
-        is the coarser.  low, high: ends of the range that can be stored, real units, over all
-        channels.  used_share: width of the observed range, as far as the file can store it,
-        over the width that it can store; 1 / 2**k leaves k bits unused.  NaN where a file
-        keeps floats or nothing was observed.
-
-        A range of quantization-aware training that never left its start stands out by
-        low_b, high_b near -6 and 6 and a small used_share_b.
-    """
+    """How two files quantize the same layers: :data:`SCALES`; NaN where floats or not observed."""
+    # `observed`: rows of `schema.TENSORS` with the ranges that occur, for example in the float
+    # network, under the layer names of the pairs.
     ranges: dict[str, tuple[float, float]] = {}
     if observed is not None:
         whole = observed[observed["channel"] == -1]

@@ -1,4 +1,4 @@
-"""Histograms that merge exactly: a grid anchored at zero whose bin width is a power of two."""
+"""Statistics of values that arrive in batches, independent of how they are batched."""
 
 from __future__ import annotations
 
@@ -13,34 +13,19 @@ from qinspect.schema import Array
 # Values are counted in blocks that stay in the processor's cache.
 _BLOCK_VALUES = 1 << 18
 _SMALL = 1 << 13
+_BLOCK = 1 << 16
 _FINEST = -60
 
 
 class Histogram:
-    """Counts of values on the grid ``[k w, (k + 1) w)``, k = -bins/2 .. bins/2 - 1.
+    """Counts of values on the grid ``[k w, (k + 1) w)``, k = -bins/2 .. bins/2 - 1; int64."""
 
-    The width ``w = 2**exponent`` is the least power of two for which every finite value seen so
-    far fits; where a new value does not fit, neighbouring bins are added in pairs and the width
-    doubles.  Halving a bin index downwards is exactly the index at twice the width, so the
-    state is a function of the values alone: their order, their batches and the order of merging
-    do not matter, and no count is ever lost.  (Subnormal numbers may count as zero.)
-
-    Parameters
-    ----------
-    bins : int
-        Number of bins, a power of two.
-    finest : int
-        Exponent of the least width; values are told apart no more finely than ``2**finest``.
-
-    Attributes
-    ----------
-    counts : ndarray of int64, shape (bins,)
-    exponent : int
-        Base-2 logarithm of the bin width.
-    nan, inf : int
-        Values that are NaN, or infinite; they are in no bin.
-    """
-
+    # The width w = 2**exponent is the least power of two for which every finite value seen so far
+    # fits; where a new value does not fit, neighbouring bins are added in pairs and the width
+    # doubles.  Halving a bin index downwards is exactly the index at twice the width, so the state
+    # is a function of the values alone: their order, their batches and the order of merging do not
+    # matter, and no count is ever lost.  (Subnormal numbers may count as zero.)  Values are told
+    # apart no more finely than 2**finest; NaN and infinities are counted, and in no bin.
     def __init__(self, bins: int = 2048, finest: int = _FINEST) -> None:
         # A power of two makes every division by the number of bins exact.
         if bins < 2 or bins & (bins - 1):
@@ -70,17 +55,7 @@ class Histogram:
     def add(
         self, values: Array, *, factor: float = 1.0, extent: tuple[float, float] | None = None
     ) -> None:
-        """Count the values of a floating or integer array of any shape.
-
-        Parameters
-        ----------
-        values : ndarray
-            Values, counted after multiplication with ``factor`` in their own dtype.
-        factor : float
-            Change of units, above 0.
-        extent : (float, float), optional
-            Least and greatest of the values before multiplication, where the caller knows them.
-        """
+        """Count values of any shape after multiplication with ``factor``; ``extent`` if known."""
         flat = np.asarray(values).reshape(-1)
         if flat.dtype not in (np.float32, np.float64):
             flat = flat.astype(np.float64)
@@ -123,13 +98,7 @@ class Histogram:
         self.counts, self.exponent = merged, exponent
 
     def merge(self, other: Histogram) -> Histogram:
-        """A new histogram of the values of both.
-
-        Raises
-        ------
-        SpecError
-            If the two have different numbers of bins or finest widths.
-        """
+        """A new histogram of the values of both."""
         if (self.bins, self.finest) != (other.bins, other.finest):
             raise SpecError(
                 f"histograms of {self.bins} and {other.bins} bins (finest widths 2^{self.finest} "
@@ -147,19 +116,9 @@ class Histogram:
         return result
 
     def percentile(self, q: float) -> float:
-        """Value below which ``q`` per cent of the finite values lie.
-
-        The inverted cumulative distribution (``numpy.percentile`` with
-        ``method="inverted_cdf"``), known to the bin that holds it: the middle of that bin is
-        returned, which is wrong by at most half of :attr:`width`.
-
-        Raises
-        ------
-        DataError
-            If no finite value was counted.
-        SpecError
-            If ``q`` is not in 0..100.
-        """
+        """Middle of the bin below which ``q`` per cent of the finite values lie."""
+        # The inverted cumulative distribution (numpy.percentile, method "inverted_cdf"), wrong by
+        # at most half of the bin's width.
         if not 0 <= q <= 100:
             raise SpecError(f"percentile is {q:g}; choose a number from 0 to 100.")
         total = self.count
@@ -193,40 +152,18 @@ def _count_indices(index: Array, bins: int) -> Array:
     return np.array(image.histogram(), dtype=np.int64)
 
 
-# --- Statistics of values that arrive in batches, independent of how they a ---------------------
-
-_BLOCK = 1 << 16
-
-
 class StreamingStatistics:
-    """Count, extremes, mean, standard deviation and histogram of a stream of values.
+    """Count, extremes, mean, standard deviation, histogram of a tensor or of each channel.
 
-    Per tensor, or per channel of the last axis.  NaN and infinities are counted and left out of
-    the other statistics; where any occurred, ``nan`` and ``inf`` say so beside every number.
-    Sums are float64.  Memory depends on the number of channels and bins only.
-
-    Parameters
+    References
     ----------
-    channels : int, optional
-        Keep one set of statistics a channel; every batch then has this many entries along its
-        last axis.  There is no histogram then.
-    bins : int
-        Bins of the histogram, a power of two.
-
-    Attributes
-    ----------
-    count : ndarray of int64, shape (channels,) or (1,)
-        Finite values.
-    nan, inf : ndarray of int64, same shape
-    histogram : Histogram or None
-
-    Notes
-    -----
-    Batches are merged by the update of Chan, Golub and LeVeque 1979 ("Updating formulae and a
-    pairwise algorithm for computing sample variances"), so results agree for any batching to
-    float64 rounding; counts, extremes and histogram agree exactly.
+    Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
+    variances".
     """
 
+    # NaN and infinities are counted and left out of the other statistics.  Results agree for any
+    # batching to float64 rounding; counts, extremes and histogram agree exactly.  Memory depends on
+    # the number of channels and bins only; per channel there is no histogram.
     def __init__(self, channels: int | None = None, bins: int = 2048) -> None:
         size = 1 if channels is None else channels
         self.channels = channels
@@ -240,13 +177,7 @@ class StreamingStatistics:
         self.histogram = Histogram(bins) if channels is None else None
 
     def add(self, values: Array) -> None:
-        """Take in one batch of any shape (last axis: channels, where they are kept).
-
-        Raises
-        ------
-        SpecError
-            If the last axis does not have as many entries as there are channels.
-        """
+        """Take in one batch of any shape (last axis: channels, where they are kept)."""
         values = np.asarray(values)
         if self.channels is not None and (values.ndim == 0 or values.shape[-1] != self.channels):
             raise SpecError(
@@ -293,13 +224,7 @@ class StreamingStatistics:
         self.count = total
 
     def merge(self, other: StreamingStatistics) -> StreamingStatistics:
-        """New statistics of the values of both.
-
-        Raises
-        ------
-        SpecError
-            If the two do not keep the same channels or bins.
-        """
+        """New statistics of the values of both."""
         if self.channels != other.channels:
             raise SpecError(
                 f"statistics of {self.channels} and {other.channels} channels cannot be merged."
@@ -336,15 +261,7 @@ class StreamingStatistics:
         return np.where(self.count > 0, np.sqrt(self._squares / np.maximum(self.count, 1)), np.nan)
 
     def percentile(self, q: float) -> float:
-        """Percentile of all finite values, to half a bin width: :meth:`Histogram.percentile`.
-
-        NaN where no finite value was seen.
-
-        Raises
-        ------
-        SpecError
-            If statistics are per channel, which have no histogram, or ``q`` is not in 0..100.
-        """
+        """As :meth:`Histogram.percentile`; NaN where no finite value was seen."""
         if self.histogram is None:
             raise SpecError("statistics per channel keep no histogram, hence no percentiles.")
         return self.histogram.percentile(q) if self.histogram.count else float("nan")

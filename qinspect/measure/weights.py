@@ -18,18 +18,22 @@ _CHANNEL_AXIS = {
 # A channel whose weights are this much smaller than the layer's largest contributes nothing.
 _DEAD = 1e-6
 
+# min, max of the float channel; stored_min, stored_max: ends of what its scale can hold;
+# used_share: its largest magnitude over that of its grid (1: the scale fits the channel); dead:
+# whether that magnitude is below 1e-6 of the layer's.
 WEIGHTS = ("layer", "op", "channel", "dtype", "granularity", "scale", "min", "max", "stored_min",
            "stored_max", "sqnr_db", "mse", "rmse_over_scale", "cosine", "max_abs", "used_share",
            "dead")
+# disparity: largest over smallest channel magnitude, dead channels left out (one scale for all
+# channels costs the smallest log2(disparity) bits); sqnr_db: median over the living channels;
+# worst_channel: the one of least SQNR, -1 where none is known.
 CHANNELS = ("layer", "op", "channels", "dead", "disparity", "granularity", "sqnr_db",
             "worst_channel", "worst_sqnr_db")
 
 
 def weight_tensor(graph: Graph, op: int) -> Tensor | None:
-    """Constant that holds the weights of a convolution or dense operator, else None.
-
-    Weights behind a DEQUANTIZE (float16 files) are found there.
-    """
+    """Constant that holds the weights of a convolution or dense operator, else None."""
+    # Weights behind a DEQUANTIZE (float16 files) are found there.
     operator = graph.main.operators[op]
     if operator.code not in _CHANNEL_AXIS or len(operator.inputs) < 2 or operator.inputs[1] < 0:
         return None
@@ -41,51 +45,15 @@ def weight_tensor(graph: Graph, op: int) -> Tensor | None:
 
 
 def weight_channels(graph: Graph, op: int) -> tuple[Tensor, Array] | None:
-    """Weights of an operator as real numbers, float32, shape (output channels, rest).
-
-    Returns
-    -------
-    (Tensor, ndarray) or None
-        The stored tensor and its values; None for an operator without constant weights.
-
-    Raises
-    ------
-    ModelFileError
-        If weights cannot be decoded.
-    """
+    """Stored weights of an operator and their real values, float32 (output channels, rest)."""
     tensor = weight_tensor(graph, op)
     if tensor is None:
         return None
     return tensor, _channels(dequantized(graph, tensor), graph.main.operators[op].code)
 
 
-def weight_errors(
-    float_graph: Graph,
-    quant_graph: Graph,
-    pairs: Pairs,
-) -> pd.DataFrame:
-    """Ranges and errors of the weights of every matched layer, one row an output channel.
-
-    Parameters
-    ----------
-    float_graph, quant_graph : Graph
-        The reference, and the quantized network with the same weights.
-    pairs : GraphMatch, or sequence of Pair or of (int, int)
-        Matched operators; those without weights are left out.
-
-    Returns
-    -------
-    DataFrame
-        Columns :data:`WEIGHTS`: min, max of the float channel; stored_min, stored_max the ends
-        of what its scale can hold; errors as :meth:`qinspect.measure.metrics.ErrorSums.metrics`;
-        used_share, the channel's largest magnitude over that of its grid (1: the scale fits the
-        channel); dead, whether that magnitude is below 1e-6 of the layer's.
-
-    Raises
-    ------
-    ModelFileError
-        If weights cannot be decoded.
-    """
+def weight_errors(float_graph: Graph, quant_graph: Graph, pairs: Pairs) -> pd.DataFrame:
+    """Ranges and errors of the weights of matched layers: :data:`WEIGHTS`, a row a channel."""
     rows = []
     nan = float("nan")
     for pair in as_pairs(pairs, float_graph, quant_graph):
@@ -124,15 +92,7 @@ def weight_errors(
 
 
 def channel_summary(weights: pd.DataFrame) -> pd.DataFrame:
-    """One row a layer from the table of :func:`weight_errors`.
-
-    Returns
-    -------
-    DataFrame
-        Columns :data:`CHANNELS`.  disparity: largest over smallest channel magnitude, dead
-        channels left out (one scale for all channels costs the smallest log2(disparity)
-        bits); sqnr_db: median over the living channels; worst_channel: the one of least SQNR.
-    """
+    """One row a layer, :data:`CHANNELS`, from the table of :func:`weight_errors`."""
     rows = []
     for layer, part in weights.groupby("layer", sort=False):
         living = part[~part["dead"].astype(bool)]
