@@ -58,7 +58,7 @@ class Comparison:
     p_adjusted : float or None
         p-value after Holm's correction over the ``family`` of comparisons it belongs to.
     seed : int
-        Of what is drawn: sign flips over many groups, and :attr:`intervals_pp`.
+        Of what is drawn: the bootstrap of :attr:`intervals_pp`.
     """
 
     a: str
@@ -124,14 +124,11 @@ class Comparison:
     @property
     def intervals_pp(self) -> dict[str, tuple[float, float]]:
         """Intervals by method; the bootstrap ones are drawn when asked for, NaN if all is alike."""
-        generator = np.random.default_rng(self.seed)
         if self.group_table is None:
             units = counted(self.n, self.a_only, self.b_only)
         else:
             units = grouped(*self.group_table)
-            # On one stream the flips of the test come first.
-            sign_flip_test(self.group_table[0], rng=generator)
-        shares = bootstrap_intervals(units, confidence=self.confidence, rng=generator)
+        shares = bootstrap_intervals(units, confidence=self.confidence, rng=self.seed)
         found = {name: (100 * low, 100 * high) for name, (low, high) in shares.items()}
         return {**found, self.ci_method: self.ci_pp}
 
@@ -203,7 +200,7 @@ def compare_paired(
     groups : array_like or None, shape (n,)
         Cluster of each example, if any; at least two different ones.
     seed : int
-        Of random sign flips, where groups are too many to enumerate, and of the bootstrap.
+        Of the bootstrap, and of random sign flips where groups are too many for exact ones.
 
     Returns
     -------

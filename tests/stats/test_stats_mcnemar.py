@@ -67,6 +67,30 @@ def test_sign_flip_of_general_scores_equals_enumeration():
     assert sign_flip_test([0.1, 0.2, 0.3]) == 0.25
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_sign_flips_of_whole_numbers_are_exact(seed):
+    """Sums over groups: more patterns than can be listed, against the distribution term by term."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-4, 6, size=45).astype(float)
+    total = int(np.abs(values).sum())
+    distribution = np.zeros(2 * total + 1)
+    distribution[total] = 1
+    for size in np.abs(values).astype(int):
+        distribution = (np.roll(distribution, size) + np.roll(distribution, -size)) / 2
+    at_least = np.abs(np.arange(-total, total + 1)) >= abs(values.sum())
+    assert sign_flip_test(values) == pytest.approx(distribution[at_least].sum(), rel=1e-9)
+    # The seed has nothing to say, and the sign of all does not matter.
+    assert sign_flip_test(values, rng=1) == sign_flip_test(-values, rng=2)
+
+
+def test_very_many_whole_numbers_are_flipped_at_random_and_agree():
+    values = np.random.default_rng(0).integers(-950, 950, size=2000).astype(float)
+    exact = 2 * norm.sf(abs(values.sum()) / np.sqrt(np.sum(values**2)))
+    assert sign_flip_test(values) == pytest.approx(exact, abs=0.02)
+    assert sign_flip_test(values) != sign_flip_test(values, rng=1)
+    assert sign_flip_test(np.repeat([1.0, 2.0], 500)) < 1e-14
+
+
 def test_sign_flip_by_simulation_agrees_with_the_normal_limit_and_the_seed():
     rng = np.random.default_rng(4)
     values = rng.normal(0.1, 1.0, size=400)
