@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help study lab exercises test test-fast lint bench wheels clean
+.PHONY: help study lab exercises test test-fast docs lint bench wheels clean
 help:
 	@echo "make study      train, quantize, evaluate and print the verdict (about two minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make exercises  copy the notebooks without their solutions to the folder exercises/"
 	@echo "make test       all tests (under 25 minutes on 2 cores)"
 	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
+	@echo "make docs       docs/causes.md from the causes"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the benchmarks, each printing its numbers"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (under an hour on 2 cores)"
@@ -40,6 +41,9 @@ test: $(STAMP)
 
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
+
+docs: $(STAMP)
+	$(BIN)/python -m qinspect.causes > docs/causes.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -6,12 +6,12 @@ What counts as right is decided here, before any diagnosis is looked at, from th
   significantly towards what it is, by at least half of what it is.  Right is the injected cause as
   the primary one.
 - *silent*: the fault opened no gap that a test can tell from chance.  There is nothing to
-  explain, so right is ``none`` or ``noise``; whether the fault was still noticed (supported or
-  present) is counted apart.
+  explain, so right is ``none`` or ``noise``; whether the fault was still noticed (evidence of
+  it was seen) is counted apart.
 - *other gap*: a gap is significant, but not by the fault.  Not scored, counted.
 
 ``noise`` as an injected cause is opened where the claimed gap is half a point or more and may be
-chance.  Pairs are right when both causes are supported or present.  Healthy controls are right
+chance.  Pairs are right when evidence of both causes was seen.  Healthy controls are right
 when the answer is ``none`` or ``noise``.
 """
 
@@ -27,9 +27,8 @@ import pandas as pd
 
 from qinspect import store
 from qinspect.diagnosis.answer import Diagnosis
-from qinspect.diagnosis.engine import diagnose
+from qinspect.diagnosis.engine import NOTICEABLE_PP, diagnose
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.thresholds import NOTICEABLE_PP
 from qinspect.errors import QinspectError
 from qinspect.studies.pool import run_on_processes
 from qinspect_bench import faults_evaluation as evaluation
@@ -80,7 +79,6 @@ ROW = ("key", "kind", "truth", "strength", "dataset", "model", "seed", "half", "
        "right", "noticed", "named", "proved", "gap", "gap_pp", "fault_pp", "seconds", "cpu_seconds",
        "summary")
 _HEALTHY = frozenset({"none", "noise"})
-_THERE = frozenset({"supported", "present"})
 # Share of a gap that the fault must have made; less, and something else is the greater part.
 _MOST = 0.5
 # Cases of one network that a process takes on at once.
@@ -178,7 +176,7 @@ def diagnosed(base: Base, plan: Plan) -> dict[str, Any]:
     made = inject(base, plan)
     started, used = time.perf_counter(), time.process_time()
     try:
-        found = diagnose(made.case, num_threads=1, budget_seconds=_BUDGET_SECONDS)
+        found = diagnose(made.case, num_threads=1, budget=_BUDGET_SECONDS)
     except QinspectError as error:
         return {**row, "status": "failed", "answer": "failed", "right": False, "noticed": False,
                 "named": "", "proved": False, "gap": "", "gap_pp": None, "fault_pp": None,
@@ -187,9 +185,9 @@ def diagnosed(base: Base, plan: Plan) -> dict[str, Any]:
     seconds, used = time.perf_counter() - started, time.process_time() - used
     changed = fault_effect(made, found)
     status = status_of(plan, found, changed)
-    named = [c.rule.id for c in found.ordered() if c.verdict in _THERE]
+    named = [c.rule.id for c in found.ordered() if c.there]
     store.write_text(
-        base.folder / "made" / f"{plan.key}.json", json.dumps(found.to_dict(), indent=1)
+        base.folder / "made" / f"{plan.key}.json", json.dumps(found.to_json(), indent=1)
     )
     return {
         **row,
@@ -204,7 +202,7 @@ def diagnosed(base: Base, plan: Plan) -> dict[str, Any]:
         "fault_pp": None if changed is None else round(changed[0], 3),
         "seconds": round(seconds, 2),
         "cpu_seconds": round(used, 2),
-        "summary": found.summary,
+        "summary": found.sentence,
     }
 
 

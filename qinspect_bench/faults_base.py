@@ -13,7 +13,8 @@ import pandas as pd
 from qinspect import store
 from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
-from qinspect.diagnosis.cases import Case, case_of_study
+from qinspect.diagnosis import cases
+from qinspect.diagnosis.cases import Case
 from qinspect.schema import Array
 from qinspect.studies.build import finetune_seed
 from qinspect.studies.run import load_splits, run_study
@@ -96,7 +97,7 @@ def make_base(cell: Cell, folder: Path) -> Base:
     study = run_study(
         spec, own / "study", num_threads=1, progress=lambda phase, done, total, message: None
     )
-    return Base(cell, own, spec, case_of_study(study))
+    return Base(cell, own, spec, cases.case(study))
 
 
 def _pretrain(cell: Cell, own: Path, spec: StudySpec) -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from qinspect.diagnosis.cases import Case, Claim, case_of_study
+from qinspect.diagnosis import cases
+from qinspect.diagnosis.cases import Case, Claim
 from qinspect.schema import Array
 from qinspect.tflite import constant, read_graph
 from qinspect.tflite.constants import all_weights
@@ -195,7 +196,7 @@ def control(base: Base, case: Case, form: str) -> Case:
     if form == "study":
         return case
     if form == "equal-budget":
-        return case_of_study(base.folder / "study", equal_budget=True)
+        return cases.case(base.folder / "study", equal_budget=True)
     if form == "files-only":
         return replace(files_only(case), train=case.train)
     if form == "two-files":

@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 
 from qinspect import store
+from qinspect.causes import all_rules
 from qinspect.data.dataset import Dataset
 from qinspect.diagnosis.cases import Case, Claim
-from qinspect.diagnosis.registry import all_rules
 from qinspect.errors import SpecError, unknown_name
 from qinspect.schema import Array
 from qinspect.tflite import evaluate, read_graph

@@ -12,48 +12,102 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qinspect.diagnosis import thresholds as t
-from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.evidence import LAYER_SHARE, WIDE_RATIO, Evidence
 from qinspect.diagnosis.requantized import best_source, calibration_source, requantized, trimmed
 from qinspect.diagnosis.rule import (
     CALIBRATION,
     Finding,
+    Measure,
     Remedy,
     Rule,
     Trial,
-    cannot_tell,
-    refuted,
-    supported,
+    does_not_apply,
+    indicated,
+    ruled_out,
+    speaking,
+    together,
 )
 from qinspect.schema import Array
 
+# A stored range is narrow up to this share of the one seen; chosen.
+_NARROW_RATIO = 0.9
+# Stored and recomputed ranges agree to this relative width when the set was used; measured 1e-3
+# between LiteRT and the converter's calibrator, the margin is chosen.
+_SAME_RANGE = 0.05
+# A calibration set of up to so many examples is small, one of more than four times as many is not;
+# chosen.
+_FEW = 16
+_LARGE = 4 * _FEW
+# Factors by which preprocessing makes inputs wider.
+_UNITS = (2.0, 127.5, 255.0)
 _DRAWS = 200
+
+_WIDE = Measure(
+    "wide_layers_share", f"share of ranges at least {WIDE_RATIO:g} times as wide as what is seen",
+    threshold=LAYER_SHARE, side="above", basis="chosen; twice as wide is one bit",
+)
+_WIDE_INPUT = Measure(
+    "input_ratio", "input range / range of the inputs", threshold=WIDE_RATIO, side="above",
+    basis="chosen; activations that are cut at a bound, such as ReLU6, stay in range whatever the "
+    "input does",
+)
+_NARROW = Measure(
+    "narrow_layers_share", "share of ranges narrower than what is seen", threshold=LAYER_SHARE,
+    side="above", basis=f"chosen; narrow is up to {_NARROW_RATIO:g} of the width",
+)
+_WORTH = Measure(
+    "worth_examples", "evaluation examples that give ranges as wide", threshold=_FEW + 1,
+    side="below", basis=f"chosen: up to {_FEW}",
+)
+_ONE = Measure(
+    "worth_examples", "evaluation examples that give ranges as wide, at least one", threshold=1,
+    side="above",
+)
+_NONE = Measure(
+    "worth_examples", "evaluation examples that give ranges as wide, not even one", threshold=1,
+    side="below",
+)
+_NOT_LARGE = Measure(
+    "calibration_size", "examples in the calibration set that was used", threshold=_LARGE + 1,
+    side="below", basis="chosen",
+)
+_IS_LARGE = Measure(
+    "calibration_size", "examples in the calibration set that was used", threshold=_LARGE + 1,
+    side="above", basis="chosen",
+)
+_NOT_SMALL = Measure(
+    "calibration_size", "examples in the calibration set that was used", threshold=_FEW + 1,
+    side="above", basis="chosen",
+)
+_OTHER_INPUT = Measure(
+    "input_factor", "input range against the evaluation inputs, a factor either way", side="above",
+    basis=f"from {WIDE_RATIO:g}, or 0.1 % less where it is wider: inputs of -1 to 1 against 0 to 1 "
+    "are just that (chosen)",
+)
+_TYPICAL = Measure(
+    "typical_example_factor", "typical calibration example against the typical evaluation example, "
+    "a factor either way", threshold=1.5, side="above", basis="chosen",
+)
+_KNOWN_UNITS = Measure(
+    "units_deviation_share", "deviation of the input range from a factor that preprocessing makes",
+    threshold=_SAME_RANGE, side="below", basis="factors 2, 127.5 and 255; chosen",
+)
+_SHIFTED = Measure(
+    "input_in_other_units", "the input itself is in other units, which is a shift", threshold=True,
+    side="below",
+)
 
 
 @dataclass(frozen=True)
 class _Ranges:
     """The table in a few numbers.
 
-    Attributes
-    ----------
-    wide, narrow : float
-        Shares of tensors whose stored range is wider or narrower than the one seen.
-    bits_lost : float
-        Median over tensors; negative where stored ranges are narrower.
-    widest : float
-        Largest ratio of stored to seen width.
-    input_ratio : float
-        That of the input, NaN where it has no stored range.
-    beyond : float
-        Largest share of examples that leave the stored range of a tensor.
-    worth : float
-        Number of evaluation examples whose ranges are as wide, median over tensors.
-    calibration_used : bool or None
-        Whether the given calibration set gives the stored ranges; None if it was not given.
-    calibration_size : int or None
-    typical_ratio : float or None
-        Input width of the typical calibration example over that of the typical evaluation example,
-        where the given set was used.
+    Shares of tensors whose stored range is wider or narrower than the one seen; bits lost, median
+    over tensors (negative where stored ranges are narrower); largest ratio of stored to seen width,
+    and that of the input (NaN where it has no range); largest share of examples that leave the
+    range of a tensor; number of evaluation examples whose ranges are as wide, median over tensors;
+    whether the given calibration set gives the stored ranges (None if none was given), its size,
+    and the width of its typical example over that of the typical evaluation example.
     """
 
     wide: float
@@ -67,7 +121,7 @@ class _Ranges:
     calibration_size: int | None
     typical_ratio: float | None
 
-    def numbers(self) -> dict[str, object]:
+    def facts(self) -> dict[str, object]:
         return {
             "wide_layers_share": self.wide,
             "narrow_layers_share": self.narrow,
@@ -95,15 +149,15 @@ def _measure(evidence: Evidence) -> _Ranges | None:
     used, size, typical = None, None, None
     if evidence.case.has("calibration"):
         ratios = evidence.ranges("ptq", "calibration")["ratio"]
-        used = bool((np.abs(np.log(ratios)) < t.SAME_RANGE).mean() > 0.5)
+        used = bool((np.abs(np.log(ratios)) < _SAME_RANGE).mean() > 0.5)
         size = len(evidence.examples("calibration"))
         if used:
             widths = [_typical(evidence.examples(s)) for s in ("calibration", "evaluation")]
             typical = widths[0] / widths[1] if widths[1] > 0 else None
     fed = table[table["kind"] == "input"]["ratio"]
     return _Ranges(
-        wide=float((inner["ratio"] >= t.WIDE_RATIO).mean()),
-        narrow=float((inner["ratio"] <= t.NARROW_RATIO).mean()),
+        wide=float((inner["ratio"] >= WIDE_RATIO).mean()),
+        narrow=float((inner["ratio"] <= _NARROW_RATIO).mean()),
         bits_lost=float(inner["bits_lost"].median()),
         widest=float(inner["ratio"].max()),
         input_ratio=float(fed.iloc[0]) if len(fed) else float("nan"),
@@ -143,7 +197,7 @@ def _worth(evidence: Evidence) -> float:
         # The stored range is what m examples typically give, or less.
         worth[widths <= typical * (1 + 1e-6)] = m
     one = np.median(high - low, axis=0)
-    worth[widths < one * t.NARROW_RATIO] = 0.5
+    worth[widths < one * _NARROW_RATIO] = 0.5
     return float(np.median(worth))
 
 
@@ -152,11 +206,15 @@ def _width(low: Array, high: Array, chosen: Array) -> Array:
     return np.stack([high[one].max(axis=0) - low[one].min(axis=0) for one in chosen])
 
 
-def _fits(found: _Ranges) -> Finding:
-    return refuted(
+def _no_ranges() -> Finding:
+    return does_not_apply("the PTQ file stores no activation ranges.")
+
+
+def _fits(found: _Ranges, measures: tuple[Measure, ...]) -> Finding:
+    return ruled_out(
         f"the PTQ ranges fit the evaluation examples (stored over seen width, median: "
         f"{2**found.bits_lost:.2f}; {100 * found.beyond:.1f} % of examples leave the range of some "
-        "layer).", found.numbers(),
+        "layer).", measures, found.facts(),
     )
 
 
@@ -168,90 +226,107 @@ def _tail(found: _Ranges) -> str:
     return "; the given calibration set gives other ranges, so the file was not made with it"
 
 
-def _is_narrow(found: _Ranges) -> bool:
-    return found.narrow >= t.LAYER_SHARE and found.worth <= t.FEW_EXAMPLES
+def _used_size(found: _Ranges) -> int | None:
+    """Size of the calibration set that gave the ranges, where it is known."""
+    return found.calibration_size if found.calibration_used else None
 
 
-def _units_differ(found: _Ranges) -> bool:
-    """Whether calibration was in other units: the input range is another one, and not by outliers.
+def _other_units(found: _Ranges) -> tuple[Measure, ...]:
+    """Whether calibration was in other units: the input range is another one, not by outliers.
 
     With a calibration set its typical example decides; without one, an input range that is too
     narrow, or too wide by a factor that preprocessing makes.
     """
     ratio = found.input_ratio
-    if np.isnan(ratio) or 1 / t.WIDE_RATIO < ratio < t.WIDE_RATIO * (1 - 1e-3):
-        return False
-    if found.typical_ratio is not None:
-        return not 1 / t.UNITS_RATIO < found.typical_ratio < t.UNITS_RATIO
+    if not ratio > 0:
+        return ()
+    factor, typical = max(ratio, 1 / ratio), found.typical_ratio
+    limit = WIDE_RATIO * (1 - 1e-3) if ratio > 1 else WIDE_RATIO
+    other = _OTHER_INPUT.of(factor, threshold=limit)
+    if typical is not None:
+        return together(other, _TYPICAL.of(max(typical, 1 / typical) if typical > 0 else np.inf))
     if ratio < 1:
-        return True
-    return any(abs(ratio / factor - 1) < t.SAME_RANGE for factor in (2.0, 127.5, 255.0))
+        return (other,)
+    return together(other, _KNOWN_UNITS.of(min(abs(ratio / units - 1) for units in _UNITS)))
 
 
 def _small(evidence: Evidence) -> Finding:
     found = _look(evidence)
     if found is None:
-        return cannot_tell("the PTQ file stores no activation ranges.")
-    if not _is_narrow(found):
-        return _fits(found)
-    few = found.calibration_size is not None and found.calibration_used
-    if found.worth < 1 and not few:
-        return refuted("the stored ranges are narrower than those of a single typical example; "
-                       "that is not a matter of how many.", found.numbers())
-    if few and found.calibration_size is not None and found.calibration_size > 4 * t.FEW_EXAMPLES:
-        return refuted(
-            f"the calibration set of {found.calibration_size} is not small; its ranges are as "
-            f"narrow as those of {found.worth:g} evaluation examples.", found.numbers(),
+        return _no_ranges()
+    size, few = _used_size(found), _WORTH.of(found.worth)
+    further = [_NOT_LARGE.of(size)] if size is not None else []
+    if size is None and found.worth < 1:
+        few = _ONE.of(found.worth)
+    narrow = _NARROW.of(found.narrow)
+    measures = together(narrow, few, *further)
+    if speaking(measures):
+        return indicated(
+            f"{100 * found.narrow:.0f} % of the PTQ ranges are narrower than what the evaluation "
+            f"examples need, about as wide as {max(found.worth, 1):g} of them would give"
+            f"{_tail(found)}.", measures, found.facts(), ("ptq",), strength=0.5 + found.narrow / 3,
         )
-    return supported(
-        f"{100 * found.narrow:.0f} % of the PTQ ranges are narrower than what the evaluation "
-        f"examples need, about as wide as {max(found.worth, 1):g} of them would give"
-        f"{_tail(found)}.", found.numbers(), ("ptq",), strength=0.5 + found.narrow / 3,
+    if not narrow.speaks or not _WORTH.of(found.worth).speaks:
+        return _fits(found, measures)
+    if size is None:
+        return ruled_out("the stored ranges are narrower than those of a single typical example; "
+                         "that is not a matter of how many.", measures, found.facts())
+    return ruled_out(
+        f"the calibration set of {size} is not small; its ranges are as "
+        f"narrow as those of {found.worth:g} evaluation examples.", measures, found.facts(),
     )
 
 
 def _shift(evidence: Evidence) -> Finding:
     found = _look(evidence)
     if found is None:
-        return cannot_tell("the PTQ file stores no activation ranges.")
-    if _units_differ(found):
-        return supported(
+        return _no_ranges()
+    units, size = _other_units(found), _used_size(found)
+    unlike: tuple[Measure, ...]
+    if size is not None and size > _LARGE:
+        unlike = (_WORTH.of(found.worth), _IS_LARGE.of(size))
+    else:
+        unlike = (_NONE.of(found.worth), *([] if size is None else [_NOT_SMALL.of(size)]))
+    narrow = together(_NARROW.of(found.narrow), *unlike)
+    measures = (*units, *narrow)
+    if speaking(units):
+        return indicated(
             f"the PTQ file's input range is {found.input_ratio:.3g} times as wide as the "
             f"evaluation inputs: it was calibrated in other units{_tail(found)}.",
-            found.numbers(), ("ptq",), strength=0.9,
+            measures, found.facts(), ("ptq",), strength=0.9,
         )
-    large = found.calibration_used and (found.calibration_size or 0) > 4 * t.FEW_EXAMPLES
-    if _is_narrow(found) and (found.worth < 1 or large):
-        if found.calibration_used and (found.calibration_size or 0) <= t.FEW_EXAMPLES:
-            return refuted("the calibration set is small; that is enough to explain its ranges.",
-                           found.numbers())
-        return supported(
+    if speaking(narrow):
+        return indicated(
             f"{100 * found.narrow:.0f} % of the PTQ ranges are narrower than what the evaluation "
             f"examples need, and no number of such examples would give them{_tail(found)}.",
-            found.numbers(), ("ptq",), strength=0.5 + found.narrow / 3,
+            measures, found.facts(), ("ptq",), strength=0.5 + found.narrow / 3,
         )
-    return _fits(found)
+    if found.narrow >= LAYER_SHARE and found.worth < 1:
+        return ruled_out("the calibration set is small; that is enough to explain its ranges.",
+                         measures, found.facts())
+    return _fits(found, measures)
 
 
 def _outliers(evidence: Evidence) -> Finding:
     found = _look(evidence)
     if found is None:
-        return cannot_tell("the PTQ file stores no activation ranges.")
-    if _units_differ(found):
-        return refuted("the input itself is in other units, which is a shift.", found.numbers())
-    if found.wide >= t.LAYER_SHARE:
-        return supported(
-            f"{100 * found.wide:.0f} % of the PTQ ranges are at least {t.WIDE_RATIO:g} times as "
+        return _no_ranges()
+    if speaking(_other_units(found)):
+        return ruled_out("the input itself is in other units, which is a shift.",
+                         [_SHIFTED.of(True)], found.facts())
+    measures = (_WIDE.of(found.wide), _WIDE_INPUT.of(found.input_ratio))
+    if measures[0].speaks:
+        return indicated(
+            f"{100 * found.wide:.0f} % of the PTQ ranges are at least {WIDE_RATIO:g} times as "
             f"wide as what the evaluation examples need (widest: {found.widest:.1f} times)"
-            f"{_tail(found)}.", found.numbers(), ("ptq",), strength=0.5 + found.wide / 3,
+            f"{_tail(found)}.", measures, found.facts(), ("ptq",), strength=0.5 + found.wide / 3,
         )
-    # Activations that are cut at a bound, such as ReLU6, stay in range whatever the input does.
-    if found.input_ratio >= t.WIDE_RATIO:
-        return supported(
+    if measures[1].speaks:
+        return indicated(
             f"the PTQ file's input range is {found.input_ratio:.1f} times as wide as the "
-            f"evaluation inputs{_tail(found)}.", found.numbers(), ("ptq",), strength=0.6,
+            f"evaluation inputs{_tail(found)}.", measures, found.facts(), ("ptq",), strength=0.6,
         )
-    return _fits(found)
+    return _fits(found, measures)
 
 
 def _recalibrate(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -296,7 +371,15 @@ RULES = (
         remedy="Calibrate with a few hundred examples drawn at random from the training data.",
         code=_CODE,
         source=_SOURCE,
+        measures=(_NARROW, _WORTH, _ONE, _NOT_LARGE),
         remedies=(Remedy("recalibration", _NEEDED, _recalibrate),),
+        note=(
+            "All must hold. The three calibration causes read one table: stored ranges against "
+            "those of the evaluation examples. As wide as a handful of random evaluation examples "
+            "would give: too few; narrower than a single one gives, or from a large set: other "
+            "examples (`calibration-shift`)."
+        ),
+        figure="PTQ ranges",
     ),
     Rule(
         id="calibration-shift",
@@ -313,7 +396,15 @@ RULES = (
         remedy="Send the calibration examples through the same preprocessing as the evaluation.",
         code=_CODE,
         source=_SOURCE,
+        measures=(_OTHER_INPUT, _TYPICAL, _KNOWN_UNITS, _NARROW, _NONE, _WORTH, _IS_LARGE,
+                  _NOT_SMALL),
         remedies=(Remedy("recalibration", _NEEDED, _recalibrate),),
+        note=(
+            "Either the input range is in other units (with the calibration set at hand its "
+            "typical example tells units from outliers, else a factor that preprocessing makes), "
+            "or ranges are narrow and no number of evaluation examples would give them."
+        ),
+        figure="PTQ ranges",
     ),
     Rule(
         id="calibration-outliers",
@@ -331,6 +422,9 @@ RULES = (
         ),
         source="Wu et al. 2020, Integer quantization for deep learning inference, "
         "arXiv:2004.09602, section 3.3 (percentile calibration)",
+        measures=(_SHIFTED, _WIDE, _WIDE_INPUT),
         remedies=(Remedy("calibration without the extremes", _NEEDED, _trim),),
+        note="An input range in other units is a shift, which rules this out.",
+        figure="PTQ ranges",
     ),
 )

@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import ks_2samp
 
-from qinspect.diagnosis import thresholds as t
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.rule import TRAIN_ON, Finding, Rule, refuted, supported
+from qinspect.diagnosis.rule import TRAIN_ON, Finding, Measure, Rule, indicated, ruled_out
 from qinspect.schema import Array
 from qinspect.tflite.graph import Graph
+
+# Two samples of 500 from one distribution stay below 0.12 in all of 20 tensors with probability
+# 0.98; in the scores, which are left out, healthy networks reach 0.30.
+_DISTANCE = Measure(
+    "largest_distance", "largest Kolmogorov-Smirnov distance of a layer's ranges", threshold=0.2,
+    side="above",
+    basis="chosen; measured on the calibration half of the fault benchmark: up to 0.12 in hidden "
+    "layers of healthy networks, 0.11 to 0.84 with noise on the pixels",
+)
 
 
 def _check(evidence: Evidence) -> Finding:
@@ -22,25 +30,24 @@ def _check(evidence: Evidence) -> Finding:
         both = ((here.low[:, at], there.low[:, at]), (here.high[:, at], there.high[:, at]))
         distances[name] = max(float(ks_2samp(a, b, method="asymp").statistic) for a, b in both)
     worst = max(distances, key=lambda name: distances[name])
-    numbers: dict[str, object] = {
-        "largest_distance": distances[worst],
-        "tensor": worst,
-        "median_distance": float(np.median(list(distances.values()))),
+    largest = _DISTANCE.of(distances[worst])
+    facts: dict[str, object] = {
+        "tensor": worst, "median_distance": float(np.median(list(distances.values()))),
     }
-    if distances[worst] < t.SHIFT_DISTANCE:
-        return refuted(
+    if not largest.speaks:
+        return ruled_out(
             "activations on evaluation and training examples are alike (largest "
-            f"Kolmogorov-Smirnov distance {distances[worst]:.2f}).", numbers,
+            f"Kolmogorov-Smirnov distance {distances[worst]:.2f}).", [largest], facts,
         )
     typical = _typical(here.high, there.high)
-    a, b = _pair(evidence)
+    a, b = evidence.case.pair
     if len(typical) == len(evidence.data):
         for name, part in (("typical", typical), ("unusual", ~typical)):
             gap = evidence.correct(b)[part].mean() - evidence.correct(a)[part].mean()
-            numbers[f"gap_on_{name}_half_pp"] = 100 * float(gap)
-    return supported(
+            facts[f"gap_on_{name}_half_pp"] = 100 * float(gap)
+    return indicated(
         f"the float model's activations on evaluation examples are not those on training examples "
-        f"(Kolmogorov-Smirnov distance {distances[worst]:.2f} at {worst}).", numbers,
+        f"(Kolmogorov-Smirnov distance {distances[worst]:.2f} at {worst}).", [largest], facts,
         strength=min(0.7, 0.3 + distances[worst] / 2),
     )
 
@@ -66,11 +73,6 @@ def _typical(here: Array, there: Array) -> Array:
     return np.asarray(away <= np.median(away))
 
 
-def _pair(evidence: Evidence) -> tuple[str, str]:
-    roles = evidence.case.roles
-    return ("ptq", "qat") if {"ptq", "qat"} <= set(roles) else (roles[0], roles[1])
-
-
 RULE = Rule(
     id="distribution-shift",
     title="evaluation examples differ from training examples",
@@ -91,4 +93,6 @@ RULE = Rule(
         'print(activation_statistics(graph, x).tensors[["layer", "min", "max", "mean", "std"]])'
     ),
     source="Hendrycks & Dietterich 2019, arXiv:1903.12261 (accuracy under shifted test data)",
+    measures=(_DISTANCE,),
+    note="In the fault benchmark it opened a gap in 1 of 12 cases; no intervention is known.",
 )

@@ -1,15 +1,28 @@
-"""different-format and qat-not-applied: the files are of different scheme classes."""
+"""different-format, qat-not-applied, qat-requantized: a file is not the kind its name says."""
 
 from __future__ import annotations
 
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import calibration_source, requantized
-from qinspect.diagnosis.rule import FORMAT, Finding, Remedy, Rule, Trial, refuted, supported
+from qinspect.diagnosis.rule import (
+    FORMAT,
+    Finding,
+    Measure,
+    Remedy,
+    Rule,
+    Trial,
+    does_not_apply,
+    indicated,
+    ruled_out,
+    together,
+)
 from qinspect.tflite import read_keras
 
 # Weights and activations of 8 bits, whatever the type of input and output.
 _EIGHT_BITS = frozenset({"int8", "uint8"})
+_INTEGER = frozenset({"int8", "uint8", "int16x8", "mixed"})
+_NOT_QAT = frozenset({"float32", "float16", "dynamic_range", "weight_only"})
 _WORDS = {
     "float32": "float32, not quantized at all",
     "float16": "float16 weights, computed in float",
@@ -20,17 +33,36 @@ _WORDS = {
     "int16x8": "int8 weights, int16 activations",
     "mixed": "partly int8, partly float",
 }
-_NOT_QAT = frozenset({"float32", "float16", "dynamic_range", "weight_only"})
+
+_ODD = Measure(
+    "files_of_another_format", "files of another format than full int8", threshold=1, side="above",
+)
+_FLOAT = Measure(
+    "qat_computes_in_float", "the QAT file stores no activation ranges", threshold=True,
+    side="above",
+)
+_UNTRAINED = Measure(
+    "qat_holds_float_weights", "the QAT file holds the float model's weights and no sign of QAT",
+    threshold=True, side="above",
+)
+_AFTERWARDS = Measure(
+    "quantized_after_training", "the QAT file was quantized after training", threshold=True,
+    side="above", basis="what the file's own numbers say of its origin, unless with low confidence",
+)
+_TRAINED = Measure(
+    "weights_trained", "the QAT file holds other weights than the float model", threshold=True,
+    side="above",
+)
 
 
 def _check_format(evidence: Evidence) -> Finding:
-    numbers: dict[str, object] = {}
+    facts: dict[str, object] = {}
     odd = []
     for role in ("ptq", "qat"):
         if role not in evidence.case.roles:
             continue
         found = evidence.identification(role)
-        numbers |= {
+        facts |= {
             f"{role}_scheme": found.scheme,
             f"{role}_float_ops": sum(found.float_ops.values()),
             f"{role}_weight_bits": found.weights["bits"],
@@ -38,14 +70,16 @@ def _check_format(evidence: Evidence) -> Finding:
         # A QAT file without quantization has a cause of its own.
         if found.scheme not in _EIGHT_BITS and not (role == "qat" and found.scheme in _NOT_QAT):
             odd.append((role, found.scheme))
-    if len(numbers) == 6 and numbers["ptq_scheme"] == numbers["qat_scheme"]:
-        return refuted(f"both files are {_WORDS[str(numbers['ptq_scheme'])]}.", numbers)
+    if len(facts) == 6 and facts["ptq_scheme"] == facts["qat_scheme"]:
+        return ruled_out(f"both files are {_WORDS[str(facts['ptq_scheme'])]}.", [_ODD.of(0)], facts)
+    measures = [_ODD.of(len(odd))]
     if not odd:
-        return refuted("no file is of another format than full int8.", numbers)
+        return ruled_out("no file is of another format than full int8.", measures, facts)
     listed = " and ".join(f"the {role.upper()} file is {_WORDS[scheme]}" for role, scheme in odd)
     # Fewer bits hurt the 8-bit side: the file of the other format is the better one, if any.
     hurt = tuple(role for role in ("ptq", "qat") if role not in dict(odd))
-    return supported(f"{listed}; it is not the same kind of quantization.", numbers, hurt, 0.9)
+    return indicated(f"{listed}; it is not the same kind of quantization.", measures, facts, hurt,
+                     strength=0.9)
 
 
 def _same_format(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -57,32 +91,37 @@ def _same_format(evidence: Evidence, finding: Finding) -> Trial | None:
                  {"ptq": requantized(evidence, ranges)})
 
 
+def _wrapped_layers(evidence: Evidence) -> int | None:
+    """Layers of the QAT Keras model with a wrapper; None without that model."""
+    if evidence.case.keras_qat is None:
+        return None
+    return sum(layer.wrapped for layer in read_keras(evidence.case.keras_qat).layers)
+
+
 def _check_applied(evidence: Evidence) -> Finding:
     found = evidence.identification("qat")
-    numbers: dict[str, object] = {"qat_scheme": found.scheme, "origin": found.origin.value}
-    wrapped = None
-    if evidence.case.keras_qat is not None:
-        layers = read_keras(evidence.case.keras_qat).layers
-        wrapped = sum(layer.wrapped for layer in layers)
-        numbers["wrapped_layers"] = wrapped
-    if found.scheme in _NOT_QAT:
+    facts: dict[str, object] = {"qat_scheme": found.scheme, "origin": found.origin.value}
+    wrapped = _wrapped_layers(evidence)
+    if wrapped is not None:
+        facts["wrapped_layers"] = wrapped
+    measures = [_FLOAT.of(found.scheme in _NOT_QAT)]
+    if measures[0].speaks:
         why = "" if wrapped is None else (
             "; its Keras model has no quantization wrappers: quantize_annotate without "
             "quantize_apply, or wrappers were stripped" if wrapped == 0
             else f"; its Keras model has {wrapped} wrapped layers, which the conversion did not use"
         )
-        return supported(
-            f"the file called QAT is {_WORDS[found.scheme]}{why}.", numbers, strength=1.0
-        )
+        return indicated(f"the file called QAT is {_WORDS[found.scheme]}{why}.", measures, facts,
+                         strength=1.0)
     if "float" in evidence.case.roles and found.origin.value != "qat":
-        same = evidence.lineage("float", "qat").verdict
-        numbers["lineage"] = same
-        if same == "same weights":
-            return supported(
+        facts["lineage"] = evidence.lineage("float", "qat").verdict
+        measures.append(_UNTRAINED.of(facts["lineage"] == "same weights"))
+        if measures[1].speaks:
+            return indicated(
                 "the file called QAT holds the float model's weights and nothing learned: it was "
-                "quantized after training.", numbers, strength=0.9,
+                "quantized after training.", measures, facts, strength=0.9,
             )
-    return refuted(f"the QAT file is {_WORDS[found.scheme]}.", numbers)
+    return ruled_out(f"the QAT file is {_WORDS[found.scheme]}.", measures, facts)
 
 
 def _convert(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -94,6 +133,44 @@ def _convert(evidence: Evidence, finding: Finding) -> Trial | None:
 
 def _train(evidence: Evidence, finding: Finding) -> Trial | None:
     return Trial("applying QAT to the float model", {"qat": retrain.qat_again(evidence)})
+
+
+def _check_requantized(evidence: Evidence) -> Finding:
+    found = evidence.identification("qat")
+    facts: dict[str, object] = {
+        "qat_scheme": found.scheme,
+        "origin": found.origin.value,
+        "origin_confidence": found.origin.confidence,
+    }
+    if found.scheme not in _INTEGER:
+        return does_not_apply("the QAT file stores no activation ranges at all.", (), facts)
+    after = _AFTERWARDS.of(found.origin.value == "ptq" and found.origin.confidence != "low")
+    if not after.speaks:
+        return ruled_out("nothing in the QAT file says that it was quantized after training.",
+                         [after], facts)
+    measures: tuple[Measure, ...] = (after,)
+    if "float" in evidence.case.roles:
+        facts["lineage"] = evidence.lineage("float", "qat").verdict
+        trained = _TRAINED.of(facts["lineage"] != "same weights")
+        measures = together(after, trained)
+        if not trained.speaks:
+            return ruled_out("the QAT file holds the float model's weights, so nothing was "
+                             "trained.", measures, facts)
+    wrapped = _wrapped_layers(evidence)
+    if wrapped is not None:
+        facts["wrapped_layers"] = wrapped
+    strength = {"certain": 0.95, "high": 0.8, "medium": 0.6}[found.origin.confidence]
+    return indicated(
+        "the QAT file holds other weights than the float model, but its quantization was made "
+        f"after training ({found.origin.reasons[0]}): the ranges that QAT learned are not used.",
+        measures, facts, ("qat",), strength=strength,
+    )
+
+
+def _convert_itself(evidence: Evidence, finding: Finding) -> Trial | None:
+    if not finding.numbers.get("wrapped_layers"):
+        return None
+    return Trial("converting the QAT model itself", {"qat": retrain.qat_converted(evidence)})
 
 
 RULES = (
@@ -115,9 +192,14 @@ RULES = (
             'content = convert(load_keras("float.h5"), "int8", calibration_x)'
         ),
         source="TensorFlow Lite documentation, Post-training quantization (table of formats)",
-        remedies=(
-            Remedy("the same format for both", ("ptq", "float", "data"), _same_format),
+        measures=(_ODD,),
+        remedies=(Remedy("the same format for both", ("ptq", "float", "data"), _same_format),),
+        note=(
+            "Compares classes of schemes only; one weight scale for all channels is "
+            "`per-tensor-weights`. A QAT file that is float or dynamic range is `qat-not-applied`; "
+            "a PTQ file that is so is `different-format`."
         ),
+        figure="sizes",
     ),
     Rule(
         id="qat-not-applied",
@@ -139,9 +221,36 @@ RULES = (
             "content = convert_qat(qat)"
         ),
         source="TensorFlow Model Optimization, Quantization aware training comprehensive guide",
+        measures=(_FLOAT, _UNTRAINED),
         remedies=(
             Remedy("converting the QAT model again", ("qat", "keras_qat"), _convert, trains=True),
             Remedy("applying QAT", ("qat", "keras_float", "train", "recipe"), _train, trains=True),
         ),
+        figure="QAT ranges",
+    ),
+    Rule(
+        id="qat-requantized",
+        title="QAT's weights were quantized again after training",
+        question="Does the QAT file use the ranges that were learned in training?",
+        requires=("qat",),
+        check=_check_requantized,
+        rank=FORMAT,
+        symptom="QAT is no better than PTQ of the same weights, or worse, whatever is trained.",
+        cause=(
+            "The wrappers were stripped and the float weights converted with a representative data "
+            "set; the ranges that the network was trained for are lost."
+        ),
+        remedy="Convert the wrapped model itself, without a representative data set.",
+        code=(
+            "from qinspect.train import load_keras, convert_qat\n"
+            'content = convert_qat(load_keras("qat.h5"))'
+        ),
+        source="TensorFlow Model Optimization, Quantization aware training example (conversion)",
+        measures=(_AFTERWARDS, _TRAINED),
+        remedies=(
+            Remedy("converting the QAT model itself", ("qat", "keras_qat"), _convert_itself,
+                   trains=True),
+        ),
+        figure="QAT ranges",
     ),
 )

@@ -7,53 +7,63 @@ from qinspect.diagnosis.requantized import calibration_source, requantized
 from qinspect.diagnosis.rule import (
     FORMAT,
     Finding,
+    Measure,
     Remedy,
     Rule,
     Trial,
-    cannot_tell,
-    refuted,
-    supported,
+    indicated,
+    not_tried,
+    ruled_out,
 )
 
 # Clipped or corrected biases make no other network.
 _SAME = frozenset({"same weights", "same weights, different biases"})
+_OTHER = Measure(
+    "{role}_other_network", "not of the network that it should come from", threshold=True,
+    side="above",
+    basis="PTQ must hold the weights of the float file, QAT may have moved them; how weights are "
+    "told apart is measured in docs/lineage.md",
+)
 
 
 def _check(evidence: Evidence) -> Finding:
     roles = evidence.case.roles
     if "float" not in roles:
         found = evidence.lineage("ptq", "qat")
-        seen = {"ptq_qat_lineage": found.verdict}
+        seen: dict[str, object] = {"ptq_qat_lineage": found.verdict}
         if found.verdict == "unrelated":
-            return supported("PTQ and QAT hold the weights of unrelated networks.", seen,
-                             strength=0.9)
+            return indicated("PTQ and QAT hold the weights of unrelated networks.",
+                             [_OTHER.of(True, "qat")], seen, strength=0.9)
         if found.verdict in _SAME:
-            return refuted("PTQ and QAT hold the same weights.", seen)
-        return cannot_tell(
+            return ruled_out("PTQ and QAT hold the same weights.", [_OTHER.of(False, "qat")], seen)
+        return not_tried(
             f"the QAT weights are {found.verdict} those of PTQ; that PTQ has the right parent "
-            "needs the float .tflite file.", {**seen, "missing": ["the float .tflite file"]},
+            "needs the float .tflite file.", (), {**seen, "missing": ["the float .tflite file"]},
         )
-    numbers: dict[str, object] = {}
-    wrong = []
+    facts: dict[str, object] = {}
+    measures, wrong = [], []
     for role in roles[1:]:
         found = evidence.lineage("float", role)
-        numbers[f"float_{role}_lineage"] = found.verdict
+        facts[f"float_{role}_lineage"] = found.verdict
         cosines = sorted(row.cosine for row in found.layers if row.cosine == row.cosine)
         if cosines:
-            numbers[f"float_{role}_cosine_median"] = cosines[len(cosines) // 2]
+            facts[f"float_{role}_cosine_median"] = cosines[len(cosines) // 2]
         # PTQ must hold the float weights; QAT may have moved them, but not replaced them.
-        if found.verdict == "unrelated" or (role == "ptq" and found.verdict not in _SAME):
+        measures.append(_OTHER.of(
+            found.verdict == "unrelated" or (role == "ptq" and found.verdict not in _SAME), role
+        ))
+        if measures[-1].speaks:
             wrong.append((role, found))
     if not wrong:
         words = "PTQ holds the float model's weights and QAT descends from them."
         if len(roles) < 3:
             words = "the files descend from one network."
-        return refuted(words, numbers)
+        return ruled_out(words, measures, facts)
     listed = "; ".join(
         f"the {role.upper()} file against the float file: {found.verdict} ({found.reasons[0]})"
         for role, found in wrong
     )
-    return supported(f"{listed}.", numbers, strength=0.9)
+    return indicated(f"{listed}.", measures, facts, strength=0.9)
 
 
 def _right_parent(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -76,11 +86,11 @@ RULE = Rule(
     cause="A file was made from another run, another checkpoint or another architecture.",
     remedy="Make every file from the same float checkpoint, and keep them together.",
     code=(
-        "from qinspect.tflite.ancestry import lineage\n"
+        "from qinspect.tflite import lineage\n"
         'print(lineage("float.tflite", "ptq.tflite").verdict)'
     ),
     source="docs/lineage.md (measured distribution of weight similarities)",
-    remedies=(
-        Remedy("PTQ of the float file at hand", ("ptq", "float", "data"), _right_parent),
-    ),
+    measures=(_OTHER,),
+    remedies=(Remedy("PTQ of the float file at hand", ("ptq", "float", "data"), _right_parent),),
+    figure="weights",
 )

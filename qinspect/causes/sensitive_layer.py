@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from qinspect.diagnosis import thresholds as t
-from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.evidence import OWN_EXAMPLES, Evidence
 from qinspect.diagnosis.requantized import requantized, some_examples, with_stored_ranges
 from qinspect.diagnosis.rule import (
     LAYERS,
     Finding,
+    Measure,
     Remedy,
     Rule,
     Trial,
-    cannot_tell,
-    refuted,
-    supported,
+    does_not_apply,
+    indicated,
+    ruled_out,
 )
 from qinspect.measure.activations import activation_statistics
 from qinspect.measure.local import layer_errors
@@ -27,60 +29,80 @@ from qinspect.tflite.requantize import quantizable_operators
 _MOST_KEPT = 3
 # Of fewer channels the typical one is not a figure to go by.
 _FEWEST_CHANNELS = 4
+_BELOW_MEDIAN_DB = 6.0
+_LEVEL_DB = 25.0
+
+_LOWEST = Measure(
+    "{role}_lowest_sqnr_db", "lowest SQNR of a layer's own error", side="below", unit="dB",
+    basis=f"below {_LEVEL_DB:g} dB, at which classes change, or {_BELOW_MEDIAN_DB:g} dB under the "
+    "median layer where that is lower (chosen; measured in healthy int8 files: 29 dB and more)",
+)
+_LEVELS = Measure(
+    "ptq_fewest_levels", "levels of 256 that the typical channel gets, fewest of the activations",
+    threshold=16.0, side="below",
+    basis="measured on the calibration half of the fault benchmark: 107 and more in healthy "
+    "networks, 4 and less where one channel was made to set the range",
+)
 
 
 def _check(evidence: Evidence) -> Finding:
-    numbers: dict[str, object] = {}
-    best = None
+    facts: dict[str, Any] = {}
+    measures, worst = [], None
     for role in evidence.case.roles[1:]:
         found = layer_errors(
             evidence.graph("float"), evidence.graph(role), evidence.match("float", role),
-            evidence.data.x[: t.OWN_EXAMPLES], accumulated=False, histograms=False,
+            evidence.data.x[:OWN_EXAMPLES], accumulated=False, histograms=False,
             num_threads=evidence.num_threads,
         ).errors
         found = found[np.isfinite(found["sqnr_db"]) & ~found["op"].isin(["SOFTMAX"])]
         if len(found) < 3:
             continue
         median = float(found["sqnr_db"].median())
-        bad = found[
-            found["sqnr_db"] < min(median - t.SENSITIVE_DB, t.SENSITIVE_LEVEL_DB)
-        ].sort_values("sqnr_db")
-        numbers |= {f"{role}_median_sqnr_db": median, f"{role}_sensitive_layers":
-                    bad["layer"].tolist()[:_MOST_KEPT],
-                    f"{role}_lowest_sqnr_db": float(found["sqnr_db"].min())}
-        if len(bad) and role == "ptq":
-            best = (role, bad.iloc[0], median)
-    if not numbers:
-        return cannot_tell("cannot tell: fewer than three layers can be compared.")
-    starved = _starved(evidence) if "ptq" in evidence.case.roles else {}
-    numbers |= {"ptq_starved_activations": list(starved),
-                "ptq_levels_of_typical_channel": min(starved.values(), default=None)}
-    if starved and best is None:
+        limit = min(median - _BELOW_MEDIAN_DB, _LEVEL_DB)
+        bad = found[found["sqnr_db"] < limit].sort_values("sqnr_db")
+        facts |= {f"{role}_median_sqnr_db": median,
+                  f"{role}_lowest_sqnr_db": float(found["sqnr_db"].min()),
+                  f"{role}_sensitive_layers": bad["layer"].tolist()[:_MOST_KEPT]}
+        # The remedy is one for PTQ: what QAT's layers lose does not decide.
+        if role == "ptq":
+            measures.append(_LOWEST.of(facts["ptq_lowest_sqnr_db"], role, threshold=limit))
+            worst = (bad.iloc[0], median) if measures[0].speaks else None
+    if not facts:
+        return does_not_apply("fewer than three layers can be compared.")
+    if "ptq" not in evidence.case.roles:
+        return does_not_apply("no PTQ file to look at.", (), facts | {
+            "ptq_starved_activations": [], "ptq_levels_of_typical_channel": None})
+    levels = _levels(evidence)
+    starved = {name: few for name, few in levels.items() if _LEVELS.of(few).speaks}
+    if levels:
+        measures.append(_LEVELS.of(min(levels.values())))
+    facts |= {"ptq_starved_activations": list(starved),
+              "ptq_levels_of_typical_channel": min(starved.values(), default=None)}
+    if worst is not None:
+        row, median = worst
+        return indicated(
+            f"layer {row['layer']} ({row['op']}) of the PTQ file keeps {row['sqnr_db']:.1f} "
+            f"dB of its own signal, the median layer {median:.1f} dB.", measures, facts, ("ptq",),
+            strength=min(0.6, 0.2 + (median - float(row["sqnr_db"])) / 40),
+        )
+    if starved:
         name = min(starved, key=lambda tensor: starved[tensor])
-        return supported(
+        return indicated(
             f"in the PTQ file a few channels set the range of {name}: the typical other channel "
-            f"has {starved[name]:.0f} of its 256 levels.", numbers, ("ptq",),
+            f"has {starved[name]:.0f} of its 256 levels.", measures, facts, ("ptq",),
             strength=min(0.6, 0.3 + 1 / (1 + starved[name])),
         )
-    if best is None:
-        return refuted("no layer of the PTQ file is much worse than the others." if "ptq" in
-                       evidence.case.roles else "no PTQ file to look at.", numbers)
-    role, row, median = best
-    return supported(
-        f"layer {row['layer']} ({row['op']}) of the {role.upper()} file keeps {row['sqnr_db']:.1f} "
-        f"dB of its own signal, the median layer {median:.1f} dB.", numbers, (role,),
-        strength=min(0.6, 0.2 + (median - float(row["sqnr_db"])) / 40),
-    )
+    return ruled_out("no layer of the PTQ file is much worse than the others.", measures, facts)
 
 
-def _starved(evidence: Evidence) -> dict[str, float]:
-    """Activations of which the typical channel gets few of the 256 levels, and how many.
+def _levels(evidence: Evidence) -> dict[str, float]:
+    """Of the 256 levels of each activation of PTQ, how many its typical channel gets.
 
     The error of a layer as a whole hides this: it is small against the channels that set the range.
     """
     stored = evidence.calibrated_tensors("ptq")
     table = activation_statistics(
-        evidence.graph("float"), evidence.data.x[: t.OWN_EXAMPLES], per_channel=True,
+        evidence.graph("float"), evidence.data.x[:OWN_EXAMPLES], per_channel=True,
         num_threads=evidence.num_threads,
     ).tensors
     # What never leaves one value needs no levels.
@@ -90,9 +112,7 @@ def _starved(evidence: Evidence) -> dict[str, float]:
         if name not in stored or len(channels) < _FEWEST_CHANNELS:
             continue
         low, high = stored[str(name)]
-        levels = 255 * float((channels["max"] - channels["min"]).median()) / (high - low)
-        if levels < t.STARVED_LEVELS:
-            found[str(name)] = levels
+        found[str(name)] = 255 * float((channels["max"] - channels["min"]).median()) / (high - low)
     return found
 
 
@@ -151,7 +171,7 @@ RULE = Rule(
     ),
     source="TensorFlow Lite documentation, Quantization debugger; Wu et al. 2020, "
     "arXiv:2004.09602, section 5.1 (partial quantization)",
-    remedies=(
-        Remedy("keeping layers in float", ("ptq", "float", "data"), _keep),
-    ),
+    measures=(_LOWEST, _LEVELS),
+    remedies=(Remedy("keeping layers in float", ("ptq", "float", "data"), _keep),),
+    figure="layer errors",
 )

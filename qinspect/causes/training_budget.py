@@ -7,51 +7,70 @@ from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import (
     BUDGET,
     Finding,
+    Measure,
     Remedy,
     Rule,
     Trial,
-    cannot_tell,
-    refuted,
-    supported,
+    indicated,
+    not_tried,
+    ruled_out,
+)
+
+_EQUAL = Measure(
+    "equal_budget", "PTQ is of a float model trained for as long as QAT", threshold=True,
+    side="below",
+)
+_STEPS = Measure(
+    "qat_steps", "training steps of QAT that PTQ did not have", threshold=1, side="above",
+)
+_EPOCHS = Measure(
+    "qat_epochs", "epochs of QAT that PTQ did not have", threshold=1, side="above",
+)
+_MOVED = Measure(
+    "qat_trained_on", "QAT's weights moved on from those of the float model", threshold=True,
+    side="above", basis="where no history tells",
 )
 
 
 def _check(evidence: Evidence) -> Finding:
     case = evidence.case
     if case.facts is not None and case.facts.equal_budget:
-        return refuted("PTQ was made from a float model trained for as long as QAT in all.")
+        return ruled_out("PTQ was made from a float model trained for as long as QAT in all.",
+                         [_EQUAL.of(True)])
     if case.history is not None and {"float", "qat"} <= set(case.history["phase"]):
         steps = case.history.groupby("phase")["steps"].max()
         before, more = int(steps["float"]), int(steps["qat"])
-        numbers = {"float_steps": before, "qat_steps": more, "share": more / max(before, 1)}
-        if more == 0:
-            return refuted("QAT made no training step, so budgets are equal.", numbers)
-        return supported(
+        facts: dict[str, float] = {"float_steps": before, "share": more / max(before, 1)}
+        budget = _STEPS.of(more)
+        if not budget.speaks:
+            return ruled_out("QAT made no training step, so budgets are equal.", [budget], facts)
+        return indicated(
             f"QAT had {more:,} training steps on top of the {before:,} of the float model, which "
-            "is what PTQ was made from.", numbers, strength=_strength(evidence, more, before),
+            "is what PTQ was made from.", [budget], facts,
+            strength=_strength(evidence, more, before),
         )
     if case.facts is not None:
-        epochs = case.facts.float_epochs, case.facts.qat_epochs
-        return supported(
-            f"QAT had {epochs[1]} epochs on top of {epochs[0]}.",
-            {"float_epochs": epochs[0], "qat_epochs": epochs[1]},
-            strength=_strength(evidence, epochs[1], epochs[0]),
-        )
-    parent = case.roles[0]
+        before, more = case.facts.float_epochs, case.facts.qat_epochs
+        budget, facts = _EPOCHS.of(more), {"float_epochs": before}
+        if not budget.speaks:
+            return ruled_out("QAT made no training step, so budgets are equal.", [budget], facts)
+        return indicated(f"QAT had {more} epochs on top of {before}.", [budget], facts,
+                         strength=_strength(evidence, more, before))
     if "qat" not in case.roles:
-        return cannot_tell("cannot tell: needs the training history, or the QAT file.")
+        return not_tried("cannot tell: needs the training history, or the QAT file.")
     # A PTQ file holds the float model's weights as well.
-    found = evidence.lineage(parent, "qat")
-    moved = [row for row in found.layers if row.state == "moved"]
-    numbers = {"layers": len(found.layers), "layers_moved": len(moved)}
+    found = evidence.lineage(case.roles[0], "qat")
+    moved = sum(row.state == "moved" for row in found.layers)
+    facts = {"layers": len(found.layers), "layers_moved": moved}
     if found.verdict == "same weights":
-        return refuted("QAT holds the weights it started from: no extra training.", numbers)
+        return ruled_out("QAT holds the weights it started from: no extra training.",
+                         [_MOVED.of(False)], facts)
     if found.verdict == "fine-tuned from":
-        return supported(
-            f"QAT moved the weights of {len(moved)} of {len(found.layers)} layers: it trained on, "
-            "PTQ did not.", numbers, strength=0.3,
+        return indicated(
+            f"QAT moved the weights of {moved} of {len(found.layers)} layers: it trained on, "
+            "PTQ did not.", [_MOVED.of(True)], facts, strength=0.3,
         )
-    return cannot_tell(f"the files are {found.verdict}; needs the training history.", numbers)
+    return not_tried(f"the files are {found.verdict}; needs the training history.", (), facts)
 
 
 def _strength(evidence: Evidence, more: float, before: float) -> float:
@@ -97,9 +116,11 @@ RULE = Rule(
         'content = convert(model, "int8", calibration_x)'
     ),
     source="Li et al. 2021, MQBench, arXiv:2111.03759 (equal training settings before comparing)",
+    measures=(_EQUAL, _STEPS, _EPOCHS, _MOVED),
     remedies=(
         Remedy("the budget-matched control of the study", ("ptq",), _arm),
         Remedy("the budget-matched control", ("ptq", "keras_float", "train", "recipe"), _train,
                trains=True),
     ),
+    figure="learning curves",
 )

@@ -5,39 +5,55 @@ from __future__ import annotations
 import numpy as np
 
 from qinspect.diagnosis import retrain
-from qinspect.diagnosis import thresholds as t
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import calibration_source, requantized, with_stored_ranges
-from qinspect.diagnosis.rule import FORMAT, Finding, Remedy, Rule, Trial, refuted, supported
+from qinspect.diagnosis.rule import (
+    FORMAT,
+    Finding,
+    Measure,
+    Remedy,
+    Rule,
+    Trial,
+    indicated,
+    ruled_out,
+)
 from qinspect.measure.weights import channel_summary
 from qinspect.tflite import constant
 from qinspect.tflite.constants import INTEGER_KINDS, all_weights
 from qinspect.tflite.requantize import Ranges
 
 _INT32 = 2**31 - 1
+_DISPARITY = 16.0
+_SQNR_DB = 12.0
+_HARMED = Measure(
+    "{role}_harmed_layers", f"layers with one scale for channels {_DISPARITY:g} times apart, of "
+    f"which the smallest keep less than {_SQNR_DB:g} dB", threshold=1, side="above",
+    basis="chosen: 16 times loses 4 of 8 bits; under 12 dB a channel carries little information",
+)
+_LARGEST_BIAS = Measure(
+    "{role}_largest_bias_share_of_int32", "largest bias / limit of 32 bits", threshold=0.999,
+    side="above", basis="the converter clips to the limit itself",
+)
 
 
 def _check_granularity(evidence: Evidence) -> Finding:
-    numbers: dict[str, object] = {}
-    hurt, words = [], []
+    facts: dict[str, object] = {}
+    measures, hurt, words = [], [], []
     for role in evidence.case.roles:
         if role == "float":
             continue
         table = channel_summary(evidence.weights(role))
         coarse = table[table["granularity"] == "per tensor"]
-        bad = coarse[
-            (coarse["disparity"] >= t.CHANNEL_DISPARITY)
-            & (coarse["worst_sqnr_db"] < t.CHANNEL_SQNR_DB)
-        ]
-        numbers |= {
+        bad = coarse[(coarse["disparity"] >= _DISPARITY) & (coarse["worst_sqnr_db"] < _SQNR_DB)]
+        facts |= {
             f"{role}_per_tensor_layers": len(coarse),
-            f"{role}_harmed_layers": len(bad),
             f"{role}_largest_disparity": float(coarse["disparity"].max()) if len(coarse) else 1.0,
             f"{role}_worst_channel_sqnr_db": (
                 float(coarse["worst_sqnr_db"].min()) if len(coarse) else None
             ),
         }
-        if len(bad):
+        measures.append(_HARMED.of(len(bad), role))
+        if measures[-1].speaks:
             hurt.append(role)
             first = bad.sort_values("disparity").iloc[-1]
             words.append(
@@ -46,8 +62,9 @@ def _check_granularity(evidence: Evidence) -> Finding:
                 f"channels keep {first['worst_sqnr_db']:.0f} dB"
             )
     if not hurt:
-        return refuted("no layer has one scale for channels of very different size.", numbers)
-    return supported("; ".join(words) + ".", numbers, tuple(hurt), strength=0.7)
+        return ruled_out("no layer has one scale for channels of very different size.", measures,
+                         facts)
+    return indicated("; ".join(words) + ".", measures, facts, tuple(hurt), strength=0.7)
 
 
 def _per_channel(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -69,30 +86,29 @@ def _per_channel_qat(evidence: Evidence, finding: Finding) -> Trial | None:
 
 
 def _check_bias(evidence: Evidence) -> Finding:
-    numbers: dict[str, object] = {}
-    hurt, words = [], []
+    facts: dict[str, object] = {}
+    measures, hurt, words = [], [], []
     for role in evidence.case.roles:
+        if role == "float":
+            continue
         graph = evidence.graph(role)
-        clipped, largest = [], 0.0
+        shares = []
         for weight in all_weights(graph):
             bias = weight.bias
             if bias is None or bias.dtype != "int32" or weight.kind not in INTEGER_KINDS:
                 continue
             stored = np.abs(np.asarray(constant(graph, bias), dtype=np.float64))
-            share = float(stored.max(initial=0.0)) / _INT32
-            largest = max(largest, share)
-            if share >= t.BIAS_LIMIT:
-                clipped.append(bias.name)
-        if role != "float":
-            numbers |= {f"{role}_clipped_biases": len(clipped),
-                        f"{role}_largest_bias_share_of_int32": largest}
-        if clipped:
+            shares.append(float(stored.max(initial=0.0)) / _INT32)
+        clipped = sum(bool(_LARGEST_BIAS.of(share).speaks) for share in shares)
+        facts[f"{role}_clipped_biases"] = clipped
+        measures.append(_LARGEST_BIAS.of(max(shares, default=0.0), role))
+        if measures[-1].speaks:
             hurt.append(role)
-            words.append(f"the {role.upper()} file has {len(clipped)} layers whose bias sits at "
+            words.append(f"the {role.upper()} file has {clipped} layers whose bias sits at "
                          "the limit of 32 bits")
     if not hurt:
-        return refuted("no bias is near the limit of 32 bits.", numbers)
-    return supported("; ".join(words) + ".", numbers, tuple(hurt), strength=0.85)
+        return ruled_out("no bias is near the limit of 32 bits.", measures, facts)
+    return indicated("; ".join(words) + ".", measures, facts, tuple(hurt), strength=0.85)
 
 
 def _rescale(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -125,11 +141,13 @@ RULES = (
             'qat = per_channel_dense_qat(load_keras("float.h5"))'
         ),
         source="Krishnamoorthi 2018, arXiv:1806.08342, section 3.1 (per-channel quantization)",
+        measures=(_HARMED,),
         remedies=(
             Remedy("per-channel weights", ("ptq", "float", "data"), _per_channel),
             Remedy("QAT with per-channel dense weights",
                    ("qat", "keras_float", "train", "recipe"), _per_channel_qat, trains=True),
         ),
+        figure="channels",
     ),
     Rule(
         id="bias-saturation",
@@ -150,8 +168,7 @@ RULES = (
             'print(identify(read_graph("ptq.tflite")).warnings)'
         ),
         source="Jacob et al. 2018, arXiv:1712.05877, section 2.4 (biases as int32)",
-        remedies=(
-            Remedy("quantizing anew", ("ptq", "float", "data"), _rescale),
-        ),
+        measures=(_LARGEST_BIAS,),
+        remedies=(Remedy("quantizing anew", ("ptq", "float", "data"), _rescale),),
     ),
 )

@@ -176,29 +176,23 @@ def diagnose(
     as_json: JsonFlag = False,
 ) -> None:
     """Name the cause of a difference between float, PTQ and QAT, and prove it."""
-    from qinspect.diagnosis.cases import case_of_files, case_of_study
+    from qinspect.diagnosis.cases import case
     from qinspect.diagnosis.engine import diagnose as run
     from qinspect.show.diagnosis import print_diagnosis, write_diagnosis_report
 
-    if folder is not None and any((float_file, ptq_file, qat_file, data)):
-        raise typer.BadParameter("give a study's folder or loose files, not both.")
-    if folder is not None:
-        case = case_of_study(folder, equal_budget=equal_budget)
-    elif data is None:
+    if folder is None and data is None:
         raise typer.BadParameter("give a study's folder, or files with --data.")
-    else:
-        case = case_of_files(
-            float_file=float_file, ptq_file=ptq_file, qat_file=qat_file, data=data,
-            calibration=calibration, keras_float=keras_float, keras_qat=keras_qat, train=train,
-            history=history, checkpoints=checkpoints,
-            claims={"float": float_eval_predictions, "ptq": ptq_eval_predictions,
-                    "qat": qat_eval_predictions},
-            input_scale=input_scale, input_offset=input_offset, label_offset=label_offset,
-            seed=seed,
-        )
-    answer = run(case, interventions=interventions).to_dict()
+    given = case(
+        folder, float=float_file, ptq=ptq_file, qat=qat_file, data=data, calibration=calibration,
+        train=train, keras_float=keras_float, keras_qat=keras_qat, history=history,
+        claims={"float": float_eval_predictions, "ptq": ptq_eval_predictions,
+                "qat": qat_eval_predictions},
+        checkpoints=checkpoints, equal_budget=equal_budget, input_scale=input_scale,
+        input_offset=input_offset, label_offset=label_offset, seed=seed,
+    )
+    answer = run(given, interventions=interventions).to_json()
     if report is not None:
-        write_diagnosis_report(answer, case.name, report, case)
+        write_diagnosis_report(answer, given.name, report, given)
     if as_json:
         print_json(answer)
     else:

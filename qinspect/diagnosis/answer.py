@@ -6,36 +6,29 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
-from qinspect.diagnosis.rule import Finding, Outcome, Rule
+from qinspect import store
+from qinspect.diagnosis.cases import Case
+from qinspect.diagnosis.rule import Finding, Rule
 from qinspect.stats import Comparison
+from qinspect.verdicts import CauseVerdict
 
 # From this share of a gap on an effect is said to turn it round: what is left is as large.
 _TURNED = 2.0
 _NAMES = {"float": "the float model", "ptq": "PTQ", "qat": "QAT"}
+# From the verdict that says most about a gap to the one that says least.
+_ORDER = ("explains", "indicated", "not_shown", "not_tried", "ruled_out", "does_not_apply")
 
 
 @dataclass(frozen=True)
 class Effect:
     """What the remedy of one cause, applied alone, did to the gap.
 
-    Attributes
-    ----------
-    done : str
-        What was done.
-    effect_pp, ci_pp : float, (float, float)
-        Comparison before minus gap after, percentage points, with its paired interval.
-    closed_share : float
-        Effect over gap; 1 closes it exactly, more than 1 turns it round.
-    confirmed : bool
-        Whether the effect is beyond zero in the direction of the gap and a good part of it.
-    numbers : dict
-        Further values.
-    seconds : float
-        Wall-clock time it took.
-    late_seconds : float
-        How long after the time allowed for interventions it ended; 0 where in time.
+    ``effect_pp`` is the gap before minus the gap after, in percentage points, ``ci_pp`` its paired
+    interval; ``closed_share`` is effect over gap (1 closes it exactly, more turns it round);
+    ``confirmed``: the effect is beyond zero in the direction of the gap and a good part of it.
+    ``late_seconds``: how long after the time allowed for interventions it ended.
     """
 
     done: str
@@ -54,7 +47,7 @@ class Cause:
 
     rule: Rule
     finding: Finding
-    verdict: Outcome
+    verdict: CauseVerdict
     effect: Effect | None = None
     note: str | None = None
 
@@ -63,16 +56,19 @@ class Cause:
         """Whether an intervention closed a significant part of the gap."""
         return self.effect is not None and self.effect.confirmed
 
+    @property
+    def there(self) -> bool:
+        """Whether something was seen of it, whether or not it moved this gap."""
+        seen = self.finding.strength > 0 and self.verdict in ("indicated", "not_shown")
+        return self.confirmed or seen
+
     def may_explain(self, gap: Comparison) -> bool:
         """Whether the cause hurts the worse of the two files (or might hurt either)."""
-        return not self.finding.harms or gap.worse in self.finding.harms
+        return not self.finding.hurts or gap.worse in self.finding.hurts
 
     def row(self) -> dict[str, Any]:
         """The cause as plain data."""
         effect = self.effect
-        evidence: dict[str, Any] = dict(self.finding.numbers)
-        if effect is not None:
-            evidence |= effect.numbers
         return {
             "id": self.rule.id,
             "title": self.rule.title,
@@ -85,7 +81,12 @@ class Cause:
             "intervention": None if effect is None else effect.done,
             "not_tried": self.note,
             "sentence": self.finding.sentence,
-            "evidence": evidence,
+            "evidence": self.finding.numbers | ({} if effect is None else effect.numbers),
+            "measures": [
+                {"id": m.id, "title": m.title, "value": m.value, "threshold": m.threshold,
+                 "side": m.side, "unit": m.unit}
+                for m in self.finding.measures
+            ],
             "symptom": self.rule.symptom,
             "cause": self.rule.cause,
             "remedy": self.rule.remedy,
@@ -96,10 +97,12 @@ class Cause:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The answer.
+    """The cause of a gap, with its proof and everything else that was asked.
 
     Attributes
     ----------
+    case : Case
+        What was diagnosed.
     gaps : tuple of Comparison
         QAT - PTQ first where both files are there.
     focus : Comparison
@@ -117,11 +120,9 @@ class Diagnosis:
         Whether remedies were tried.
     seconds : float
         Wall-clock time.
-    summary : str
-        One or two sentences.
     """
 
-    name: str
+    case: Case
     gaps: tuple[Comparison, ...]
     focus: Comparison
     causes: tuple[Cause, ...]
@@ -130,7 +131,6 @@ class Diagnosis:
     parts: tuple[dict[str, Any], ...]
     interventions: bool
     seconds: float
-    summary: str = ""
 
     @property
     def late_seconds(self) -> float:
@@ -146,17 +146,40 @@ class Diagnosis:
         return next(cause for cause in self.causes if cause.rule.id == name)
 
     def ordered(self) -> list[Cause]:
-        """Primary first, then by what their interventions closed, then by verdict."""
-        order = {"supported": 0, "present": 1, "cannot_tell": 2, "refuted": 3}
+        """Primary first, then by verdict, by what their interventions closed, by strength."""
 
         def key(cause: Cause) -> tuple[Any, ...]:
             size = 0.0 if cause.effect is None else abs(cause.effect.effect_pp)
-            return (cause.rule.id != self.primary, order[cause.verdict], -size,
+            return (cause.rule.id != self.primary, _ORDER.index(cause.verdict), -size,
                     -cause.finding.strength)
 
         return sorted(self.causes, key=key)
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a cause: verdict, what its remedy alone closes, and the evidence in words."""
+        rows = []
+        for cause in self.ordered():
+            effect = cause.effect
+            low, high = (math.nan, math.nan) if effect is None else effect.ci_pp
+            rows.append({
+                "id": cause.rule.id,
+                "title": cause.rule.title,
+                "verdict": cause.verdict,
+                "effect_pp": math.nan if effect is None else effect.effect_pp,
+                "ci_low_pp": low,
+                "ci_high_pp": high,
+                "closed_share": math.nan if effect is None else effect.closed_share,
+                "evidence": cause.finding.sentence,
+            })
+        return pd.DataFrame(rows)
+
+    @property
+    def sentence(self) -> str:
+        """The gap and its cause, in one or two sentences."""
+        return _summary(self)
+
+    def to_json(self) -> dict[str, Any]:
         """The answer as numbers, strings, lists and dicts, fit for JSON.
 
         Returns
@@ -166,60 +189,62 @@ class Diagnosis:
             file is missing; ``focus``, the gap that was explained, and its ``ci_pp``; ``causes``;
             ``primary``, ``proved``, ``summary``; ``decomposition``: effects of interventions
             alone, the largest first (they overlap and need not add up); ``parts``: parts of the
-            gap that do; ``ruled_out``; ``not_testable`` with the inputs that would allow it.
+            gap that do; ``ruled_out`` (with those that do not apply); ``not_testable`` with the
+            inputs that would allow it.
         """
         qat = self.gap("ptq", "qat")
         ptq, of_qat = self.gap("float", "ptq"), self.gap("float", "qat")
         rows = [cause.row() for cause in self.ordered()]
         tried = [row for row in rows if row["effect_pp"] is not None]
-        return _plain(
-            {
-                "gap_pp": None if qat is None else qat.diff_pp,
-                "gap_ptq_float_pp": None if ptq is None else ptq.diff_pp,
-                "gap_qat_float_pp": None if of_qat is None else of_qat.diff_pp,
-                "ci_pp": list(self.focus.ci_pp),
-                "n": self.focus.n,
-                "focus": {
-                    "a": self.focus.a,
-                    "b": self.focus.b,
-                    "accuracy_a": self.focus.accuracy_a,
-                    "accuracy_b": self.focus.accuracy_b,
-                    "diff_pp": self.focus.diff_pp,
-                    "p": self.focus.p_single,
-                    "p_adjusted": self.focus.p_adjusted,
-                    "mde_pp": self.focus.mde_pp,
-                    "significant": self.focus.significant,
-                    "verdict": self.focus.verdict,
-                    "metric": self.focus.metric,
-                    "gap": self.focus.gap,
-                    "unit": self.focus.unit,
-                    "direction": self.focus.direction,
-                },
-                "causes": rows,
-                "primary": self.primary,
-                "proved": self.proved,
-                "summary": self.summary,
-                "decomposition": [
-                    {key: row[key] for key in
-                     ("id", "title", "effect_pp", "ci_pp", "closed_share",
-                      "confirmed_by_intervention")}
-                    for row in sorted(tried, key=lambda row: -abs(row["effect_pp"]))
-                ],
-                "parts": sorted(self.parts, key=lambda part: -abs(part["diff_pp"])),
-                "ruled_out": [row["id"] for row in rows if row["verdict"] == "refuted"],
-                "not_testable": [
-                    {"id": row["id"], "needs": row["evidence"].get("missing", []),
-                     "reason": row["sentence"]}
-                    for row in rows if row["verdict"] == "cannot_tell"
-                ],
-                "interventions": self.interventions,
-                "seconds": self.seconds,
-                "late_seconds": self.late_seconds,
-            }
-        )
+        answer: dict[str, Any] = store.plain({
+            "gap_pp": None if qat is None else qat.diff_pp,
+            "gap_ptq_float_pp": None if ptq is None else ptq.diff_pp,
+            "gap_qat_float_pp": None if of_qat is None else of_qat.diff_pp,
+            "ci_pp": list(self.focus.ci_pp),
+            "n": self.focus.n,
+            "focus": {
+                "a": self.focus.a,
+                "b": self.focus.b,
+                "accuracy_a": self.focus.accuracy_a,
+                "accuracy_b": self.focus.accuracy_b,
+                "diff_pp": self.focus.diff_pp,
+                "p": self.focus.p_single,
+                "p_adjusted": self.focus.p_adjusted,
+                "mde_pp": self.focus.mde_pp,
+                "significant": self.focus.significant,
+                "verdict": self.focus.verdict,
+                "metric": self.focus.metric,
+                "gap": self.focus.gap,
+                "unit": self.focus.unit,
+                "direction": self.focus.direction,
+            },
+            "causes": rows,
+            "primary": self.primary,
+            "proved": self.proved,
+            "summary": self.sentence,
+            "decomposition": [
+                {key: row[key] for key in
+                 ("id", "title", "effect_pp", "ci_pp", "closed_share",
+                  "confirmed_by_intervention")}
+                for row in sorted(tried, key=lambda row: -abs(row["effect_pp"]))
+            ],
+            "parts": sorted(self.parts, key=lambda part: -abs(part["diff_pp"])),
+            "ruled_out": [
+                row["id"] for row in rows if row["verdict"] in ("ruled_out", "does_not_apply")
+            ],
+            "not_testable": [
+                {"id": row["id"], "needs": row["evidence"].get("missing", []),
+                 "reason": row["sentence"]}
+                for row in rows if row["verdict"] == "not_tried"
+            ],
+            "interventions": self.interventions,
+            "seconds": self.seconds,
+            "late_seconds": self.late_seconds,
+        })
+        return answer
 
 
-def summarise(found: Diagnosis) -> str:
+def _summary(found: Diagnosis) -> str:
     """One or two sentences for people."""
     gap = found.focus
     level = f"[{gap.ci_pp[0]:+.2f}, {gap.ci_pp[1]:+.2f}]"
@@ -263,17 +288,3 @@ def _cancelling(found: Diagnosis) -> str:
         return ""
     listed = ", ".join(f"{p['title']} {p['diff_pp']:+.2f}" for p in real)
     return f" But it hides parts that cancel: {listed} points."
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from qinspect import store
@@ -23,6 +24,8 @@ from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Preprocessing, prepare
 from qinspect.tflite.sandbox import open_model
+
+File = str | os.PathLike[str]
 
 ROLES: tuple[str, ...] = ("float", "ptq", "qat")
 # What an input is called when it is missing.
@@ -41,20 +44,19 @@ NEEDS: dict[str, str] = {
     "checkpoints": "predictions of all checkpoints that were compared",
     "recipe": "the training settings (epochs and learning rate, from a study or a history)",
 }
+# Arms of a study that take the roles, and those of its equally trained control.
+_ARMS = {"float": "float", "ptq": "ptq_int8", "qat": "qat"}
+_EQUAL_ARMS = {"float": "float_ft", "ptq": "ptq_int8_ft", "qat": "qat"}
+# What re-estimated batch norm makes of these, by the name of the arm that has that part otherwise.
+_EQUAL_REMEDIES = {"ptq_int8_bn": "ptq_int8_ft_bn", "qat_bn": "qat_bn"}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Predictions that someone got elsewhere from one of the files.
+    """Classes that someone got elsewhere from one of the files, in the order they were scored.
 
-    Attributes
-    ----------
-    prediction : ndarray of int64, shape (m,)
-        Classes, in the order in which they were scored.
-    ids : ndarray of str or None, shape (m,)
-        Which examples they are of; None means the order of the evaluation data.
-    y : ndarray of int64 or None, shape (m,)
-        Labels they were scored against; None means those of the evaluation data, by position.
+    ``ids``: which examples they are of, None means the order of the evaluation data; ``y``: labels
+    they were scored against, None means those of the evaluation data, by position.
     """
 
     prediction: Array
@@ -66,22 +68,10 @@ class Claim:
 class TrainingFacts:
     """Settings of the training, as far as known: what a retraining needs.
 
-    Attributes
-    ----------
-    float_epochs, qat_epochs : int
-    float_lr, qat_lr : float
-        Adam learning rates.
-    batch_size : int
-    seed : int
-        Of the batch order that QAT used.
-    warm_start, freeze_batchnorm : bool
-    skip_layers : tuple of str
-        Layers without fake quantization during QAT.
-    equal_budget : bool
-        PTQ was made from a float model trained for as long as QAT in all.
-    exact : bool
-        The settings reproduce the QAT model; otherwise an intervention that trains again is
-        compared with QAT trained again unchanged, so that another run's luck is not counted.
+    ``seed`` is of QAT's batch order; ``equal_budget``: PTQ was made from a float model trained for
+    as long as QAT in all; ``exact``: the settings reproduce the QAT model, otherwise an
+    intervention that trains again is compared with QAT trained again unchanged, so that another
+    run's luck is not counted.
     """
 
     float_epochs: int
@@ -99,7 +89,7 @@ class TrainingFacts:
 
 @dataclass(frozen=True)
 class Case:
-    """One puzzle to be diagnosed; every part may be missing.
+    """One puzzle to be diagnosed; every part but two files may be missing.
 
     Attributes
     ----------
@@ -190,6 +180,12 @@ class Case:
         """Which of the three files there are."""
         return tuple(role for role in ROLES if self.graph(role) is not None)
 
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The two files whose difference is asked about first: PTQ and QAT where there are both."""
+        roles = self.roles
+        return ("ptq", "qat") if {"ptq", "qat"} <= set(roles) else (roles[0], roles[1])
+
     def graph(self, role: str) -> Graph | None:
         """The file of a role."""
         return {"float": self.float_graph, "ptq": self.ptq_graph, "qat": self.qat_graph}[role]
@@ -221,61 +217,150 @@ class Case:
         ]
 
 
-# --- The case of a diagnosis, from a study's folder or from loose files -------------------------
-
-_ARMS = {"float": "float", "ptq": "ptq_int8", "qat": "qat"}
-_EQUAL_ARMS = {"float": "float_ft", "ptq": "ptq_int8_ft", "qat": "qat"}
-# What re-estimated batch norm makes of these, by the name of the arm that has that part otherwise.
-_EQUAL_REMEDIES = {"ptq_int8_bn": "ptq_int8_ft_bn", "qat_bn": "qat_bn"}
-
-
-def case_of_study(study: Study | str | os.PathLike[str], *, equal_budget: bool = False) -> Case:
-    """Everything a finished study knows, as a case.
+def case(
+    study: Study | File | None = None,
+    *,
+    float: File | Graph | None = None,
+    ptq: File | Graph | None = None,
+    qat: File | Graph | None = None,
+    data: File | Dataset | None = None,
+    calibration: File | Dataset | Array | None = None,
+    train: File | Dataset | None = None,
+    keras_float: File | None = None,
+    keras_qat: File | None = None,
+    history: File | pd.DataFrame | None = None,
+    claims: Mapping[str, File | Array | Claim | None] | None = None,
+    checkpoints: File | Mapping[str, Array] | None = None,
+    equal_budget: bool = False,
+    input_scale: int | float = 1.0,
+    input_offset: int | float = 0.0,
+    label_offset: int = 0,
+    seed: int = 0,
+) -> Case:
+    """Gather what is known about a gap: all that a study holds, or whatever files there are.
 
     Parameters
     ----------
-    study : Study or path
+    study : Study or path, optional
+        A finished study; nothing else is needed then.
+    float, ptq, qat : path or Graph, optional
+        ``.tflite`` files, at least two; a path is first tried in a child process.
+    data : path or Dataset, optional
+        ``.npz`` with ``x`` and ``y`` (and ``id``, ``group``): evaluation examples.
+    calibration : path, Dataset or ndarray, optional
+        ``.npz`` with ``x``: the examples that PTQ was calibrated with.
+    train : path or Dataset, optional
+        ``.npz`` with ``x`` and ``y``.
+    keras_float, keras_qat : path, optional
+        Keras models; opened only by interventions, but their configuration is read.
+    history : path or DataFrame, optional
+        ``.csv`` with ``phase`` (``float``, ``qat``), ``epoch``, ``steps``, ``loss`` and so on.  A
+        phase ``float_ft`` of as many steps as ``qat`` says that the float model was trained on as
+        well; if the PTQ file then holds weights that moved on from those of ``keras_float``,
+        budgets are equal.
+    claims : mapping of role to path, ndarray or Claim, optional
+        Predictions of a file (``float``, ``ptq``, ``qat``) got elsewhere: ``.npz`` with
+        ``prediction`` (n,) and optionally ``id`` and ``y``, or scores as ``outputs`` (n, classes).
+    checkpoints : path or mapping of role to ndarray, optional
+        ``.npz`` with arrays ``float``, ``ptq``, ``qat`` of shape (k, n): classes predicted by each
+        checkpoint that was tried on ``data``.
     equal_budget : bool
-        Take the study's fine-tuned control as the float model and PTQ of it as PTQ: both sides
+        Of a study: take its fine-tuned control as the float model and PTQ of it as PTQ.  Both sides
         were then trained for as many epochs, and what is left of the gap is not the budget.
+    input_scale, input_offset : float
+        The model is given ``input_scale * x + input_offset``; for every data file.
+    label_offset : int
+        Added to ``y``.
+    seed : int
+        Of everything random.
 
     Returns
     -------
     Case
-        The study's own predictions of the three files are claims, so that a wrong evaluation is
+        Of a study, its own predictions of the three files are claims, so that a wrong evaluation is
         noticed; those of its other arms are interventions that have been made.
 
     Raises
     ------
-    StoreError, DataError
-        If the folder or the data set cannot be read.
+    DataError, ModelFileError, SpecError, StoreError
+        One sentence each.
     """
-    found = study if isinstance(study, Study) else load_study(study)
-    spec, folder = found.spec, found.folder
+    files = {"float": float, "ptq": ptq, "qat": qat}
+    given = {name: file for name, file in files.items() if file is not None}
+    if study is not None:
+        if given or data is not None:
+            raise SpecError("give a study's folder or loose files, not both.")
+        return _of_study(study if isinstance(study, Study) else load_study(study), equal_budget)
+    if data is None:
+        raise SpecError("give a study's folder, or files with data.")
+    graphs = {
+        name: file if isinstance(file, Graph) else open_model(file) for name, file in given.items()
+    }
+    first = next(iter(graphs.values()), None)
+    how = Preprocessing(input_scale, input_offset, label_offset)
+
+    def examples(source: File | Dataset, *, labels: bool = True) -> Dataset:
+        loaded = source if isinstance(source, Dataset) else load_npz(
+            Path(source), require_labels=labels)
+        # Only the units are bridged here; a range that does not fit a file is a cause to be found.
+        x = loaded.x
+        if first is not None and (input_scale, input_offset) != (1.0, 0.0):
+            x, _ = prepare(loaded.x, first, how)
+        y = loaded.y + label_offset if (loaded.y >= 0).all() else loaded.y
+        return Dataset(loaded.name, x, y, loaded.ids, loaded.num_classes, loaded.group)
+
+    if calibration is not None and not isinstance(calibration, np.ndarray):
+        calibration = examples(calibration, labels=False).x
+    table = history if history is None or isinstance(history, pd.DataFrame) else store.read_frame(
+        Path(history))
+    return Case(
+        float_graph=graphs.get("float"),
+        ptq_graph=graphs.get("ptq"),
+        qat_graph=graphs.get("qat"),
+        data=examples(data),
+        calibration_x=calibration,
+        train=None if train is None else examples(train),
+        keras_float=None if keras_float is None else Path(keras_float),
+        keras_qat=None if keras_qat is None else Path(keras_qat),
+        history=None if table is None else _checked_history(table, history),
+        claims={role: _claim(told) for role, told in (claims or {}).items() if told is not None},
+        checkpoints=_checkpoints(checkpoints),
+        facts=None if table is None else _facts_of(
+            table, seed, equal_budget=_trained_on(table, keras_float, graphs.get("ptq"))
+        ),
+        name=" against ".join(
+            file.file if isinstance(file, Graph) else Path(file).name for file in given.values()
+        ),
+        seed=seed,
+    )
+
+
+def _of_study(study: Study, equal_budget: bool) -> Case:
+    """Everything a finished study knows, as a case."""
+    spec, folder = study.spec, study.folder
     role_arms = _EQUAL_ARMS if equal_budget else _ARMS
     splits = load_splits(spec)
-    test = _in_order(splits.test, found.arrays["id"])
     shop = Workshop(spec, folder, splits, lambda phase, done, total, message: None)
     models = {path.stem: path for path in (folder / "models").glob("*.h5")}
     graphs = {
         role: read_graph(path) if (path := folder / "models" / f"{arm}.tflite").exists() else None
         for role, arm in role_arms.items()
     }
-    arms = {arm: found.prediction(arm) for arm in found.arms if arm not in role_arms.values()}
+    arms = {arm: study.prediction(arm) for arm in study.arms if arm not in role_arms.values()}
     if equal_budget:
         arms = {name: arms[arm] for name, arm in _EQUAL_REMEDIES.items() if arm in arms}
     return Case(
         float_graph=graphs["float"],
         ptq_graph=graphs["ptq"],
         qat_graph=graphs["qat"],
-        data=test,
+        data=_in_order(splits.test, study.arrays["id"]),
         calibration_x=calibration_examples(shop),
         train=splits.train,
         keras_float=models.get("float"),
         keras_qat=models.get("qat"),
-        history=found.history,
-        observers=found.observers,
-        claims={role: Claim(found.prediction(arm)) for role, arm in role_arms.items()},
+        history=study.history,
+        observers=study.observers,
+        claims={role: Claim(study.prediction(arm)) for role, arm in role_arms.items()},
         arms=arms,
         arm_models=models,
         facts=TrainingFacts(
@@ -284,7 +369,7 @@ def case_of_study(study: Study | str | os.PathLike[str], *, equal_budget: bool =
             equal_budget=equal_budget, exact=True,
         ),
         # They are parts of the gap to PTQ of the float model before it was trained on.
-        parts=() if equal_budget else tuple(found.summary["decomposition"]),
+        parts=() if equal_budget else tuple(study.summary["decomposition"]),
         name=str(folder),
         confidence=spec.confidence,
         margin_pp=spec.margin_pp,
@@ -304,139 +389,50 @@ def _in_order(test: Dataset, ids: Array) -> Dataset:
         ) from None
 
 
-def case_of_files(
-    *,
-    float_file: str | os.PathLike[str] | None = None,
-    ptq_file: str | os.PathLike[str] | None = None,
-    qat_file: str | os.PathLike[str] | None = None,
-    data: str | os.PathLike[str],
-    calibration: str | os.PathLike[str] | None = None,
-    keras_float: str | os.PathLike[str] | None = None,
-    keras_qat: str | os.PathLike[str] | None = None,
-    train: str | os.PathLike[str] | None = None,
-    history: str | os.PathLike[str] | None = None,
-    claims: Mapping[str, str | os.PathLike[str] | None] | None = None,
-    checkpoints: str | os.PathLike[str] | None = None,
-    input_scale: float = 1.0,
-    input_offset: float = 0.0,
-    label_offset: int = 0,
-    seed: int = 0,
-) -> Case:
-    """A case from loose artifacts, of which any part may be missing.
-
-    Parameters
-    ----------
-    float_file, ptq_file, qat_file : path, optional
-        ``.tflite`` files, at least two; each is first tried in a child process.
-    data : path
-        ``.npz`` with ``x`` and ``y`` (and ``id``, ``group``).
-    calibration, train : path, optional
-        ``.npz`` with ``x``, and for training data ``y``.
-    keras_float, keras_qat : path, optional
-        Keras models; opened only by interventions, but their configuration is read.
-    history : path, optional
-        ``.csv`` with ``phase`` (``float``, ``qat``), ``steps``, ``loss`` and so on.  A phase
-        ``float_ft`` of as many steps as ``qat`` says that the float model was trained on as well;
-        if the PTQ file then holds weights that moved on from those of ``keras_float``, budgets
-        are equal.
-    claims : mapping of role to path, optional
-        ``.npz`` with ``prediction`` (n,) and optionally ``id`` and ``y``, or scores as
-        ``outputs`` (n, classes).
-    checkpoints : path, optional
-        ``.npz`` with arrays ``float``, ``ptq``, ``qat`` of shape (k, n): classes predicted by each
-        checkpoint that was tried on ``data``.
-    input_scale, input_offset : float
-        The model is given ``input_scale * x + input_offset``; for every data file.
-    label_offset : int
-        Added to ``y``.
-    seed : int
-
-    Raises
-    ------
-    DataError, ModelFileError, SpecError, StoreError
-        One sentence each.
-    """
-    files = {"float": float_file, "ptq": ptq_file, "qat": qat_file}
-    graphs: dict[str, Graph | None] = {
-        role: None if file is None else open_model(file) for role, file in files.items()
-    }
-    first = next((graph for graph in graphs.values() if graph is not None), None)
-    how = Preprocessing(input_scale, input_offset, label_offset)
-
-    def examples(path: str | os.PathLike[str], *, labels: bool = True) -> Dataset:
-        loaded = load_npz(Path(path), require_labels=labels)
-        # Only the units are bridged here; a range that does not fit a file is a cause to be found.
-        x = loaded.x
-        if first is not None and (input_scale, input_offset) != (1.0, 0.0):
-            x, _ = prepare(loaded.x, first, how)
-        y = loaded.y + label_offset if (loaded.y >= 0).all() else loaded.y
-        return Dataset(loaded.name, x, y, loaded.ids, loaded.num_classes, loaded.group)
-
-    table = None if history is None else _read_history(Path(history))
-    evaluation = examples(data)
-    return Case(
-        float_graph=graphs["float"],
-        ptq_graph=graphs["ptq"],
-        qat_graph=graphs["qat"],
-        data=evaluation,
-        calibration_x=None if calibration is None else examples(calibration, labels=False).x,
-        train=None if train is None else examples(train),
-        keras_float=None if keras_float is None else Path(keras_float),
-        keras_qat=None if keras_qat is None else Path(keras_qat),
-        history=table,
-        claims={
-            role: _read_claim(Path(path))
-            for role, path in (claims or {}).items()
-            if path is not None
-        },
-        checkpoints=_read_checkpoints(checkpoints),
-        facts=None
-        if table is None
-        else _facts_of(table, seed, equal_budget=_trained_on(table, keras_float, graphs["ptq"])),
-        name=" against ".join(Path(file).name for file in files.values() if file is not None),
-        seed=seed,
-    )
-
-
-def _read_claim(path: Path) -> Claim:
-    arrays = read_arrays(path, (), ("prediction", "outputs", "id", "y"))
+def _claim(told: File | Array | Claim) -> Claim:
+    if isinstance(told, Claim):
+        return told
+    if isinstance(told, np.ndarray):
+        name = "the claimed predictions"
+        arrays = {"prediction" if told.ndim == 1 else "outputs": told}
+    else:
+        name = str(told)
+        arrays = read_arrays(Path(told), (), ("prediction", "outputs", "id", "y"))
     if "prediction" in arrays:
         prediction = arrays["prediction"]
     elif "outputs" in arrays and arrays["outputs"].ndim == 2:
         prediction = arrays["outputs"].argmax(axis=1)
     else:
-        raise DataError(f"{path}: needs 'prediction' (n,) or 'outputs' (n, classes).")
+        raise DataError(f"{name}: needs 'prediction' (n,) or 'outputs' (n, classes).")
     for key in ("prediction", "id", "y"):
         if key in arrays and arrays[key].shape != (len(prediction),):
             raise DataError(
-                f"{path}: {key!r} has shape {arrays[key].shape}; it must be ({len(prediction)},)."
+                f"{name}: {key!r} has shape {arrays[key].shape}; it must be ({len(prediction)},)."
             )
     if prediction.dtype.kind not in "iu":
-        raise DataError(f"{path}: 'prediction' has dtype {prediction.dtype}; it must be integers.")
+        raise DataError(f"{name}: 'prediction' has dtype {prediction.dtype}; it must be integers.")
     ids = arrays["id"].astype(str) if "id" in arrays else None
     return Claim(prediction.astype("int64"), ids, arrays.get("y"))
 
 
-def _read_checkpoints(path: str | os.PathLike[str] | None) -> dict[str, Array]:
-    if path is None:
-        return {}
-    arrays = read_arrays(Path(path), (), ROLES)
+def _checkpoints(given: File | Mapping[str, Array] | None) -> dict[str, Array]:
+    if given is None or isinstance(given, Mapping):
+        return dict(given or {})
+    arrays = read_arrays(Path(given), (), ROLES)
     if not arrays:
-        raise DataError(f"{path}: needs arrays named {', '.join(ROLES)} of shape (k, n).")
+        raise DataError(f"{given}: needs arrays named {', '.join(ROLES)} of shape (k, n).")
     return arrays
 
 
-def _read_history(path: Path) -> pd.DataFrame:
-    frame = store.read_frame(path)
-    absent = [name for name in ("phase", "epoch", "steps", "loss") if name not in frame.columns]
+def _checked_history(table: pd.DataFrame, source: object) -> pd.DataFrame:
+    absent = [name for name in ("phase", "epoch", "steps", "loss") if name not in table.columns]
     if absent:
-        raise DataError(f"{path}: the history has no column {', '.join(absent)}.")
-    return frame
+        where = "" if isinstance(source, pd.DataFrame) else f"{source}: "
+        raise DataError(f"{where}the history has no column {', '.join(absent)}.")
+    return table
 
 
-def _trained_on(
-    history: pd.DataFrame, keras_float: str | os.PathLike[str] | None, ptq: Graph | None
-) -> bool:
+def _trained_on(history: pd.DataFrame, keras_float: File | None, ptq: Graph | None) -> bool:
     """Whether PTQ was made from a float model that was trained on for as many steps as QAT.
 
     The history alone does not say which of the float models was quantized, the weights do.

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from qinspect.diagnosis import thresholds as t
-from qinspect.diagnosis.answer import Cause, Diagnosis, Effect, summarise
-from qinspect.diagnosis.cases import Case
+from qinspect.diagnosis.answer import Cause, Diagnosis, Effect
+from qinspect.diagnosis.cases import Case, case
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.registry import all_rules
-from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, cannot_tell
-from qinspect.errors import DataError, QinspectError
+from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried
+from qinspect.errors import DataError, QinspectError, unknown_name
 from qinspect.stats import Comparison
+from qinspect.studies.stored import Study
 
-# Shares of the budget are not planned: what does not start in time is reported as not tried.
-BUDGET_SECONDS = 150.0
+# A gap below this many points is not one that a person would claim; chosen.
+NOTICEABLE_PP = 0.5
+# An intervention closes a significant part of the gap from this share on; chosen.
+CLOSED_SHARE = 0.3
+# PTQ is asked about instead of QAT - PTQ when it loses this much to float; chosen, the default
+# equivalence margin of a study.
+PTQ_LOSS_PP = 1.0
 
 
 @dataclass(frozen=True)
@@ -28,28 +33,29 @@ class _Tried:
 
 
 def diagnose(
-    case: Case,
+    case_or_study: Case | Study | str | os.PathLike[str],
     *,
+    causes: Iterable[str | Rule] | None = None,
     interventions: bool = True,
     training: bool = True,
-    rules: Iterable[str] | None = None,
-    budget_seconds: float = BUDGET_SECONDS,
+    budget: float = 150.0,
     num_threads: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
-    """Name the cause of the difference between a case's files.
+    """Name the cause of the difference between float, PTQ and QAT, and prove it.
 
     Parameters
     ----------
-    case : Case
+    case_or_study : Case, Study or path
+        What is known, from :func:`qinspect.case`; or a finished study or its folder.
+    causes : iterable of str, optional
+        Ids of the causes to ask about (``docs/causes.md``); all when not given.
     interventions : bool
         Apply the remedy of each possible cause alone and measure what it changes.
     training : bool
         Also those that need TensorFlow.
-    rules : iterable of str, optional
-        Causes to ask about; all when not given.
-    budget_seconds : float
-        No intervention is started later than this.  One that is running is not stopped; by how
+    budget : float
+        Seconds after which no intervention is started.  One that is running is not stopped; by how
         much the last one ended too late is part of the answer.
     num_threads : int
         Of every interpreter.
@@ -66,48 +72,48 @@ def diagnose(
         If there are no labelled evaluation examples.
     ModelFileError
         If a file cannot be run on them.
+    SpecError
+        If a cause is not known.
     """
-    if case.data is None or bool((case.data.y < 0).any()):
+    given = case_or_study if isinstance(case_or_study, Case) else case(case_or_study)
+    if given.data is None or bool((given.data.y < 0).any()):
         raise DataError("a diagnosis needs evaluation examples with labels: x and y.")
     started = time.perf_counter()
-    deadline = started + budget_seconds
+    deadline = started + budget
     say = progress or (lambda text: None)
-    evidence = Evidence(case, num_threads)
+    evidence = Evidence(given, num_threads)
     gaps = _gaps(evidence)
     focus = _focus(gaps)
-    known = all_rules()
-    chosen = known if rules is None else {name: known[name] for name in rules}
-    causes = []
-    for rule in chosen.values():
+    found = []
+    for rule in _rules(causes):
         say(f"asking: {rule.question}")
         finding = _check(rule, evidence)
-        causes.append(Cause(rule, finding, finding.verdict))
+        found.append(Cause(rule, finding, finding.verdict))
     if interventions and focus.significant:
-        for at, cause in enumerate(causes):
+        for at, cause in enumerate(found):
             if not _worth_trying(cause, focus):
                 continue
             say(f"trying: {cause.rule.remedy}")
             tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline)
-            causes[at] = replace(cause, effect=tried.effect, note=tried.note)
-        if not any(cause.confirmed for cause in causes):
-            causes = [_other_seed(cause, evidence, focus, training, deadline) for cause in causes]
-    causes = [_judge(cause, focus) for cause in causes]
-    if any(cause.confirmed for cause in causes):
+            found[at] = replace(cause, effect=tried.effect, note=tried.note)
+        if not any(cause.confirmed for cause in found):
+            found = [_other_seed(cause, evidence, focus, training, deadline) for cause in found]
+    found = [_judge(cause, focus) for cause in found]
+    if any(cause.confirmed for cause in found):
         # What was not tried cannot stand beside what was proved.
-        causes = [_only_there(cause) for cause in causes]
-    primary, proved = _primary(causes, focus)
-    found = Diagnosis(
-        name=case.name,
+        found = [_only_there(cause) for cause in found]
+    primary, proved = _primary(found, focus)
+    return Diagnosis(
+        case=given,
         gaps=gaps,
         focus=focus,
-        causes=tuple(causes),
+        causes=tuple(found),
         primary=primary,
         proved=proved,
-        parts=case.parts if {focus.a, focus.b} == {"ptq", "qat"} else (),
+        parts=given.parts if {focus.a, focus.b} == {"ptq", "qat"} else (),
         interventions=interventions,
         seconds=time.perf_counter() - started,
     )
-    return replace(found, summary=summarise(found))
 
 
 # --- the gap -----------------------------------------------------------------------------------
@@ -128,7 +134,7 @@ def _focus(gaps: tuple[Comparison, ...]) -> Comparison:
     if first.significant:
         return first
     for gap in gaps[1:]:
-        if gap.b == "ptq" and gap.significant and abs(gap.diff_pp) >= t.PTQ_LOSS_PP:
+        if gap.b == "ptq" and gap.significant and abs(gap.diff_pp) >= PTQ_LOSS_PP:
             return gap
     return first
 
@@ -136,19 +142,32 @@ def _focus(gaps: tuple[Comparison, ...]) -> Comparison:
 # --- rules and remedies -------------------------------------------------------------------------
 
 
+def _rules(causes: Iterable[str | Rule] | None) -> list[Rule]:
+    from qinspect.causes import all_rules
+
+    known = all_rules()
+    chosen: Iterable[str | Rule] = known if causes is None else causes
+    rules = []
+    for cause in chosen:
+        if isinstance(cause, str) and cause not in known:
+            raise unknown_name("cause", cause, known)
+        rules.append(known[cause] if isinstance(cause, str) else cause)
+    return rules
+
+
 def _check(rule: Rule, evidence: Evidence) -> Finding:
     missing = evidence.case.missing(rule.requires)
     if missing:
-        return cannot_tell(f"cannot tell: needs {' and '.join(missing)}.", {"missing": missing})
+        return not_tried(f"cannot tell: needs {' and '.join(missing)}.", (), {"missing": missing})
     try:
         return rule.check(evidence)
     except QinspectError as error:
-        return cannot_tell(f"cannot tell: {error}")
+        return not_tried(f"cannot tell: {error}")
 
 
 def _worth_trying(cause: Cause, focus: Comparison) -> bool:
-    """A refuted cause is not tried, nor one that hurts only the better of the two files."""
-    if cause.finding.verdict == "refuted" or not cause.rule.remedies:
+    """A cause that is ruled out is not tried, nor one that hurts only the better of the two."""
+    if cause.finding.verdict in ("ruled_out", "does_not_apply") or not cause.rule.remedies:
         return False
     return cause.may_explain(focus)
 
@@ -198,20 +217,7 @@ def _apply(remedy: Remedy, cause: Cause, evidence: Evidence, focus: Comparison) 
 
 
 def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effect:
-    """How much of a gap disappears when some files' predictions are replaced.
-
-    Parameters
-    ----------
-    evidence : Evidence
-    focus : Comparison
-        b - a.
-    trial : Trial
-
-    Returns
-    -------
-    Effect
-        ``effect_pp`` is the gap before minus the gap after, with a paired score interval.
-    """
+    """How much of a gap b - a disappears when some files' predictions are replaced."""
     results, signs = evidence.results(), dict[str, float]()
     if trial.index is not None:
         results = results.take(trial.index)
@@ -232,7 +238,7 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
         effect_pp=estimate,
         ci_pp=(low, high),
         closed_share=closed,
-        confirmed=toward[0] > 0 and closed >= t.CLOSED_SHARE,
+        confirmed=toward[0] > 0 and closed >= CLOSED_SHARE,
         numbers={
             **trial.numbers,
             **{f"accuracy_{role}_mended": float(right.mean()) for role, right in mended.items()},
@@ -244,35 +250,34 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
 
 
 def _judge(cause: Cause, focus: Comparison) -> Cause:
-    """Supported becomes present where there is no gap, or the remedy does not close it."""
-    verdict = cause.finding.verdict
-    if cause.rule.id == "noise" and not cause.confirmed:
+    """The verdict after the intervention, and in view of the gap that was explained."""
+    if cause.confirmed:
+        return replace(cause, verdict="explains")
+    if cause.rule.id == "noise":
         return cause
-    if cause.effect is not None and cause.effect.confirmed:
-        return replace(cause, verdict="supported")
-    if verdict == "supported" and (
-        not focus.significant or cause.effect is not None or not cause.may_explain(focus)
+    tried = cause.effect is not None
+    if cause.verdict == "indicated" and (
+        tried or not focus.significant or not cause.may_explain(focus)
     ):
-        return replace(cause, verdict="present")
-    if verdict == "cannot_tell" and cause.effect is not None:
-        return replace(cause, verdict="refuted")
+        return replace(cause, verdict="not_shown")
+    if cause.verdict == "not_tried" and tried:
+        return replace(cause, verdict="not_shown")
     return cause
 
 
 def _only_there(cause: Cause) -> Cause:
-    untested = cause.verdict == "supported" and not cause.confirmed
-    return replace(cause, verdict="present") if untested else cause
+    return replace(cause, verdict="not_shown") if cause.verdict == "indicated" else cause
 
 
 def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
     """Id of the cause that explains the gap, and whether an intervention proved it."""
     if not focus.significant:
-        claimed = abs(focus.diff_pp) >= t.NOTICEABLE_PP and not focus.equivalent
+        claimed = abs(focus.diff_pp) >= NOTICEABLE_PP and not focus.equivalent
         return ("noise" if claimed else "none"), True
     confirmed = [c for c in causes if c.confirmed]
     if confirmed:
         return min(confirmed, key=lambda c: (c.rule.rank, -_share(c))).rule.id, True
-    left = [c for c in causes if c.verdict == "supported" and c.rule.id != "noise"]
+    left = [c for c in causes if c.verdict == "indicated" and c.rule.id != "noise"]
     if left:
         best = max(left, key=lambda c: (round(c.finding.strength, 3), -c.rule.rank))
         return best.rule.id, False

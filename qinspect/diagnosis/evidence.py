@@ -10,7 +10,6 @@ import pandas as pd
 
 from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
-from qinspect.diagnosis import thresholds as t
 from qinspect.diagnosis.cases import Case
 from qinspect.errors import ModelFileError
 from qinspect.measure.activations import (
@@ -19,7 +18,6 @@ from qinspect.measure.activations import (
     observe_ranges,
     stored_ranges,
 )
-from qinspect.measure.scales import scale_table
 from qinspect.measure.weights import weight_errors
 from qinspect.predictions import Comparisons, Results
 from qinspect.schema import Array
@@ -33,6 +31,12 @@ from qinspect.tflite.run import Evaluation
 
 T = TypeVar("T")
 
+# Stored range against the range seen: wider by this factor is one bit; chosen.
+WIDE_RATIO = 2.0
+# Share of layers whose ranges must be so wide or narrow; chosen.
+LAYER_SHARE = 0.3
+OWN_EXAMPLES = 256
+_RANGE_EXAMPLES = 1_000
 # Their output range is fixed by the format, not calibrated.
 _FIXED_RANGE = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFTMAX"})
 RANGES = ("tensor", "kind", "stored_low", "stored_high", "low", "high", "ratio", "bits_lost",
@@ -91,13 +95,6 @@ class Evidence:
     def match(self, a: str, b: str) -> GraphMatch:
         """Operators of two files that do the same."""
         return self.once(("match", a, b), lambda: match_graphs(self.graph(a), self.graph(b)))
-
-    def recipe(self, a: str, b: str) -> pd.DataFrame:
-        """How two files quantize the same layers."""
-        return self.once(
-            ("recipe", a, b),
-            lambda: scale_table(self.graph(a), self.graph(b), self.match(a, b)),
-        )
 
     def weights(self, role: str) -> pd.DataFrame:
         """Errors of the weights of a quantized file against the float file, a row a channel."""
@@ -181,9 +178,9 @@ class Evidence:
             assert self.case.calibration_x is not None
             return self.case.calibration_x
         x = self.data.x if source == "evaluation" else self.case.train.x  # type: ignore[union-attr]
-        if len(x) <= t.RANGE_EXAMPLES:
+        if len(x) <= _RANGE_EXAMPLES:
             return x
-        chosen = self.rng(1).choice(len(x), t.RANGE_EXAMPLES, replace=False)
+        chosen = self.rng(1).choice(len(x), _RANGE_EXAMPLES, replace=False)
         return x[np.sort(chosen)]
 
     def observed(self, source: str) -> ObservedRanges:
@@ -264,7 +261,7 @@ class Evidence:
     def _own(self, role: str) -> pd.DataFrame:
         graph = self.graph(role)
         found = activation_statistics(
-            graph, self.data.x[: t.OWN_EXAMPLES], num_threads=self.num_threads
+            graph, self.data.x[: OWN_EXAMPLES], num_threads=self.num_threads
         ).tensors
         moved = {
             i

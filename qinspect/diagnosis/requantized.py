@@ -1,4 +1,4 @@
-"""Quantize the float file anew, without TensorFlow: remedies of format, ranges and layers."""
+"""The float file quantized again, without TensorFlow: remedies of format, ranges and layers."""
 
 from __future__ import annotations
 
@@ -6,50 +6,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qinspect.diagnosis import thresholds as t
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.measure.activations import ObservedRanges
 from qinspect.schema import Array
 from qinspect.tflite.requantize import Precision, Ranges, quantize_file
 
+_MOST_EXAMPLES = 1_000
+
 
 def requantized(
-    evidence: Evidence,
-    ranges: Ranges,
-    layers: Mapping[int, Precision] | None = None,
+    evidence: Evidence, ranges: Ranges, layers: Mapping[int, Precision] | None = None,
     index: Array | None = None,
 ) -> Array:
-    """Predictions of an int8 file made from the float file.
-
-    Parameters
-    ----------
-    evidence : Evidence
-    ranges : Ranges
-        Of the float file's activations.
-    layers : mapping of int to precision, optional
-        Operators that are treated otherwise.
-    index : ndarray of int, optional
-        Evaluation examples to run; all when not given.
-
-    Returns
-    -------
-    ndarray of int64
-
-    Raises
-    ------
-    ModelFileError
-        If litert-quantizer cannot do it.
-    """
+    """Predictions of an int8 file made from the float file, some operators treated otherwise."""
     content = quantize_file(evidence.graph("float"), ranges, "int8", layers)
     x = evidence.data.x if index is None else evidence.data.x[index]
     return evidence.run(content, x).prediction
 
 
 def best_source(evidence: Evidence) -> tuple[str, str]:
-    """Examples to calibrate with that are closest to the evaluation, and words for them.
-
-    Training examples where there are any; else the evaluation inputs, without their labels.
-    """
+    """Examples to calibrate with that are closest to the evaluation, and words for them."""
     if evidence.case.has("train"):
         return "train", "training examples"
     return "evaluation", "the evaluation inputs, without labels"
@@ -78,7 +54,7 @@ def with_stored_ranges(evidence: Evidence, role: str) -> Ranges:
     return Ranges({**seen.bounds, **evidence.calibrated_tensors(role)})
 
 
-def some_examples(evidence: Evidence, most: int = t.SENSITIVITY_EXAMPLES) -> Array | None:
+def some_examples(evidence: Evidence, most: int = _MOST_EXAMPLES) -> Array | None:
     """Index of a random part of the evaluation examples; None where there are few enough."""
     n = len(evidence.data)
     if n <= most:

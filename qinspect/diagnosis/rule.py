@@ -1,63 +1,111 @@
-"""The form of a rule, of what it finds, and of what an intervention tries."""
+"""The form of a cause: its text, what it measures, what it finds, what an intervention tries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from qinspect.schema import Array
+from qinspect.verdicts import CauseVerdict
 
 if TYPE_CHECKING:
-    from qinspect.diagnosis.evidence import Evidence
+    import pandas as pd
 
-Outcome = Literal["supported", "present", "refuted", "cannot_tell"]
+    from qinspect.diagnosis.cases import Case
+    from qinspect.diagnosis.evidence import Evidence
 
 # How much the remedy of a cause changes; the lowest confirmed one is the primary cause.
 EVALUATION, FORMAT, CALIBRATION, LAYERS, BATCHNORM, OBSERVERS, RATE, BUDGET, TRAIN_ON = range(9)
+MODELS = {"float": "float", "ptq": "PTQ", "qat": "QAT"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number and the threshold it is held against; those of a rule itself have no value yet.
+
+    ``side`` of the threshold speaks for the cause: "above" from it on, "below" under it.  ``basis``
+    says where the threshold comes from: ``measured`` (seen on the project's studies and on the
+    MLPerf Tiny files) or ``chosen`` (a convention that no measurement stands behind yet).
+    """
+
+    id: str
+    title: str
+    value: float | bool | None = None
+    threshold: float | bool | None = None
+    side: Literal["above", "below"] | None = None
+    unit: str = ""
+    basis: str = ""
+
+    @property
+    def speaks(self) -> bool | None:
+        """Whether it speaks for the cause; None without a threshold or a number."""
+        if self.threshold is None or self.value is None or math.isnan(self.value):
+            return None
+        return bool(
+            self.value >= self.threshold if self.side == "above" else self.value < self.threshold
+        )
+
+    def of(
+        self, value: float | bool | None, role: str = "", threshold: float | None = None
+    ) -> Measure:
+        """With its value, of the file of a role, and with a threshold that had to be computed."""
+        return replace(
+            self,
+            id=self.id.replace("{role}", role),
+            title=f"{MODELS[role]}: {self.title}" if role else self.title,
+            value=value,
+            threshold=self.threshold if threshold is None else threshold,
+        )
+
+    def plain(self) -> Measure:
+        """The number alone, where it decides nothing."""
+        return replace(self, threshold=None, side=None)
+
+
+def together(*measures: Measure) -> tuple[Measure, ...]:
+    """Measures that speak only all at once: where one does not, the others decide nothing."""
+    if all(measure.speaks for measure in measures):
+        return measures
+    return tuple(measure.plain() if measure.speaks else measure for measure in measures)
+
+
+def speaking(measures: Iterable[Measure]) -> bool:
+    """Whether any measure speaks for the cause."""
+    return any(measure.speaks for measure in measures)
 
 
 @dataclass(frozen=True)
 class Finding:
     """What the evidence alone says about one cause.
 
-    Attributes
-    ----------
-    verdict : {"supported", "refuted", "cannot_tell"}
-    sentence : str
-        The evidence in words.
-    numbers : dict
-        Values with the unit in the name (``_pp``, ``_db``, ``_bits``, ``_share``).
-    harms : tuple of str
-        Roles whose accuracy the cause lowers; empty where it may act either way.
-    strength : float
-        0 to 1, to order causes that no intervention has tested.
+    It is ``indicated`` if and only if a measure speaks for it.  ``facts`` are further numbers,
+    with the unit in the name (``_pp``, ``_db``, ``_bits``, ``_share``); ``hurts`` the roles whose
+    accuracy the cause lowers, empty where it may act either way; ``strength`` (0 to 1) orders
+    causes that no intervention has tested, 0 where nothing was seen of them.
     """
 
-    verdict: Outcome
+    verdict: CauseVerdict
     sentence: str
-    numbers: dict[str, Any] = field(default_factory=dict)
-    harms: tuple[str, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    hurts: tuple[str, ...] = ()
     strength: float = 0.0
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Facts and values of measures by name."""
+        return self.facts | {measure.id: measure.value for measure in self.measures}
 
 
 @dataclass(frozen=True)
 class Trial:
     """The remedy of one cause, applied: other predictions for some of the files.
 
-    Attributes
-    ----------
-    done : str
-        What was done, to follow "when".
-    swaps : dict of role to ndarray of int64, shape (n,)
-        Predictions after the remedy.
-    index : ndarray of int or None
-        Examples that the predictions are of; None means all.
-    numbers : dict
-        Further values measured on the way.
-    controls : dict of role to ndarray of int64
-        Predictions that take the place of the file's own as what the remedy is compared with:
-        the same made anew without the remedy.
+    ``done`` follows "when".  ``swaps`` are the predictions by role, of the examples ``index`` or of
+    all; ``controls`` take the place of the file's own as what they are compared with: the same made
+    again without the remedy.
     """
 
     done: str
@@ -69,17 +117,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Remedy:
-    """One way to apply the remedy of a cause alone.
+    """One way to apply the remedy of a cause alone; ``apply`` gives None where it does not apply.
 
-    Attributes
-    ----------
-    title : str
-    requires : tuple of str
-        Inputs, as for a rule.
-    apply : callable
-        From the evidence and the rule's finding to a trial, or None where it does not apply.
-    trains : bool
-        Whether it imports TensorFlow.
+    ``requires`` as for a rule; ``trains`` where it imports TensorFlow.
     """
 
     title: str
@@ -92,24 +132,11 @@ class Remedy:
 class Rule:
     """One possible cause.
 
-    Attributes
-    ----------
-    id, title, question : str
-        The question is the one that the evidence answers.
-    requires : tuple of str
-        Keys of :data:`qinspect.diagnose.case.NEEDS`; ``"a|b"`` asks for one of several.
-    check : callable
-        Pure: the same evidence gives the same finding.
-    rank : int
-        How much the remedy changes, see the constants above.
-    symptom, cause, remedy : str
-        For people.
-    code : str
-        The remedy as Python that runs where the named files exist.
-    source : str
-        What it rests on: paper or documentation.
-    remedies : tuple of Remedy
-        Tried in order; the first that applies is used.
+    ``requires`` are keys of ``cases.NEEDS``, ``"a|b"`` one of several.  ``check`` is pure: the same
+    evidence gives the same finding.  ``rank`` says how much the remedy changes.  ``code`` is the
+    remedy as Python that runs where the named files exist.  Of ``remedies`` the first that applies
+    is used.  ``measures`` are those that may decide.  ``figure`` is a kind of
+    ``qinspect/show/evidence.py``, drawn from ``frame`` of the case where it needs own data.
     """
 
     id: str
@@ -123,23 +150,46 @@ class Rule:
     remedy: str
     code: str
     source: str
+    measures: tuple[Measure, ...]
     remedies: tuple[Remedy, ...] = ()
+    note: str = ""
+    figure: str = ""
+    frame: Callable[[Case], pd.DataFrame | None] | None = None
 
 
-def supported(
-    sentence: str, numbers: dict[str, Any], harms: tuple[str, ...] = (), strength: float = 0.5
+def indicated(
+    sentence: str, measures: Iterable[Measure], facts: dict[str, Any] | None = None,
+    hurts: tuple[str, ...] = (), strength: float = 0.5,
 ) -> Finding:
-    """A finding for the cause."""
-    return Finding("supported", sentence, numbers, harms, strength)
+    """The evidence speaks for the cause."""
+    return Finding("indicated", sentence, tuple(measures), facts or {}, hurts, strength)
 
 
-def refuted(sentence: str, numbers: dict[str, Any] | None = None) -> Finding:
-    """A finding against the cause."""
-    return Finding("refuted", sentence, numbers or {})
-
-
-def cannot_tell(
-    sentence: str, numbers: dict[str, Any] | None = None, harms: tuple[str, ...] = ()
+def ruled_out(
+    sentence: str, measures: Iterable[Measure] = (), facts: dict[str, Any] | None = None
 ) -> Finding:
-    """The evidence does not decide."""
-    return Finding("cannot_tell", sentence, numbers or {}, harms)
+    """The evidence speaks against the cause."""
+    return Finding("ruled_out", sentence, tuple(measures), facts or {})
+
+
+def not_shown(
+    sentence: str, measures: Iterable[Measure] = (), facts: dict[str, Any] | None = None,
+    strength: float = 0.0,
+) -> Finding:
+    """The evidence does not decide, or the cause is there and need not move this gap."""
+    return Finding("not_shown", sentence, tuple(measures), facts or {}, strength=strength)
+
+
+def not_tried(
+    sentence: str, measures: Iterable[Measure] = (), facts: dict[str, Any] | None = None,
+    hurts: tuple[str, ...] = (),
+) -> Finding:
+    """What would decide is missing; only an intervention may tell."""
+    return Finding("not_tried", sentence, tuple(measures), facts or {}, hurts)
+
+
+def does_not_apply(
+    sentence: str, measures: Iterable[Measure] = (), facts: dict[str, Any] | None = None
+) -> Finding:
+    """There is nothing that the cause could act on."""
+    return Finding("does_not_apply", sentence, tuple(measures), facts or {})

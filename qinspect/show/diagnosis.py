@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from qinspect.show.report import Figure
 
 _WORDS = {
-    "supported": "supported, not proved",
-    "present": "there, but does not explain it",
-    "refuted": "ruled out",
-    "cannot_tell": "not testable",
+    "explains": "explains it",
+    "indicated": "indicated, not proved",
+    "not_shown": "not shown",
+    "ruled_out": "ruled out",
+    "does_not_apply": "does not apply",
+    "not_tried": "not tried",
 }
 
 
@@ -35,7 +37,7 @@ def print_diagnosis(answer: dict[str, Any], console: Console) -> None:
     Parameters
     ----------
     answer : dict
-        From :meth:`qinspect.diagnose.answer.Diagnosis.to_dict`.  Names in it are untrusted.
+        From :meth:`qinspect.diagnose.answer.Diagnosis.to_json`.  Names in it are untrusted.
     console : rich.console.Console
         Where to print.
     """
@@ -48,9 +50,9 @@ def print_diagnosis(answer: dict[str, Any], console: Console) -> None:
         console.print(_table("Parts that add up to the gap QAT - PTQ", part_cells(answer)))
     for row in explained(answer):
         console.print(f"{row['id']}: {text.printable(row['sentence'])}", markup=False)
-    there = [row for row in answer["causes"] if row["verdict"] == "present"]
+    there = [row for row in answer["causes"] if row["verdict"] == "not_shown"]
     if there:
-        console.print("\n[bold]There, but not what explains the gap[/bold]")
+        console.print("\n[bold]Not shown to move the gap[/bold]")
         for row in there:
             console.print(f"- {row['id']}: {text.printable(row['sentence'])}", markup=False)
     console.print(f"\nruled out: {', '.join(answer['ruled_out']) or 'nothing'}", markup=False)
@@ -72,7 +74,7 @@ def write_diagnosis_report(
     Parameters
     ----------
     answer : dict
-        From :meth:`qinspect.diagnose.answer.Diagnosis.to_dict`; everything is escaped.
+        From :meth:`qinspect.diagnose.answer.Diagnosis.to_json`; everything is escaped.
     name : str
         Of the case.
     path : path
@@ -166,9 +168,7 @@ def _as_markdown(answer: dict[str, Any], name: str) -> str:
 
 
 def in_words(row: dict[str, Any]) -> str:
-    """The verdict on one cause; only an intervention makes it an explanation."""
-    if row["verdict"] == "supported" and row["confirmed_by_intervention"]:
-        return "explains it"
+    """The verdict on one cause."""
     return _WORDS[row["verdict"]]
 
 
@@ -209,8 +209,8 @@ def number_cells(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def explained(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """Causes that explain the gap, the primary one first."""
-    return [row for row in answer["causes"] if row["verdict"] == "supported"]
+    """Causes that explain the gap, or may, the primary one first."""
+    return [row for row in answer["causes"] if row["verdict"] in ("explains", "indicated")]
 
 
 def untested(answer: dict[str, Any]) -> list[str]:
@@ -219,7 +219,7 @@ def untested(answer: dict[str, Any]) -> list[str]:
     lines += [
         f"the remedy of {row['id']}: {row['not_tried']}"
         for row in answer["causes"]
-        if row["not_tried"] and row["verdict"] == "supported"
+        if row["not_tried"] and row["verdict"] == "indicated"
     ]
     return lines
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from qinspect.diagnosis.cases import Case
-from qinspect.diagnosis.retrain import batchnorm_channels
+from qinspect.causes.batchnorm_lag import batchnorm_channels
+from qinspect.diagnosis.cases import ROLES, Case
+from qinspect.diagnosis.rule import MODELS, Measure
 from qinspect.show import plots
-from qinspect.show.evidence_numbers import disagreement, measured, ties
 from qinspect.stats import bootstrap_distribution
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def number_figure(cause: Mapping[str, Any]) -> Draw | None:
     Parameters
     ----------
     cause : mapping
-        ``id`` and ``evidence``, as in the dict of a diagnosis.
+        ``id``, ``evidence`` and ``measures``, as in the JSON of a diagnosis.
     """
-    tied, parted, held = ties(cause), disagreement(cause), measured(cause)
+    tied, parted, held = _ties(cause), _disagreement(cause), deciding(cause)
     if cause["id"] == "argmax-ties" and len(tied):
         return lambda ax: _say(plots.tie_plot, plots.describe_ties, tied, ax)
     if cause["id"] == "noise" and len(parted):
@@ -88,6 +88,42 @@ def number_figure(cause: Mapping[str, Any]) -> Draw | None:
     if len(held):
         return lambda ax: _say(plots.threshold_plot, plots.describe_thresholds, held, ax)
     return None
+
+
+def deciding(cause: Mapping[str, Any]) -> pd.DataFrame:
+    """The measures of a cause, as in the JSON of a diagnosis, that were held against a threshold.
+
+    ``title``, ``value``, ``threshold``, ``side``, ``unit``, ``speaks``; one row each.
+    """
+    rows = []
+    for told in cause.get("measures") or ():
+        measure = Measure(**told)
+        if measure.speaks is not None:
+            rows.append({**told, "speaks": measure.speaks})
+    return pd.DataFrame(rows, columns=["title", "value", "threshold", "side", "unit", "speaks"])
+
+
+_TIES = ("tied_share", "worst_pp", "best_pp")
+
+
+def _ties(cause: Mapping[str, Any]) -> pd.DataFrame:
+    """The ties of each file, from the numbers of ``argmax-ties``."""
+    evidence = cause.get("evidence") or {}
+    rows = [
+        (MODELS[role], *(evidence[f"{role}_{key}"] for key in _TIES))
+        for role in ROLES
+        if all(evidence.get(f"{role}_{key}") is not None for key in _TIES)
+    ]
+    return pd.DataFrame(rows, columns=["model", *_TIES])
+
+
+def _disagreement(cause: Mapping[str, Any]) -> pd.DataFrame:
+    """The examples that only one of two files gets right, from the numbers of ``noise``."""
+    evidence = cause.get("evidence") or {}
+    if evidence.get("only_a_right") is None or evidence.get("only_b_right") is None:
+        return pd.DataFrame(columns=["a", "b", "a_only", "b_only"])
+    row = ("model a", "model b", int(evidence["only_a_right"]), int(evidence["only_b_right"]))
+    return pd.DataFrame([row], columns=["a", "b", "a_only", "b_only"])
 
 
 def _of_training(history: pd.DataFrame, batchnorm: tuple[Path, Path] | None) -> dict[str, Draw]:

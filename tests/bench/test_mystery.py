@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from parts import ROOT, need_package
 
+from qinspect.causes import all_rules
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose
-from qinspect.diagnosis.registry import all_rules
 from qinspect.errors import SpecError
 from qinspect_bench import mystery as module
 from qinspect_bench.mystery import RECIPES, Mystery, Recipe, decoded, encoded, open_mystery

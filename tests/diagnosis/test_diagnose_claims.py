@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from diagnose_cases import N, calibration, case, data, int8, ranges
 
+from qinspect.causes.evaluation import mistakes
 from qinspect.diagnosis.cases import Case, Claim
 from qinspect.diagnosis.engine import diagnose
-from qinspect.diagnosis.feeding import mistakes
 from qinspect.schema import Array
 from qinspect.tflite import evaluate
 
@@ -31,8 +31,8 @@ def own() -> Array:
 
 def test_a_correct_claim_is_no_cause() -> None:
     found = diagnose(claimed(own()))
-    assert found.cause("evaluation-mismatch").verdict == "refuted"
-    assert found.cause("input-quantization").verdict == "refuted"
+    assert found.cause("evaluation-mismatch").verdict == "ruled_out"
+    assert found.cause("input-quantization").verdict == "ruled_out"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_feeding_mistakes_are_recognised(name: str) -> None:
     wrong = float(np.mean(prediction != own()))
     found = diagnose(claimed(prediction))
     if wrong < 0.01:
-        assert found.cause("input-quantization").verdict == "refuted"
+        assert found.cause("input-quantization").verdict == "ruled_out"
         return
     assert found.cause("input-quantization").finding.numbers["ptq_mistake"] == name
     assert found.primary == "input-quantization"

@@ -112,7 +112,7 @@ def test_errors_are_one_line(files: Path, arguments: tuple[str, ...], words: str
 
 
 def test_report_escapes_what_files_say(tmp_path: Path) -> None:
-    answer = diagnose(case(int8(ranges(calibration())))).to_dict()
+    answer = diagnose(case(int8(ranges(calibration())))).to_json()
     evil = "<img src=x onerror=alert(1)>"
     answer["summary"] = answer["causes"][0]["sentence"] = evil
     answer["causes"][0]["evidence"][evil] = [evil]

@@ -8,10 +8,10 @@ import pytest
 from parts import need_package
 from train_models import digits, uneven
 
+from qinspect.causes import all_rules
 from qinspect.diagnosis.cases import Case, TrainingFacts
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.registry import all_rules
 from qinspect.tflite.read import read_graph
 from qinspect.train import convert, convert_qat, fit_qat, quantize_aware, save_keras
 
@@ -36,7 +36,7 @@ def test_qat_of_uneven_dense_channels_is_mended_by_a_range_each(tmp_path: Path) 
                             warm_start=True, exact=True),
     )
     finding = all_rules()["per-tensor-weights"].check(Evidence(case))
-    assert finding.verdict == "supported"
+    assert finding.verdict == "indicated"
     assert finding.numbers["qat_harmed_layers"]
     assert not finding.numbers["ptq_harmed_layers"]
     found = diagnose(case)

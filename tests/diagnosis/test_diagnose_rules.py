@@ -6,16 +6,24 @@ import dataclasses
 import functools
 
 import numpy as np
-import pandas as pd
 import pytest
-from diagnose_cases import N, calibration, case, data, float_graph, graph_of, int8, ranges
+from diagnose_cases import (
+    N,
+    calibration,
+    case,
+    data,
+    float_graph,
+    graph_of,
+    history,
+    int8,
+    ranges,
+)
 
+from qinspect.causes import all_rules
 from qinspect.diagnosis.cases import Case, Claim, TrainingFacts
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.registry import all_rules
 from qinspect.diagnosis.rule import Finding
-from qinspect.schema import HISTORY
 from qinspect.tflite import evaluate
 from qinspect.tflite.requantize import Ranges, quantize_file
 
@@ -38,7 +46,7 @@ def test_a_healthy_file_has_no_cause() -> None:
     found = diagnose(healthy())
     assert found.primary in ("none", "noise")
     assert [
-        c.rule.id for c in found.causes if c.verdict == "supported" and c.rule.id != "noise"
+        c.rule.id for c in found.causes if c.verdict == "indicated" and c.rule.id != "noise"
     ] == []
 
 
@@ -49,16 +57,16 @@ def test_one_calibration_example_is_too_few() -> None:
     # The example of least range, so that the loss is certain.
     one = calibration()[np.abs(calibration()).max(axis=(1, 2, 3)).argmin()][None]
     small = case(int8(ranges(one)), calibration_x=one)
-    assert finding("calibration-small", small).verdict == "supported"
-    assert finding("calibration-outliers", small).verdict == "refuted"
+    assert finding("calibration-small", small).verdict == "indicated"
+    assert finding("calibration-outliers", small).verdict == "ruled_out"
 
 
 @pytest.mark.parametrize("factor", [0.1, 40.0])
 def test_calibration_in_other_units_is_a_shift(factor: float) -> None:
     x = calibration() * np.float32(factor)
     found = diagnose(case(int8(ranges(x)), calibration_x=x))
-    assert found.cause("calibration-shift").finding.verdict == "supported"
-    assert found.cause("calibration-outliers").finding.verdict == "refuted"
+    assert found.cause("calibration-shift").finding.verdict == "indicated"
+    assert found.cause("calibration-outliers").finding.verdict == "ruled_out"
     assert found.primary == "calibration-shift"
     assert found.proved
     effect = found.cause("calibration-shift").effect
@@ -70,8 +78,8 @@ def test_one_extreme_example_is_an_outlier() -> None:
     x = calibration().copy()
     x[0] *= 40
     found = diagnose(case(int8(ranges(x)), calibration_x=x))
-    assert found.cause("calibration-outliers").finding.verdict == "supported"
-    assert found.cause("calibration-shift").finding.verdict == "refuted"
+    assert found.cause("calibration-outliers").finding.verdict == "indicated"
+    assert found.cause("calibration-shift").finding.verdict == "ruled_out"
     assert found.primary == "calibration-outliers"
 
 
@@ -103,13 +111,13 @@ def test_one_scale_for_unequal_channels() -> None:
     assert found.primary == "per-tensor-weights"
     assert found.proved
     fine = case(int8(bounds, spread), spread)
-    assert finding("per-tensor-weights", fine).verdict == "refuted"
+    assert finding("per-tensor-weights", fine).verdict == "ruled_out"
 
 
 def test_a_bias_at_the_limit_of_32_bits() -> None:
     from qinspect.tflite.constants import all_weights, constant
 
-    assert finding("bias-saturation", healthy()).verdict == "refuted"
+    assert finding("bias-saturation", healthy()).verdict == "ruled_out"
     graph = healthy().ptq_graph
     assert graph is not None
     bias = next(w.bias for w in all_weights(graph) if w.bias is not None)
@@ -119,7 +127,7 @@ def test_a_bias_at_the_limit_of_32_bits() -> None:
     clipped[0] = np.iinfo(np.int32).max
     broken = graph_of(graph.content.replace(stored, clipped.tobytes()))
     found = finding("bias-saturation", dataclasses.replace(healthy(), ptq_graph=broken))
-    assert found.verdict == "supported"
+    assert found.verdict == "indicated"
     assert found.numbers["ptq_clipped_biases"] == 1
 
 
@@ -128,9 +136,9 @@ def test_a_single_bad_layer_is_named() -> None:
     low, high = bounds["depthwise/Relu"]
     bounds["depthwise/Relu"] = (low, high * 60)
     found = finding("sensitive-layer", case(int8(Ranges(bounds))))
-    assert found.verdict == "supported"
+    assert found.verdict == "indicated"
     assert "depthwise" in str(found.numbers["ptq_sensitive_layers"])
-    assert finding("sensitive-layer", healthy()).verdict == "refuted"
+    assert finding("sensitive-layer", healthy()).verdict == "ruled_out"
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -141,7 +149,7 @@ def test_another_network_is_noticed_and_proved() -> None:
     found = diagnose(case(stranger, calibration_x=calibration()))
     assert found.primary == "different-network"
     assert found.proved
-    assert finding("different-network", healthy()).verdict == "refuted"
+    assert finding("different-network", healthy()).verdict == "ruled_out"
 
 
 def _own_ranges(seed: int) -> Ranges:
@@ -152,15 +160,15 @@ def _own_ranges(seed: int) -> Ranges:
 
 def test_a_file_of_another_format() -> None:
     sixteen = graph_of(quantize_file(float_graph(), ranges(calibration()), "int16x8"))
-    assert finding("different-format", case(sixteen)).verdict == "supported"
-    assert finding("different-format", healthy()).verdict == "refuted"
+    assert finding("different-format", case(sixteen)).verdict == "indicated"
+    assert finding("different-format", healthy()).verdict == "ruled_out"
 
 
 def test_a_float_file_called_qat_is_not_one() -> None:
     both = dataclasses.replace(healthy(), qat_graph=float_graph())
-    assert finding("qat-not-applied", both).verdict == "supported"
+    assert finding("qat-not-applied", both).verdict == "indicated"
     # The cause is QAT's, not one of the PTQ format.
-    assert finding("different-format", both).verdict == "refuted"
+    assert finding("different-format", both).verdict == "ruled_out"
 
 
 # --- outputs ----------------------------------------------------------------------------------
@@ -183,9 +191,9 @@ def test_a_gain_beyond_random_noise_is_regularisation() -> None:
     y = evaluate(ptq.content, data().x).prediction
     made = dataclasses.replace(data(), y=y)
     found = finding("regularisation", case(ptq, data=made))
-    assert found.verdict == "supported"
+    assert found.verdict == "indicated"
     assert found.numbers["perturbation_p"] < 0.05
-    assert finding("regularisation", healthy()).verdict == "refuted"
+    assert finding("regularisation", healthy()).verdict == "does_not_apply"
 
 
 # --- data and training ------------------------------------------------------------------------
@@ -196,9 +204,9 @@ def test_shifted_evaluation_data() -> None:
     other = dataclasses.replace(there, x=there.x * np.float32(0.5))
     ptq = healthy().ptq_graph
     shifted = finding("distribution-shift", case(ptq, data=here, train=other))  # type: ignore[arg-type]
-    assert shifted.verdict == "supported"
+    assert shifted.verdict == "indicated"
     alike = finding("distribution-shift", case(ptq, data=here, train=there))  # type: ignore[arg-type]
-    assert alike.verdict == "refuted"
+    assert alike.verdict == "ruled_out"
 
 
 def test_the_best_of_many_checkpoints_is_flattered() -> None:
@@ -209,55 +217,47 @@ def test_the_best_of_many_checkpoints_is_flattered() -> None:
         healthy(), checkpoints={"ptq": table}, claims={"ptq": Claim(table[best])}
     )
     found = finding("lucky-checkpoint", lucky)
-    assert found.verdict == "supported"
+    assert found.verdict == "indicated"
     # All checkpoints are equally good, so the best one's lead over 90 % is all optimism.
     true = 100 * (table[best] == data().y).mean() - 90
     assert found.numbers["ptq_optimism_pp"] == pytest.approx(true, abs=0.8)
     honest = dataclasses.replace(lucky, claims={"ptq": Claim(table[(best + 1) % 80])})
-    assert finding("lucky-checkpoint", honest).verdict == "refuted"
-
-
-def history(float_losses: list[float], qat_losses: list[float]) -> pd.DataFrame:
-    rows = []
-    for phase, losses in (("float", float_losses), ("qat", qat_losses)):
-        for epoch, loss in enumerate(losses, 1):
-            rows.append((phase, epoch, 100 * epoch, loss, 0.9, loss, 0.9, 1e-3, 1.0))
-    return pd.DataFrame(rows, columns=list(HISTORY))
+    assert finding("lucky-checkpoint", honest).verdict == "ruled_out"
 
 
 def test_learning_curves() -> None:
     facts = TrainingFacts(3, 1, 1e-3, 1e-3, equal_budget=True)
     flat, steep = history([1, 0.5, 0.49], [0.49]), history([2, 1, 0.5], [0.4])
     slope = finding("undertrained", case(healthy().ptq_graph, history=steep, facts=facts))
-    assert slope.verdict == "supported"
+    assert slope.verdict == "indicated"
     # The same curves between unequal budgets are another cause's business.
     slope = finding("undertrained", case(healthy().ptq_graph, history=steep))
-    assert slope.verdict == "present"
+    assert slope.verdict == "not_shown"
     kept = case(healthy().ptq_graph, history=flat[flat["phase"] == "float"])
-    assert finding("undertrained", kept).verdict == "refuted"
+    assert finding("undertrained", kept).verdict == "ruled_out"
 
 
 def test_learning_rate_from_the_loss() -> None:
     rising = case(healthy().ptq_graph, qat_graph=healthy().ptq_graph,
                   history=history([1, 0.5], [1.5]))
-    assert finding("qat-learning-rate", rising).verdict == "supported"
+    assert finding("qat-learning-rate", rising).verdict == "indicated"
 
 
 def test_budget_from_the_history() -> None:
     trained = case(healthy().ptq_graph, history=history([1, 0.5], [0.4]))
     found = finding("training-budget", trained)
-    assert found.verdict == "supported"
+    assert found.verdict == "indicated"
     assert found.numbers["qat_steps"] == 100
     equal = dataclasses.replace(trained, facts=TrainingFacts(2, 1, 1e-3, 1e-3, equal_budget=True))
-    assert finding("training-budget", equal).verdict == "refuted"
+    assert finding("training-budget", equal).verdict == "ruled_out"
 
 
 def test_noise_is_told_from_a_gap() -> None:
-    assert finding("noise", case(int8(narrowed(0.1)))).verdict == "refuted"
+    assert finding("noise", case(int8(narrowed(0.1)))).verdict == "ruled_out"
     few = data().take(np.arange(40))
     wrong = few.y.copy()
     wrong[:2] = (wrong[:2] + 1) % 4
     unsure = case(healthy().ptq_graph, data=few, claims={"ptq": Claim(wrong)})  # type: ignore[arg-type]
     found = diagnose(unsure)
-    assert found.cause("noise").verdict == "supported"
+    assert found.cause("noise").verdict == "indicated"
     assert found.primary == "noise"

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from parts import need_package
 
+from qinspect.causes import all_rules
 from qinspect.data.dataset import Dataset
-from qinspect.diagnosis.cases import Case, case_of_files, case_of_study
+from qinspect.diagnosis import cases
+from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.registry import all_rules
 from qinspect.studies.run import run_study
 from qinspect.studies.spec import make_spec
 from qinspect.tflite import evaluate, read_graph
@@ -31,7 +32,7 @@ def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_one_epoch_is_explained_by_batch_norm(one_epoch: Path) -> None:
     """Interventions are the study's own arms: the numbers must be those of its decomposition."""
-    case = case_of_study(one_epoch)
+    case = cases.case(one_epoch)
     found = diagnose(case, training=False)
     assert found.primary == "batchnorm-lag"
     assert found.proved
@@ -42,28 +43,28 @@ def test_one_epoch_is_explained_by_batch_norm(one_epoch: Path) -> None:
     assert effect.ci_pp == pytest.approx(tuple(part["ci_pp"]))
     for refuted in ("evaluation-mismatch", "input-quantization", "different-network",
                     "different-format", "qat-not-applied"):
-        assert found.cause(refuted).verdict == "refuted"
+        assert found.cause(refuted).verdict == "ruled_out"
 
 
 def test_the_equally_trained_control_leaves_no_budget_to_blame(one_epoch: Path) -> None:
-    case = case_of_study(one_epoch, equal_budget=True)
+    case = cases.case(one_epoch, equal_budget=True)
     assert case.facts is not None
     assert case.facts.equal_budget
     found = diagnose(case, training=False)
-    assert found.cause("training-budget").verdict == "refuted"
+    assert found.cause("training-budget").verdict == "ruled_out"
     # One epoch of each: both curves are far from flat, between equally long trainings.
-    assert found.cause("undertrained").finding.verdict == "supported"
-    assert found.cause("evaluation-mismatch").verdict == "refuted"
+    assert found.cause("undertrained").finding.verdict == "indicated"
+    assert found.cause("evaluation-mismatch").verdict == "ruled_out"
 
 
 def test_equal_budgets_are_read_from_history_and_weights(one_epoch: Path, tmp_path: Path) -> None:
-    known = case_of_study(one_epoch)
+    known = cases.case(one_epoch)
     assert known.data is not None
     np.savez(tmp_path / "eval.npz", x=known.data.x, y=known.data.y)
     models = one_epoch / "models"
     for ptq, expected in (("ptq_int8_ft", True), ("ptq_int8", False)):
-        case = case_of_files(
-            ptq_file=models / f"{ptq}.tflite", qat_file=models / "qat.tflite",
+        case = cases.case(
+            ptq=models / f"{ptq}.tflite", qat=models / "qat.tflite",
             data=tmp_path / "eval.npz", keras_float=models / "float.h5",
             history=one_epoch / "history.csv",
         )
@@ -73,25 +74,25 @@ def test_equal_budgets_are_read_from_history_and_weights(one_epoch: Path, tmp_pa
 
 def test_loose_files_give_the_same_cause_by_retraining(one_epoch: Path, tmp_path: Path) -> None:
     """Only files and data: the remedies are made with TensorFlow instead of read from arms."""
-    known = case_of_study(one_epoch)
+    known = cases.case(one_epoch)
     assert known.data is not None
     assert known.train is not None
     np.savez(tmp_path / "eval.npz", x=known.data.x, y=known.data.y)
     np.savez(tmp_path / "train.npz", x=known.train.x, y=known.train.y)
     np.savez(tmp_path / "cal.npz", x=known.calibration_x)
     models = one_epoch / "models"
-    case = case_of_files(
-        float_file=models / "float.tflite", ptq_file=models / "ptq_int8.tflite",
-        qat_file=models / "qat.tflite", data=tmp_path / "eval.npz",
+    case = cases.case(
+        float=models / "float.tflite", ptq=models / "ptq_int8.tflite",
+        qat=models / "qat.tflite", data=tmp_path / "eval.npz",
         calibration=tmp_path / "cal.npz", keras_float=models / "float.h5",
         keras_qat=models / "qat.h5", train=tmp_path / "train.npz",
         history=one_epoch / "history.csv",
     )
-    found = diagnose(case, rules=("batchnorm-lag", "stale-observers"))
+    found = diagnose(case, causes=("batchnorm-lag", "stale-observers"))
     assert found.primary == "batchnorm-lag"
     assert found.proved
     stale = found.cause("stale-observers")
-    assert stale.finding.verdict == "supported"
+    assert stale.finding.verdict == "indicated"
     assert stale.effect is not None
 
 
@@ -101,7 +102,7 @@ def test_stale_observers_are_proved_by_a_warm_start(tmp_path: Path) -> None:
     spec = make_spec(None, dataset="digits", model="plain_cnn", input_range="0-255",
                      qat_epochs=1, qat_lr=1e-4, recipes=())
     run_study(spec, tmp_path / "study")
-    case = case_of_study(tmp_path / "study")
+    case = cases.case(tmp_path / "study")
     found = diagnose(case)
     assert found.focus.diff_pp < -5
     assert (found.primary, found.proved) == ("stale-observers", True)
@@ -112,10 +113,10 @@ def test_stale_observers_are_proved_by_a_warm_start(tmp_path: Path) -> None:
 def test_a_settled_study_blames_nothing(tmp_path: Path) -> None:
     need_package("tensorflow")
     run_study(make_spec(None, dataset="digits", warm_start=True, recipes=()), tmp_path / "study")
-    found = diagnose(case_of_study(tmp_path / "study"))
+    found = diagnose(cases.case(tmp_path / "study"))
     assert found.primary in ("none", "noise")
-    assert found.cause("batchnorm-lag").verdict == "refuted"
-    assert found.cause("stale-observers").verdict == "refuted"
+    assert found.cause("batchnorm-lag").verdict == "ruled_out"
+    assert found.cause("stale-observers").verdict == "ruled_out"
 
 
 # --- files whose origin is known ---------------------------------------------------------------
@@ -134,25 +135,25 @@ def digits() -> Dataset:
 @pytest.mark.parametrize(
     ("cause", "ptq", "qat", "verdict"),
     [
-        ("stale-observers", "int8", "qat", "supported"),
-        ("stale-observers", "int8", "tuned_int8", "refuted"),
-        ("qat-not-applied", "int8", "qat_float", "supported"),
-        ("qat-not-applied", "int8", "float16", "supported"),
-        ("qat-not-applied", "int8", "qat", "refuted"),
-        ("qat-requantized", "int8", "tuned_int8", "supported"),
-        ("qat-requantized", "int8", "qat", "refuted"),
-        ("different-format", "dynamic_range", "qat", "supported"),
-        ("different-format", "int16x8", "qat", "supported"),
-        ("different-format", "int8", "qat_part", "supported"),
-        ("different-format", "uint8_io", "qat", "refuted"),
-        ("different-format", "int8", "float32", "refuted"),
-        ("different-network", "stranger_int8", "qat", "supported"),
-        ("different-network", "tuned_int8", "qat", "supported"),
-        ("different-network", "drifted_int8", "qat", "supported"),
-        ("different-network", "int8_per_tensor", "qat", "refuted"),
-        ("qat-learning-rate", "int8", "qat", "refuted"),
-        ("calibration-shift", "int8", "qat", "refuted"),
-        ("calibration-outliers", "int8", "qat", "refuted"),
+        ("stale-observers", "int8", "qat", "indicated"),
+        ("stale-observers", "int8", "tuned_int8", "ruled_out"),
+        ("qat-not-applied", "int8", "qat_float", "indicated"),
+        ("qat-not-applied", "int8", "float16", "indicated"),
+        ("qat-not-applied", "int8", "qat", "ruled_out"),
+        ("qat-requantized", "int8", "tuned_int8", "indicated"),
+        ("qat-requantized", "int8", "qat", "ruled_out"),
+        ("different-format", "dynamic_range", "qat", "indicated"),
+        ("different-format", "int16x8", "qat", "indicated"),
+        ("different-format", "int8", "qat_part", "indicated"),
+        ("different-format", "uint8_io", "qat", "ruled_out"),
+        ("different-format", "int8", "float32", "ruled_out"),
+        ("different-network", "stranger_int8", "qat", "indicated"),
+        ("different-network", "tuned_int8", "qat", "indicated"),
+        ("different-network", "drifted_int8", "qat", "indicated"),
+        ("different-network", "int8_per_tensor", "qat", "ruled_out"),
+        ("qat-learning-rate", "int8", "qat", "ruled_out"),
+        ("calibration-shift", "int8", "qat", "ruled_out"),
+        ("calibration-outliers", "int8", "qat", "ruled_out"),
     ],
 )
 def test_known_files(
@@ -179,7 +180,7 @@ def test_learning_rate_is_not_ruled_out_where_qat_is_behind(
         ptq_graph=graphs["int8"], qat_graph=graphs["qat"], data=dataclasses.replace(digits, y=y)
     )
     found = all_rules()["qat-learning-rate"].check(Evidence(case))
-    assert (found.verdict, found.harms) == ("cannot_tell", ("qat",))
+    assert (found.verdict, found.hurts) == ("not_tried", ("qat",))
 
 
 def test_a_converted_qat_model_mends_one_that_was_not(
@@ -195,7 +196,7 @@ def test_a_converted_qat_model_mends_one_that_was_not(
     )
     rule = all_rules()["qat-requantized"]
     finding = dataclasses.replace(
-        rule.check(Evidence(ruined)), numbers={"wrapped_layers": 1}, verdict="supported"
+        rule.check(Evidence(ruined)), numbers={"wrapped_layers": 1}, verdict="indicated"
     )
     trial = rule.remedies[0].apply(Evidence(ruined), finding)
     assert trial is not None

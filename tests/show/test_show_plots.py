@@ -83,7 +83,7 @@ def pairs(n: int) -> pd.DataFrame:
 
 
 def causes(n: int) -> pd.DataFrame:
-    verdicts = ("supported", "refuted", "cannot_tell", "present", "unheard of")
+    verdicts = ("explains", "ruled_out", "not_tried", "indicated", "unheard of")
     tried = {"effect_pp": 1.5, "ci_pp": [0.5, 2.5]}
     return plots.cause_frame(
         [
@@ -347,7 +347,7 @@ def test_board_markers_stand_at_the_effects() -> None:
         False, True, True, True,
     ]
     assert [t.get_text().rsplit(": ", 1)[1] for t in ax.get_yticklabels()] == [
-        "supported", "refuted", "cannot tell", "present",
+        "explains it", "ruled out", "not tried", "indicated",
     ]
 
 

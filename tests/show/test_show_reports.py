@@ -17,7 +17,7 @@ from show_study import HOSTILE
 from qinspect.measure.streaming import Histogram
 from qinspect.show import markdown
 from qinspect.show.clipping import Binned
-from qinspect.show.evidence_numbers import MEASURES, measured
+from qinspect.show.evidence import deciding
 from qinspect.show.layer_tables import study_layer_tables
 from qinspect.show.plots import describe_thresholds, threshold_plot
 from qinspect.show.report import write_study_report
@@ -91,7 +91,7 @@ def test_every_rule_has_a_figure(reports: dict[str, Path]) -> None:
     blocks = re.split(r"<details><summary>", text)[1:]
     without = []
     for row in numbers["causes"]:
-        if row["verdict"] == "supported" and row["id"] != "noise":
+        if row["verdict"] in ("explains", "indicated") and row["id"] != "noise":
             start = text.index(f"<h2>{row['title']}</h2>")
             block = text[start : text.index("Source:", start)]
         else:
@@ -164,35 +164,24 @@ def test_markdown_is_inert() -> None:
 
 
 def test_a_number_speaks_for_a_cause_on_its_side_of_the_threshold() -> None:
-    cause = {"id": "sensitive-layer", "evidence": {"ptq_lowest_sqnr_db": 5.0,
-             "qat_lowest_sqnr_db": 50.0, "ptq_levels_of_typical_channel": None}}
-    frame = measured(cause)
-    assert list(frame["above"]) == [False, False]
-    said = describe_thresholds(frame)
-    assert "PTQ: lowest SQNR of a layer, dB 5 (up to 25 it would speak for the cause: yes" in said
-    assert "QAT: lowest SQNR of a layer, dB 50 (up to 25 it would speak for the cause: no" in said
-    ax = threshold_plot(frame)
-    points = [line.get_xdata() for line in ax.lines if line.get_marker() in "so"]
-    assert points[0] == pytest.approx([5.0])
-    assert points[1] == pytest.approx([0.5])
-
-
-@pytest.mark.parametrize("cause", MEASURES)
-def test_every_measure_is_drawn(cause: str) -> None:
-    keys = [m.key.replace("{role}", "ptq") for m in MEASURES[cause]]
-    for value in (0.0, 1e9, 0.5):
-        frame = measured({"id": cause, "evidence": dict.fromkeys(keys, value)})
-        assert len(frame) == len(keys)
-        ax = threshold_plot(frame)
-        assert len(ax.get_yticklabels()) == len(keys)
-        assert len(describe_thresholds(frame)) > 30
-
-
-def test_only_an_intervention_makes_a_cause_an_explanation() -> None:
-    from qinspect.show.diagnosis import in_words
-
-    words = {
-        proved: in_words({"verdict": "supported", "confirmed_by_intervention": proved})
-        for proved in (True, False)
+    """Also where a logarithmic axis cannot show it: a threshold below zero, a yes, a zero."""
+    told = {
+        "dB": (5.0, 25.0, "below", True), "low dB": (-5.0, -2.0, "below", True),
+        "not so low": (-1.0, -2.0, "below", False), "share": (0.1, 0.3, "above", False),
+        "none": (0.0, 1.0, "below", True), "yes": (True, True, "above", True),
+        "on the line": (0.3, 0.3, "above", True), "just under": (0.3, 0.3, "below", False),
     }
-    assert words == {True: "explains it", False: "supported, not proved"}
+    measures = [{"id": name, "title": name, "value": value, "threshold": threshold, "side": side,
+                 "unit": ""} for name, (value, threshold, side, _) in told.items()]
+    frame = deciding({"measures": [*measures, {**measures[0], "threshold": None, "side": None}]})
+    assert list(frame["title"]) == list(told)
+    assert list(frame["speaks"]) == [speaks for *_, speaks in told.values()]
+    ax = threshold_plot(frame)
+    for line, colour_speaks in zip(ax.lines[1:3], (True, False), strict=True):
+        drawn = {int(at): x for x, at in zip(*line.get_data(), strict=True)}
+        assert [list(told)[at] for at in drawn] == [n for n in told if told[n][3] == colour_speaks]
+        assert all(x >= 1 if colour_speaks else x <= 1 for x in drawn.values())
+    said = describe_thresholds(frame)
+    assert "dB: 5 (below 25), which speaks for it" in said
+    assert "share: 0.1 (from 0.3), which speaks against it" in said
+    assert "yes: yes, which speaks for it" in said

@@ -36,13 +36,13 @@ from qinspect.studies.stored import Study  # noqa: E402
 DIAGNOSIS = {
     "summary": f"QAT is worse {HOSTILE}.",
     "causes": [
-        {"id": "stale-observers", "title": f"ranges of {HOSTILE}", "verdict": "supported",
+        {"id": "stale-observers", "title": f"ranges of {HOSTILE}", "verdict": "explains",
          "effect_pp": 1.7, "ci_pp": [0.4, 2.9], "confirmed_by_intervention": True,
          "intervention": "warm start", "sentence": f"{HOSTILE} is too wide", "remedy": "warm start",
          "code": "if a < b: pass", "evidence": {"bits": 1.25, "by_layer": {HOSTILE: [1.0, 2.0]}}},
-        {"id": "noise", "title": "chance", "verdict": "refuted", "effect_pp": None, "ci_pp": None,
+        {"id": "noise", "title": "chance", "verdict": "ruled_out", "effect_pp": None, "ci_pp": None,
          "not_tried": "needs more seeds"},
-        {"id": "argmax-ties", "title": "ties", "verdict": "cannot_tell"},
+        {"id": "argmax-ties", "title": "ties", "verdict": "not_tried"},
     ],
 }
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 from small_net import examples, small_net
 
 from qinspect.data.dataset import Dataset
 from qinspect.diagnosis.cases import Case
 from qinspect.measure.activations import observe_ranges
+from qinspect.schema import HISTORY
 from qinspect.tflite import evaluate, read_graph
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.requantize import Ranges, quantize_file
@@ -55,6 +57,14 @@ def ranges(x: np.ndarray, spread: float = 1.0) -> Ranges:
 
 def int8(bounds: Ranges, spread: float = 1.0) -> Graph:
     return graph_of(quantize_file(float_graph(0, spread), bounds, "int8"), "ptq.tflite")
+
+
+def history(float_losses: list[float], qat_losses: list[float]) -> pd.DataFrame:
+    rows = []
+    for phase, losses in (("float", float_losses), ("qat", qat_losses)):
+        for epoch, loss in enumerate(losses, 1):
+            rows.append((phase, epoch, 100 * epoch, loss, 0.9, loss, 0.9, 1e-3, 1.0))
+    return pd.DataFrame(rows, columns=list(HISTORY))
 
 
 def case(ptq: Graph, spread: float = 1.0, **parts: object) -> Case:

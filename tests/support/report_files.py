@@ -8,7 +8,7 @@ import numpy as np
 from show_study import write_study
 
 from qinspect.comparisons import compare_files
-from qinspect.diagnosis.cases import case_of_study
+from qinspect.diagnosis.cases import case as make_case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.show.compare_table import write_compare_report
 from qinspect.show.diagnosis import write_diagnosis_report
@@ -33,8 +33,8 @@ def write_reports(folder: Path, deeper: int = 0) -> dict[str, Path]:
     files = [study.file(arm) for arm in ("float", "ptq_int8", "qat")]
     found = compare_files(files, folder / "test.npz")
     tables = compared_layer_tables(files, folder / "test.npz", [Preprocessing()] * 3)
-    case = case_of_study(study)
-    answer = diagnose(case, interventions=False).to_dict()
+    case = make_case(study)
+    answer = diagnose(case, interventions=False).to_json()
     return {
         "study": write_study_report(study),
         "compare": write_compare_report(found, folder / "compare" / "report.html", tables),

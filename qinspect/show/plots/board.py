@@ -28,10 +28,12 @@ _MARKERS = "osD^v<>PXdph*"
 _LEGEND = 26
 # Marker, colour and word: a verdict is told by shape and word as well as by colour.
 VERDICT_LOOK = {
-    "supported": ("s", COLOURS["bad"], "supported"),
-    "present": ("D", COLOURS["warn"], "present"),
-    "cannot_tell": ("o", COLOURS["neutral"], "cannot tell"),
-    "refuted": ("x", COLOURS["good"], "refuted"),
+    "explains": ("s", COLOURS["bad"], "explains it"),
+    "indicated": ("D", COLOURS["warn"], "indicated"),
+    "not_shown": ("v", COLOURS["neutral"], "not shown"),
+    "ruled_out": ("x", COLOURS["good"], "ruled out"),
+    "does_not_apply": ("+", COLOURS["good"], "does not apply"),
+    "not_tried": ("o", COLOURS["neutral"], "not tried"),
 }
 
 
@@ -84,7 +86,7 @@ def describe_board(causes: pd.DataFrame) -> str:
     parts = []
     for verdict, (_, _, word) in VERDICT_LOOK.items():
         names = [str(title) for title in causes.loc[causes["verdict"] == verdict, "title"]]
-        if names and verdict in ("supported", "present"):
+        if names and verdict in ("explains", "indicated"):
             parts.append(f"{word}: {'; '.join(names)}")
         elif names:
             parts.append(f"{word}: {len(names)}")

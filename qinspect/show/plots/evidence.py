@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # Values of zero, and those far beyond, stand at the edge.
 _REACH = 100.0
+# Where a yes or a no stands.
+_CLEARLY = 10.0
 
 
 def threshold_plot(measures: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -22,7 +25,7 @@ def threshold_plot(measures: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     measures : DataFrame
-        ``measure``, ``value``, ``threshold`` (above 0), ``above`` (bool).
+        ``title``, ``value``, ``threshold``, ``side``, ``unit``, ``speaks``.
     ax : Axes, optional
         Where to draw; new axes when not given.
 
@@ -35,7 +38,7 @@ def threshold_plot(measures: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = ax or new_axes(7.5, row_height(len(measures), each=0.4, base=1.1))
     ratio = _ratio(measures)
     y = np.arange(len(measures))
-    for_it = ratio >= 1
+    for_it = measures["speaks"].to_numpy(dtype=bool)
     ax.axvspan(1, _REACH, color=COLOURS["bad"], alpha=0.08, linewidth=0)
     ax.axvline(1, color="0.3", linewidth=1.2, linestyle="--")
     ax.hlines(y, 1, ratio, color="0.6", linewidth=1.4)
@@ -46,11 +49,7 @@ def threshold_plot(measures: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ticks = [0.01, 0.1, 1, 10, 100]
     ax.set_xticks(ticks, ["1/100", "1/10", "threshold", "10 times", "100 times"])
     ax.minorticks_off()
-    names = [
-        f"{row['measure']}\n{row['value']:.3g} ({'from' if row['above'] else 'up to'} "
-        f"{row['threshold']:.3g})"
-        for row in measures.to_dict("records")
-    ]
+    names = [f"{row['title']}\n{_against(row)}" for row in measures.to_dict("records")]
     name_rows(ax, names)
     ax.set_yticks(y, names, fontsize=8)
     ax.set_xlabel("against the threshold (shaded: speaks for the cause)")
@@ -58,23 +57,35 @@ def threshold_plot(measures: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def _ratio(measures: pd.DataFrame) -> np.ndarray:
-    value = measures["value"].to_numpy(dtype=float)
-    threshold = measures["threshold"].to_numpy(dtype=float)
-    above = measures["above"].to_numpy(dtype=bool)
-    with np.errstate(divide="ignore"):
-        ratio = np.where(above, value / threshold, threshold / np.maximum(value, 0))
-    return np.clip(ratio, 1 / _REACH, _REACH)
+    """Value over threshold, or the reverse: above 1 on the side that speaks for the cause."""
+    placed = []
+    for row in measures.to_dict("records"):
+        value, threshold = row["value"], row["threshold"]
+        if isinstance(threshold, bool) or threshold <= 0:
+            placed.append(_CLEARLY if row["speaks"] else 1 / _CLEARLY)
+        elif value <= 0:
+            placed.append(_REACH if row["speaks"] else 1 / _REACH)
+        else:
+            placed.append(value / threshold if row["side"] == "above" else threshold / value)
+    return np.clip(placed, 1 / _REACH, _REACH)
+
+
+def _against(row: dict[Hashable, Any]) -> str:
+    """A value and the side of its threshold that speaks for the cause, in words."""
+    if isinstance(row["threshold"], bool):
+        return "yes" if row["value"] else "no"
+    unit = f" {row['unit']}" if row["unit"] else ""
+    side = "from" if row["side"] == "above" else "below"
+    return f"{row['value']:.3g}{unit} ({side} {row['threshold']:.3g})"
 
 
 def describe_thresholds(measures: pd.DataFrame) -> str:
     """The figure's content as a sentence."""
     if measures.empty:
         return "Nothing was measured that has a threshold."
-    speaks = _ratio(measures) >= 1
     parts = [
-        f"{row['measure']} {row['value']:.3g} ({'from' if row['above'] else 'up to'} "
-        f"{row['threshold']:.3g} it would speak for the cause: {'yes' if yes else 'no'})"
-        for row, yes in zip(measures.to_dict("records"), speaks, strict=True)
+        f"{row['title']}: {_against(row)}, which speaks {'for' if row['speaks'] else 'against'} it"
+        for row in measures.to_dict("records")
     ]
     return f"Against the thresholds: {'; '.join(parts)}."
 

@@ -1,0 +1,259 @@
+"""noise, lucky-checkpoint, regularisation: gaps and gains that may be luck."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qinspect.diagnosis import retrain
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.requantized import some_examples
+from qinspect.diagnosis.rule import (
+    EVALUATION,
+    TRAIN_ON,
+    Finding,
+    Measure,
+    Remedy,
+    Rule,
+    Trial,
+    does_not_apply,
+    indicated,
+    not_shown,
+    not_tried,
+    ruled_out,
+    together,
+)
+from qinspect.measure.perturbation import perturbation_null
+from qinspect.schema import Array
+from qinspect.verdicts import p_words
+
+_SPLITS = 200
+_PERTURBATION_EXAMPLES = 1_000
+_PERTURBATION_DRAWS = 100
+
+_ZERO = Measure(
+    "interval_holds_zero", "the interval of the gap holds zero", threshold=True, side="above",
+)
+_EQUIVALENT = Measure(
+    "shown_equivalent", "the two are shown to be equal within the margin", threshold=True,
+    side="below",
+)
+_BETTER = Measure(
+    "{role}_better_checkpoints", "checkpoints that score better than the file", threshold=1,
+    side="below",
+)
+_OPTIMISM = Measure(
+    "{role}_optimism_pp", "points gained by choosing", threshold=0.2, side="above", basis="chosen",
+)
+_GAIN = Measure(
+    "ptq_better", "PTQ is better than float beyond sampling chance", threshold=True, side="above",
+)
+_LUCK = Measure(
+    "perturbation_p", "p of the gain against random noise of that size", threshold=0.05,
+    side="below", basis="convention",
+)
+
+
+# --- noise ------------------------------------------------------------------------------------
+
+
+def _check_noise(evidence: Evidence) -> Finding:
+    a, b = evidence.case.pair
+    c = evidence.comparison(a, b)
+    facts = {
+        "gap_pp": c.diff_pp, "low_pp": c.ci_pp[0], "high_pp": c.ci_pp[1], "p": c.p,
+        "only_a_right": c.a_only, "only_b_right": c.b_only, "smallest_detectable_pp": c.mde_pp,
+        "examples": c.n,
+    }
+    zero = _ZERO.of(c.ci_pp[0] <= 0 <= c.ci_pp[1])
+    if c.verdict in ("a_better", "b_better"):
+        return ruled_out(
+            f"the difference is real on these {c.n:,} examples ({p_words(c.p)}); whether "
+            "it comes back with another training seed only more seeds can tell.", [zero], facts,
+        )
+    measures = together(zero, _EQUIVALENT.of(c.verdict == "equivalent"))
+    if c.verdict == "equivalent":
+        return ruled_out(
+            f"{a} and {b} are equal within {c.margin_pp:g} points; there is no gap.", measures,
+            facts,
+        )
+    if zero.speaks:
+        return indicated(
+            f"the interval of {b} minus {a} holds zero; with {c.n:,} examples of which "
+            f"{c.a_only + c.b_only} decide, a gap under {c.mde_pp:.1f} points is likely to be "
+            "missed or made up.", measures, facts, strength=1.0,
+        )
+    return not_shown("the interval leaves out zero but the exact test does not reject.", [zero],
+                     facts)
+
+
+def _other_order(evidence: Evidence, finding: Finding) -> Trial | None:
+    return Trial(
+        "training QAT again with its batches in another order",
+        {"qat": retrain.qat_again(evidence, seed_shift=1)},
+        controls=retrain.controls(evidence, "qat"),
+    )
+
+
+# --- lucky-checkpoint -------------------------------------------------------------------------
+
+
+def _optimism(right: Array, rng: np.random.Generator) -> float:
+    """Points by which the best of k checkpoints looks better than on examples not used to choose.
+
+    Repeated split: the best on one half is scored on the other half (the correction of selection
+    by a fresh split, done within the data at hand).
+    """
+    n = right.shape[1]
+    gains = []
+    for _ in range(_SPLITS):
+        order = rng.permutation(n)
+        one, other = order[: n // 2], order[n // 2 :]
+        best = int(right[:, one].mean(axis=1).argmax())
+        gains.append(right[best, one].mean() - right[best, other].mean())
+    # Half the examples double the variance, and so the optimism grows by the root of two.
+    return 100 * float(np.mean(gains)) / np.sqrt(2)
+
+
+def _check_checkpoints(evidence: Evidence) -> Finding:
+    facts: dict[str, object] = {}
+    measures: list[Measure] = []
+    words, gained = [], []
+    for role, table in evidence.case.checkpoints.items():
+        if role not in evidence.case.roles:
+            continue
+        right = table == evidence.data.y
+        accuracies = right.mean(axis=1)
+        optimism = _optimism(right, evidence.rng(5))
+        chosen = float(evidence.correct(role).mean())
+        facts |= {f"{role}_checkpoints": len(table),
+                  f"{role}_best_pp": 100 * float(accuracies.max()),
+                  f"{role}_last_pp": 100 * float(accuracies[-1])}
+        better = int(np.count_nonzero(accuracies > chosen + 1e-9))
+        both = together(_BETTER.of(better, role), _OPTIMISM.of(optimism, role))
+        measures += both
+        if both[1].speaks:
+            gained.append(role)
+            words.append(
+                f"the {role.upper()} file is the best of {len(table)} checkpoints on the "
+                f"evaluation examples, which flatters it by {optimism:.2f} points"
+            )
+    if not facts:
+        return not_tried("cannot tell: the checkpoints belong to no file of the case.")
+    if not gained:
+        return ruled_out("no file was chosen for its score on these examples.", measures, facts)
+    hurt = tuple(role for role in evidence.case.roles if role not in gained)
+    return indicated("; ".join(words) + ".", measures, facts, hurt, strength=0.6)
+
+
+def _last(evidence: Evidence, finding: Finding) -> Trial | None:
+    swaps = {
+        role: table[-1]
+        for role, table in evidence.case.checkpoints.items()
+        if role not in finding.hurts
+    }
+    return Trial("taking the last checkpoint instead of the best one", swaps)
+
+
+# --- regularisation ---------------------------------------------------------------------------
+
+
+def _check_gain(evidence: Evidence) -> Finding:
+    found = evidence.comparison("float", "ptq", own=True)
+    facts: dict[str, object] = {"gain_pp": found.diff_pp, "p": found.p}
+    gain = _GAIN.of(found.verdict == "b_better")
+    if not gain.speaks:
+        return does_not_apply(
+            f"PTQ minus float is {found.diff_pp:+.2f} points ({p_words(found.p)}): there "
+            "is no gain to explain.", [gain], facts,
+        )
+    index = some_examples(evidence, _PERTURBATION_EXAMPLES)
+    x, y = evidence.data.x, evidence.data.y
+    if index is not None:
+        x, y = x[index], y[index]
+    null = perturbation_null(
+        evidence.graph("float"), evidence.graph("ptq"), x, y, draws=_PERTURBATION_DRAWS,
+        seed=evidence.case.seed, num_threads=evidence.num_threads,
+    ).output
+    facts |= {"random_gain_mean_pp": null.mean_pp, "random_gain_sd_pp": null.sd_pp,
+              "perturbation_examples": len(x)}
+    luck = _LUCK.of(null.p)
+    measures = together(gain, luck)
+    if not luck.speaks:
+        return ruled_out(null.sentence, measures, facts)
+    return indicated(
+        f"{null.sentence} Whether it holds, only fresh data and other seeds can tell.", measures,
+        facts, ("float",), strength=0.4,
+    )
+
+
+RULES = (
+    Rule(
+        id="noise",
+        title="the gap may be chance",
+        question="Is the gap larger than sampling alone gives?",
+        requires=("data",),
+        check=_check_noise,
+        rank=EVALUATION,
+        symptom="One model is a little ahead, and with other examples or another seed the other "
+        "is.",
+        cause="A few examples decide, and any two models that agree mostly differ on some by luck.",
+        remedy="Evaluate on more examples, and repeat the training over several seeds.",
+        code=(
+            "from qinspect.stats import examples_needed\n"
+            "# disagreement: share of examples that only one of the two models gets right\n"
+            "print(examples_needed(0.01, 0.05))"
+        ),
+        source="McNemar 1947, doi:10.1007/BF02295996; Tango 1998, Statistics in Medicine 17, "
+        "891-908",
+        measures=(_ZERO, _EQUIVALENT),
+        remedies=(
+            Remedy("QAT with another batch order", ("qat", "keras_float", "train", "recipe"),
+                   _other_order, trains=True),
+        ),
+        figure="disagreement",
+    ),
+    Rule(
+        id="lucky-checkpoint",
+        title="the best of many checkpoints was chosen on these examples",
+        question="Was a file chosen because it scored best on the evaluation examples?",
+        requires=("data", "checkpoints"),
+        check=_check_checkpoints,
+        rank=EVALUATION,
+        symptom="The better file is the best epoch of many; the other one is the last.",
+        cause="The maximum of many noisy scores is too high, the more so the more are compared.",
+        remedy="Choose on validation examples, compare on examples that nothing was chosen with.",
+        code=(
+            "import numpy as np\n"
+            "best = np.argmax(validation_accuracies)  # never test accuracies\n"
+            "print(test_accuracies[best])"
+        ),
+        source="Cawley & Talbot 2010, Journal of Machine Learning Research 11, 2079-2107",
+        measures=(_BETTER, _OPTIMISM),
+        remedies=(Remedy("the last checkpoint", ("data", "checkpoints"), _last),),
+        note="Both must hold. In the fault benchmark the checkpoints are the QAT file with noise "
+        "on its weights.",
+    ),
+    Rule(
+        id="regularisation",
+        title="quantization noise itself helps",
+        question="Is PTQ's gain over float more than random noise of that size gives?",
+        requires=("float", "ptq", "data"),
+        check=_check_gain,
+        rank=TRAIN_ON,
+        symptom="PTQ beats the float model it was made from.",
+        cause="Rounding weights disturbs the network; by chance or as a regulariser that may help.",
+        remedy="Confirm on fresh examples and other seeds before believing it.",
+        code=(
+            "from qinspect.measure.perturbation import perturbation_null\n"
+            "from qinspect.tflite import read_graph\n"
+            'graph, ptq = read_graph("float.tflite"), read_graph("ptq.tflite")\n'
+            "print(perturbation_null(graph, ptq, x, y).output.sentence)"
+        ),
+        source="AskariHemmat et al. 2022, QReg: On regularization effects of quantization, "
+        "arXiv:2206.12372",
+        measures=(_GAIN, _LUCK),
+        note="Both must hold. No intervention is known. "
+        "In the fault benchmark, labels of examples on which float and PTQ differ are changed to "
+        "PTQ's answer.",
+    ),
+)

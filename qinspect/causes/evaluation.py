@@ -1,0 +1,407 @@
+"""input-quantization and evaluation-mismatch: claimed predictions are not those of the files.
+
+Known ways to feed a file wrongly are repeated on purpose; then order, numbering and examples are
+checked, and what is left unexplained is a mismatch as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from qinspect.affine import LIMITS
+from qinspect.diagnosis.cases import Claim
+from qinspect.diagnosis.evidence import WIDE_RATIO, Evidence
+from qinspect.diagnosis.rule import (
+    EVALUATION,
+    Finding,
+    Measure,
+    Remedy,
+    Rule,
+    Trial,
+    indicated,
+    not_tried,
+    ruled_out,
+    together,
+)
+from qinspect.schema import Array
+from qinspect.tflite.graph import Graph, Tensor
+
+# Claimed predictions with the same number of each class, but agreeing less than this, have lost
+# their order; chosen.
+_REORDERED = 0.95
+# A label offset or permutation is certain when it explains this share of predictions; chosen.
+_RELABELLED = 0.95
+# A known mistake reproduces at least this share of the claimed predictions; chosen.
+_REPRODUCED = 0.97
+_REPRODUCED_EXAMPLES = 1_000
+
+_AGREEMENT = Measure(
+    "{role}_agreement_share", "share of claimed predictions that are the file's own",
+    threshold=0.99, side="below",
+    basis="measured: 0.995 and more between machines, default and reference kernels",
+)
+_MISPAIRED = Measure(
+    "{role}_mispaired", "predictions belong to other examples, labels or another order",
+    threshold=True, side="above",
+)
+_EXPLAINED = Measure(
+    "{role}_reproduced_share", "share of claimed predictions that a known mistake gives",
+    side="above",
+    basis="from 97 %, and from more than half of what feeding the file correctly does not give "
+    "(chosen)",
+)
+_MISFIT = Measure(
+    "input_misfit_factor", "input range of every quantized file against the inputs, a factor "
+    "either way", threshold=WIDE_RATIO, side="above", basis="one bit; chosen",
+)
+
+
+# --- known mistakes ---------------------------------------------------------------------------
+
+_Feed = Callable[[Array, float, int, "np.dtype[np.generic]"], Array]
+
+
+def _wrapped(values: Array, dtype: np.dtype[np.generic]) -> Array:
+    """Values cast as C does for whole numbers: modulo the type's range, never clipped."""
+    return np.trunc(values).astype(np.int64).astype(dtype)
+
+
+# What is stored for real x, given the input's scale and zero point.
+_MISTAKES: dict[str, tuple[str, _Feed]] = {
+    "no rounding": (
+        "were made by truncating instead of rounding x / scale",
+        lambda x, s, z, d: np.clip(np.trunc(x / s + z), *LIMITS[d.name]).astype(d),
+    ),
+    "no clipping": (
+        "were made without clipping: values beyond the integer range wrap around",
+        lambda x, s, z, d: _wrapped(np.rint(x / s) + z, d),
+    ),
+    "no zero point": (
+        "were made with x / scale, without the zero point",
+        lambda x, s, z, d: _wrapped(np.rint(x / s), d),
+    ),
+    "cast": (
+        "were made by casting x to the input's type, without scale and zero point",
+        lambda x, s, z, d: _wrapped(x, d),
+    ),
+    "multiplied": (
+        "were made with x * scale instead of x / scale",
+        lambda x, s, z, d: np.clip(np.rint(x * s) + z, *LIMITS[d.name]).astype(d),
+    ),
+}
+# Real inputs changed before they are fed correctly, to any kind of file.
+_REAL: dict[str, tuple[str, float, float]] = {
+    "scaled twice": ("are those of inputs divided by 255 once more", 1 / 255, 0.0),
+    "not scaled": ("are those of inputs multiplied by 255", 255.0, 0.0),
+    "scaled to -1..1": ("are those of inputs mapped to 2 x - 1", 2.0, -1.0),
+    "scaled from -1..1": ("are those of inputs mapped to (x + 1) / 2", 0.5, 0.5),
+    "halved": ("are those of inputs divided by 127.5, minus 1", 1 / 127.5, -1.0),
+}
+
+
+def integer_input(graph: Graph) -> Tensor | None:
+    """The file's input tensor where it takes quantized integers."""
+    tensor = graph.main.tensors[graph.main.inputs[0]]
+    q = tensor.quantization
+    quantized = tensor.dtype in ("int8", "uint8", "int16") and q is not None and q.scale.size == 1
+    return tensor if quantized else None
+
+
+def mistakes(graph: Graph, x: Array) -> Iterator[tuple[str, str, Array]]:
+    """Name, words and inputs of each mistake: fed correctly, they put the same into the file."""
+    tensor = integer_input(graph)
+    real = np.asarray(x, dtype=np.float64)
+    if tensor is not None and tensor.quantization is not None:
+        scale = float(tensor.quantization.scale[0])
+        zero = int(tensor.quantization.zero_point[0])
+        for name, (words, feed) in _MISTAKES.items():
+            stored = feed(real, scale, zero, np.dtype(tensor.dtype))
+            yield name, words, (stored.astype(np.float64) - zero) * scale
+    for name, (words, factor, offset) in _REAL.items():
+        yield name, words, real * factor + offset
+    if real.std() > 0:
+        words = "are those of inputs brought to mean 0 and standard deviation 1"
+        yield "standardised", words, (real - real.mean()) / real.std()
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What the mistakes make of claimed predictions.
+
+    Share that feeding correctly gives; share that the best mistake gives, and would have to give,
+    on some examples; its name and words, empty where it explains nothing.
+    """
+
+    agreement: float
+    reproduced: float = 0.0
+    needed: float = 1.0
+    mistake: str = ""
+    words: str = ""
+
+
+def _try_mistakes(evidence: Evidence, role: str) -> _Tried:
+    return evidence.once(("mistakes", role), lambda: _best_mistake(evidence, role))
+
+
+def _best_mistake(evidence: Evidence, role: str) -> _Tried:
+    claimed = evidence.case.claims[role].prediction
+    own = evidence.evaluation(role).prediction
+    agreement = float(np.mean(claimed == own))
+    if not _AGREEMENT.of(agreement, role).speaks:
+        return _Tried(agreement)
+    n = len(claimed)
+    index = np.arange(n)
+    if n > _REPRODUCED_EXAMPLES:
+        index = np.sort(evidence.rng(4).choice(n, _REPRODUCED_EXAMPLES, replace=False))
+    graph = evidence.graph(role)
+    best, name, said = 0.0, "", ""
+    for mistake, words, x in mistakes(graph, evidence.data.x[index]):
+        explained = float(np.mean(evidence.run(graph.content, x).prediction == claimed[index]))
+        if explained > best:
+            best, name, said = explained, mistake, words
+    # A mistake that changes few predictions must explain most of those few, not merely the rest.
+    same = int(np.count_nonzero(claimed[index] == own[index]))
+    needed = max(_REPRODUCED, ((len(index) + same) // 2 + 1) / len(index))
+    if best >= needed:
+        return _Tried(agreement, best, needed, name, said)
+    return _Tried(agreement, best, needed)
+
+
+# --- input-quantization -----------------------------------------------------------------------
+
+
+def _check_feeding(evidence: Evidence) -> Finding:
+    facts: dict[str, object] = {}
+    measures, words, hurt = [], [], []
+    unexplained = False
+    for role in evidence.case.roles:
+        if not evidence.claim_pairs(role):
+            continue
+        found = _try_mistakes(evidence, role)
+        agreement = _AGREEMENT.of(found.agreement, role)
+        if not agreement.speaks:
+            measures.append(agreement)
+            continue
+        explained = _EXPLAINED.of(found.reproduced, role, threshold=found.needed)
+        measures += together(agreement, explained)
+        unexplained |= not explained.speaks
+        if explained.speaks:
+            facts[f"{role}_mistake"] = found.mistake
+            words.append(
+                f"the predictions claimed for {role.upper()} {found.words} "
+                f"({100 * found.reproduced:.1f} % reproduced, {100 * found.agreement:.1f} % by "
+                "feeding it correctly)"
+            )
+            hurt.append(role)
+    fits, misfit, said = _input_ranges(evidence)
+    facts |= fits
+    measures += misfit
+    if words:
+        return indicated("; ".join(words) + ".", measures, facts, tuple(hurt), strength=1.0)
+    if said:
+        return indicated(f"{said}.", measures, facts, strength=0.6)
+    if unexplained:
+        return ruled_out("none of the known mistakes reproduces the claimed predictions.",
+                         measures, facts)
+    if not evidence.case.claims and not fits:
+        return not_tried("cannot tell: needs the predictions that were obtained elsewhere, or "
+                         "files with a stored input range.", measures, facts)
+    return ruled_out(
+        "claimed predictions are those of feeding the files correctly."
+        if evidence.case.claims else "the evaluation inputs fit the files' input ranges.",
+        measures, facts,
+    )
+
+
+def _input_ranges(evidence: Evidence) -> tuple[dict[str, object], list[Measure], str]:
+    """Whether the evaluation inputs fit the range that the quantized files' inputs store."""
+    x = evidence.data.x
+    low, high = float(x.min()), float(x.max())
+    width = max(high, 0.0) - min(low, 0.0)
+    facts: dict[str, object] = {"x_low": low, "x_high": high}
+    ratios = {}
+    for role in evidence.case.roles:
+        bounds = _stored_input(evidence, role)
+        if bounds is not None and width > 0:
+            ratios[role] = (bounds[1] - bounds[0]) / width
+            facts[f"{role}_input_ratio"] = ratios[role]
+    if not ratios:
+        return {}, [], ""
+    # When only PTQ is off it is its calibration; when all are alike, it is what they are fed now.
+    if len(ratios) < 2 or max(ratios.values()) / min(ratios.values()) >= WIDE_RATIO:
+        return facts, [], ""
+    misfit = _MISFIT.of(min(max(ratio, 1 / ratio) for ratio in ratios.values()))
+    said = (
+        f"the evaluation inputs run from {low:g} to {high:g}, but all quantized files store an "
+        f"input range {next(iter(ratios.values())):.3g} times as wide"
+    )
+    return facts, [misfit], said if misfit.speaks else ""
+
+
+def _stored_input(evidence: Evidence, role: str) -> tuple[float, float] | None:
+    """Real range of the first quantized tensor behind a file's input."""
+    main = evidence.graph(role).main
+    first = main.inputs[0]
+    found = main.tensors[first].stored_range
+    if found is not None:
+        return found
+    for op in main.operators:
+        if op.code == "QUANTIZE" and op.inputs and op.inputs[0] == first:
+            return main.tensors[op.outputs[0]].stored_range
+    return None
+
+
+def _correctly(evidence: Evidence, finding: Finding) -> Trial | None:
+    if not finding.hurts:
+        return None
+    swaps = {role: evidence.evaluation(role).prediction for role in finding.hurts}
+    return Trial("feeding round(x / scale) + zero point, clipped, to the file", swaps)
+
+
+# --- evaluation-mismatch ----------------------------------------------------------------------
+
+
+def _check_pairing(evidence: Evidence) -> Finding:
+    measures, words, hurt = [], [], []
+    for role, claim in evidence.case.claims.items():
+        if role not in evidence.case.roles:
+            continue
+        own = evidence.evaluation(role).prediction
+        problem = _problem(claim, own, evidence.data.ids, evidence.data.y)
+        if problem:
+            measures.append(_MISPAIRED.of(True, role))
+        if len(claim.prediction) == len(own):
+            found = _try_mistakes(evidence, role)
+            agreement = _AGREEMENT.of(found.agreement, role)
+            decides = not problem and not found.mistake
+            measures.append(agreement if decides else agreement.plain())
+            if measures[-1].speaks:
+                problem = (
+                    f"are those of the file for {100 * found.agreement:.1f} % of examples only, "
+                    "and no known mistake of feeding it explains the rest: another file, other "
+                    "examples or another preprocessing"
+                )
+        if problem:
+            words.append(f"the predictions claimed for {role.upper()} {problem}")
+            hurt.append(role)
+    if not words:
+        return ruled_out("claimed and repeated predictions are of the same examples in the same "
+                         "order.", measures)
+    return indicated("; ".join(words) + ".", measures, {}, tuple(hurt), strength=1.0)
+
+
+def _problem(claim: Claim, own: Array, ids: Array, y: Array) -> str | None:
+    """What is wrong with which examples a claim is of, or None."""
+    m, n = len(claim.prediction), len(own)
+    if claim.ids is not None and not np.array_equal(claim.ids, ids):
+        common = len(set(claim.ids.tolist()) & set(ids.tolist()))
+        if common < max(m, n):
+            return f"are of {m:,} examples, of which {common:,} are among the {n:,} evaluated here"
+        if claim.y is None:
+            return "are in another order than the labels they were scored against"
+    if m != n:
+        return f"are {m:,} in number, the evaluation has {n:,} examples"
+    same = float(np.mean(claim.prediction == own))
+    if claim.y is not None and claim.ids is None and not np.array_equal(claim.y, y):
+        differ = float(np.mean(claim.y != y))
+        return f"were scored against labels that differ in {100 * differ:.1f} % of examples"
+    if not _AGREEMENT.of(same).speaks:
+        return None
+    if np.mean(claim.prediction[::-1] == own) >= _RELABELLED:
+        return "are in reversed order"
+    shift = _relabelling(claim.prediction, own)
+    if shift:
+        return shift
+    if _shuffled(claim.prediction, own):
+        return "have the right number of each class but at other examples: the order was lost"
+    return None
+
+
+def _relabelling(claimed: Array, own: Array) -> str | None:
+    """A one-to-one renumbering of classes that turns one into the other."""
+    top = int(max(claimed.max(), own.max())) + 1
+    if top > 10_000 or claimed.min() < 0:
+        return None
+    offset = int(np.median(claimed - own))
+    if offset and np.mean(claimed == own + offset) >= _RELABELLED:
+        return f"number the classes {offset:+d} against the labels"
+    table = np.zeros((top, top), dtype=np.int64)
+    np.add.at(table, (own, claimed), 1)
+    best = table.argmax(axis=1)
+    seen = table.sum(axis=1) > 0
+    one_to_one = len(set(best[seen].tolist())) == int(seen.sum())
+    explained = table.max(axis=1).sum() / len(own)
+    if one_to_one and explained >= _RELABELLED and np.any(best[seen] != np.flatnonzero(seen)):
+        return "number the classes differently from the labels"
+    return None
+
+
+def _shuffled(claimed: Array, own: Array) -> bool:
+    """The same number of each class, which another model would not give, at other examples."""
+    top = int(max(claimed.max(), own.max())) + 1
+    if claimed.min() < 0 or top > 10_000:
+        return False
+    a, b = np.bincount(claimed, minlength=top), np.bincount(own, minlength=top)
+    few = 2 * (1 - float(_AGREEMENT.threshold or 0)) * len(own) / 5
+    return bool(np.abs(a - b).sum() <= few and np.mean(claimed == own) < _REORDERED)
+
+
+def _same_examples(evidence: Evidence, finding: Finding) -> Trial | None:
+    swaps = {role: evidence.evaluation(role).prediction for role in finding.hurts}
+    return Trial("scoring all files on the same examples in the same order", swaps)
+
+
+RULES = (
+    Rule(
+        id="input-quantization",
+        title="the evaluation fed the file wrongly",
+        question="Were the inputs quantized and preprocessed as the file expects?",
+        requires=("data",),
+        check=_check_feeding,
+        rank=EVALUATION,
+        symptom="A quantized file loses many points or falls to chance, in one script only.",
+        cause=(
+            "An integer input takes round(x / scale) + zero point, clipped; casting, truncating, "
+            "wrapping around or scaling twice feeds other numbers."
+        ),
+        remedy="Quantize inputs with the file's own scale and zero point, after one preprocessing.",
+        code=(
+            "from qinspect.tflite import evaluate\n"
+            "# x in the units of the float model's input, whatever the file takes\n"
+            'prediction = evaluate("ptq.tflite", x).prediction'
+        ),
+        source="TensorFlow Lite 8-bit quantization specification",
+        measures=(_AGREEMENT, _EXPLAINED, _MISFIT),
+        remedies=(Remedy("a correct evaluation", ("data", "claims"), _correctly),),
+        note="The first two together, or the third. Claimed predictions are compared with running "
+        "the file; known mistakes of feeding it are repeated on purpose.",
+    ),
+    Rule(
+        id="evaluation-mismatch",
+        title="the models were not scored on the same examples",
+        question="Do claimed predictions belong to these examples, in this order?",
+        requires=("data", "claims"),
+        check=_check_pairing,
+        rank=EVALUATION,
+        symptom="One model falls to chance or differs by many points, without a reason in its "
+        "file.",
+        cause=(
+            "Predictions and labels were paired wrongly: a shuffled data set read twice, another "
+            "split, classes numbered from 1."
+        ),
+        remedy="Evaluate every file on one array of examples, and keep ids beside predictions.",
+        code=(
+            "from qinspect.tflite import evaluate\n"
+            "correct = {name: evaluate(name, x).prediction == y\n"
+            '           for name in ("float.tflite", "ptq.tflite", "qat.tflite")}'
+        ),
+        source="Dietterich 1998, doi:10.1162/089976698300017197 (paired tests on one test set)",
+        measures=(_MISPAIRED, _AGREEMENT),
+        remedies=(Remedy("the same examples for all", ("data", "claims"), _same_examples),),
+        note="Checked after the known mistakes of feeding a file (`input-quantization`): order, "
+        "numbering and examples; what is left unexplained is a mismatch as well.",
+    ),
+)
