@@ -166,8 +166,8 @@ RULE = Rule(
         "from qinspect.measure.layer_cost import sensitivity\n"
         "from qinspect.tflite import read_graph\n"
         'graph, ptq = read_graph("float.tflite"), read_graph("ptq.tflite")\n'
-        "found = sensitivity(graph, x, y, quantized=ptq)\n"
-        "content = found.mixed_file(found.proposal(1.0) or 0)"
+        "found = sensitivity(graph, (x, y), like=ptq)\n"
+        "content = found.mixed_file(found.proposal() or 0)"
     ),
     source="TensorFlow Lite documentation, Quantization debugger; Wu et al. 2020, "
     "arXiv:2004.09602, section 5.1 (partial quantization)",

@@ -97,20 +97,21 @@ def sensitivity(
     as_json: JsonFlag = False,
 ) -> None:
     """Quantize one layer at a time: which layers cost the accuracy, and which to keep."""
-    from qinspect.measure.layer_cost import sensitivity_of_files, write_mixed
-    from qinspect.show.sensitivity_table import print_sensitivity, sensitivity_json
+    from qinspect.measure.layer_cost import sensitivity as run
+    from qinspect.show.sensitivity_table import print_sensitivity
     from qinspect.tflite.inputs import Preprocessing
 
-    result = sensitivity_of_files(
-        file, data, calibration, int8, precision=precision, keep=keep_as,
+    result = run(
+        file, data, calibration=calibration, like=int8, precision=precision,  # type: ignore[arg-type]
+        keep=keep_as, margin=margin,  # type: ignore[arg-type]
         preprocessing=Preprocessing(input_scale, input_offset, label_offset),
     )
     if as_json:
-        print_json(sensitivity_json(result, margin))
+        print_json(result.to_json())
     else:
         print_sensitivity(result, margin, console())
     if write is not None:
-        kept = write_mixed(result, write, keep, margin_pp=margin)
+        kept = result.write_mixed(write, keep)
         if not as_json:
             print(f"written: {write} ({kept} layer(s) kept in {keep_as})")
 

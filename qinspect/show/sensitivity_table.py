@@ -106,32 +106,6 @@ def sensitivity_sentences(result: Sensitivity, margin_pp: float) -> list[str]:
     return [*lines, *result.notes]
 
 
-def sensitivity_json(result: Sensitivity, margin_pp: float) -> dict[str, Any]:
-    """The analysis as a JSON object; what is not defined is None."""
-    return {
-        "n": result.n,
-        "precision": result.precision,
-        "keep": result.keep,
-        "confidence": result.confidence,
-        "layers": _records(result.layers),
-        "curve": _records(result.curve),
-        "order": [layer.name for layer in result.order],
-        "proposal": result.proposal(margin_pp),
-        "margin_pp": margin_pp,
-        "notes": list(result.notes),
-    }
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {
-            str(key): None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in row.items()
-        }
-        for row in frame.to_dict("records")
-    ]
-
-
 def _labelled(frame: pd.DataFrame) -> bool:
     return bool(frame["accuracy"].notna().any())
 

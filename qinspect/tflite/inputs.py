@@ -19,6 +19,7 @@ from qinspect.schema import Array
 from qinspect.tflite.graph import Graph, Tensor
 
 T = TypeVar("T")
+Examples = str | os.PathLike[str] | Dataset | Array | tuple[Array, Array]
 
 # A data range this many times as wide as the input's is in other units, not an outlier.
 _TOO_WIDE = 2.0
@@ -37,10 +38,19 @@ class Preprocessing:
     raw: bool = False  # integer x is the stored input itself, not real values to be quantized
 
 
-def load_examples(path: str | os.PathLike[str]) -> tuple[Dataset, bool]:
-    """Examples of an ``.npz`` file, and whether it has labels."""
-    examples = load_npz(Path(path), require_labels=False)
-    return examples, bool((examples.y >= 0).all())
+def load_examples(data: Examples) -> tuple[Dataset, bool]:
+    """Examples of an ``.npz`` file, a data set, x, or (x, y); and whether all have labels."""
+    if isinstance(data, (str, os.PathLike)):
+        data = load_npz(Path(data), require_labels=False)
+    elif not isinstance(data, Dataset):
+        x, y = data if isinstance(data, tuple) else (data, None)
+        x = np.asarray(x)
+        labels = np.full(len(x), -1) if y is None else np.asarray(y, dtype=np.int64)
+        if labels.shape != (len(x),):
+            raise DataError(f"there are {len(x)} examples but labels of shape {labels.shape}.")
+        classes = int(labels.max(initial=-1)) + 1
+        data = Dataset("data", x, labels, np.arange(len(x)).astype(str), classes)
+    return data, bool((data.y >= 0).all())
 
 
 def per_file(

@@ -194,8 +194,10 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def open_model(path: str | os.PathLike[str]) -> Graph:
-    """Read a ``.tflite`` file, after trying it in a child process."""
-    graph = read_graph(path)
-    ensure_runs(path)
+def open_model(model: str | os.PathLike[str] | Graph) -> Graph:
+    """Read a ``.tflite`` file and try it in a child process; what was read before is given back."""
+    if isinstance(model, Graph):
+        return model
+    graph = read_graph(model)
+    ensure_runs(model)
     return graph

@@ -15,7 +15,7 @@ from small_net import examples, small_net
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges, stored_ranges
 from qinspect.measure.error_metrics import error_metrics
-from qinspect.measure.layer_cost import Bench, sensitivity, sensitivity_order
+from qinspect.measure.layer_cost import MixedFiles, sensitivity, sensitivity_order
 from qinspect.tflite.constants import dequantized
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.match import match_graphs
@@ -159,9 +159,9 @@ def test_errors_say_what_is_wrong(graph: Graph, ranges: Ranges) -> None:
         sensitivity(graph, examples(3))
     other = read_graph(small_net(seed=9))
     with pytest.raises(ModelFileError, match="unrelated networks"):
-        sensitivity(graph, examples(3), quantized=other)
-    with pytest.raises(DataError, match="3 examples but 2 labels"):
-        sensitivity(graph, examples(3), np.zeros(2, int), calibration_x=examples(3))
+        sensitivity(graph, examples(3), like=other)
+    with pytest.raises(DataError, match="3 examples but labels of shape"):
+        sensitivity(graph, (examples(3), np.zeros(2, int)), calibration=examples(3))
 
 
 def test_the_layer_with_the_wrong_range_is_found() -> None:
@@ -170,17 +170,17 @@ def test_the_layer_with_the_wrong_range_is_found() -> None:
     good = observe_ranges(graph, x).over()
     # Sixteen times too wide: four bits of the depthwise layer's output are lost.
     low, high = good.bounds["depthwise/Relu"]
-    bench = Bench(graph, Ranges({**good.bounds, "depthwise/Relu": (16 * low, 16 * high)}), x)
-    order = sensitivity_order(bench.one_at_a_time())
+    files = MixedFiles(graph, Ranges({**good.bounds, "depthwise/Relu": (16 * low, 16 * high)}), x)
+    order = sensitivity_order(files.one_at_a_time())
     assert {layer.op for layer in order[:2]} == {"DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D"}
-    curve = bench.keep_curve(order)
-    assert curve[1].sqnr_db > bench.full.sqnr_db + 3
+    curve = files.keep_curve(order)
+    assert curve[1].sqnr_db > files.full.sqnr_db + 3
 
 
 def test_frame_and_curve(graph: Graph, tmp_path: Path) -> None:
     x = examples(400, seed=8)
     y = evaluate(graph.content, x).prediction
-    result = sensitivity(graph, x, y, calibration_x=examples(100))
+    result = sensitivity(graph, (x, y), calibration=examples(100))
     layers = result.layers.set_index(["variant", "layer"])
     assert len(result.layers) == 2 + 2 * len(graph.main.operators)
     float_row = layers.loc[("float", "")]
@@ -206,7 +206,7 @@ def test_frame_and_curve(graph: Graph, tmp_path: Path) -> None:
 
 
 def test_without_labels_only_outputs_are_compared(graph: Graph) -> None:
-    result = sensitivity(graph, examples(50), calibration_x=examples(50))
+    result = sensitivity(graph, examples(50), calibration=examples(50))
     assert result.layers["accuracy"].isna().all()
     assert result.layers["agreement"].notna().all()
     assert result.proposal() is None
