@@ -1,0 +1,138 @@
+"""What every command prints with ``--json`` is what the shipped schema promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from show_study import write_study
+from small_net import examples, small_net
+from typer.testing import CliRunner
+
+from qinspect.cli import app
+from qinspect.measure.activations import observe_ranges
+from qinspect.studies.stored import Study
+from qinspect.studies.sweeping import failed_record, finished_record, sweep_frame
+from qinspect.tflite import evaluate, read_graph
+from qinspect.tflite.requantize import quantize_file
+from qinspect.verdicts import CAUSES, DIFFERENCES
+
+SCHEMA = json.loads(files("qinspect").joinpath("schema.json").read_text(encoding="utf-8"))
+# Keys that 56cdcdf printed for a comparison: their names and meanings stay.
+OLD_KEYS = {
+    "a", "b", "n", "accuracy_a", "accuracy_b", "accuracy_a_ci", "accuracy_b_ci", "diff_pp", "ci_pp",
+    "ci_method", "confidence", "intervals_pp", "mcnemar_p", "mcnemar_midp", "p_adjusted", "groups",
+    "group_p", "a_only", "b_only", "mde_pp", "margin_pp", "equivalence_p", "verdict", "sentence",
+}
+
+
+def valid(command: str, answer: Any) -> None:
+    jsonschema.validate(answer, {"$ref": f"#/$defs/{command}", "$defs": SCHEMA["$defs"]},
+                        jsonschema.Draft202012Validator)
+
+
+def ask(*arguments: object) -> Any:
+    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("contract")
+    graph = read_graph(small_net())
+    (path / "float.tflite").write_bytes(graph.content)
+    bounds = observe_ranges(graph, examples(100)).over()
+    (path / "ptq.tflite").write_bytes(quantize_file(graph, bounds))
+    stale = observe_ranges(graph, 9 * examples(100)).over()
+    (path / "qat.tflite").write_bytes(quantize_file(graph, stale))
+    x = examples(160, seed=6)
+    y = evaluate(graph.content, x).prediction
+    group = np.arange(160) // 4
+    np.savez(path / "data.npz", x=x, y=y)
+    np.savez(path / "grouped.npz", x=x, y=y, group=group)
+    np.savez(path / "unlabelled.npz", x=x)
+    np.savez(path / "calibration.npz", x=examples(40, seed=11))
+    found = {name: evaluate(path / f"{name}.tflite", x).prediction
+             for name in ("float", "ptq", "qat")}
+    np.savez(path / "predictions.npz", y=y, **found)
+    np.savez(path / "two.npz", y=y, group=group, a=found["float"], correct_b=found["qat"] == y)
+    return path
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return write_study(tmp_path_factory.mktemp("study"), n=400)
+
+
+def test_the_schema_is_one_and_names_the_verdicts() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    found = SCHEMA["$defs"]
+    assert found["difference_verdict"]["enum"] == list(DIFFERENCES)
+    assert found["cause_verdict"]["enum"] == list(CAUSES)
+    assert set(found["comparison"]["required"]) >= OLD_KEYS
+    assert set(found) >= {"inspect", "compare", "sensitivity", "significance", "diagnose", "study",
+                          "sweep"}
+
+
+def test_the_schema_refuses_what_it_should(folder: Path) -> None:
+    answer = ask("significance", folder / "predictions.npz")
+    broken = json.loads(json.dumps(answer))
+    del broken["comparisons"][0]["mcnemar_p"]
+    with pytest.raises(jsonschema.ValidationError, match="mcnemar_p"):
+        valid("significance", broken)
+    broken = json.loads(json.dumps(answer))
+    broken["comparisons"][0]["verdict"] = "same"
+    with pytest.raises(jsonschema.ValidationError, match="same"):
+        valid("significance", broken)
+
+
+@pytest.mark.parametrize("names", [("ptq",), ("float", "ptq", "qat")])
+def test_inspect(folder: Path, names: tuple[str, ...]) -> None:
+    valid("inspect", ask("inspect", *(folder / f"{name}.tflite" for name in names)))
+
+
+@pytest.mark.parametrize("data", ["data", "grouped", "unlabelled"])
+def test_compare(folder: Path, data: str) -> None:
+    paths = [folder / f"{name}.tflite" for name in ("float", "ptq", "qat")]
+    valid("compare", ask("compare", *paths, "--data", folder / f"{data}.npz",
+                         "--calibration", folder / "calibration.npz"))
+
+
+@pytest.mark.parametrize("data", ["grouped", "unlabelled"])
+def test_sensitivity(folder: Path, data: str) -> None:
+    valid("sensitivity", ask("sensitivity", folder / "float.tflite", "--data",
+                             folder / f"{data}.npz", "--calibration", folder / "calibration.npz"))
+
+
+@pytest.mark.parametrize("name", ["predictions", "two"])
+def test_significance(folder: Path, name: str) -> None:
+    valid("significance", ask("significance", folder / f"{name}.npz"))
+
+
+def test_study(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qinspect.studies.run.run_study", lambda *arguments, **more: study)
+    valid("study", ask("study", "--out", study.folder))
+
+
+def test_sweep(study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    arrays = {**study.arrays, "prediction__qat": np.roll(study.arrays["prediction__qat"], 1)}
+    again = dataclasses.replace(study, arrays=arrays)
+    runs = {"one": study, "two": again}
+    records = [finished_record(key, one, 1.0) for key, one in runs.items()]
+    records.append(failed_record("three", study.spec, 1.0, "out of luck"))
+    monkeypatch.setattr("qinspect.studies.sweeping.run_sweep",
+                        lambda *arguments, **more: sweep_frame(records))
+    monkeypatch.setattr("qinspect.studies.sweep_summary.load_study",
+                        lambda path: runs[Path(path).name])
+    done = CliRunner().invoke(app, ["sweep", "--out", str(tmp_path), "--json"])
+    assert done.exit_code == 1, "a failed run is told by the exit code"
+    answer = json.loads(done.stdout)
+    valid("sweep", answer)
+    assert len(answer["seeds"]) == 1
