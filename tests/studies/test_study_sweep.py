@@ -17,6 +17,7 @@ from rich.console import Console
 from qinspect.errors import DataError, SpecError, StoreError
 from qinspect.show.sweep_table import print_sweep, sweep_json
 from qinspect.stats import wilson_interval
+from qinspect.studies.run import load_splits
 from qinspect.studies.spec import StudySpec
 from qinspect.studies.sweep_summary import sweep_finding, sweep_groups
 from qinspect.studies.sweeping import (
@@ -243,3 +244,10 @@ def test_bad_calls(tmp_path: Path) -> None:
 def _touch(path: Path) -> bool:
     path.write_text("a file, not a folder")
     return True
+
+
+def test_a_test_part_of_one_group_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    x, y = np.zeros((80, 2, 2, 1), np.float32), np.arange(80) % 2
+    np.savez(tmp_path / "d.npz", x=x, y=y, group=np.repeat(np.arange(10), 8))
+    with pytest.raises(DataError, match="holds one group"):
+        load_splits(StudySpec(dataset=str(tmp_path / "d.npz"), test_size=8))

@@ -18,8 +18,10 @@ import pandas as pd
 import pytest
 from parts import need_package
 
+from qinspect.diagnosis.cases import case
+from qinspect.diagnosis.engine import diagnose
 from qinspect.errors import DataError, SpecError
-from qinspect.stats import compare_seeds
+from qinspect.stats import compare_paired, compare_seeds
 from qinspect.studies.pool import dask_executor
 from qinspect.studies.spec import StudySpec
 from qinspect.studies.stored import load_study
@@ -317,3 +319,28 @@ def test_runs_with_other_test_examples_are_not_paired(
     np.savez(path, **arrays)
     with pytest.raises(DataError, match="same split_seed"):
         sweep_results(out, swept[1][:2], ("qat",))
+
+
+def test_groups_of_a_data_set_reach_study_sweep_and_diagnosis(tmp_path: Path) -> None:
+    """Frames of one clip: eight alike examples each, which count as one."""
+    rng = np.random.default_rng(0)
+    clips = np.repeat(np.arange(90), 8)
+    y = (clips % 3).astype(np.int64)
+    x = (np.eye(3)[y] @ rng.normal(size=(3, 16)) + rng.normal(0, 1.5, (90, 16))[clips])
+    np.savez(tmp_path / "clips.npz", x=x.reshape(-1, 4, 4, 1).astype(np.float32), y=y, group=clips)
+    spec = {**TINY, "dataset": str(tmp_path / "clips.npz"), "train_size": None, "test_size": None}
+    frame = run_sweep(grid(spec, seed=[0, 1]), tmp_path / "out", keep="all", notify=quiet,
+                      progress=quiet)
+    assert list(frame["error"]) == [None, None]
+    study = load_study(tmp_path / "out" / "runs" / frame["key"][0])
+    groups = len(np.unique(study.arrays["group"]))
+    assert 2 <= groups < study.results.n
+    assert {row["groups"] for row in study.summary["comparisons"]} == {groups}
+    wanted = compare_paired(study.correct("ptq_int8"), study.correct("qat"),
+                            groups=study.arrays["group"])
+    assert frame["qat_minus_ptq_low_pp"][0] == wanted.ci_pp[0]
+    (over_seeds,) = sweep_seeds(tmp_path / "out", frame).values()
+    assert over_seeds.groups == groups
+    gap = diagnose(case(study), interventions=False).gap("ptq", "qat")
+    assert gap is not None
+    assert (gap.groups, gap.ci_pp, gap.p) == (groups, wanted.ci_pp, wanted.p)
