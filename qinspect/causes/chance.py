@@ -60,9 +60,9 @@ def _check_noise(evidence: Evidence) -> Finding:
     a, b = evidence.case.pair
     c = evidence.comparison(a, b)
     facts = {
-        "gap_pp": c.diff_pp, "low_pp": c.ci_pp[0], "high_pp": c.ci_pp[1], "p": c.p,
-        "only_a_right": c.a_only, "only_b_right": c.b_only, "smallest_detectable_pp": c.mde_pp,
-        "examples": c.n,
+        "gap_pp": c.diff_pp, "low_pp": c.ci_pp[0], "high_pp": c.ci_pp[1], "p": c.p_single,
+        "p_adjusted": c.p_adjusted, "only_a_right": c.a_only, "only_b_right": c.b_only,
+        "smallest_detectable_pp": c.mde_pp, "examples": c.n,
     }
     zero = _ZERO.of(c.ci_pp[0] <= 0 <= c.ci_pp[1])
     if c.verdict in ("a_better", "b_better"):
@@ -159,7 +159,9 @@ def _last(evidence: Evidence, finding: Finding) -> Trial | None:
 
 def _check_gain(evidence: Evidence) -> Finding:
     found = evidence.comparison("float", "ptq", own=True)
-    facts: dict[str, object] = {"gain_pp": found.diff_pp, "p": found.p}
+    facts: dict[str, object] = {
+        "gain_pp": found.diff_pp, "p": found.p_single, "p_adjusted": found.p_adjusted,
+    }
     gain = _GAIN.of(found.verdict == "b_better")
     if not gain.speaks:
         return does_not_apply(
