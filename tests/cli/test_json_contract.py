@@ -116,6 +116,17 @@ def test_significance(folder: Path, name: str) -> None:
     valid("significance", ask("significance", folder / f"{name}.npz"))
 
 
+@pytest.mark.parametrize("data", ["data", "grouped"])
+def test_diagnose(folder: Path, data: str) -> None:
+    files = [word for role in ("float", "ptq", "qat")
+             for word in (f"--{role}", folder / f"{role}.tflite")]
+    answer = ask("diagnose", *files, "--data", folder / f"{data}.npz")
+    valid("diagnose", answer)
+    for row in answer["causes"]:
+        told = {measure["id"]: measure["value"] for measure in row["measures"]}
+        assert told.items() <= row["evidence"].items()
+
+
 def test_study(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qinspect.studies.run.run_study", lambda *arguments, **more: study)
     valid("study", ask("study", "--out", study.folder))
