@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Folder of a checkout, and the package that a wheel carries the same files in.
-_PACKAGES = {"notebooks": "qinspect.notebooks", "data": "qinspect.results"}
+_PACKAGES = {"notebooks": "qinspect.notebooks", "data": "qinspect.tables"}
 
 
 def shipped_files(kind: str, suffix: str) -> dict[str, Traversable]:

@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from qinspect.errors import DataError, unknown_name
-
-Array = np.ndarray[Any, Any]
+from qinspect.schema import Array
 
 
 @dataclass(frozen=True)

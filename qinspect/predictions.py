@@ -19,6 +19,7 @@ import pandas as pd
 
 from qinspect.errors import DataError, SpecError, unknown_name
 from qinspect.metrics import ACCURACY, Metric
+from qinspect.schema import Array
 from qinspect.shown import Shown
 from qinspect.stats import (
     Comparison,
@@ -27,12 +28,10 @@ from qinspect.stats import (
     compare_paired,
     compare_seeds,
     contrast_interval,
-    corrected,
     wilson_interval,
 )
+from qinspect.stats.many import corrected
 from qinspect.stats.paired import as_correct
-
-Array = np.ndarray[Any, Any]
 
 # Columns of a file that describe an example and are no model's results.
 _RESERVED = ("y", "id", "ids", "group")

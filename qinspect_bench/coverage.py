@@ -12,17 +12,15 @@ import argparse
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 from scipy.stats import binom
 
+from qinspect.schema import Array
 from qinspect.stats.bootstrap import bca_levels
 from qinspect.stats.intervals import tango_statistic
-
-Array = np.ndarray[Any, Any]
 
 GRID_N = (200, 1000, 10_000)
 GRID_DISAGREEMENT = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)

@@ -27,8 +27,8 @@ import pandas as pd
 from qinspect import store
 from qinspect.data import calibration_subset
 from qinspect.errors import QinspectError, SpecError
+from qinspect.predictions import Results
 from qinspect.schema import Array
-from qinspect.stats import compare_seeds
 from qinspect.studies.build import finetune_seed
 from qinspect.studies.pool import one_thread, run_on_processes
 from qinspect.studies.run import load_splits
@@ -229,12 +229,12 @@ def cell_table(frame: pd.DataFrame, out: Path) -> pd.DataFrame:
     for cell, runs in frame.groupby(list(CELL), sort=False):
         if len(runs) < 2:
             continue
-        correct = _arrays(runs, out)
+        results = _results(runs, out)
         row: dict[str, Any] = dict(zip(CELL, cell, strict=True))
         row |= {"seeds": len(runs), "test_n": int(runs["test_n"].iloc[0])}
-        row |= {arm: 100 * float(correct[arm].mean()) for arm in ARMS}
+        row |= {arm: 100 * results.value(arm) for arm in ARMS}
         for a, b in PAIRS:
-            found = compare_seeds(correct[a], correct[b], a=a, b=b)
+            found = results.over_runs(a, b)
             name = f"{b}_minus_{a}"
             row[f"{name}_pp"] = found.diff_pp
             row[f"{name}_low_pp"], row[f"{name}_high_pp"] = found.ci_pp
@@ -247,12 +247,13 @@ def cell_table(frame: pd.DataFrame, out: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _arrays(runs: pd.DataFrame, out: Path) -> dict[str, Array]:
-    """Arm -> which examples are right, shape (seeds, n)."""
+def _results(runs: pd.DataFrame, out: Path) -> Results:
+    """Which examples each arm gets right, over the seeds of a cell."""
     stored = [
         store.read_arrays(out / "runs" / f"{_name(row)}.npz") for row in runs.to_dict("records")
     ]
-    return {arm: np.stack([arrays[arm] for arrays in stored]) for arm in ARMS}
+    correct = {arm: np.stack([arrays[arm] for arrays in stored]) for arm in ARMS}
+    return Results(correct, runs=tuple(runs["seed"]))
 
 
 def cell_sentences(cells: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from qinspect.stats.bootstrap import bootstrap_distribution
 from qinspect.stats.contrast import contrast_interval
 from qinspect.stats.exact import mcnemar_exact, mcnemar_midp, sign_flip_test
 from qinspect.stats.intervals import equivalence_test, tango_interval, wilson_interval
-from qinspect.stats.many import cochran_q, corrected, holm
+from qinspect.stats.many import cochran_q, holm
 from qinspect.stats.paired import Comparison, compare_paired
 from qinspect.stats.power import (
                                   SignError,
@@ -36,7 +36,6 @@ __all__ = [
     "compare_paired",
     "compare_seeds",
     "contrast_interval",
-    "corrected",
     "crossed_bootstrap",
     "crossed_interval",
     "equivalence_test",

@@ -9,15 +9,12 @@ in chunks of bounded memory.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from qinspect.errors import DataError, SpecError
+from qinspect.schema import Array
 from qinspect.stats.groups import group_sums
-
-Array = np.ndarray[Any, Any]
 
 # Distinct units, one row (sum of the scores, number of examples) each, and how often they occur.
 Units = tuple[Array, Array]

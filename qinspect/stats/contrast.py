@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from qinspect.errors import DataError
+from qinspect.schema import Array
 from qinspect.stats.groups import design_effect, group_sums
 from qinspect.stats.intervals import check_confidence
 from qinspect.stats.paired import as_correct
-
-Array = np.ndarray[Any, Any]
 
 
 def contrast_interval(

@@ -8,8 +8,7 @@ import numpy as np
 from scipy.special import betainc
 
 from qinspect.errors import DataError, SpecError
-
-Array = np.ndarray[Any, Any]
+from qinspect.schema import Array
 
 # Up to this many non-zero differences all sign patterns are enumerated (2**18 sums).
 _ENUMERATE = 18

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from qinspect.errors import DataError
-
-Array = np.ndarray[Any, Any]
+from qinspect.schema import Array
 
 
 def group_sums(values: Array, groups: Array) -> tuple[Array, Array]:

@@ -9,8 +9,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from qinspect.errors import SpecError
-
-Array = np.ndarray[Any, Any]
+from qinspect.schema import Array
 
 # Halving [-1, 1] this often reaches the spacing of doubles around 1.
 _HALVINGS = 56

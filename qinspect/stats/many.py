@@ -10,9 +10,8 @@ import numpy as np
 from scipy.special import chdtrc
 
 from qinspect.errors import DataError, SpecError
+from qinspect.schema import Array
 from qinspect.stats.paired import Comparison, as_correct, judge
-
-Array = np.ndarray[Any, Any]
 
 
 def cochran_q(correct: Mapping[str, Array]) -> dict[str, Any]:

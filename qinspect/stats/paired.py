@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qinspect.errors import DataError
+from qinspect.schema import Array
 from qinspect.stats.bootstrap import bootstrap_intervals, counted, grouped
 from qinspect.stats.exact import mcnemar_exact, mcnemar_midp, sign_flip_test
 from qinspect.stats.groups import design_effect, group_sums
@@ -20,8 +21,6 @@ from qinspect.stats.intervals import (
 )
 from qinspect.stats.power import sign_error_probability, smallest_detectable
 from qinspect.verdicts import Difference, p_words
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

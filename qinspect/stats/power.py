@@ -10,16 +10,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
 from qinspect.errors import SpecError
+from qinspect.schema import Array
 from qinspect.stats.exact import binomial_cdf
-
-Array = np.ndarray[Any, Any]
 
 _MAX_EXAMPLES = 10**9
 

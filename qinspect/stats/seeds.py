@@ -10,11 +10,10 @@ import numpy as np
 from scipy.special import stdtrit
 
 from qinspect.errors import DataError
+from qinspect.schema import Array
 from qinspect.stats.exact import mcnemar_exact
 from qinspect.stats.groups import group_sums
 from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
-
-Array = np.ndarray[Any, Any]
 
 _CHUNK = 1 << 21
 

@@ -158,7 +158,7 @@ def test_wheel_holds_every_module_notebook_and_table(wheel: Path) -> None:
         if "__pycache__" not in path.parts and path.suffix in {".py", ".js", ".html", ".typed"}
     }
     expected |= {f"qinspect/notebooks/{path.name}" for path in NOTEBOOKS}
-    expected |= {f"qinspect/results/{path.name}" for path in (ROOT / "data").glob("*.csv")}
+    expected |= {f"qinspect/tables/{path.name}" for path in (ROOT / "data").glob("*.csv")}
     assert expected - names == set()
 
 

@@ -8,7 +8,8 @@ from statsmodels.stats.contingency_tables import cochrans_q
 from statsmodels.stats.multitest import multipletests
 
 from qinspect.errors import DataError, SpecError
-from qinspect.stats import cochran_q, compare_paired, corrected, holm, mcnemar_exact
+from qinspect.stats import cochran_q, compare_paired, holm, mcnemar_exact
+from qinspect.stats.many import corrected
 
 
 def models(seed, shares=(0.8, 0.85, 0.9, 0.9), n=300):
