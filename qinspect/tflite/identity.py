@@ -6,10 +6,12 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from qinspect.errors import SpecError
+from qinspect.shown import Shown
 from qinspect.store import plain
 from qinspect.tflite.constants import (
     BITS,
@@ -26,10 +28,14 @@ from qinspect.tflite.origin import Origin, converter_record, never_trained, orig
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.sandbox import TIMEOUT, probe
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # Default of the converter's option weight_min_elements.
 SMALL_KERNEL = 1024
 _BORDER = frozenset({"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"})
 _FLEX = "Flex"
+_ORIGINS = {"ptq": ", quantized after training", "qat": ", from quantization-aware training"}
 _KIND_WORDS = {
     "float32": "float weights and float activations",
     "float16": "float16 weights that are widened to float32 before use",
@@ -425,28 +431,78 @@ def _simulated(graph: Graph) -> int:
     return count
 
 
-def inspect_file(path: str | os.PathLike[str], timeout: float = TIMEOUT) -> dict[str, Any]:
-    """Identify a file and try to run it once in a child process.
+@dataclass(frozen=True)
+class Inspections(Shown):
+    """What files really are.
+
+    Attributes
+    ----------
+    files : tuple of dict
+        As :func:`qinspect.tflite.inspect_file` gives them.
+    """
+
+    files: tuple[dict[str, Any], ...]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a file."""
+        import pandas as pd
+
+        return pd.DataFrame([
+            {**{key: found[key] for key in ("file", "size", "scheme")},
+             "origin": found["origin"]["value"], "confidence": found["origin"]["confidence"],
+             "weights": found["weights"]["total"], "quantized": found["weights"]["quantized"],
+             "per_channel": found["weights"]["per_channel"], "bits": found["weights"]["bits"],
+             "runs": found["runs"], "warnings": len(found["warnings"])}
+            for found in self.files
+        ])
+
+    @property
+    def sentence(self) -> str:
+        """The scheme of every file, and whether it was quantized after training or in it."""
+        said = []
+        for found in self.files:
+            origin = _ORIGINS.get(found["origin"]["value"], "")
+            fails = "" if found["runs"] == "ok" else ", and does not run"
+            said.append(f"{found['file']} is {found['scheme']}{origin}{fails}")
+        return f"{'; '.join(said)}."
+
+    def to_json(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """The same as ``qinspect inspect --json``: one object, or a list of several."""
+        return self.files[0] if len(self.files) == 1 else list(self.files)
+
+
+def inspect(*files: str | os.PathLike[str], timeout: float = TIMEOUT) -> Inspections:
+    """Say what ``.tflite`` files really are, and whether they run.
 
     Parameters
     ----------
-    path : path
-        The ``.tflite`` file.
+    *files : path
     timeout : float
-        Seconds that the trial run may take.
+        Seconds that the trial run of each in a child process may take.
 
     Returns
     -------
-    dict
-        The fields of :class:`qinspect.schema.Identification`, with ``runs`` (``ok``, ``refused``,
-        ``crashed`` or ``timeout``) and, where it does not run, the reason among the warnings.
-        Only strings, numbers, None, lists and dicts, fit for JSON.
+    Inspections
 
     Raises
     ------
     ModelFileError
-        If the file cannot be read.
+        If a file cannot be read.
+
+    Examples
+    --------
+    >>> found = inspect("float.tflite", "int8.tflite")
+    >>> found.frame["scheme"].tolist()
+    ['float32', 'int8']
     """
+    if not files:
+        raise SpecError("no file was given; an inspection needs one or more.")
+    return Inspections(tuple(inspect_file(file, timeout) for file in files))
+
+
+def inspect_file(path: str | os.PathLike[str], timeout: float = TIMEOUT) -> dict[str, Any]:
+    """The fields of :class:`Identification` and whether it ``runs``, as plain data fit for JSON."""
     graph = read_graph(path)
     result = probe(graph.content, timeout=timeout)
     described = plain(asdict(identify(graph)))

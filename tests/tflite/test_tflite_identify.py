@@ -17,13 +17,27 @@ from ai_edge_litert import schema_py_generated as fb
 from rich.console import Console
 from small_net import small_net
 
+from qinspect.errors import SpecError
 from qinspect.show.inspection import print_inspection
-from qinspect.tflite import inspect_file, read_graph, scheme_of
+from qinspect.tflite import inspect, inspect_file, read_graph, scheme_of
 from qinspect.tflite.graph import SCHEMES
 from qinspect.tflite.identity import identify
 
 REQUIRED = {"file", "scheme", "inputs", "outputs", "ops", "float_ops", "weights", "activations",
             "origin", "runs", "warnings"}
+
+
+def test_inspections_are_what_the_command_says_of_each_file(data_dir, odd_dir) -> None:
+    files = (data_dir / "tflite/resnet8/int8.tflite", odd_dir / "blockwise_quantized.tflite")
+    found = inspect(*files)
+    assert found.to_json() == [inspect_file(file) for file in files]
+    assert inspect(files[0]).to_json() == inspect_file(files[0])
+    assert found.frame["scheme"].tolist() == [scheme_of(read_graph(file)) for file in files]
+    assert found.frame["runs"].tolist() == ["ok", "crashed"]
+    assert f"{files[0]} is int8" in found.sentence
+    assert found.sentence.count("does not run") == 1
+    with pytest.raises(SpecError, match="no file"):
+        inspect()
 
 
 def edited(content: bytes, change) -> bytes:

@@ -1,0 +1,46 @@
+"""The examples in docstrings run: in a folder with the files that they speak of."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from parts import ROOT, need_package
+from small_net import examples, small_net
+
+from qinspect.measure.activations import observe_ranges
+from qinspect.tflite.read import read_graph
+from qinspect.tflite.requantize import quantize_file
+from qinspect.tflite.run import evaluate
+
+MODULES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted((ROOT / "qinspect").rglob("*.py"))
+    if ">>> " in path.read_text()
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``float.tflite``, ``int8.tflite`` made from it, and ``data.npz`` that both classify."""
+    path = tmp_path_factory.mktemp("examples")
+    graph, x = read_graph(small_net()), examples(100)
+    (path / "float.tflite").write_bytes(graph.content)
+    (path / "int8.tflite").write_bytes(quantize_file(graph, observe_ranges(graph, x).over()))
+    np.savez(path / "data.npz", x=x, y=evaluate(graph.content, x).prediction)
+    return path
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_give_what_they_say(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name.startswith("qinspect.train."):
+        need_package("tensorflow")
+    monkeypatch.chdir(folder)
+    found = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert found.attempted
+    assert not found.failed
