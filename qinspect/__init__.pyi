@@ -1,4 +1,6 @@
 from .data import load_dataset, load_npz, split
+from .diagnosis.cases import case
+from .diagnosis.engine import diagnose
 from .errors import QinspectError
 from .stats import compare_paired
 from .studies.run import run_study
@@ -9,6 +11,6 @@ from .tflite import evaluate
 __version__: str
 
 __all__ = [
-    "QinspectError", "StudySpec", "compare_paired", "evaluate", "load_dataset", "load_npz",
-    "load_study", "run_study", "split",
+    "QinspectError", "StudySpec", "case", "compare_paired", "diagnose", "evaluate", "load_dataset",
+    "load_npz", "load_study", "run_study", "split",
 ]

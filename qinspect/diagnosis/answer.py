@@ -120,6 +120,13 @@ class Diagnosis:
         Whether remedies were tried.
     seconds : float
         Wall-clock time.
+
+    Examples
+    --------
+    >>> from qinspect.diagnosis.engine import diagnose
+    >>> found = diagnose("study", interventions=False)
+    >>> found.primary, found.cause("undertrained").verdict
+    ('noise', 'not_shown')
     """
 
     case: Case

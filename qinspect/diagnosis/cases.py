@@ -127,6 +127,12 @@ class Case:
         Difference that would matter, percentage points.
     seed : int
         Of everything random.
+
+    Examples
+    --------
+    >>> found = case(float="float.tflite", ptq="ptq.tflite", data="eval.npz")
+    >>> found.pair, found.has("history")
+    (('float', 'ptq'), False)
     """
 
     float_graph: Graph | None = None
@@ -284,6 +290,14 @@ def case(
     ------
     DataError, ModelFileError, SpecError, StoreError
         One sentence each.
+
+    Examples
+    --------
+    >>> case("study").roles
+    ('float', 'ptq', 'qat')
+    >>> found = case(float="float.tflite", ptq="ptq.tflite", data="eval.npz")
+    >>> found.missing(("qat", "train"))
+    ['the QAT .tflite file', 'the training data']
     """
     files = {"float": float, "ptq": ptq, "qat": qat}
     given = {name: file for name, file in files.items() if file is not None}

@@ -74,6 +74,15 @@ def diagnose(
         If a file cannot be run on them.
     SpecError
         If a cause is not known.
+
+    Examples
+    --------
+    >>> from qinspect.diagnosis.cases import case
+    >>> found = diagnose(case(float="float.tflite", ptq="ptq.tflite", data="eval.npz"))
+    >>> found.primary, found.proved
+    ('calibration-shift', True)
+    >>> found.frame.loc[0, ["id", "verdict"]].tolist()
+    ['calibration-shift', 'explains']
     """
     given = case_or_study if isinstance(case_or_study, Case) else case(case_or_study)
     if given.data is None or bool((given.data.y < 0).any()):
