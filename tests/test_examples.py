@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from parts import ROOT, need_package
+from show_study import write_study
 from small_net import examples, small_net
 
 from qinspect.measure.activations import observe_ranges
@@ -25,11 +26,17 @@ MODULES = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``float.tflite``, ``int8.tflite`` made from it, and ``data.npz`` that both classify."""
+    """``float.tflite``, ``int8.tflite`` made from it, and ``data.npz`` that both classify.
+
+    ``ptq.tflite`` is calibrated in other units; ``study`` is a finished study.
+    """
     path = tmp_path_factory.mktemp("examples")
     graph, x = read_graph(small_net()), examples(100)
     (path / "float.tflite").write_bytes(graph.content)
     (path / "int8.tflite").write_bytes(quantize_file(graph, observe_ranges(graph, x).over()))
+    bounds = observe_ranges(graph, x * np.float32(0.1)).over()
+    (path / "ptq.tflite").write_bytes(quantize_file(graph, bounds))
+    write_study(path / "study", n=400)
     np.savez(path / "data.npz", x=x, y=evaluate(graph.content, x).prediction)
     return path
 

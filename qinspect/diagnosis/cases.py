@@ -130,7 +130,7 @@ class Case:
 
     Examples
     --------
-    >>> found = case(float="float.tflite", ptq="ptq.tflite", data="eval.npz")
+    >>> found = case(float="float.tflite", ptq="ptq.tflite", data="data.npz")
     >>> found.pair, found.has("history")
     (('float', 'ptq'), False)
     """
@@ -295,7 +295,7 @@ def case(
     --------
     >>> case("study").roles
     ('float', 'ptq', 'qat')
-    >>> found = case(float="float.tflite", ptq="ptq.tflite", data="eval.npz")
+    >>> found = case(float="float.tflite", ptq="ptq.tflite", data="data.npz")
     >>> found.missing(("qat", "train"))
     ['the QAT .tflite file', 'the training data']
     """

@@ -78,7 +78,7 @@ def diagnose(
     Examples
     --------
     >>> from qinspect.diagnosis.cases import case
-    >>> found = diagnose(case(float="float.tflite", ptq="ptq.tflite", data="eval.npz"))
+    >>> found = diagnose(case(float="float.tflite", ptq="ptq.tflite", data="data.npz"))
     >>> found.primary, found.proved
     ('calibration-shift', True)
     >>> found.frame.loc[0, ["id", "verdict"]].tolist()
