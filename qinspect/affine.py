@@ -53,7 +53,7 @@ class Affine:
         return Affine(self.scale[[at]], self.zero_point[[at]], self.low, self.high)
 
 
-def integer_range(bits: int, narrow: bool = False) -> tuple[int, int]:
+def _integer_range(bits: int, narrow: bool = False) -> tuple[int, int]:
     """Least and greatest signed integer of ``bits`` bits; ``narrow`` drops the least one."""
     if not 2 <= bits <= 16:
         raise SpecError(f"bits is {bits}; choose a number from 2 to 16.")
@@ -77,7 +77,7 @@ def affine_parameters(
     Integer-Arithmetic-Only Inference", sections 2.1 and 3; TensorFlow Lite 8-bit quantization
     specification for the symmetric, narrow weights.
     """
-    low, high = integer_range(bits, narrow)
+    low, high = _integer_range(bits, narrow)
     least = np.atleast_1d(np.asarray(minimum, dtype=np.float64))
     most = np.atleast_1d(np.asarray(maximum, dtype=np.float64))
     if not (np.isfinite(least).all() and np.isfinite(most).all()):

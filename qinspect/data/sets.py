@@ -41,7 +41,7 @@ _GLYPHS = 4000
 _KNOBS = tuple(inspect.signature(glyphs).parameters)
 
 
-def load_official(name: str) -> Dataset:
+def _load_official(name: str) -> Dataset:
     """Images of a published data set, uint8 (n, height, width[, 3]), ``part`` train or test."""
     folder = os.environ.get("QINSPECT_DATA")
     path = Path(folder) / f"{name}.npz" if folder else None
@@ -151,7 +151,7 @@ def load_dataset(
     if name == "digits":
         return _scaled(_limited(_digits(), limit, seed), 16.0, top)
     if name in OFFICIAL:
-        return _scaled(_limited(load_official(name), limit, seed), 255.0, top)
+        return _scaled(_limited(_load_official(name), limit, seed), 255.0, top)
     if name.endswith(".npz") or Path(name).exists():
         own = _limited(load_npz(name), limit, seed)
         return _scaled(own, 255.0, top) if own.x.dtype == np.uint8 else _cast(own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -61,7 +62,7 @@ def wire_pairs(
     # the position of the pair.
     layers: dict[Hashable, CutOperators] = {}
     notes: list[str] = []
-    constants = (set(constant_tensors(float_graph.main)), set(constant_tensors(quant_graph.main)))
+    constants = (set(_constant_tensors(float_graph.main)), set(_constant_tensors(quant_graph.main)))
     network_inputs = _network_inputs(quant_graph)
     for at, pair in enumerate(pairs):
         found = _layer(float_graph, quant_graph, pair, constants, network_inputs)
@@ -106,7 +107,7 @@ def _layer(
         return f"it is {a.code} in the float file and {b.code} in the quantized one"
     operators = tuple(sorted({pair.op_a, *pair.absorbed_a}))
     for op in operators:
-        reason = why_not_alone(float_graph.main, op)
+        reason = _why_not_alone(float_graph.main, op)
         if reason is not None:
             return reason
     needed = _outside_inputs(float_graph.main, operators, constants[0])
@@ -134,7 +135,7 @@ def _outside_inputs(subgraph: Subgraph, operators: Sequence[int], constants: set
     return list(dict.fromkeys(i for i in read if i >= 0 and i not in made | constants))
 
 
-def constant_tensors(subgraph: Subgraph) -> dict[int, int | None]:
+def _constant_tensors(subgraph: Subgraph) -> dict[int, int | None]:
     """Tensors that do not depend on the input, with the operator that computes them if any."""
     # Float16 weights reach their layer through a DEQUANTIZE of a constant, for example.
     constants: dict[int, int | None] = {t.index: None for t in subgraph.tensors if t.constant}
@@ -145,7 +146,7 @@ def constant_tensors(subgraph: Subgraph) -> dict[int, int | None]:
     return constants
 
 
-def why_not_alone(subgraph: Subgraph, op: int) -> str | None:
+def _why_not_alone(subgraph: Subgraph, op: int) -> str | None:
     """Reason why an operator cannot be evaluated on its own, or None if it can."""
     operator = subgraph.operators[op]
     if operator.custom is not None or operator.code == "CUSTOM":
@@ -164,7 +165,7 @@ def cut_operators(graph: Graph, layers: Mapping[Hashable, CutOperators]) -> CutM
     model.version = original.version
     model.operatorCodes = original.operatorCodes
     model.buffers = [flat.BufferT()]
-    builder = _Builder(original, model, constant_tensors(graph.main))
+    builder = _Builder(original, model, _constant_tensors(graph.main))
     inputs: dict[Hashable, int] = {}
     outputs: dict[Hashable, int] = {}
     for name, layer in layers.items():
@@ -199,16 +200,8 @@ class _Builder:
         self._constants: dict[int, int] = {}
 
     def _tensor(self, index: int, buffer: int) -> int:
-        source = self.original.subgraphs[0].tensors[index]
-        tensor = flat.TensorT()
-        tensor.name = f"t{len(self.subgraph.tensors)}"
-        tensor.shape = source.shape
-        tensor.shapeSignature = source.shapeSignature
-        tensor.hasRank = source.hasRank
-        tensor.type = source.type
-        tensor.quantization = source.quantization
-        tensor.sparsity = source.sparsity
-        tensor.buffer = buffer
+        tensor = copy(self.original.subgraphs[0].tensors[index])
+        tensor.name, tensor.buffer = f"t{len(self.subgraph.tensors)}", buffer
         self.subgraph.tensors.append(tensor)
         return len(self.subgraph.tensors) - 1
 
@@ -239,12 +232,6 @@ class _Builder:
         return self._constants[index]
 
     def operator(self, source: Any, inputs: list[int], outputs: list[int]) -> None:
-        operator = flat.OperatorT()
-        operator.opcodeIndex = source.opcodeIndex
-        operator.builtinOptionsType = source.builtinOptionsType
-        operator.builtinOptions = source.builtinOptions
-        operator.builtinOptions2Type = source.builtinOptions2Type
-        operator.builtinOptions2 = source.builtinOptions2
-        operator.mutatingVariableInputs = source.mutatingVariableInputs
+        operator = copy(source)
         operator.inputs, operator.outputs = inputs, outputs
         self.subgraph.operators.append(operator)

@@ -40,7 +40,7 @@ _GENERIC = frozenset({
 })
 
 
-def align_layers(
+def _align_layers(
     a: tuple[WeightedLayer, ...], b: tuple[WeightedLayer, ...]
 ) -> list[tuple[int, int, str]]:
     """Pairs of layers as (index in a, index in b, "weights" or "position and shape")."""
@@ -112,7 +112,7 @@ def channel_cosines(a: Array, b: Array) -> Array:
         return np.where(norm > 0, (x * y).sum(axis=1) / norm, np.nan)
 
 
-def median_cosine(a: Array, b: Array) -> float:
+def _median_cosine(a: Array, b: Array) -> float:
     """Median of :func:`channel_cosines` over the channels that have one; NaN if none has."""
     cosines = channel_cosines(a, b)
     known = cosines[np.isfinite(cosines)]
@@ -123,7 +123,7 @@ def layer_matches(
     a: tuple[WeightedLayer, ...], b: tuple[WeightedLayer, ...]
 ) -> tuple[LayerMatch, ...]:
     """Matched layers in the order of a, then what is left of a and of b with the reason."""
-    pairs = align_layers(a, b)
+    pairs = _align_layers(a, b)
     rows = [
         LayerMatch(
             layer=best_name(a[i].name, b[j].name),
@@ -132,7 +132,7 @@ def layer_matches(
             b=b[j].name,
             operators_a=a[i].operators,
             operators_b=b[j].operators,
-            cosine=median_cosine(a[i].kernel, b[j].kernel),
+            cosine=_median_cosine(a[i].kernel, b[j].kernel),
             reason=f"matched by {how}",
         )
         for i, j, how in pairs

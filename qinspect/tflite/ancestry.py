@@ -127,7 +127,7 @@ def lineage(a: Model, b: Model) -> Lineage:
     rows = tuple(
         _unmatched(match)
         if match.a is None or match.b is None
-        else compare_layers(match.layer, by_a[match.a], by_b[match.b])
+        else _compare_layers(match.layer, by_a[match.a], by_b[match.b])
         for match in matches
     )
     verdict, reasons = _judge(rows)
@@ -150,7 +150,7 @@ def _layers(model: Model) -> tuple[str, tuple[WeightedLayer, ...], set[str]]:
     return _layers(read_graph(model))
 
 
-def compare_layers(name: str, a: WeightedLayer, b: WeightedLayer) -> LineageLayer:
+def _compare_layers(name: str, a: WeightedLayer, b: WeightedLayer) -> LineageLayer:
     """Compare two kernels of one shape, and their biases; batch normalization folded."""
     x, y = a.kernel.astype(np.float64), b.kernel.astype(np.float64)
     finite = bool(np.isfinite(x).all() and np.isfinite(y).all())

@@ -117,10 +117,10 @@ def scheme_of(graph: Graph) -> Scheme:
         integer and float weighted operators, or two integer formats, side by side.
     """
     kinds = Counter[str](weight.kind for weight in all_weights(graph))
-    return scheme_of_kinds(kinds) or _scheme_without_weights(graph)
+    return _scheme_of_kinds(kinds) or _scheme_without_weights(graph)
 
 
-def scheme_of_kinds(kinds: Mapping[str, int]) -> Scheme | None:
+def _scheme_of_kinds(kinds: Mapping[str, int]) -> Scheme | None:
     """Scheme from the number of weights of each kind; None if there are none."""
     integer: set[str] = kinds.keys() & INTEGER_KINDS
     float_kinds = kinds.keys() - INTEGER_KINDS - {"other"}

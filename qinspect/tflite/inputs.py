@@ -53,7 +53,7 @@ def load_examples(data: Examples) -> tuple[Dataset, bool]:
     return data, bool((data.y >= 0).all())
 
 
-def per_file(
+def _per_file(
     option: str, values: Sequence[str], files: int, convert: Callable[[str], T], default: T
 ) -> list[T]:
     """Values of an option by file, from ``VALUE`` (all) or ``N=VALUE`` (file N from 1)."""
@@ -85,9 +85,9 @@ def preprocessing_of(
     raw_input: Sequence[int] | None = None,
 ) -> list[Preprocessing]:
     """One :class:`Preprocessing` for each file, from the options of the command line."""
-    scales = per_file("--input-scale", input_scale or (), files, finite_number, 1.0)
-    offsets = per_file("--input-offset", input_offset or (), files, finite_number, 0.0)
-    labels = per_file("--label-offset", label_offset or (), files, int, 0)
+    scales = _per_file("--input-scale", input_scale or (), files, _finite_number, 1.0)
+    offsets = _per_file("--input-offset", input_offset or (), files, _finite_number, 0.0)
+    labels = _per_file("--label-offset", label_offset or (), files, int, 0)
     raw = set(raw_input or ())
     for number in raw:
         if not 1 <= number <= files:
@@ -100,7 +100,7 @@ def preprocessing_of(
     ]
 
 
-def finite_number(text: str) -> float:
+def _finite_number(text: str) -> float:
     """A finite number from its text; raises ValueError otherwise."""
     value = float(text)
     if not math.isfinite(value):

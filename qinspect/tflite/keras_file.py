@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +84,10 @@ _PREFIX = "quant_"
 class _Entry:
     """A layer as the configuration has it, before its weights are known."""
 
-    name: str
+    layer: KerasLayer
     own_name: str
-    kind: str
-    wrapped: bool
-    config: dict[str, Any]
-    inbound: tuple[str, ...]
-    uses: int
-    group: str
-    # Name of the top-level layer, whose HDF5 group holds the weights of nested ones too.
-    top: str
+    group: str  # that holds its weights in a .keras archive
+    top: str  # top-level layer, whose HDF5 group holds the weights of nested ones too
 
 
 def read_keras(path: str | os.PathLike[str]) -> KerasModelTable:
@@ -205,7 +199,7 @@ def _archive_weights(entry: _Entry, file: Any, limit: _Limit) -> dict[str, Array
             return {}
         group = _group(group, part, limit)
     values: list[Array] = []
-    for holder in (group, group.get("layer") if entry.wrapped else None):
+    for holder in (group, group.get("layer") if entry.layer.wrapped else None):
         if holder is None or "vars" not in holder:
             continue
         variables = _group(holder, "vars", limit)
@@ -218,11 +212,11 @@ def _archive_weights(entry: _Entry, file: Any, limit: _Limit) -> dict[str, Array
 
 def _variable_names(entry: _Entry, count: int) -> list[str]:
     """A ``.keras`` archive numbers the variables in the order in which Keras makes them."""
-    config = entry.config
-    if entry.kind == "BatchNormalization":
+    config = entry.layer.config
+    if entry.layer.kind == "BatchNormalization":
         names = [n for n, key in (("gamma", "scale"), ("beta", "center")) if config.get(key, True)]
         names += ["moving_mean", "moving_variance"]
-    elif entry.kind.startswith("Separable"):
+    elif entry.layer.kind.startswith("Separable"):
         names = ["depthwise_kernel", "pointwise_kernel", "bias"]
     else:
         names = ["kernel", "bias"]
@@ -281,15 +275,14 @@ def _walk_model(
             described = inner if isinstance(inner, dict) else layer
             entries.append(
                 _Entry(
-                    name=full,
-                    own_name=own,
-                    kind=described["class_name"],
-                    wrapped=inner is not None,
-                    config={k: described["config"][k] for k in _CONFIG if k in described["config"]},
-                    inbound=inbound,
-                    uses=max(1, len(layer.get("inbound_nodes", []))),
-                    group=key,
-                    top=outer,
+                    KerasLayer(
+                        name=full, kind=described["class_name"], wrapped=inner is not None,
+                        config={k: described["config"][k] for k in _CONFIG
+                                if k in described["config"]},
+                        inbound=inbound, uses=max(1, len(layer.get("inbound_nodes", []))),
+                        weights={},
+                    ),
+                    own, key, outer,
                 )
             )
             stands_for[own] = (full,)
@@ -378,18 +371,10 @@ def _dataset(parent: Any, key: str, limit: _Limit) -> Any:
 
 
 def _with_weights(entry: _Entry, weights: dict[str, Array]) -> KerasLayer:
-    if "kernel" not in weights and entry.kind.startswith("DepthwiseConv"):
+    if "kernel" not in weights and entry.layer.kind.startswith("DepthwiseConv"):
         # Keras 2 calls it depthwise_kernel, Keras 3 kernel.
         weights = {("kernel" if k == "depthwise_kernel" else k): v for k, v in weights.items()}
-    return KerasLayer(
-        name=entry.name,
-        kind=entry.kind,
-        wrapped=entry.wrapped,
-        config=entry.config,
-        inbound=entry.inbound,
-        uses=entry.uses,
-        weights=weights,
-    )
+    return replace(entry.layer, weights=weights)
 
 
 def _table(name: str, version: Any, layers: list[KerasLayer]) -> KerasModelTable:

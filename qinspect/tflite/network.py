@@ -47,12 +47,9 @@ _BIAS = re.compile(r"^BiasAdd")
 _INNER = re.compile(r"^(ReadVariableOp.*|resource|Tensordot|FakeQuant.*|MovingAvgQuantize|"
                     r"LastValueQuant|AllValuesQuantize|StatefulPartitionedCall.*)$")
 _UNIQUE_SUFFIX = re.compile(r"\d*(:\d+)?$")
+# Of the names of layers that tfmot wraps.
+_WRAPPED = "quant_"
 _PLACEHOLDER = re.compile(r"^(Identity|StatefulPartitionedCall|tfl\.|arith\.|serving_default)")
-
-
-def clean_layer(name: str) -> str:
-    """A layer's name without the prefix of tfmot's wrappers."""
-    return name.removeprefix("quant_")
 
 
 def layer_names(subgraph: Subgraph) -> dict[int, str]:
@@ -96,7 +93,7 @@ def _of_operator(op: Operator, subgraph: Subgraph) -> str:
         for segment in text.split(";"):
             path = _path(segment)
             if len(path) >= 2 and not _PLACEHOLDER.match(segment):
-                return clean_layer(path[-2])
+                return path[-2].removeprefix(_WRAPPED)
     return ""
 
 
@@ -110,7 +107,7 @@ def _layer_if(segment: str, pattern: re.Pattern[str]) -> str:
     if len(path) < 2:
         return ""
     last = _UNIQUE_SUFFIX.sub("", path[-1])
-    return clean_layer(path[-2]) if pattern.search(last) else ""
+    return path[-2].removeprefix(_WRAPPED) if pattern.search(last) else ""
 
 
 # Relative rounding of stored floats; folding a batch normalization in float32 costs some more.

@@ -201,7 +201,7 @@ def _range_hints(graph: Graph) -> list[_Hint]:
                 if tensor.dtype not in _LOWEST or q is None or q.scale.size != 1:
                     continue
                 stored[float(q.scale[0]), int(q.zero_point[0])] = None
-                if is_relu(op):
+                if _is_relu(op):
                     low = _LOWEST[tensor.dtype]
                     below += int(q.zero_point[0]) > low
                     at_zero += int(q.zero_point[0]) == low
@@ -262,7 +262,7 @@ def never_trained(weight: Tensor) -> bool:
     )
 
 
-def is_relu(op: Operator) -> bool:
+def _is_relu(op: Operator) -> bool:
     """Whether an operator's output cannot be negative because of a ReLU."""
     return op.activation in _RELUS or op.code in _RELUS
 
