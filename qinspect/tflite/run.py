@@ -15,6 +15,7 @@ from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.quiet import quiet
 from qinspect.schema import Array
 from qinspect.tflite.graph import Quantization, Tensor
+from qinspect.tflite.ports import real_values
 from qinspect.tflite.read import read_content
 
 # Types of inputs that numbers can be put into.
@@ -125,19 +126,6 @@ def feed(x: Array, tensor: Tensor, name: str) -> Array:
         # An integer input without quantization takes the integers themselves (token ids).
         return np.ascontiguousarray(x, dtype=tensor.dtype)
     return quantize(np.asarray(x, dtype=np.float64), affine)
-
-
-def real_values(tensor: Tensor, stored: Array) -> Array:
-    """Stored values of an activation as real numbers, float32."""
-    if stored.dtype.kind == "f":
-        return stored if stored.dtype == np.float32 else stored.astype(np.float32)
-    real = stored.astype(np.float32)
-    affine = tensor.affine
-    if affine is not None and affine.scale.size == 1:
-        # In place: this runs over every activation of every example.
-        real -= np.float32(affine.zero_point[0])
-        real *= np.float32(affine.scale[0])
-    return real
 
 
 def _described(detail: dict[str, Any]) -> Tensor:
