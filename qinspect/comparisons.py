@@ -1,11 +1,11 @@
-"""The parts of a comparison that look inside the files: layers, scales, kernels."""
+"""Models compared on the same examples: identity, lineage, accuracy, layers, kernels."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.local import layer_errors
 from qinspect.measure.scales import scale_table
-from qinspect.predictions import Comparisons, Results
+from qinspect.predictions import Comparisons, Results, results
 from qinspect.schema import Array
+from qinspect.shown import Shown
 from qinspect.tflite import evaluate, inspect_file, match_graphs, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
@@ -201,33 +202,80 @@ class _Model:
         return math.prod(self.result.raw.shape[1:])
 
 
-def compare_files(
-    files: Sequence[str | os.PathLike[str]],
-    data: str | os.PathLike[str],
-    calibration: str | os.PathLike[str] | None = None,
-    *,
-    preprocessing: Sequence[Preprocessing] | None = None,
-    confidence: float = 0.95,
-    margin_pp: float = 1.0,
-    seed: int = 0,
-    detail_examples: int = DETAIL_EXAMPLES,
-    num_threads: int = 2,
-) -> dict[str, Any]:
-    """Everything ``qinspect compare`` says, as plain data.
+@dataclass(frozen=True)
+class FileComparison(Shown):
+    """What ``compare`` says of ``.tflite`` files on the same examples.
+
+    Attributes
+    ----------
+    report : dict
+        n, labelled, names, notes; files : as ``inspect --json``, with ``name``, and with labels
+        ``accuracy``; comparisons : every pair (empty without labels); cochran_q : for three files
+        or more; agreement : share of equal predictions and output SQNR (dB; None where outputs
+        are equal or have other shapes) of every pair; flips : ids of examples that only one gets
+        right (without labels: that they classify differently); lineage : every pair; layers :
+        local and accumulated error of each layer against the first float32 file; recipes : scales
+        side by side, for files that are both quantized; kernels : default against reference
+        kernels; ties : examples whose greatest output is reached by several classes, and the
+        accuracy if all of them went well or badly.  Fit for JSON.
+    comparisons : Comparisons or None
+        Every pair's accuracies; None without labels.
+    files : tuple of path
+    data : path
+    preprocessing : tuple of Preprocessing
+    """
+
+    report: dict[str, Any] = field(repr=False)
+    comparisons: Comparisons | None
+    files: tuple[str | os.PathLike[str], ...]
+    data: str | os.PathLike[str]
+    preprocessing: tuple[Preprocessing, ...]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a pair: accuracies where there are labels, else agreement of the outputs."""
+        if self.comparisons is not None:
+            return self.comparisons.frame
+        return pd.DataFrame(self.report["agreement"])
+
+    @property
+    def sentence(self) -> str:
+        """Verdicts, or how often the files agree."""
+        if self.comparisons is not None:
+            return self.comparisons.sentence
+        same = [f"{row['a']} and {row['b']} give the same class for {100 * row['agreement']:.2f} %"
+                for row in self.report["agreement"] if row["agreement"] is not None]
+        return f"{'; '.join(same) or 'the outputs cannot be compared'} of {self.report['n']:,}."
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as ``qinspect compare --json``."""
+        return self.report
+
+
+def compare(
+    what: Any, data: str | os.PathLike[str] | None = None,
+    calibration: str | os.PathLike[str] | None = None, *,
+    preprocessing: Sequence[Preprocessing] | None = None, reference: str | None = None,
+    confidence: float = 0.95, margin: float = 1.0, seed: int = 0,
+    detail_examples: int = DETAIL_EXAMPLES, num_threads: int = 2,
+) -> Comparisons | FileComparison:
+    """Compare models on the same examples: their predictions, or ``.tflite`` files and all of them.
 
     Parameters
     ----------
-    files : sequence of path
-        Two or more ``.tflite`` files; each is first tried in a child process.
-    data : path
-        ``.npz`` with ``x``, as the float model takes it, and if known ``y`` (and ``id``,
-        ``group``: with groups the p-value and interval take whole groups).
+    what : Results, or what ``results`` takes, or a sequence of ``.tflite`` paths
+        Files need ``data``.
+    data : path, optional
+        ``.npz`` with ``x`` and, if known, ``y`` (and ``id``, ``group``).
     calibration : path, optional
         ``.npz`` with ``x``: its ranges are set beside the stored ones.
     preprocessing : sequence of Preprocessing, optional
-        What to do to ``x`` and ``y`` for each file; nothing by default.
-    confidence, margin_pp, seed
-        As for :func:`qinspect.stats.compare_paired`.
+        What to do to ``x`` and ``y`` for each file.
+    reference : str, optional
+        Of results: compare all others with this model instead of every pair.
+    confidence, margin, seed
+        Level of the intervals, difference that would matter in points, seed.  Those that
+        ``Results`` carry already count for them.
     detail_examples : int
         Leading examples for the errors of layers and for reference kernels, at least 1.
     num_threads : int
@@ -235,33 +283,42 @@ def compare_files(
 
     Returns
     -------
-    dict
-        n, labelled, names, notes; files : as :func:`qinspect.tflite.inspect_file`, with ``name``,
-        and with labels ``accuracy``; comparisons : rows of
-        :meth:`qinspect.stats.Comparison.to_json`, every pair (empty without labels); cochran_q :
-        for three files or more; agreement : share of equal predictions and output SQNR (dB;
-        None where outputs are equal or have other shapes) of every pair; flips : ids of
-        examples that only one gets right (without labels: that they classify differently);
-        lineage : every pair; layers : local and accumulated error of each layer against the
-        first float32 file; recipes : scales side by side, for files that are both quantized;
-        kernels : default against reference kernels; ties : examples whose greatest output is
-        reached by several classes, and the accuracy if all of them went well or badly.
-        Only strings, numbers, None, lists and dicts, fit for JSON.
+    Comparisons or FileComparison
 
     Raises
     ------
-    SpecError
-        If there are fewer than two files, or options do not fit them.
-    DataError
-        If examples or labels do not fit a file.
-    ModelFileError
-        If a file cannot be read or run.
+    DataError, SpecError, ModelFileError
+        When examples, options or files do not fit.
+
+    Examples
+    --------
+    >>> y = np.arange(300) % 10
+    >>> compare({"ptq": np.where(y == 3, 0, y), "qat": y}, y).pair("ptq", "qat").verdict
+    'b_better'
     """
+    if isinstance(what, Results):
+        return what.compare(reference=reference)
+    if data is None or isinstance(what, Mapping):
+        found = results(what, data, confidence=confidence, margin=margin, seed=seed)
+        return found.compare(reference=reference)
+    files = list(what)
+    ways = list(preprocessing or [Preprocessing()] * len(files))
+    report, pairs = _of_files(
+        files, data, calibration, ways, confidence=confidence, margin=margin, seed=seed,
+        detail_examples=detail_examples, num_threads=num_threads)
+    return FileComparison(report, pairs, tuple(files), data, tuple(ways))
+
+
+def _of_files(
+    files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str],
+    calibration: str | os.PathLike[str] | None, hows: Sequence[Preprocessing], *,
+    confidence: float, margin: float, seed: int, detail_examples: int, num_threads: int,
+) -> tuple[dict[str, Any], Comparisons | None]:
+    """The report of a :class:`FileComparison` as plain data, and the comparisons behind it."""
     if len(files) < 2:
         raise SpecError(f"{len(files)} file was given; a comparison needs two or more.")
     if detail_examples < 1:
         raise SpecError(f"detail_examples is {detail_examples}; choose at least 1.")
-    hows = list(preprocessing or [Preprocessing()] * len(files))
     if len(hows) != len(files):
         raise SpecError(f"there are {len(files)} files but {len(hows)} preprocessings.")
     graphs = [open_model(file) for file in files]
@@ -280,7 +337,7 @@ def compare_files(
 
     head = slice(0, detail_examples)
     calibration_x = None if calibration is None else load_examples(calibration)[0].x
-    compared = _compared(models, examples, confidence, margin_pp, seed) if labelled else None
+    compared = _compared(models, examples, confidence, margin, seed) if labelled else None
     layers, missing = layer_rows(
         [(m.name, m.graph, m.x[head], m.how) for m in models], calibration_x,
         num_threads=num_threads,
@@ -293,7 +350,7 @@ def compare_files(
         )
     if not labelled:
         notes.append("there are no labels, so only agreement and outputs are compared.")
-    return plain(
+    report = plain(
         {
             "n": len(examples),
             "labelled": labelled,
@@ -321,6 +378,7 @@ def compare_files(
             "notes": notes,
         }
     )
+    return report, compared
 
 
 def file_names(files: Sequence[str | os.PathLike[str]]) -> list[str]:

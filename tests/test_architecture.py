@@ -15,7 +15,7 @@ PACKAGE = ROOT / "qinspect"
 ROOMS = (
     "errors", "schema", "quiet", "affine", "store", "verdicts", "shown", "stats", "metrics",
     "predictions", "data", "tflite", "measure",
-    "comparisons", "train", "studies", "diagnosis", "causes", "show", "doctor", "lab", "cli",
+    "comparisons", "evaluation", "train", "studies", "diagnosis", "causes", "show", "doctor", "lab", "cli",
     "__init__", "__main__",
 )
 # The rules are asked by the engine, and import what a rule is made of: one room in two folders.

@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as fb
 from typer.testing import CliRunner
 
 from qinspect.cli import app
-from qinspect.comparisons import compare_files
+from qinspect.comparisons import compare
 from qinspect.data.dataset import Dataset
 from qinspect.diagnosis.cases import Case, Claim
 from qinspect.diagnosis.engine import measure_effect
@@ -143,7 +143,8 @@ def test_every_entry_gives_the_same_numbers_for_the_same_pair(seed, grouped, fil
     # compare, from files that run.
     evidence = evidence_of(y, group, found, files, claims=False)
     np.savez(tmp_path / "data.npz", x=evidence.data.x, y=y, **optional)
-    compared = compare_files(list(files.values()), tmp_path / "data.npz", detail_examples=4)
+    compared = compare(
+        list(files.values()), tmp_path / "data.npz", detail_examples=4).to_json()
     row = next(c for c in compared["comparisons"] if c["a"] == "ptq.tflite")
     assert numbers(row) == numbers(wanted)
     # The same family: all pairs of the same three.

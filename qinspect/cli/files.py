@@ -57,15 +57,15 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare .tflite files on the same examples: identity, lineage, accuracy, layers, kernels."""
-    from qinspect.comparisons import compare_files
+    from qinspect.comparisons import compare
     from qinspect.show.compare_table import print_compare, write_compare_report
     from qinspect.show.layer_tables import compared_layer_tables
     from qinspect.tflite.inputs import preprocessing_of
 
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
-    found = compare_files(
-        files, data, calibration, preprocessing=how, margin_pp=margin, seed=seed
-    )
+    found = compare(
+        files, data, calibration, preprocessing=how, margin=margin, seed=seed
+    ).to_json()
     if report is not None:
         write_compare_report(found, report, compared_layer_tables(files, data, how))
     if as_json:

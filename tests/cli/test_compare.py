@@ -16,7 +16,7 @@ from rich.console import Console
 from small_net import examples, small_net
 
 from qinspect.affine import quantize
-from qinspect.comparisons import compare_files, file_names
+from qinspect.comparisons import compare, file_names
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges
 from qinspect.show.compare_table import print_compare, write_compare_report
@@ -55,7 +55,8 @@ def labels(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def run(folder: Path, *names: str, **options: Any) -> dict[str, Any]:
     options.setdefault("detail_examples", 40)
     data = options.pop("data", folder / "data.npz")
-    return compare_files([folder / f"{name}.tflite" for name in names], data, **options)
+    files = [folder / f"{name}.tflite" for name in names]
+    return compare(files, data, **options).to_json()
 
 
 def test_everything_agrees_with_the_parts(folder: Path) -> None:
@@ -243,7 +244,7 @@ def test_errors(folder: Path, tmp_path: Path) -> None:
         run(folder, "float")
     (tmp_path / "junk.tflite").write_bytes(b"junk")
     with pytest.raises(ModelFileError, match=r"junk\.tflite"):
-        compare_files([folder / "float.tflite", tmp_path / "junk.tflite"], folder / "data.npz")
+        compare([folder / "float.tflite", tmp_path / "junk.tflite"], folder / "data.npz")
     with pytest.raises(DataError, match="no such file"):
         run(folder, "float", "int8", data=tmp_path / "absent.npz")
     np.savez(tmp_path / "shape.npz", x=np.zeros((3, 5, 5, 2), np.float32))
@@ -278,9 +279,8 @@ def test_names_from_files_are_text_everywhere(folder: Path, tmp_path: Path) -> N
     with np.load(folder / "data.npz", allow_pickle=False) as arrays:
         ids = np.array([f"<b>{i}</b>" for i in range(N)])
         np.savez(tmp_path / "d.npz", x=arrays["x"], y=arrays["y"], id=ids)
-    found = compare_files(
-        [folder / "float.tflite", tmp_path / nasty], tmp_path / "d.npz", detail_examples=8
-    )
+    files = [folder / "float.tflite", tmp_path / nasty]
+    found = compare(files, tmp_path / "d.npz", detail_examples=8).to_json()
     terminal = printed(found)
     assert "\x1b" not in terminal
     assert "<img src=x onerror=alert(1)>[red]" in terminal
@@ -333,7 +333,8 @@ def test_command(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_resnet8(data_dir: Path) -> None:
     files = [data_dir / "tflite" / "resnet8" / f"{n}.tflite" for n in ("float32", "int8")]
-    found = compare_files(files, files[0].with_name("cifar_eval.npz"), detail_examples=64)
+    found = compare(
+        files, files[0].with_name("cifar_eval.npz"), detail_examples=64).to_json()
     row = found["comparisons"][0]
     # Counted independently when the files were collected; kernels may differ by a few examples.
     assert abs(row["a_only"] - 21) <= 8

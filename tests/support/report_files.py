@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from show_study import write_study
 
-from qinspect.comparisons import compare_files
+from qinspect.comparisons import compare
 from qinspect.diagnosis.cases import case as make_case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.show.compare_table import write_compare_report
@@ -31,7 +31,7 @@ def write_reports(folder: Path, deeper: int = 0) -> dict[str, Path]:
     test = load_splits(study.spec).test
     np.savez(folder / "test.npz", x=test.x, y=test.y)
     files = [study.file(arm) for arm in ("float", "ptq_int8", "qat")]
-    found = compare_files(files, folder / "test.npz")
+    found = compare(files, folder / "test.npz").to_json()
     tables = compared_layer_tables(files, folder / "test.npz", [Preprocessing()] * 3)
     case = make_case(study)
     answer = diagnose(case, interventions=False).to_json()
