@@ -54,15 +54,15 @@ def evaluate(
 
     Examples
     --------
-    >>> found = evaluate(["ptq.tflite", "qat.tflite"], "eval.npz")  # doctest: +SKIP
-    >>> found.compare().sentence  # doctest: +SKIP
+    >>> found = evaluate(["float.tflite", "int8.tflite"], "data.npz")
+    >>> found.value("float.tflite")
+    1.0
     """
     named = _named(files)
     ways = list(preprocessing or [Preprocessing()] * len(named))
     if len(ways) != len(named):
         raise SpecError(f"there are {len(named)} files but {len(ways)} preprocessings.")
-    examples, labelled = (data, bool((data.y >= 0).all())) if isinstance(data, Dataset) else (
-        load_examples(data))
+    examples, labelled = load_examples(data)
     if not labelled:
         raise DataError("the examples have no labels y; 'compare' says what can be said without.")
     outputs, notes = {}, []

@@ -14,8 +14,8 @@ PACKAGE = ROOT / "qinspect"
 # A module may import what stands before it; the lab and the command line stand after all.
 ROOMS = (
     "errors", "schema", "quiet", "affine", "store", "verdicts", "shown", "stats", "metrics",
-    "predictions", "data", "tflite", "measure",
-    "comparisons", "evaluation", "train", "studies", "diagnosis", "causes", "show", "doctor", "lab", "cli",
+    "predictions", "data", "tflite", "measure", "comparisons", "evaluation", "train", "studies",
+    "diagnosis", "causes", "show", "doctor", "lab", "cli",
     "__init__", "__main__",
 )
 # The rules are asked by the engine, and import what a rule is made of: one room in two folders.
