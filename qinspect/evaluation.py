@@ -16,10 +16,11 @@ from qinspect.tflite.run import Kernels
 from qinspect.tflite.sandbox import open_model
 
 File = str | os.PathLike[str]
+Model = File | bytes
 
 
 def evaluate(
-    files: File | Sequence[File] | Mapping[str, File], data: File | Dataset, *,
+    files: File | Sequence[File] | Mapping[str, Model], data: File | Dataset, *,
     kernels: Kernels = "default", preprocessing: Sequence[Preprocessing] | None = None,
     confidence: float = 0.95, margin: float = 1.0, seed: int = 0, num_threads: int = 2,
 ) -> Results:
@@ -27,8 +28,8 @@ def evaluate(
 
     Parameters
     ----------
-    files : path, sequence of path, or mapping of name to path
-        ``.tflite`` files; each is first tried in a child process.
+    files : path, sequence of path, or mapping of name to path or bytes
+        ``.tflite`` files, or their content; each is first tried in a child process.
     data : path or Dataset
         ``.npz`` with ``x``, as the float model takes it, and if known ``y``, ``id``, ``group``.
     kernels : {"default", "builtin", "reference"}
@@ -80,7 +81,7 @@ def evaluate(
                    confidence=confidence, margin=margin, seed=seed, notes=tuple(notes))
 
 
-def _named(files: File | Sequence[File] | Mapping[str, File]) -> dict[str, File]:
+def _named(files: File | Sequence[File] | Mapping[str, Model]) -> dict[str, Model]:
     if isinstance(files, Mapping):
         return dict(files)
     listed = [files] if isinstance(files, str | os.PathLike) else list(files)

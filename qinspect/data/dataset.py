@@ -42,6 +42,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.y)
 
+    def split(self, **sizes: int) -> Splits:
+        """Four disjoint parts: ``train``, ``validation``, ``calibration``, ``test`` and ``seed``."""
+        from qinspect.data.splitting import split
+
+        return split(self, **sizes)
+
     def take(self, index: Array) -> Dataset:
         """The examples at ``index`` (integer or boolean array), in that order."""
         group = None if self.group is None else self.group[index]

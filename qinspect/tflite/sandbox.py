@@ -194,7 +194,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def open_model(model: str | os.PathLike[str] | Graph) -> Graph:
+def open_model(model: str | os.PathLike[str] | bytes | Graph) -> Graph:
     """Read a ``.tflite`` file and try it in a child process; what was read before is given back."""
     if isinstance(model, Graph):
         return model

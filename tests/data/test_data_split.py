@@ -33,6 +33,13 @@ def parts(splits: Splits) -> dict[str, Dataset]:
     return {part: getattr(splits, part) for part in PARTS}
 
 
+def test_a_data_set_splits_itself() -> None:
+    data = toy(np.arange(60) % 3)
+    sizes = {"train": 30, "validation": 9, "calibration": 9, "test": 12, "seed": 4}
+    for name, own in parts(data.split(**sizes)).items():
+        np.testing.assert_array_equal(own.ids, parts(split(data, **sizes))[name].ids)
+
+
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.data())
 @settings(max_examples=150, deadline=None)
 def test_quotas_against_exact_shares(counts: list[int], data: st.DataObject) -> None:

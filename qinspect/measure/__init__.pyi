@@ -1,0 +1,3 @@
+from .ranges import choose_range
+
+__all__ = ["choose_range"]
