@@ -43,7 +43,7 @@ class Dataset:
         return len(self.y)
 
     def split(self, **sizes: int) -> Splits:
-        """Four disjoint parts: ``train``, ``validation``, ``calibration``, ``test`` and ``seed``."""
+        """Four disjoint parts, of the sizes and by the seed that :func:`qinspect.data.split` takes."""
         from qinspect.data.splitting import split
 
         return split(self, **sizes)
