@@ -43,7 +43,7 @@ class Dataset:
         return len(self.y)
 
     def split(self, **sizes: int) -> Splits:
-        """Four disjoint parts, of the sizes and by the seed that :func:`qinspect.data.split` takes."""
+        """Four disjoint parts, with the sizes and the seed of :func:`qinspect.data.split`."""
         from qinspect.data.splitting import split
 
         return split(self, **sizes)
