@@ -116,7 +116,7 @@ def along(values: Array, axis: int | None, ndim: int) -> Array:
     return values.reshape(shape)
 
 
-def _steps(x: Array, affine: Affine, rounding: Rounding) -> Array:
+def _steps(x: Array, affine: Affine, rounding: Rounding = "half_even") -> Array:
     """Stored integers as floating point, NaN kept."""
     if rounding not in ROUNDINGS:
         raise SpecError(f"rounding is {rounding!r}; choose one of {', '.join(ROUNDINGS)}.")
@@ -152,10 +152,10 @@ def dequantize(q: Array, affine: Affine, dtype: DTypeLike = np.float32) -> Array
     return real.astype(dtype)
 
 
-def fake_quantize(x: Array, affine: Affine, *, rounding: Rounding = "half_even") -> Array:
+def fake_quantize(x: Array, affine: Affine) -> Array:
     """Real numbers after :func:`quantize` and back, in the floating dtype of ``x``; NaN stays."""
     x = np.asarray(x)
-    stored = _steps(x, affine, rounding)
+    stored = _steps(x, affine)
     scale = along(affine.scale, affine.axis, x.ndim).astype(stored.dtype)
     return (stored - along(affine.zero_point, affine.axis, x.ndim)) * scale
 

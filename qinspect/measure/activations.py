@@ -24,7 +24,7 @@ from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph, Subgraph, Tensor
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.requantize import Ranges, activations, check_float
-from qinspect.tflite.run import Kernels, real_values
+from qinspect.tflite.run import real_values
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,6 @@ def activation_statistics(
     per_channel: bool = False,
     batch_size: int = 32,
     num_threads: int = 2,
-    kernels: Kernels = "default",
 ) -> Activations:
     """Extremes, moments, NaN and infinity counts, percentiles, histograms of activations."""
     if batch_size < 1:
@@ -75,7 +74,7 @@ def activation_statistics(
     for i in layers:
         if i not in known:
             raise SpecError(f"tensor {i} of {graph.file} is not an activation of real numbers.")
-    probe = network_probe(graph, layers, num_threads=num_threads, kernels=kernels)
+    probe = network_probe(graph, layers, num_threads=num_threads)
     whole = {i: StreamingStatistics() for i in layers}
     split: dict[int, StreamingStatistics] = {}
     notes: list[str] = []

@@ -45,13 +45,11 @@ class CutModel:
     outputs: dict[Hashable, int]
 
 
-def cut_probe(
-    cut: CutModel, file: str, *, num_threads: int = 1, kernels: Kernels = "default"
-) -> Probe:
+def cut_probe(cut: CutModel, file: str, kernels: Kernels = "default") -> Probe:
     """A probe of all outputs of a cut model; ``file`` names its origin in messages."""
     outputs = tuple(cut.outputs.values())
     return Probe(cut.content, f"the operators of {file}", tuple(cut.inputs.values()), outputs,
-                 preserve=False, num_threads=num_threads, kernels=kernels)
+                 preserve=False, kernels=kernels)
 
 
 def wire_pairs(

@@ -164,7 +164,7 @@ class StreamingStatistics:
     # NaN and infinities are counted and left out of the other statistics.  Results agree for any
     # batching to float64 rounding; counts, extremes and histogram agree exactly.  Memory depends on
     # the number of channels and bins only; per channel there is no histogram.
-    def __init__(self, channels: int | None = None, bins: int = 2048) -> None:
+    def __init__(self, channels: int | None = None) -> None:
         size = 1 if channels is None else channels
         self.channels = channels
         self.count = np.zeros(size, dtype=np.int64)
@@ -174,7 +174,7 @@ class StreamingStatistics:
         self._most = np.full(size, -np.inf)
         self._mean = np.zeros(size)
         self._squares = np.zeros(size)
-        self.histogram = Histogram(bins) if channels is None else None
+        self.histogram = Histogram() if channels is None else None
 
     def add(self, values: Array) -> None:
         """Take in one batch of any shape (last axis: channels, where they are kept)."""
