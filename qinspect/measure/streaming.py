@@ -223,23 +223,6 @@ class StreamingStatistics:
         self._mean += np.where(count > 0, delta * count / safe, 0.0)
         self.count = total
 
-    def merge(self, other: StreamingStatistics) -> StreamingStatistics:
-        """New statistics of the values of both."""
-        if self.channels != other.channels:
-            raise SpecError(
-                f"statistics of {self.channels} and {other.channels} channels cannot be merged."
-            )
-        result = StreamingStatistics(self.channels)
-        if self.histogram is not None and other.histogram is not None:
-            result.histogram = self.histogram.merge(other.histogram)
-        for part in (self, other):
-            result._merge_moments(part.count, part._mean, part._squares)
-            result._least = np.minimum(result._least, part._least)
-            result._most = np.maximum(result._most, part._most)
-            result.nan = result.nan + part.nan
-            result.inf = result.inf + part.inf
-        return result
-
     @property
     def minimum(self) -> Array:
         """Least finite value, NaN where there is none."""
