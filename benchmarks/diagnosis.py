@@ -14,11 +14,16 @@ import time
 from pathlib import Path
 
 from qinspect import store
-from qinspect.show.plots import confusion_matrix
-from qinspect.show.plots.style import figure_of
 from qinspect_bench.faults import plans, run_benchmark
 from qinspect_bench.faults_design import NOT_INJECTED
-from qinspect_bench.faults_score import TARGETS, by_cause, confusion, misses, scores
+from qinspect_bench.faults_score import (
+    TARGETS,
+    by_cause,
+    confusion,
+    confusion_figure,
+    misses,
+    scores,
+)
 
 
 def main() -> None:
@@ -45,8 +50,8 @@ def main() -> None:
         given.out.mkdir(parents=True, exist_ok=True)
         store.write_frame(given.out / "diagnosis_cases.csv", rows)
         store.write_frame(given.out / "diagnosis_confusion.csv", table)
-        axes = confusion_matrix(table[table["half"] == "scored"])
-        figure_of(axes).savefig(given.out / "diagnosis_confusion.png", dpi=80)
+        drawn = confusion_figure(table[table["half"] == "scored"]).png(80)
+        store.write_bytes(given.out / "diagnosis_confusion.png", drawn)
     print(table.to_string(index=False))
     print(by_cause(rows).to_string(index=False))
     print(scores(rows).round(3).to_string(index=False))

@@ -17,12 +17,13 @@ from qinspect.data.dataset import Dataset
 from qinspect.errors import DataError, QinspectError, SpecError
 from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
+from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.measure.local import layer_errors
 from qinspect.measure.scales import scale_table
 from qinspect.predictions import Comparisons, Results, results
 from qinspect.schema import Array
 from qinspect.shown import Shown
-from qinspect.tflite import evaluate, inspect_file, match_graphs, scheme_of
+from qinspect.tflite import evaluate, inspect_file, match_graphs, read_graph, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Preprocessing, load_examples, prepare
@@ -208,7 +209,7 @@ class FileComparison(Shown):
 
     Attributes
     ----------
-    report : dict
+    numbers : dict
         n, labelled, names, notes; files : as ``inspect --json``, with ``name``, and with labels
         ``accuracy``; comparisons : every pair (empty without labels); cochran_q : for three files
         or more; agreement : share of equal predictions and output SQNR (dB; None where outputs
@@ -225,7 +226,7 @@ class FileComparison(Shown):
     preprocessing : tuple of Preprocessing
     """
 
-    report: dict[str, Any] = field(repr=False)
+    numbers: dict[str, Any] = field(repr=False)
     comparisons: Comparisons | None
     files: tuple[str | os.PathLike[str], ...]
     data: str | os.PathLike[str]
@@ -236,7 +237,7 @@ class FileComparison(Shown):
         """One row a pair: accuracies where there are labels, else agreement of the outputs."""
         if self.comparisons is not None:
             return self.comparisons.frame
-        return pd.DataFrame(self.report["agreement"])
+        return pd.DataFrame(self.numbers["agreement"])
 
     @property
     def sentence(self) -> str:
@@ -244,12 +245,28 @@ class FileComparison(Shown):
         if self.comparisons is not None:
             return self.comparisons.sentence
         same = [f"{row['a']} and {row['b']} give the same class for {100 * row['agreement']:.2f} %"
-                for row in self.report["agreement"] if row["agreement"] is not None]
-        return f"{'; '.join(same) or 'the outputs cannot be compared'} of {self.report['n']:,}."
+                for row in self.numbers["agreement"] if row["agreement"] is not None]
+        return f"{'; '.join(same) or 'the outputs cannot be compared'} of {self.numbers['n']:,}."
 
     def to_json(self) -> dict[str, Any]:
         """The same as ``qinspect compare --json``."""
-        return self.report
+        return self.numbers
+
+    def layers(self, examples: int = EXAMPLES) -> Layers | None:
+        """Layers of the first float32 file and of those after it that take the same units.
+
+        Measured on the first examples; None where there is no float32 file.
+        """
+        names = self.numbers["names"]
+        graphs = {name: read_graph(file) for name, file in zip(names, self.files, strict=True)}
+        ways = dict(zip(names, self.preprocessing, strict=True))
+        floats = [name for name in names if scheme_of(graphs[name]) == "float32"]
+        if not floats:
+            return None
+        first = floats[0]
+        chosen = [first, *(name for name in names if name != first and ways[name] == ways[first])]
+        x, _ = prepare(load_examples(self.data)[0].x[:examples], graphs[first], ways[first])
+        return layer_tables({name: graphs[name] for name in chosen}, x)
 
 
 def compare(

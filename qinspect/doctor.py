@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from qinspect.show.view import View
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -34,7 +34,6 @@ PROBE = base64.b64decode(
     "AADAAMAAgAAAAAAAQADAAAAAgAAAAMAAAAAQAAAHgAAAABAAAAAgAAAAEAAAAQAAAADAAMAAsAAAAAAAQADAAAABMA"
     "AAAAAAAT"
 )
-_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 @dataclass(frozen=True)
@@ -190,24 +189,16 @@ def check_data(named: str | None, keras_cache: Path) -> Check:
                  "a folder and name it in QINSPECT_DATA; digits and glyphs need no file")
 
 
-def print_doctor(checks: Sequence[Check], console: Console) -> None:
-    """Print all checks, then what to do about each problem."""
-    from rich.table import Table
-    from rich.text import Text
+def doctor_view(checks: Sequence[Check]) -> View:
+    """All checks, then what to do about each problem."""
+    from qinspect.show.table import table
+    from qinspect.show.view import View
 
-    from qinspect.show.text import printable
-
-    # Paths and messages come from the system: never read as markup.
-    table = Table("check", "status", "found", box=None)
-    for check in checks:
-        table.add_row(check.name, Text(check.status, style=_STYLES[check.status]),
-                      Text(printable(check.found), overflow="fold"))
-    console.print(table)
-    for check in checks:
-        if check.advice:
-            console.print(
-                printable(f"{check.status}: {check.name}: {check.found}; {check.advice}"),
-                markup=False, highlight=False, soft_wrap=True,
-            )
     problems = sum(check.status != "ok" for check in checks)
-    console.print("everything is in order" if not problems else f"{problems} to look at")
+    heads = {"check": lambda c: c.name, "status": lambda c: c.status, "found": lambda c: c.found}
+    return View(
+        "doctor", (f"{problems} to look at" if problems else "everything is in order",),
+        (table("", checks, heads, most=len(checks)),),
+        notes=tuple(f"{check.status}: {check.name}: {check.found}; {check.advice}"
+                    for check in checks if check.advice),
+    )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from qinspect.show.figure import Figure
+from qinspect.show.style import row_height
 from qinspect.stats import wilson_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # One row a truth and an answer.
 CONFUSION = ("half", "truth", "answer", "cases")
@@ -99,3 +104,30 @@ def misses(rows: pd.DataFrame, half: str) -> list[str]:
         f"{r['named'] or 'nothing'}. {r['summary']}"
         for r in wrong.sort_values("key").to_dict("records")
     ]
+
+
+def confusion_figure(counts: pd.DataFrame) -> Figure:
+    """Injected cause against answer: shares of a row, the counts written in."""
+    truths = sorted(set(counts["truth"]), key=lambda name: (name.startswith("none"), name))
+    given = set(counts["answer"])
+    # In one order, so that right answers lie on the diagonal.
+    answers = [name for name in truths if name in given] + sorted(given - set(truths))
+    table = counts.pivot_table(index="truth", columns="answer", values="cases", aggfunc="sum")
+    table = table.reindex(index=truths, columns=answers).fillna(0).astype(int)
+
+    def draw(ax: Axes) -> None:
+        import seaborn as sns
+
+        shares = table.div(table.sum(axis=1), axis=0)
+        sns.heatmap(shares, annot=table.where(table > 0, "").astype(str), fmt="", cmap="Blues",
+                    vmin=0, vmax=1, cbar=False, ax=ax, xticklabels=True, yticklabels=True)
+        ax.set_xlabel("answer")
+        ax.set_ylabel("injected")
+
+    wrong = [f"{row['truth']} answered as {row['answer']} ({row['cases']})"
+             for row in counts.to_dict("records")
+             if row["truth"] != row["answer"] and not row["truth"].startswith("none")]
+    said = f"{table.to_numpy().sum()} cases of {len(truths)} truths."
+    said += f" Taken for something else: {'; '.join(wrong)}." if wrong else ""
+    return Figure(draw, said, "Answers to known faults",
+                  (row_height(len(answers), 0.36, 3.4), row_height(len(truths), 0.3, 2.4)))

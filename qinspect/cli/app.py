@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from pathlib import Path
+
+    from qinspect.show.view import View
 
 app = typer.Typer(
     help="Why does the post-training-quantized model beat the quantization-aware-trained one?",
@@ -20,12 +22,25 @@ app = typer.Typer(
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
-def console() -> Console:
-    """Where results for people are printed."""
-    from rich.console import Console
+def show(view: View, numbers: Any, *, as_json: bool, report: Path | None = None) -> None:
+    """Print a result for machines or for people; then write its report, so that the answer is
+    there whatever befalls the page.
+    """
+    if as_json:
+        print_json(numbers)
+    else:
+        from rich.console import Console
 
-    # A pipe or a file has no width of its own; 80 columns would fold every table.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+        from qinspect.show.terminal import print_view
+
+        # A pipe or a file has no width of its own; 80 columns would fold every table.
+        print_view(view, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
+    if report is not None:
+        from qinspect.show.report import write_view
+
+        page = write_view(view, numbers, report)
+        if not as_json:
+            print(f"report: {page} (beside it {page.stem}.md and {page.stem}.json)")
 
 
 def print_json(value: Any) -> None:

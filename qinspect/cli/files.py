@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qinspect.cli.app import JsonFlag, app, console, print_json
+from qinspect.cli.app import JsonFlag, app, show
 from qinspect.errors import QinspectError
 
 
@@ -17,8 +17,8 @@ def inspect(
     as_json: JsonFlag = False,
 ) -> None:
     """Say what a .tflite file really is."""
-    from qinspect.show.inspection import print_inspection
-    from qinspect.tflite import inspect_file
+    from qinspect.show.view import view_of
+    from qinspect.tflite.identity import Inspections, inspect_file
 
     found, refused = [], []
     for file in files:
@@ -26,10 +26,10 @@ def inspect(
             found.append(inspect_file(file))
         except QinspectError as error:
             refused.append(str(error))
-    if as_json and found:
-        print_json(found[0] if len(files) == 1 else found)
-    elif found:
-        print_inspection(found, console())
+    if found:
+        result = Inspections(tuple(found))
+        numbers = result.to_json() if len(files) == 1 else found
+        show(view_of(result), numbers, as_json=as_json)
     if refused:
         # What could be read is shown first; one bad file does not hide the others.
         raise QinspectError(" ".join(refused))
@@ -58,22 +58,12 @@ def compare(
 ) -> None:
     """Compare .tflite files on the same examples: identity, lineage, accuracy, layers, kernels."""
     from qinspect.comparisons import compare
-    from qinspect.show.compare_table import print_compare, write_compare_report
-    from qinspect.show.layer_tables import compared_layer_tables
+    from qinspect.show.view import view_of
     from qinspect.tflite.inputs import preprocessing_of
 
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
-    found = compare(
-        files, data, calibration, preprocessing=how, margin=margin, seed=seed
-    ).to_json()
-    if report is not None:
-        write_compare_report(found, report, compared_layer_tables(files, data, how))
-    if as_json:
-        print_json(found)
-    else:
-        print_compare(found, console())
-        if report is not None:
-            print(f"report: {report}")
+    found = compare(files, data, calibration, preprocessing=how, margin=margin, seed=seed)
+    show(view_of(found), found.to_json(), as_json=as_json, report=report)
 
 
 @app.command()
@@ -98,7 +88,7 @@ def sensitivity(
 ) -> None:
     """Quantize one layer at a time: which layers cost the accuracy, and which to keep."""
     from qinspect.measure.layer_cost import sensitivity as run
-    from qinspect.show.sensitivity_table import print_sensitivity
+    from qinspect.show.view import view_of
     from qinspect.tflite.inputs import Preprocessing
 
     result = run(
@@ -106,10 +96,7 @@ def sensitivity(
         keep=keep_as, margin=margin,  # type: ignore[arg-type]
         preprocessing=Preprocessing(input_scale, input_offset, label_offset),
     )
-    if as_json:
-        print_json(result.to_json())
-    else:
-        print_sensitivity(result, margin, console())
+    show(view_of(result), result.to_json(), as_json=as_json)
     if write is not None:
         kept = result.write_mixed(write, keep)
         if not as_json:
@@ -126,14 +113,10 @@ def significance(
 ) -> None:
     """Compare models from their predictions alone: is the difference real?"""
     from qinspect.predictions import results
-    from qinspect.show.significance import print_significance
+    from qinspect.show.view import view_of
 
     found = results(file, confidence=confidence, margin=margin, seed=seed).compare()
-    report = found.to_json()
-    if as_json:
-        print_json(report)
-    else:
-        print_significance(report, console())
+    show(view_of(found), found.to_json(), as_json=as_json)
 
 
 @app.command()
@@ -179,7 +162,7 @@ def diagnose(
     """Name the cause of a difference between float, PTQ and QAT, and prove it."""
     from qinspect.diagnosis.cases import case
     from qinspect.diagnosis.engine import diagnose as run
-    from qinspect.show.diagnosis import print_diagnosis, write_diagnosis_report
+    from qinspect.show.view import view_of
 
     if folder is None and data is None:
         raise typer.BadParameter("give a study's folder, or files with --data.")
@@ -191,12 +174,5 @@ def diagnose(
         checkpoints=checkpoints, equal_budget=equal_budget, input_scale=input_scale,
         input_offset=input_offset, label_offset=label_offset, seed=seed,
     )
-    answer = run(given, interventions=interventions).to_json()
-    if report is not None:
-        write_diagnosis_report(answer, given.name, report, given)
-    if as_json:
-        print_json(answer)
-    else:
-        print_diagnosis(answer, console())
-        if report is not None:
-            print(f"report: {report}")
+    answer = run(given, interventions=interventions)
+    show(view_of(answer), answer.to_json(), as_json=as_json, report=report)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qinspect.cli.app import JsonFlag, app, console, print_json
+from qinspect.cli.app import JsonFlag, app, show
 
 
 @app.command()
@@ -36,8 +36,7 @@ def study(
     as_json: JsonFlag = False,
 ) -> None:
     """Train, quantize both ways, evaluate as TFLite and say which differences are real."""
-    from qinspect.show.report import write_study_report
-    from qinspect.show.study_table import print_study
+    from qinspect.show.view import view_of
     from qinspect.studies.run import run_study
     from qinspect.studies.spec import make_spec
 
@@ -47,12 +46,7 @@ def study(
         train_size=train_size, test_size=test_size, seed=seed,
     )
     result = run_study(spec, out)
-    report = write_study_report(result)
-    if as_json:
-        print_json(result.summary)
-    else:
-        print_study(result, console())
-        print(f"report: {report}")
+    show(view_of(result), result.to_json(), as_json=as_json, report=result.folder / "report.html")
 
 
 @app.command()
@@ -99,8 +93,8 @@ def sweep(
     as_json: JsonFlag = False,
 ) -> None:
     """Repeat a study over seeds and settings: how often would PTQ beat QAT?"""
-    from qinspect.show.sweep_table import print_sweep, sweep_json
-    from qinspect.studies.sweep_summary import sweep_seeds
+    from qinspect.show.view import view_of
+    from qinspect.studies.sweep_summary import Sweep, sweep_seeds
     from qinspect.studies.sweeping import grid, parse_seeds, run_sweep
 
     axes = {
@@ -121,11 +115,9 @@ def sweep(
         with dask_executor(dask) as executor:
             frame = run_sweep(specs, out, executor=executor, keep=keep)
     # Runs with different test examples cannot be paired example by example.
-    compared = {} if new_splits else sweep_seeds(out, frame)
-    if as_json:
-        print_json(sweep_json(frame, compared))
-    else:
-        print_sweep(frame, compared, console())
+    result = Sweep(frame, {} if new_splits else sweep_seeds(out, frame))
+    show(view_of(result), result.to_json(), as_json=as_json)
+    if not as_json:
         print(f"table: {out / 'sweep.csv'}")
     if (frame["status"] == "failed").any():
         raise typer.Exit(1)
@@ -166,12 +158,9 @@ def doctor(as_json: JsonFlag = False) -> None:
     """Check versions, Keras, LiteRT and data sets, and say what to do about each problem."""
     from dataclasses import asdict
 
-    from qinspect.doctor import diagnose_environment, print_doctor
+    from qinspect.doctor import diagnose_environment, doctor_view
 
     checks = diagnose_environment()
-    if as_json:
-        print_json([asdict(check) for check in checks])
-    else:
-        print_doctor(checks, console())
+    show(doctor_view(checks), [asdict(check) for check in checks], as_json=as_json)
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ import pandas as pd
 from qinspect import store
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.rule import Finding, Rule
+from qinspect.shown import Shown
 from qinspect.stats import Comparison
 from qinspect.verdicts import CauseVerdict
 
@@ -96,7 +97,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """The cause of a gap, with its proof and everything else that was asked.
 
     Attributes

@@ -15,11 +15,12 @@ from qinspect import store
 from qinspect.data.dataset import Dataset
 from qinspect.data.npz import load_npz, read_arrays
 from qinspect.errors import DataError, SpecError
+from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.schema import Array
 from qinspect.studies.build import Workshop, calibration_examples, finetune_seed
 from qinspect.studies.run import load_splits
 from qinspect.studies.stored import Study, load_study
-from qinspect.tflite import read_graph, read_keras
+from qinspect.tflite import read_graph, read_keras, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Preprocessing, prepare
@@ -195,6 +196,16 @@ class Case:
     def graph(self, role: str) -> Graph | None:
         """The file of a role."""
         return {"float": self.float_graph, "ptq": self.ptq_graph, "qat": self.qat_graph}[role]
+
+    def layers(self, examples: int = EXAMPLES) -> Layers | None:
+        """Layers of the files, measured on the first evaluation examples.
+
+        None where the first file is not float32 and there is nothing to compare with.
+        """
+        graphs = {role: graph for role in self.roles if (graph := self.graph(role)) is not None}
+        if scheme_of(next(iter(graphs.values()))) != "float32":
+            return None
+        return layer_tables(graphs, None if self.data is None else self.data.x[:examples])
 
     def has(self, need: str) -> bool:
         """Whether an input of :data:`NEEDS` is there."""

@@ -136,7 +136,7 @@ class Rule:
     evidence gives the same finding.  ``rank`` says how much the remedy changes.  ``code`` is the
     remedy as Python that runs where the named files exist.  Of ``remedies`` the first that applies
     is used.  ``measures`` are those that may decide.  ``figure`` is a kind of
-    ``qinspect/show/evidence.py``, drawn from ``frame`` of the case where it needs own data.
+    ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case where it needs own data.
     """
 
     id: str

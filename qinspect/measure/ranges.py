@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from qinspect.affine import affine_parameters, fake_quantize
 from qinspect.errors import DataError, SpecError
@@ -115,3 +116,22 @@ def _least_squares_range(
         if error < best:
             best, chosen = error, (least * share, most * share)
     return chosen
+
+
+def range_use(ranges: pd.DataFrame) -> pd.DataFrame:
+    """How well each stored range fits what occurs.
+
+    Takes ``layer``, ``min``, ``max``, ``stored_min``, ``stored_max``; gives ``layer``,
+    ``unused_share`` (of the stored range), ``bits_unused`` (base-2 logarithm of stored over used
+    width) and ``clipped_share`` (of the observed range, not of the values).
+    """
+    low, high, start, end = (ranges[name].to_numpy(dtype=float)
+                             for name in ("min", "max", "stored_min", "stored_max"))
+    used = np.clip(np.minimum(high, end) - np.maximum(low, start), 0, None)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return pd.DataFrame({
+            "layer": ranges["layer"].to_numpy(),
+            "unused_share": 1 - used / (end - start),
+            "bits_unused": np.log2((end - start) / used),
+            "clipped_share": 1 - np.where(high > low, used / (high - low), 1.0),
+        })

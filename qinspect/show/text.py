@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count, product
+from string import ascii_uppercase
+from typing import Any
 
 from qinspect.verdicts import difference_words as verdict
 from qinspect.verdicts import p_value
 
-__all__ = ["interval", "p_value", "percent", "percent_interval", "points", "printable", "size",
-           "verdict"]
+__all__ = [
+    "decibels", "elided", "escaped", "inert", "interval", "missing", "number", "p_value", "percent",
+    "percent_interval", "plain", "points", "printable", "renamed", "share", "short_names", "size",
+    "span", "verdict",
+]
+
+# Longest name that a table keeps as it is.
+_SHORT = 24
+NONE = "-"
+
+
+def missing(value: Any) -> bool:
+    """Whether there is nothing to show: None, NaN, or a pair of these."""
+    if isinstance(value, (tuple, list)):
+        return not value or all(missing(item) for item in value)
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def points(value: float) -> str:
@@ -26,6 +46,14 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
+def share(part: float) -> str:
+    """A share in 0..1 as a percentage for a sentence: no more digits than it deserves."""
+    value = 100 * part
+    if value == 0 or value >= 10:
+        return f"{value:.0f} %"
+    return f"{value:.1f} %" if value >= 1 else f"{value:.2g} %" if value >= 0.01 else "<0.01 %"
+
+
 def percent_interval(bounds: Sequence[float]) -> str:
     """An interval of a share in 0..1 as percentages."""
     return f"{100 * bounds[0]:.1f}-{100 * bounds[1]:.1f}"
@@ -36,6 +64,89 @@ def size(n_bytes: int) -> str:
     return f"{n_bytes / 1000:,.1f} kB"
 
 
+def decibels(value: float) -> str:
+    """A signal to noise ratio; without noise it is infinite."""
+    return f"{value:.1f} dB" if math.isfinite(value) else "no error" if value > 0 else "no signal"
+
+
+def number(value: float) -> str:
+    """A number to four significant figures, without an exponent where it can do without."""
+    if not math.isfinite(value):
+        return "infinite" if value > 0 else "-infinite"
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        digits = 0 if value == 0 else max(0, 3 - math.floor(math.log10(abs(value))))
+        text = f"{value:,.{digits}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{value:.3e}"
+
+
+def span(bounds: Sequence[float]) -> str:
+    """A range of values."""
+    return f"{number(bounds[0])} to {number(bounds[1])}"
+
+
+def plain(value: Any) -> str:
+    """Any value as text: numbers by their kind, lists with commas."""
+    if missing(value):
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(plain, value))
+    return printable(str(value))
+
+
 def printable(name: str) -> str:
     """A name from a file with control characters replaced, safe for a terminal."""
     return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def escaped(value: object) -> str:
+    """A value as text that no browser takes for markup."""
+    return html.escape(printable(str(value)), quote=True)
+
+
+def elided(name: str, longest: int) -> str:
+    """A name with its middle left out where it is too long."""
+    text = printable(name)
+    half = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Names that fit into a table: as they are, else what tells them apart, else A, B, C."""
+    found = list(dict.fromkeys(names))
+    if all(len(name) <= _SHORT for name in found):
+        return {name: name for name in found}
+    if len(found) == 1:
+        return {found[0]: elided(found[0], _SHORT)}
+    parts = [re.split(r"(?<=[/\\_.\- ])", name) for name in found]
+    for end in (0, -1):
+        while all(parts) and len({part[end] for part in parts}) == 1:
+            for part in parts:
+                del part[end]
+    rest = ["".join(part).strip("/\\_.- ") for part in parts]
+    if all(rest) and len(set(rest)) == len(rest) and max(map(len, rest)) <= _SHORT:
+        return dict(zip(found, rest, strict=True))
+    letters = ("".join(word) for n in count(1) for word in product(ascii_uppercase, repeat=n))
+    return dict(zip(found, letters, strict=False))
+
+
+def renamed(said: str, names: Mapping[str, str]) -> str:
+    """A sentence with the short names of :func:`short_names` in it."""
+    changed = sorted((name for name in names if names[name] != name), key=len, reverse=True)
+    if not changed:
+        return said
+    return re.sub("|".join(map(re.escape, changed)), lambda found: names[found[0]], said)
+
+
+def inert(value: object) -> str:
+    """A value as text that Markdown and HTML in it leave alone."""
+    said = printable(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    said = re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", said)
+    # A mention would send somebody a message.
+    return said.replace("@", "@\u200b")

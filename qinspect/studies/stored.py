@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,20 @@ from typing import Any
 import pandas as pd
 
 from qinspect import store
-from qinspect.errors import StoreError, unknown_name
+from qinspect.errors import QinspectError, StoreError, unknown_name
+from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.predictions import Results
 from qinspect.schema import Array
+from qinspect.shown import Shown
 from qinspect.studies.spec import StudySpec
+from qinspect.tflite import read_graph
+
+# Arms whose layers are shown.
+_LAYER_ARMS = ("float", "ptq_int8", "qat")
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Shown):
     """A finished study.
 
     Attributes
@@ -48,6 +54,36 @@ class Study:
     history: pd.DataFrame
     observers: pd.DataFrame
     arrays: dict[str, Array]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a model."""
+        return self.runs
+
+    @property
+    def sentence(self) -> str:
+        """QAT against PTQ."""
+        pair = ("ptq_int8", "qat")
+        return next(str(row["sentence"]) for row in self.summary["comparisons"]
+                    if (row["a"], row["b"]) == pair)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``summary.json``."""
+        return self.summary
+
+    def layers(self, examples: int = EXAMPLES) -> Layers:
+        """Layers of the float, PTQ and QAT files, measured on the first test examples.
+
+        Without activations, and with a note, where the data set cannot be loaded.
+        """
+        from qinspect.studies.run import load_splits
+
+        files = {arm: read_graph(self.file(arm)) for arm in _LAYER_ARMS if arm in self.arms}
+        try:
+            return layer_tables(files, load_splits(self.spec).test.x[:examples])
+        except QinspectError as error:
+            tables = layer_tables(files, None)
+            return replace(tables, notes=(*tables.notes, f"no activations and errors: {error}"))
 
     @property
     def arms(self) -> tuple[str, ...]:

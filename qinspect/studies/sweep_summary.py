@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,46 @@ import pandas as pd
 
 from qinspect.errors import DataError
 from qinspect.predictions import Results
+from qinspect.shown import Shown
 from qinspect.stats import SeedComparison, wilson_interval
 from qinspect.studies.stored import load_study
 from qinspect.studies.sweeping import SPEC_COLUMNS
+
+
+@dataclass(frozen=True)
+class Sweep(Shown):
+    """A study repeated over seeds and settings.
+
+    Attributes
+    ----------
+    runs : DataFrame
+        One row a run, as ``sweep.csv`` holds it.
+    seeds : mapping of str to SeedComparison
+        QAT against PTQ over the seeds of each experiment, by its name; empty where the runs have
+        different test examples.
+    """
+
+    runs: pd.DataFrame
+    seeds: Mapping[str, SeedComparison]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a run."""
+        return self.runs
+
+    @property
+    def sentence(self) -> str:
+        """How often PTQ beat QAT, by how much."""
+        return " ".join(sweep_finding(self.runs))
+
+    def to_json(self) -> dict[str, Any]:
+        """Runs, finding and seeds as plain data; what a run lacks is None."""
+        known = self.runs.astype(object).where(self.runs.notna(), None)
+        return {
+            "runs": known.to_dict(orient="records"),
+            "finding": sweep_finding(self.runs),
+            "seeds": {name: compared.to_json() for name, compared in self.seeds.items()},
+        }
 
 
 def sweep_results(out: str | os.PathLike[str], frame: pd.DataFrame, arms: Iterable[str]) -> Results:

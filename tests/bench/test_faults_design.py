@@ -14,7 +14,6 @@ from diagnose_cases import calibration, case, data, int8, ranges
 from qinspect.causes import all_rules
 from qinspect.diagnosis.answer import Diagnosis
 from qinspect.diagnosis.cases import Case
-from qinspect.show.plots import confusion_matrix, describe_confusion
 from qinspect.stats import compare_paired, wilson_interval
 from qinspect.tflite import constant, evaluate, read_graph
 from qinspect.tflite.constants import all_weights
@@ -33,7 +32,7 @@ from qinspect_bench.faults_design import (
     Cell,
     Plan,
 )
-from qinspect_bench.faults_score import by_cause, confusion, misses, scores
+from qinspect_bench.faults_score import by_cause, confusion, confusion_figure, misses, scores
 
 # --- the design --------------------------------------------------------------------------------
 
@@ -179,9 +178,10 @@ def test_scores_by_hand() -> None:
                      ("none (healthy)", "none"): 9, ("none (healthy)", "b"): 1}
     assert by_cause(rows)["settings"].tolist() == [5]
     assert len(misses(rows, "scored")) == 2
-    axes = confusion_matrix(confusion(rows))
-    assert sorted(t.get_text() for t in axes.texts) == ["1", "1", "1", "3", "9"]
-    assert "a answered as b (1)" in describe_confusion(confusion(rows))
+    figure = confusion_figure(confusion(rows))
+    assert sorted(t.get_text() for t in figure.axes().texts if t.get_text()) == [
+        "1", "1", "1", "3", "9"]
+    assert "a answered as b (1)" in figure.sentence
 
 
 # --- injectors, on the files -------------------------------------------------------------------

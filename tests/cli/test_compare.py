@@ -16,10 +16,11 @@ from rich.console import Console
 from small_net import examples, small_net
 
 from qinspect.affine import quantize
-from qinspect.comparisons import compare, file_names
+from qinspect.comparisons import FileComparison, compare, file_names
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges
-from qinspect.show.compare_table import print_compare, write_compare_report
+from qinspect.show.terminal import print_view
+from qinspect.show.view import view_of
 from qinspect.stats import compare_paired
 from qinspect.tflite.inputs import Preprocessing, preprocessing_of
 from qinspect.tflite.read import read_graph
@@ -53,10 +54,13 @@ def labels(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def run(folder: Path, *names: str, **options: Any) -> dict[str, Any]:
+    return compared(folder, *names, **options).to_json()
+
+
+def compared(folder: Path, *names: str, **options: Any) -> FileComparison:
     options.setdefault("detail_examples", 40)
     data = options.pop("data", folder / "data.npz")
-    files = [folder / f"{name}.tflite" for name in names]
-    return compare(files, data, **options).to_json()
+    return compare([folder / f"{name}.tflite" for name in names], data, **options)
 
 
 def test_everything_agrees_with_the_parts(folder: Path) -> None:
@@ -131,7 +135,7 @@ def test_without_labels(folder: Path, tmp_path: Path) -> None:
     assert found["agreement"] == labelled["agreement"]
     assert len(found["flips"][0]["differ"]) == round(N * (1 - found["agreement"][0]["agreement"]))
     assert found["ties"][0]["accuracy"] is None
-    printed(found)
+    printed(compared(folder, "float", "int8", data=tmp_path / "x.npz"))
 
 
 def test_scale_and_offset_undo_what_was_done_to_the_data(folder: Path, tmp_path: Path) -> None:
@@ -252,9 +256,9 @@ def test_errors(folder: Path, tmp_path: Path) -> None:
         run(folder, "float", "int8", data=tmp_path / "shape.npz")
 
 
-def printed(found: dict[str, Any]) -> str:
+def printed(found: FileComparison) -> str:
     stream = StringIO()
-    print_compare(found, Console(file=stream, width=300))
+    print_view(view_of(found), Console(file=stream, width=300))
     return stream.getvalue()
 
 
@@ -280,11 +284,11 @@ def test_names_from_files_are_text_everywhere(folder: Path, tmp_path: Path) -> N
         ids = np.array([f"<b>{i}</b>" for i in range(N)])
         np.savez(tmp_path / "d.npz", x=arrays["x"], y=arrays["y"], id=ids)
     files = [folder / "float.tflite", tmp_path / nasty]
-    found = compare(files, tmp_path / "d.npz", detail_examples=8).to_json()
+    found = compare(files, tmp_path / "d.npz", detail_examples=8)
     terminal = printed(found)
     assert "\x1b" not in terminal
     assert "<img src=x onerror=alert(1)>[red]" in terminal
-    page = write_compare_report(found, tmp_path / "r.html").read_text()
+    page = found.report(tmp_path / "r.html").read_text()
     parser = _Tags()
     parser.feed(page)
     assert "b" not in parser.tags
@@ -293,15 +297,16 @@ def test_names_from_files_are_text_everywhere(folder: Path, tmp_path: Path) -> N
         assert not name.startswith("on")
         if name in ("src", "href"):
             assert (value or "").startswith("data:image/png;base64,")
-    assert parser.tags.count("script") == 1  # the project's own
+    assert parser.tags.count("script") == 2  # the project's own, and the values of the layers
 
 
 def test_report_and_terminal_say_the_verdict(folder: Path, tmp_path: Path) -> None:
-    found = run(folder, "float", "int8", "int16")
-    page = write_compare_report(found, tmp_path / "r.html").read_text()
+    made = compared(folder, "float", "int8", "int16")
+    found = made.to_json()
+    page = made.report(tmp_path / "r.html").read_text()
     parser = _Tags()
     parser.feed(page)
-    words, terminal = "".join(parser.words), printed(found)
+    words, terminal = "".join(parser.words), printed(made)
     for c in found["comparisons"]:
         assert c["sentence"] in words
         # The terminal has room for the pairs with the first file.

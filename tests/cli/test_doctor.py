@@ -15,7 +15,8 @@ from parts import ROOT
 from rich.console import Console
 
 from qinspect import doctor
-from qinspect.doctor import PROBE, Check, diagnose_environment, print_doctor
+from qinspect.doctor import PROBE, Check, diagnose_environment, doctor_view
+from qinspect.show.terminal import print_view
 from qinspect.tflite import read_graph
 
 
@@ -165,7 +166,7 @@ def test_printed_text_shows_every_check_and_each_advice() -> None:
         Check("LiteRT runs", "fail", "exit status -4", "reinstall it"),
     ]
     stream = io.StringIO()
-    print_doctor(checks, Console(file=stream, width=60))
+    print_view(doctor_view(checks), Console(file=stream, width=60))
     text = stream.getvalue()
     for check in checks:
         assert check.name in text
@@ -176,5 +177,5 @@ def test_printed_text_shows_every_check_and_each_advice() -> None:
     assert "\x1b" not in text
     assert "2 to look at" in text
     stream = io.StringIO()
-    print_doctor(checks[:1], Console(file=stream))
+    print_view(doctor_view(checks[:1]), Console(file=stream))
     assert "everything is in order" in stream.getvalue()

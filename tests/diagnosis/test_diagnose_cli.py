@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from diagnose_cases import calibration, case, data, float_graph, int8, ranges
 from parts import other_process
 
 from qinspect.diagnosis.engine import diagnose
-from qinspect.show.diagnosis import write_diagnosis_report
 from qinspect.tflite import evaluate
 
 COMMAND = [sys.executable, "-m", "qinspect", "diagnose"]
@@ -82,7 +82,7 @@ def test_for_people(files: Path) -> None:
     done = run(files, "--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "eval.npz",
                "--no-interventions")
     assert done.returncode == 0, done.stderr
-    assert "primary: calibration-shift" in done.stdout
+    assert "Primary cause: calibration-shift" in done.stdout
     assert "not proved" in " ".join(done.stdout.split())
     assert "needs the float Keras model" in " ".join(done.stdout.split())
 
@@ -112,10 +112,11 @@ def test_errors_are_one_line(files: Path, arguments: tuple[str, ...], words: str
 
 
 def test_report_escapes_what_files_say(tmp_path: Path) -> None:
-    answer = diagnose(case(int8(ranges(calibration())))).to_json()
+    found = diagnose(case(int8(ranges(calibration()))))
     evil = "<img src=x onerror=alert(1)>"
-    answer["summary"] = answer["causes"][0]["sentence"] = evil
-    answer["causes"][0]["evidence"][evil] = [evil]
-    page = write_diagnosis_report(answer, evil, tmp_path / "r.html").read_text()
+    first = found.causes[0]
+    told = replace(first, finding=replace(first.finding, sentence=evil, facts={evil: [evil]}))
+    found = replace(found, case=replace(found.case, name=evil), causes=(told, *found.causes[1:]))
+    page = found.report(tmp_path / "r.html").read_text()
     assert "<img src=x" not in page
     assert "&lt;img src=x" in page

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import need_package
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,11 +17,10 @@ from show_study import HOSTILE, write_study
 
 from qinspect.affine import affine_parameters, fake_quantize
 from qinspect.errors import DataError, SpecError
+from qinspect.measure.clipping import Binned, clip_effect, method_range
+from qinspect.measure.layer_tables import Layers, layer_tables
+from qinspect.measure.quantizers import CHANNELS, DISTRIBUTIONS, draw_numbers, quantize_numbers
 from qinspect.measure.streaming import Histogram
-from qinspect.show.clipping import Binned, clip_effect, method_range
-from qinspect.show.flips import flip_table, picture, top_outputs
-from qinspect.show.layer_tables import LayerTables, layer_tables, study_layer_tables
-from qinspect.show.quantizers import CHANNELS, DISTRIBUTIONS, draw_numbers, quantize_numbers
 from qinspect.studies.stored import Study
 from qinspect.tflite import read_graph
 
@@ -31,8 +31,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def tables(study: Study) -> LayerTables:
-    return study_layer_tables(study)
+def tables(study: Study) -> Layers:
+    return study.layers()
 
 
 # --- a range tried on values ------------------------------------------------------------------
@@ -135,6 +135,9 @@ def test_by_hand_is_one_range() -> None:
 
 
 def test_flips_by_enumeration() -> None:
+    need_package("ipywidgets")
+    from qinspect.show.widgets.flips import flip_table
+
     y = np.array([0, 0, 0, 0, 0])
     a, b = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 0, 1, 2])
     ids = np.array(list("vwxyz"))
@@ -146,6 +149,9 @@ def test_flips_by_enumeration() -> None:
 
 
 def test_picture_keeps_the_pixels() -> None:
+    need_package("ipywidgets")
+    from qinspect.show.widgets.flips import picture
+
     x = np.linspace(0, 1, 64).reshape(8, 8, 1)
     source = picture(x, 0.0, 1.0)
     assert source is not None
@@ -157,6 +163,9 @@ def test_picture_keeps_the_pixels() -> None:
 
 
 def test_top_outputs() -> None:
+    need_package("ipywidgets")
+    from qinspect.show.widgets.flips import top_outputs
+
     assert top_outputs(np.array([0.1, 0.7, 0.2]), ("a", "b")) == "b (0.7), 2 (0.2)"
     assert top_outputs(np.array([-128, 127], np.int8), ()) == "1 (127), 0 (-128)"
 
@@ -164,14 +173,14 @@ def test_top_outputs() -> None:
 # --- tables of layers -------------------------------------------------------------------------
 
 
-def test_every_file_has_the_same_layers(tables: LayerTables) -> None:
+def test_every_file_has_the_same_layers(tables: Layers) -> None:
     assert tables.models == ("float", "ptq_int8", "qat")
     assert HOSTILE in tables.layers
     for model in tables.models:
         assert set(tables.of("activation", model)["layer"]) == set(tables.layers)
 
 
-def test_weight_rows_hold_the_weights(tables: LayerTables) -> None:
+def test_weight_rows_hold_the_weights(tables: Layers) -> None:
     frame = tables.of("weight")
     for (model, layer), values in tables.weights.items():
         rows = frame[(frame["file"] == model) & (frame["layer"] == layer)].set_index("channel")
@@ -184,7 +193,7 @@ def test_weight_rows_hold_the_weights(tables: LayerTables) -> None:
             assert (rows["stored_max"] >= rows["max"] - 1e-6).all()
 
 
-def test_stored_ranges_of_the_stale_file_are_its_own(tables: LayerTables) -> None:
+def test_stored_ranges_of_the_stale_file_are_its_own(tables: Layers) -> None:
     # Pooling and softmax have ranges fixed by their kind.
     stale = tables.stored_against_observed("qat").set_index("layer")
     for layer in (HOSTILE, "$x$", "dense"):
@@ -193,7 +202,7 @@ def test_stored_ranges_of_the_stale_file_are_its_own(tables: LayerTables) -> Non
         assert stale.loc[layer, "max"] == observed.loc[layer, "max"]
 
 
-def test_histograms_count_every_value(tables: LayerTables) -> None:
+def test_histograms_count_every_value(tables: Layers) -> None:
     for (model, layer), histogram in tables.activations.items():
         rows = tables.of("activation", model)
         assert histogram.count == rows.loc[rows["layer"] == layer, "count"].item()
@@ -203,7 +212,7 @@ def test_without_the_data_set_the_weights_are_still_there(study: Study, tmp_path
     from dataclasses import replace
 
     gone = replace(study, spec=replace(study.spec, dataset=str(tmp_path / "gone.npz")))
-    found = study_layer_tables(gone)
+    found = gone.layers()
     assert found.activations == {}
     assert found.weights
     assert any("gone.npz" in note for note in found.notes)
@@ -215,15 +224,14 @@ def test_the_first_file_must_be_float(study: Study) -> None:
 
 
 def test_comparing_on_fewer_examples(study: Study) -> None:
-    pytest.importorskip("ipywidgets")
+    need_package("ipywidgets")
     from qinspect.show.widgets.significance import luck_sentence, sample_sizes, subsample_comparison
 
-    right = {arm: study.correct(arm) for arm in ("ptq_int8", "qat")}
-    whole = subsample_comparison(*right.values(), n=800, a="ptq_int8", b="qat")
+    whole = subsample_comparison(study.results, 800, "ptq_int8", "qat")
     reported = study.summary["comparisons"][-1]
     assert whole.comparison.a_only == reported["a_only"]
     assert whole.comparison.ci_pp == pytest.approx(reported["ci_pp"])
-    part = subsample_comparison(*right.values(), n=100, a="ptq_int8", b="qat", draw=3)
+    part = subsample_comparison(study.results, 100, "ptq_int8", "qat", draw=3)
     assert part.comparison.n == 100
     low, high = part.comparison.ci_pp
     assert high - low > whole.comparison.ci_pp[1] - whole.comparison.ci_pp[0]
@@ -232,7 +240,7 @@ def test_comparing_on_fewer_examples(study: Study) -> None:
     assert "Other draws of 100" in luck_sentence(part, 800)
     assert resample_mean(part.resamples) == pytest.approx(part.comparison.diff_pp, abs=0.15)
     with pytest.raises(SpecError, match="2 to 800"):
-        subsample_comparison(*right.values(), n=801, a="a", b="b")
+        subsample_comparison(study.results, 801, "ptq_int8", "qat")
     sizes = [size for _, size in sample_sizes(800)]
     assert sizes[0] == 2
     assert sizes[-1] == 800
@@ -243,3 +251,20 @@ def resample_mean(frame: pd.DataFrame) -> float:
     mean = float(frame["diff_pp"].mean())
     assert math.isfinite(mean)
     return mean
+
+
+def test_what_stored_ranges_clip(tables: Layers) -> None:
+    rows = tables.clipping()
+    assert set(rows["file"]) == {"ptq_int8", "qat"}
+    found = rows[(rows["file"] == "qat") & (rows["layer"] == "dense")].set_index("kind")
+    effect = clip_effect(tables.binned("float", "dense", "activation"),
+                         *found.loc["activation", ["stored_min", "stored_max"]])
+    assert found.loc["activation", "clipped_share"] == effect["clipped_share"] > 0
+    assert found.loc["weight", "clipped_share"] == 0
+
+
+def test_layers_as_frame_sentence_and_json(tables: Layers) -> None:
+    local = tables.frame.query("reference == 'local' and file == 'qat'")
+    worst = local.loc[local["sqnr_db"].idxmin(), "layer"]
+    assert f"qat adds most error in {worst}" in tables.sentence
+    assert len(tables.to_json()["errors"]) == len(tables.frame)

@@ -14,17 +14,20 @@ import pytest
 from report_files import write_reports
 from show_study import HOSTILE
 
+from qinspect.causes import all_rules
+from qinspect.diagnosis.rule import Measure
+from qinspect.measure.clipping import Binned
 from qinspect.measure.streaming import Histogram
-from qinspect.show import markdown
-from qinspect.show.clipping import Binned
-from qinspect.show.evidence import deciding
-from qinspect.show.layer_tables import study_layer_tables
-from qinspect.show.plots import describe_thresholds, threshold_plot
-from qinspect.show.report import write_study_report
+from qinspect.show.figures import threshold_plot
+from qinspect.show.markdown import markdown
+from qinspect.show.report import write_view
+from qinspect.show.table import table
+from qinspect.show.view import Section, View, view_of
+from qinspect.show.views.diagnosis import KINDS
 from qinspect.studies.stored import load_study
 
 LIMIT = 5_000_000
-KINDS = ("study", "compare", "diagnose")
+REPORTS = ("study", "compare", "diagnose")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REPORTS)
 def test_a_report_asks_for_nothing_outside_itself(reports: dict[str, Path], kind: str) -> None:
     page = Page(reports[kind].read_text())
     images = [attributes for tag, attributes in page.tags if tag == "img"]
@@ -62,7 +65,7 @@ def test_a_report_asks_for_nothing_outside_itself(reports: dict[str, Path], kind
     assert text.count("</script>") == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REPORTS)
 def test_hostile_names_are_text_everywhere(reports: dict[str, Path], kind: str) -> None:
     assert HOSTILE not in reports[kind].read_text()
     assert "&lt;img src=x" in reports[kind].read_text()
@@ -70,14 +73,13 @@ def test_hostile_names_are_text_everywhere(reports: dict[str, Path], kind: str) 
     assert "<img" not in beside
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REPORTS)
 def test_markdown_and_numbers_stand_beside(reports: dict[str, Path], kind: str) -> None:
     beside = reports[kind].with_suffix(".md").read_text()
     assert beside.startswith("# ")
     assert "| --- |" in beside
     assert len(beside) < 65_536  # the longest text an issue of a well-known host takes
-    name = {"diagnose": "diagnosis-summary.json"}.get(kind, "summary.json")
-    numbers = json.loads(reports[kind].with_name(name).read_text())
+    numbers = json.loads(reports[kind].with_suffix(".json").read_text())
     assert numbers["causes" if kind == "diagnose" else "comparisons"]
 
 
@@ -87,16 +89,13 @@ def test_a_study_keeps_its_own_summary(reports: dict[str, Path]) -> None:
 
 def test_every_rule_has_a_figure(reports: dict[str, Path]) -> None:
     text = reports["diagnose"].read_text()
-    numbers = json.loads(reports["diagnose"].with_name("diagnosis-summary.json").read_text())
-    blocks = re.split(r"<details><summary>", text)[1:]
+    numbers = json.loads(reports["diagnose"].with_suffix(".json").read_text())
     without = []
     for row in numbers["causes"]:
-        if row["verdict"] in ("explains", "indicated") and row["id"] != "noise":
-            start = text.index(f"<h2>{row['title']}</h2>")
-            block = text[start : text.index("Source:", start)]
-        else:
-            block = next(part for part in blocks if part.startswith(f"{row['id']}:"))
-        if "<img" not in block:
+        folded = text.find(f"<summary>{row['id']}:")
+        start = folded if folded >= 0 else text.index(f"<h4>{row['title']}")
+        end = text.index("</details>" if folded >= 0 else "<details>", start)
+        if "<img" not in text[start:end]:
             without.append(row["id"])
     # Nothing was given to these two, so nothing was measured.
     assert set(without) <= {"lucky-checkpoint", "batchnorm-lag"}
@@ -115,7 +114,7 @@ def test_a_hundred_large_layers_stay_under_the_limit(
     reports: dict[str, Path], tmp_path: Path
 ) -> None:
     study = load_study(reports["study"].parent)
-    tables = study_layer_tables(study)
+    tables = study.layers()
     rng = np.random.default_rng(0)
     names = tuple(f"layer{i}" for i in range(100))
     histogram = Histogram()
@@ -133,7 +132,8 @@ def test_a_hundred_large_layers_stay_under_the_limit(
         weights={(m, n): weights for m in tables.models for n in names},
         activations={(m, n): histogram for m in tables.models for n in names},
     )
-    path = write_study_report(study, tmp_path / "large.html", large)
+    view = replace(view_of(study), layers=lambda: large)
+    path = write_view(view, study.to_json(), tmp_path / "large.html")
     print(f"{path.stat().st_size / 1e6:.2f} MB")
     assert path.stat().st_size < LIMIT
 
@@ -152,15 +152,27 @@ def test_coarser_bins_keep_what_they_hold() -> None:
 
 def test_markdown_is_inert() -> None:
     rows = [{HOSTILE: "a|b`c`*d*\n# e @someone [x](y) $z$"}]
-    text = markdown.table(rows)
+    text = table("", rows, {HOSTILE: HOSTILE}).markdown()
     assert "<img" not in text
     assert text.count("\n") == 2
     assert "@someone" not in text
     cells = re.sub(r"\\.", "", text.splitlines()[2])
     assert cells.count("|") == 2
     assert not set("`*[]#$") & set(cells)
-    assert markdown.code("a = '''```'''").startswith("````python")
-    assert "40 more rows" in markdown.table([{"n": i} for i in range(100)])
+    assert "40 more rows" in table("", [{"n": i} for i in range(100)], {"n": "n"}).markdown()
+    assert "````python" in markdown(View("t", sections=(Section("s", code="a = '''```'''"),)))
+
+
+def test_a_figure_that_fails_does_not_take_the_report_with_it(tmp_path: Path) -> None:
+    def broken() -> None:
+        raise KeyError(HOSTILE)
+
+    view = View("t", ("said",), figures={"broken": broken}, layers=None)
+    text = write_view(view, {"n": 1}, tmp_path / "a.b").read_text()
+    assert (tmp_path / "a.b.html").exists()
+    assert "The figure broken could not be drawn: KeyError" in text
+    assert HOSTILE not in text
+    assert json.loads((tmp_path / "a.b.json").read_text()) == {"n": 1}
 
 
 def test_a_number_speaks_for_a_cause_on_its_side_of_the_threshold() -> None:
@@ -171,17 +183,19 @@ def test_a_number_speaks_for_a_cause_on_its_side_of_the_threshold() -> None:
         "none": (0.0, 1.0, "below", True), "yes": (True, True, "above", True),
         "on the line": (0.3, 0.3, "above", True), "just under": (0.3, 0.3, "below", False),
     }
-    measures = [{"id": name, "title": name, "value": value, "threshold": threshold, "side": side,
-                 "unit": ""} for name, (value, threshold, side, _) in told.items()]
-    frame = deciding({"measures": [*measures, {**measures[0], "threshold": None, "side": None}]})
-    assert list(frame["title"]) == list(told)
-    assert list(frame["speaks"]) == [speaks for *_, speaks in told.values()]
-    ax = threshold_plot(frame)
+    measures = [Measure(name, name, value, threshold, side)
+                for name, (value, threshold, side, _) in told.items()]
+    made = threshold_plot([*measures, measures[0].plain()])
+    ax = made.axes()
     for line, colour_speaks in zip(ax.lines[1:3], (True, False), strict=True):
         drawn = {int(at): x for x, at in zip(*line.get_data(), strict=True)}
         assert [list(told)[at] for at in drawn] == [n for n in told if told[n][3] == colour_speaks]
         assert all(x >= 1 if colour_speaks else x <= 1 for x in drawn.values())
-    said = describe_thresholds(frame)
-    assert "dB: 5 (below 25), which speaks for it" in said
-    assert "share: 0.1 (from 0.3), which speaks against it" in said
-    assert "yes: yes, which speaks for it" in said
+    assert "dB: 5 (below 25), which speaks for it" in made.sentence
+    assert "share: 0.1 (from 0.3), which speaks against it" in made.sentence
+    assert "yes: yes, which speaks for it" in made.sentence
+
+
+def test_every_figure_that_a_cause_names_can_be_drawn() -> None:
+    named = {rule.figure for rule in all_rules().values() if rule.figure}
+    assert named <= KINDS

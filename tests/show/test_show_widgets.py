@@ -17,8 +17,16 @@ for package in ("ipywidgets", "anywidget"):
 
 import ipywidgets as widgets  # noqa: E402
 
+from qinspect.diagnosis.answer import Cause, Diagnosis, Effect  # noqa: E402
+from qinspect.diagnosis.cases import case  # noqa: E402
+from qinspect.diagnosis.engine import diagnose  # noqa: E402
 from qinspect.errors import DataError  # noqa: E402
-from qinspect.show.layer_tables import LayerTables, study_layer_tables  # noqa: E402
+from qinspect.measure.layer_tables import Layers  # noqa: E402
+from qinspect.predictions import results  # noqa: E402
+from qinspect.show.figure import Figure  # noqa: E402
+from qinspect.show.style import figure_of, legend_beside  # noqa: E402
+from qinspect.show.table import table  # noqa: E402
+from qinspect.show.view import view_of  # noqa: E402
 from qinspect.show.widgets import (  # noqa: E402
     Dashboard,
     DiagnosisBoard,
@@ -28,23 +36,11 @@ from qinspect.show.widgets import (  # noqa: E402
     QuantizationPlayground,
     RangeExplorer,
     SignificanceExplorer,
-    markup,
 )
+from qinspect.show.widgets.base import alert, sentence, shown  # noqa: E402
+from qinspect.show.widgets.figure import FigureView  # noqa: E402
 from qinspect.studies.run import load_splits  # noqa: E402
 from qinspect.studies.stored import Study  # noqa: E402
-
-DIAGNOSIS = {
-    "summary": f"QAT is worse {HOSTILE}.",
-    "causes": [
-        {"id": "stale-observers", "title": f"ranges of {HOSTILE}", "verdict": "explains",
-         "effect_pp": 1.7, "ci_pp": [0.4, 2.9], "confirmed_by_intervention": True,
-         "intervention": "warm start", "sentence": f"{HOSTILE} is too wide", "remedy": "warm start",
-         "code": "if a < b: pass", "evidence": {"bits": 1.25, "by_layer": {HOSTILE: [1.0, 2.0]}}},
-        {"id": "noise", "title": "chance", "verdict": "ruled_out", "effect_pp": None, "ci_pp": None,
-         "not_tried": "needs more seeds"},
-        {"id": "argmax-ties", "title": "ties", "verdict": "not_tried"},
-    ],
-}
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +49,30 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def tables(study: Study) -> LayerTables:
-    return study_layer_tables(study)
+def tables(study: Study) -> Layers:
+    return study.layers()
 
 
 @pytest.fixture(scope="module")
-def dashboard(study: Study) -> Dashboard:
-    made = Dashboard(study, diagnosis=DIAGNOSIS)
+def diagnosis(study: Study) -> Diagnosis:
+    """What the files say, and as if a warm start had been tried; with a hostile name."""
+    found = diagnose(case(study), interventions=False)
+
+    def told(cause: Cause) -> Cause:
+        if cause.rule.id != "stale-observers":
+            return cause
+        rule = replace(cause.rule, title=f"ranges of {HOSTILE}", code="if a < b: pass")
+        finding = replace(cause.finding, sentence=f"{HOSTILE} is too wide")
+        effect = Effect("warm start", -1.7, (-2.9, -0.4), 0.5, True)
+        return replace(cause, rule=rule, finding=finding, verdict="explains", effect=effect)
+
+    return replace(found, causes=tuple(map(told, found.causes)), primary="stale-observers",
+                   proved=True)
+
+
+@pytest.fixture(scope="module")
+def dashboard(study: Study, diagnosis: Diagnosis) -> Dashboard:
+    made = Dashboard(study, diagnosis=diagnosis)
     for name in made.pages:
         made.page(name)
     return made
@@ -118,8 +131,6 @@ def test_every_control_has_a_name(dashboard: Dashboard) -> None:
 
 
 def test_every_figure_has_a_sentence(dashboard: Dashboard) -> None:
-    from qinspect.show.widgets.figure import FigureView
-
     views = [w for w in descend(dashboard) if isinstance(w, FigureView)]
     assert len(views) >= 9
     for view in views:
@@ -142,7 +153,7 @@ def test_no_name_becomes_markup(dashboard: Dashboard) -> None:
 
 
 def test_a_failing_callback_shows_in_the_widget_and_recovers(study: Study) -> None:
-    made = SignificanceExplorer({arm: study.correct(arm) for arm in study.arms})
+    made = SignificanceExplorer(study.results)
     made.a.value = made.b.value
     assert "choose two different ones" in shown_error(made)
     made.a.value = "float"
@@ -158,30 +169,30 @@ def test_a_failing_callback_shows_in_the_widget_and_recovers(study: Study) -> No
 
 
 def test_a_redrawn_figure_is_the_same_as_one_drawn_first() -> None:
-    from qinspect.show.plots.style import legend_beside
-    from qinspect.show.widgets.figure import FigureView
 
     view = FigureView(5, 3, "x")
     pictures: dict[int, bytes] = {}
     for value in (1, 2, 1, 3, 2, 1, 3):
-        view.show(
-            lambda ax, v=value: (ax.plot([0, 1], [0, v], label="line"), ax.set_ylim(0, 2 + v // 3),
-                                 legend_beside(ax)),
-            "said", layout="same",
-        )
+        def draw(ax, v=value) -> None:
+            ax.plot([0, 1], [0, v], label="line")
+            ax.set_ylim(0, 2 + v // 3)
+            legend_beside(ax)
+
+        view.show(Figure(draw, "said", size=(5, 3)), layout="same")
         assert pictures.setdefault(value, view.image.value) == view.image.value
     assert len(set(pictures.values())) == 3
 
 
 def test_longer_numbers_do_not_fall_off_the_edge() -> None:
-    from qinspect.show.plots.style import figure_of
-    from qinspect.show.widgets.figure import FigureView
 
     view = FigureView(5, 3, "x")
     for factor in (1, 1e3, 1e6, 10):
-        view.show(lambda ax, f=factor: (ax.plot([0, 1], [0, f]), ax.set_ylabel("label"),
-                                        ax.yaxis.set_major_formatter("{x:,.2f}")),
-                  "said", layout="same")
+        def draw(ax, f=factor) -> None:
+            ax.plot([0, 1], [0, f])
+            ax.set_ylabel("label")
+            ax.yaxis.set_major_formatter("{x:,.2f}")
+
+        view.show(Figure(draw, "said", size=(5, 3)), layout="same")
         figure = figure_of(view.axes)
         taken = view.axes.get_tightbbox(figure.canvas.get_renderer())
         assert taken.x0 >= 0
@@ -189,11 +200,18 @@ def test_longer_numbers_do_not_fall_off_the_edge() -> None:
 
 
 def test_markup_escapes() -> None:
-    table = markup.table([{HOSTILE: HOSTILE}], HOSTILE)
-    for made in (markup.sentence(HOSTILE), markup.alert(HOSTILE, HOSTILE), table,
-                 markup.code_block(HOSTILE)):
+    hostile = table(HOSTILE, [{HOSTILE: HOSTILE}], {HOSTILE: HOSTILE})
+    for made in (sentence(HOSTILE), alert(ValueError(HOSTILE)), shown(hostile)):
         assert "<img" not in made
         assert "&lt;img" in made
+
+
+def test_without_a_kernel_pictures_and_tables_are_left(dashboard: Dashboard) -> None:
+    bundle = dashboard.pages["Overview"].children[0]._repr_mimebundle_()
+    tags = [tag for tag, _ in Tags(bundle["text/html"]).tags]
+    assert tags.count("img") == 1
+    assert tags.count("table") == 2
+    assert bundle["text/plain"] == "<Overview>"
 
 
 # --- one by one -------------------------------------------------------------------------------
@@ -204,7 +222,7 @@ def changed(before: dict[str, object], after: dict[str, object]) -> set[str]:
 
 
 def test_significance_moves_with_every_control(study: Study) -> None:
-    made = SignificanceExplorer({arm: study.correct(arm) for arm in study.arms}, "ptq_int8", "qat")
+    made = SignificanceExplorer(study.results, "ptq_int8", "qat")
 
     def state() -> dict[str, object]:
         return {"image": made.figure.image.value, "said": made.figure.sentence.value,
@@ -221,10 +239,10 @@ def test_significance_moves_with_every_control(study: Study) -> None:
 
 def test_significance_needs_two_models(study: Study) -> None:
     with pytest.raises(DataError, match="two models"):
-        SignificanceExplorer({"float": study.correct("float")})
+        SignificanceExplorer(results({"float": study.correct("float")}))
 
 
-def test_ranges_every_control(tables: LayerTables) -> None:
+def test_ranges_every_control(tables: Layers) -> None:
     made = RangeExplorer(tables)
     assert shown_error(made) == ""
     assert made.histogram.series[0]["name"] == "float"
@@ -257,7 +275,7 @@ def test_ranges_every_control(tables: LayerTables) -> None:
     assert shown_error(made) == ""
 
 
-def test_dragging_a_limit_is_by_hand_and_changes_the_numbers(tables: LayerTables) -> None:
+def test_dragging_a_limit_is_by_hand_and_changes_the_numbers(tables: Layers) -> None:
     made = RangeExplorer(tables)
     before = made.effect.value
     low, high = made.histogram.clip
@@ -270,7 +288,7 @@ def test_dragging_a_limit_is_by_hand_and_changes_the_numbers(tables: LayerTables
     assert shown_error(made) == ""
 
 
-def test_layers_without_weights_are_not_offered_for_weights(tables: LayerTables) -> None:
+def test_layers_without_weights_are_not_offered_for_weights(tables: Layers) -> None:
     made = RangeExplorer(tables)
     assert "softmax" not in [value for _, value in made.layer.options]
     made.kind.value = "activation"
@@ -280,14 +298,14 @@ def test_layers_without_weights_are_not_offered_for_weights(tables: LayerTables)
     assert shown_error(made) == ""
 
 
-def test_errors_sort_and_choose(tables: LayerTables) -> None:
+def test_errors_sort_and_choose(tables: Layers) -> None:
     made = ErrorExplorer(tables.errors)
     frame = tables.errors["ptq_int8"].errors
     rows = frame[frame["reference"] == "accumulated"].sort_values("sqnr_db")
     assert [value for _, value in made.layer.options] == list(rows["layer"])
-    before = made.histogram.image.value, made.table.value
+    before = made.histogram.image.value, made.table.still()
     made.layer.value = HOSTILE
-    assert (made.histogram.image.value, made.table.value) != before
+    assert (made.histogram.image.value, made.table.still()) != before
     assert "&lt;img" in made.histogram.sentence.value
     made.metric.value = "max_abs"
     made.reference.value = "local"
@@ -330,7 +348,7 @@ def test_observers_play_over_the_steps(study: Study) -> None:
         seen.add(made.figure.image.value)
         assert f"At step {step}" in made.figure.sentence.value
     assert len(seen) >= 4  # the first step moves by less than a pixel
-    assert "-5.16 to 5.44" in made.table.value  # -6 x 0.999^150, 2 + 4 x 0.999^150
+    assert "-5.164 to 5.443" in made.table.value  # -6 x 0.999^150, 2 + 4 x 0.999^150
     made.runs.value = ("warm <b>",)
     assert "default" not in made.table.value
     made.runs.value = ()
@@ -370,41 +388,51 @@ def test_flips_turn_pages(study: Study) -> None:
     assert made.pictures.value == ""
 
 
-def test_board_opens_causes(study: Study, tables: LayerTables) -> None:
-    from qinspect.show.evidence import evidence_figures
-
-    figures = evidence_figures(study, tables)
-    made = DiagnosisBoard(DIAGNOSIS, figures)
+def test_board_opens_causes(diagnosis: Diagnosis) -> None:
+    made = DiagnosisBoard(diagnosis)
     assert "if a &lt; b: pass" in made.detail.value
-    assert "+1.70 points [+0.40, +2.90]" in made.detail.value
-    assert "Activation ranges of qat" in made.evidence.sentence.value
+    # The remedy takes the gap away: never a negative number of points closed.
+    assert "closes +1.70 points [+0.40, +2.90]" in made.detail.value
+    assert made.evidence.sentence.value.count("QAT: Of 5 stored ranges") == 1
     made.cause.value = "noise"
-    assert "needs more seeds" in made.detail.value
-    assert "qat - ptq_int8" in made.evidence.sentence.value
-    made.cause.value = "argmax-ties"
-    assert made.evidence.layout.display == "none"
+    assert "only PTQ right on" in made.evidence.sentence.value
+    assert "which speaks for it" in made.measured.sentence.value
+    made.cause.value = "lucky-checkpoint"
+    assert made.evidence.layout.display == made.measured.layout.display == "none"
     assert shown_error(made) == ""
     with pytest.raises(DataError, match="no causes"):
-        DiagnosisBoard({"causes": []})
+        DiagnosisBoard(replace(diagnosis, causes=()))
 
 
-@pytest.mark.parametrize("cause", ["noise", "different-format", "undertrained", "stale-observers",
-                                   "calibration-outliers", "different-network",
-                                   "per-tensor-weights", "sensitive-layer"])
-def test_evidence_is_drawn(study: Study, tables: LayerTables, cause: str) -> None:
-    from qinspect.show.evidence import evidence_figures
-    from qinspect.show.plots.style import new_axes
+def test_every_figure_of_a_diagnosis_is_drawn(diagnosis: Diagnosis) -> None:
+    for kind in view_of(diagnosis).figures:
+        made = diagnosis.figure(kind)
+        ax = made.axes()
+        assert len(made.sentence) > 30, kind
+        assert ax.lines or ax.collections or ax.patches, kind
 
-    ax = new_axes()
-    said = evidence_figures(study, tables)[cause](ax)
-    assert len(said) > 30
-    assert ax.lines or ax.collections
+
+def test_a_long_table_sorts_and_filters(tables: Layers) -> None:
+    from qinspect.show.widgets.base import TableView
+
+    view = TableView("x")
+    short = table("t", [{"n": i} for i in range(5)], {"n": "n"})
+    view.show(short)
+    assert [type(child).__name__ for child in view.children] == ["HTML"]
+    need_package("itables")
+    view.show(table("t", [{"n": i, "name": HOSTILE} for i in range(40)],
+                    {"n": "n", "name": "name"}))
+    assert [type(child).__name__ for child in view.children] == ["ITable"]
+    assert "<img" not in str(view.children[0]._dt_args)
+    assert view.still().count("<tr>") == 41
+    view.show(short)
+    assert [type(child).__name__ for child in view.children] == ["HTML"]
 
 
 def test_histogram_module_is_shipped() -> None:
-    from qinspect.show.static import source
+    from qinspect.show.view import script
 
-    module = source("histogram.js")
+    module = script("histogram.js")
     assert "innerHTML" not in module
     assert 'role: "img"' in module
     assert np.all([word in module for word in ("ArrowLeft", "PageUp", "Home", "aria-valuenow")])

@@ -12,7 +12,8 @@ from rich.console import Console
 from qinspect.errors import DataError, SpecError
 from qinspect.metrics import metric
 from qinspect.predictions import Results, results
-from qinspect.show.significance import print_significance
+from qinspect.show.terminal import print_view
+from qinspect.show.view import view_of
 from qinspect.stats import compare_paired, compare_seeds, contrast_interval, holm
 
 Y = np.array([0, 1, 2, 1, 0, 2])
@@ -178,7 +179,7 @@ def test_printed_report_shows_names_as_text(save):
     """A column name is untrusted: no markup, no control characters."""
     arrays = {"y": Y, "[red]a[/red]": A, "b\x1b[31m": B, "c": Y}
     stream = io.StringIO()
-    print_significance(results(save(**arrays)).compare().to_json(), Console(file=stream, width=200))
+    print_view(view_of(results(save(**arrays)).compare()), Console(file=stream, width=200))
     printed = stream.getvalue()
     assert "[red]a[/red]" in printed
     assert "\x1b" not in printed

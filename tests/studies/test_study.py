@@ -128,7 +128,7 @@ def test_report_is_one_self_contained_file(finished) -> None:
     assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:|#)", text)
     assert text.count("<img") == text.count("alt=") == 6
     for arm in ("ptq_int8", "qat_bn"):
-        assert f"<code>{arm}</code>" in text
+        assert f">{arm}</td>" in text
 
 
 def test_observers_and_history_are_logged(finished) -> None:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from qinspect.errors import DataError, SpecError, StoreError
-from qinspect.show.sweep_table import print_sweep, sweep_json
+from qinspect.show.terminal import print_view
+from qinspect.show.view import view_of
 from qinspect.stats import wilson_interval
 from qinspect.studies.run import load_splits
 from qinspect.studies.spec import StudySpec
-from qinspect.studies.sweep_summary import sweep_finding, sweep_groups
+from qinspect.studies.sweep_summary import Sweep, sweep_finding, sweep_groups
 from qinspect.studies.sweeping import (
     GAPS,
     duration,
@@ -161,12 +162,12 @@ def test_a_sweep_where_everything_failed_has_a_finding_and_prints() -> None:
     frame = sweep_frame([failed_record("k", hostile, 1.0, DataError("no such file."))])
     assert sweep_finding(frame)[0].endswith("0 runs, 1 more failed.")
     console = Console(record=True, width=200)
-    print_sweep(frame, {}, console)
+    print_view(view_of(Sweep(frame, {})), console)
     shown = console.export_text()
     assert "no such file." in shown
     assert "\x1b" not in shown
     assert "[red]" in shown
-    value = json.loads(json.dumps(sweep_json(frame, {}), allow_nan=False))
+    value = json.loads(json.dumps(Sweep(frame, {}).to_json(), allow_nan=False))
     assert value["runs"][0]["status"] == "failed"
 
 
@@ -176,7 +177,7 @@ def test_a_missing_result_is_null_in_json() -> None:
     del without["results"]["part_batchnorm_lag_pp"]  # type: ignore[attr-defined]
     frame = sweep_frame([plain, without])
     assert math.isnan(frame["part_batchnorm_lag_pp"][1])
-    runs = json.loads(json.dumps(sweep_json(frame, {}), allow_nan=False))["runs"]
+    runs = json.loads(json.dumps(Sweep(frame, {}).to_json(), allow_nan=False))["runs"]
     assert [run["part_batchnorm_lag_pp"] for run in runs] == [0.25, None]
 
 

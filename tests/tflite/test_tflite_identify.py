@@ -18,10 +18,11 @@ from rich.console import Console
 from small_net import small_net
 
 from qinspect.errors import SpecError
-from qinspect.show.inspection import print_inspection
+from qinspect.show.terminal import print_view
+from qinspect.show.view import view_of
 from qinspect.tflite import inspect, inspect_file, read_graph, scheme_of
 from qinspect.tflite.graph import SCHEMES
-from qinspect.tflite.identity import identify
+from qinspect.tflite.identity import Inspections, identify
 
 REQUIRED = {"file", "scheme", "inputs", "outputs", "ops", "float_ops", "weights", "activations",
             "origin", "runs", "warnings"}
@@ -188,7 +189,8 @@ def test_names_are_harmless_on_a_terminal() -> None:
     described = json.loads(json.dumps(_described(edited(small_net(), rename))))
     described |= {"runs": "ok", "file": hostile}
     out = io.StringIO()
-    print_inspection([described], Console(file=out, force_terminal=False, width=200))
+    console = Console(file=out, force_terminal=False, width=200)
+    print_view(view_of(Inspections((described,))), console)
     text = out.getvalue()
     assert "[bold red]x[/]" in text  # shown, not obeyed
     assert not any(c in text for c in "\x1b\x07\u202e")

@@ -3,7 +3,7 @@
 // Names are put in as text only, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
-const W = 720, H = 300, LEFT = 56, RIGHT = 14, TOP = 14, BOTTOM = 46;
+const W = 720, H = 300, LEFT = 56, RIGHT = 14, TOP = 34, BOTTOM = 46;
 const BARS = 144;
 
 function make(parent, tag, attributes, text) {
@@ -90,10 +90,10 @@ function niceTicks(from, to) {
 export function mount(el, state, onClip) {
   const root = document.createElement("div");
   root.className = "qi-hist";
-  root.style.cssText = "max-width:760px;color:#222;background:#fff;font:12px sans-serif";
+  root.style.cssText = "max-width:760px;color:var(--jp-content-font-color1, inherit);font:12px sans-serif";
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
-  svg.style.cssText = "width:100%;height:auto;display:block;touch-action:none";
+  svg.style.cssText = "width:100%;height:auto;display:block;touch-action:none;fill:currentColor";
   svg.setAttribute("role", "group");
   const said = document.createElement("p");
   said.className = "qi-hist-said";
@@ -102,7 +102,7 @@ export function mount(el, state, onClip) {
   const help = document.createElement("p");
   help.textContent = "Drag a limit, or focus it and use the arrow keys " +
     "(Page Up and Page Down: ten steps; Home, End: as far as it goes).";
-  help.style.cssText = "margin:2px 0;color:#555";
+  help.style.cssText = "margin:2px 0;opacity:.8";
   root.append(svg, said, help);
   el.appendChild(root);
 
@@ -124,7 +124,7 @@ export function mount(el, state, onClip) {
     drawSeries();
     shade = [0, 1].map(() => make(picture, "rect",
       { y: TOP, height: H - TOP - BOTTOM, fill: "#D55E00", "fill-opacity": 0.18 }));
-    ticks = make(picture, "path", { stroke: "#444", "stroke-width": 0.7, fill: "none" });
+    ticks = make(picture, "path", { stroke: "currentColor", "stroke-width": 0.7, fill: "none" });
     handles = [0, 1].map(handle);
     move();
     if (focused >= 0) handles[focused].focus();
@@ -132,9 +132,9 @@ export function mount(el, state, onClip) {
 
   function drawAxes() {
     const base = H - BOTTOM;
-    make(picture, "line", { x1: LEFT, x2: W - RIGHT, y1: base, y2: base, stroke: "#444" });
+    make(picture, "line", { x1: LEFT, x2: W - RIGHT, y1: base, y2: base, stroke: "currentColor" });
     for (const tick of niceTicks(from, to)) {
-      make(picture, "line", { x1: x(tick), x2: x(tick), y1: TOP, y2: base, stroke: "#e4e4e4" });
+      make(picture, "line", { x1: x(tick), x2: x(tick), y1: TOP, y2: base, stroke: "#80808055" });
       make(picture, "text", { x: x(tick), y: base + 16, "text-anchor": "middle" }, short(tick));
     }
     make(picture, "text", { x: (LEFT + W - RIGHT) / 2, y: H - 8, "text-anchor": "middle" },
@@ -170,8 +170,8 @@ export function mount(el, state, onClip) {
     });
     let at = LEFT + 4;
     for (const s of state.series) {
-      make(picture, "rect", { x: at, y: TOP - 8, width: 10, height: 10, fill: s.colour });
-      const text = make(picture, "text", { x: at + 14, y: TOP + 1 }, s.name);
+      make(picture, "rect", { x: at, y: 8, width: 10, height: 10, fill: s.colour });
+      const text = make(picture, "text", { x: at + 14, y: 17 }, s.name);
       at += 24 + Math.max(text.getComputedTextLength(), 6.2 * s.name.length);
     }
     state.marks.forEach((m, row) => {
@@ -187,9 +187,9 @@ export function mount(el, state, onClip) {
       "aria-label": which ? "upper limit of the range" : "lower limit of the range",
       style: "cursor:ew-resize;outline-offset:2px" });
     make(node, "rect", { x: -9, y: TOP, width: 18, height: H - TOP - BOTTOM, fill: "transparent" });
-    make(node, "line", { y1: TOP, y2: H - BOTTOM, stroke: "#000", "stroke-width": 2 });
+    make(node, "line", { y1: TOP, y2: H - BOTTOM, stroke: "currentColor", "stroke-width": 2 });
     make(node, "rect", { x: -5, y: (H - BOTTOM + TOP) / 2 - 11, width: 10, height: 22, rx: 3,
-      fill: "#fff", stroke: "#000", "stroke-width": 1.5 });
+      fill: "#888", stroke: "currentColor", "stroke-width": 1.5 });
     node.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       node.focus();

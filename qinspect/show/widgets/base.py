@@ -1,48 +1,63 @@
-"""What every explorer is made of: controls, and a place for errors."""
+"""What every explorer is made of: controls, a place for errors, tabs, HTML that is escaped."""
 
 from __future__ import annotations
 
+import html
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import anywidget
 import ipywidgets as widgets
 
 from qinspect.errors import QinspectError
-from qinspect.show.static import source
-from qinspect.show.widgets import markup
+from qinspect.show.table import LONG, STYLE, Table
+from qinspect.show.text import elided, escaped
+from qinspect.show.view import script
+
+LABEL = {"description_width": "120px"}
+WIDE = {"width": "430px"}
+FLOW = {"flex_flow": "row wrap"}
 
 
 class AccessibleNames(anywidget.AnyWidget):
     """Nothing to see: names the slider handles and player buttons of its explorer."""
 
-    _esm = source("names.js")
+    _esm = script("names.js")
 
 
-LABEL = {"description_width": "120px"}
-WIDE = {"width": "430px"}
+class Still(widgets.VBox):
+    """A widget that leaves a picture of itself where no kernel runs."""
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = dict(super()._repr_mimebundle_(**options))
+        return {**bundle, "text/plain": f"<{type(self).__name__}>",
+                "text/html": f'<div class="qi-view">{STYLE}{still(self)}</div>'}
 
 
-class Explorer(widgets.VBox):
+def still(widget: widgets.Widget) -> str:
+    """Pictures, sentences and tables of a widget as they stand, without its controls."""
+    if getattr(getattr(widget, "layout", None), "display", None) == "none":
+        return ""
+    if hasattr(widget, "still"):
+        return str(widget.still())
+    if isinstance(widget, widgets.HTML):
+        return str(widget.value)
+    return "".join(still(child) for child in getattr(widget, "children", ()))
+
+
+class Explorer(Still):
     """Controls above, an area for errors, and what the controls change.
 
-    Parameters
-    ----------
-    name : str
-        Part of the CSS class ``qinspect-name``.
-    controls : sequence of Widget
-        Each has a description.
-    body : sequence of Widget
-        Figures, sentences and tables.
+    ``name`` is part of the CSS class ``qinspect-name``; ``body`` holds figures, sentences, tables.
     """
 
     def __init__(
         self, name: str, controls: Sequence[widgets.Widget], body: Iterable[widgets.Widget]
     ) -> None:
-        self.error = widgets.HTML()
-        self.error.add_class(f"qinspect-{name}-error")
-        flow = widgets.Layout(flex_flow="row wrap", display="flex")
+        self.error = hooked(widgets.HTML(), f"qinspect-{name}-error")
+        flow = widgets.Layout(display="flex", **FLOW)
         super().__init__(
             [widgets.Box(list(controls), layout=flow), self.error, *body, AccessibleNames()]
         )
@@ -59,11 +74,8 @@ class Explorer(widgets.VBox):
         def callback(change: Any = None) -> None:
             try:
                 function()
-            except QinspectError as error:
-                self.error.value = markup.alert(str(error))
             except Exception as error:
-                said = f"{type(error).__name__}: {error}"
-                self.error.value = markup.alert(said, traceback.format_exc())
+                self.error.value = alert(error)
             else:
                 if self.error.value:
                     self.error.value = ""
@@ -77,17 +89,29 @@ class Explorer(widgets.VBox):
             control.observe(callback, names="value")
 
 
-def options(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Names for a drop-down: what is shown is printable, what is chosen is the name itself.
+class Tabs(Still):
+    """Widgets in tabs; each is built when its tab is first opened."""
 
-    The browser puts option texts in as text, not as markup.
-    """
-    return [(_shown(name), name) for name in names]
+    def __init__(self, builders: Mapping[str, Callable[[], widgets.Widget]]) -> None:
+        self._builders = dict(builders)
+        self.pages = {name: widgets.VBox() for name in self._builders}
+        self.tabs = widgets.Tab(children=list(self.pages.values()), titles=list(self.pages))
+        self.tabs.selected_index = 0
+        self.tabs.observe(lambda change: self.page(list(self.pages)[change["new"] or 0]),
+                          "selected_index")
+        super().__init__([self.tabs])
+        self.add_class("qinspect-dashboard")
+        self.page(next(iter(self.pages)))
 
-
-def _shown(name: str) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in name)
-    return text if len(text) <= 60 else f"{text[:28]}…{text[-30:]}"
+    def page(self, name: str) -> widgets.Widget:
+        """Build a tab if it is not there yet, and give its content; what fails is shown in it."""
+        holder = self.pages[name]
+        if not holder.children:
+            try:
+                holder.children = (self._builders[name](),)
+            except Exception as error:
+                holder.children = (widgets.HTML(alert(error)),)
+        return holder.children[0]
 
 
 def choice(description: str, names: Sequence[str], hook: str, value: str | None = None) -> Any:
@@ -96,11 +120,74 @@ def choice(description: str, names: Sequence[str], hook: str, value: str | None 
         options=options(names), value=value if value is not None else names[0],
         description=description, style=LABEL, layout=WIDE,
     )
-    control.add_class(hook)
-    return control
+    return hooked(control, hook)
+
+
+def options(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Names for a drop-down: what is shown is printable, what is chosen is the name itself.
+
+    The browser puts option texts in as text, not as markup.
+    """
+    return [(elided(name, 60), name) for name in names]
 
 
 def hooked(control: Any, hook: str) -> Any:
     """The control with a CSS class that tests and style sheets can hold on to."""
     control.add_class(hook)
     return control
+
+
+# Widgets do not sanitise HTML: every value that comes in is escaped here.
+
+
+def sentence(said: str) -> str:
+    """A paragraph that screen readers announce when it changes."""
+    return f'<p class="qi-said" role="status" aria-live="polite">{escaped(said)}</p>'
+
+
+def shown(table: Table) -> str:
+    """A table in a box that scrolls."""
+    return STYLE + table.html()
+
+
+class TableView(widgets.VBox):
+    """A table; a long one sorts and filters where itables is installed."""
+
+    def __init__(self, hook: str) -> None:
+        self._static = widgets.HTML()
+        self._live: Any = None
+        super().__init__([self._static])
+        self.add_class(hook)
+
+    def show(self, table: Table) -> None:
+        """Show another table."""
+        self._static.value = shown(table)
+        if len(table.rows) <= LONG or find_spec("itables") is None:
+            self.children = (self._static,)
+            return
+        from itables.widget import ITable
+
+        values = table.frame.map(lambda v: float(f"{v:.4g}") if isinstance(v, float) else v)
+        looks: dict[str, Any] = {"caption": table.title, "pageLength": LONG, "showIndex": False}
+        if self._live is None:
+            self._live = ITable(values, **looks)
+        else:
+            self._live.update(values, **looks)
+        self.children = (self._live,)
+
+    def still(self) -> str:
+        """The table for pages without a kernel."""
+        return str(self._static.value)
+
+
+def alert(error: Exception) -> str:
+    """An error in words; what the kit did not foresee with its details folded away."""
+    said, folded = str(error), ""
+    if not isinstance(error, QinspectError):
+        said = f"{type(error).__name__}: {error}"
+        details = html.escape("".join(traceback.format_exception(error)))
+        folded = f"<details><summary>Details</summary><pre>{details}</pre></details>"
+    return (
+        '<div role="alert" style="border:2px solid #D55E00;padding:6px 10px;max-width:75ch">'
+        f"<b>This did not work:</b> {escaped(said)}{folded}</div>"
+    )

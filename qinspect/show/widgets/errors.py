@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import ipywidgets as widgets
-import numpy as np
 import pandas as pd
 
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.local import LayerErrors
-from qinspect.show import plots
-from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, WIDE, Explorer, choice, hooked, options
+from qinspect.show import figures, text
+from qinspect.show.table import Table, table
+from qinspect.show.widgets.base import (
+    FLOW,
+    LABEL,
+    WIDE,
+    Explorer,
+    TableView,
+    choice,
+    hooked,
+    options,
+)
 from qinspect.show.widgets.figure import FigureView
 
 # Column of schema.ERRORS -> title, and whether large is bad.
@@ -30,21 +38,7 @@ ORDER = "order of execution"
 
 
 def sorted_errors(errors: pd.DataFrame, reference: str, metric: str = ORDER) -> pd.DataFrame:
-    """Rows of one reference, the worst first by a metric.
-
-    Parameters
-    ----------
-    errors : DataFrame
-        ``schema.ERRORS`` columns.
-    reference : {"local", "accumulated"}
-    metric : str
-        Key of ``METRICS``, or ``ORDER``.  A bias counts by its size; NaN comes last.
-
-    Raises
-    ------
-    SpecError
-        If the metric is not known.
-    """
+    """Rows of one reference, the worst first by a metric; a bias counts by its size."""
     rows = errors[errors["reference"] == reference]
     if metric == ORDER:
         return rows
@@ -56,33 +50,16 @@ def sorted_errors(errors: pd.DataFrame, reference: str, metric: str = ORDER) -> 
     )
 
 
-def error_rows(rows: pd.DataFrame, chosen: str) -> list[dict[str, str]]:
-    """The rows as text, the chosen layer marked."""
-    return [
-        {"": ">" if row["layer"] == chosen else "", "layer": str(row["layer"]),
-         "operator": str(row["op"])}
-        | {title: _number(row[column]) for column, (title, _) in METRICS.items()}
-        for row in rows.to_dict("records")
-    ]
-
-
-def _number(value: float) -> str:
-    return "-" if pd.isna(value) else "no error" if np.isinf(value) else f"{value:.4g}"
+def error_table(rows: pd.DataFrame, chosen: str) -> Table:
+    """The rows as a table, the chosen layer marked."""
+    heads = {title: (column, text.number) for column, (title, _) in METRICS.items()}
+    return table("Errors by layer", rows, {
+        "": lambda row: ">" if row["layer"] == chosen else "", "layer": "layer",
+        "operator": "op", **heads})
 
 
 class ErrorExplorer(Explorer):
-    """Error histogram and SQNR by layer.
-
-    Parameters
-    ----------
-    errors : mapping of model to LayerErrors
-        See :func:`qinspect.measure.layer_errors`; not empty.
-
-    Raises
-    ------
-    DataError
-        If there are no errors to show.
-    """
+    """Error histogram and SQNR by layer, of every model."""
 
     def __init__(self, errors: Mapping[str, LayerErrors]) -> None:
         if not errors:
@@ -114,13 +91,12 @@ class ErrorExplorer(Explorer):
         )
         self.profile = FigureView(7.2, 3.8, "qi-err-profile")
         self.histogram = FigureView(6.4, 3.2, "qi-err-histogram")
-        self.table = hooked(widgets.HTML(), "qi-err-table")
-        flow = {"flex_flow": "row wrap"}
+        self.table = TableView("qi-err-table")
         super().__init__(
             "errors",
             [self.model, self.reference, self.metric],
-            [widgets.HBox([self.layer, self.histogram], layout=flow),
-             widgets.HBox([self.profile, self.table], layout=flow)],
+            [widgets.HBox([self.layer, self.histogram], layout=FLOW),
+             widgets.HBox([self.profile, self.table], layout=FLOW)],
         )
         self.watch(self.refresh, self.model, self.reference, self.metric)
         self.watch(self._show_layer, self.layer)
@@ -153,13 +129,12 @@ class ErrorExplorer(Explorer):
         every = self._errors[self.model.value].histograms
         most = float(every["count"].max()) if len(every) else 1.0
         bins = every[(every["layer"] == layer) & (every["reference"] == self.reference.value)]
-        said = f"{layer}, {self.reference.value} error. {plots.describe_error_histogram(bins)}"
-        self.histogram.show(
-            lambda ax: plots.error_histogram(bins, ax, most=most), said, layout=self.model.value
-        )
-        self.table.value = markup.table(error_rows(self._rows(), layer), "errors by layer")
+        figure = figures.error_histogram(bins, most=most).about(
+            f"{layer}, {self.reference.value} error")
+        self.histogram.show(figure, layout=self.model.value)
+        self.table.show(error_table(self._rows(), layer))
 
     def _draw_profile(self) -> None:
         errors = self._errors[self.model.value].errors
-        said = f"{self.model.value}. {plots.describe_sqnr(errors)}"
-        self.profile.show(lambda ax: plots.sqnr_profile(errors, ax), said, layout=self.model.value)
+        self.profile.show(figures.sqnr_profile(errors).about(self.model.value),
+                          layout=self.model.value)

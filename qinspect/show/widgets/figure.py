@@ -1,39 +1,60 @@
-"""A matplotlib figure that is redrawn while somebody moves a slider."""
+"""What a widget draws: a matplotlib figure that is redrawn while a slider moves, and a histogram
+that is drawn in the browser.
+"""
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
+import anywidget
 import ipywidgets as widgets
 import numpy as np
+import traitlets
 from PIL import Image
 
-from qinspect.show.plots.style import clear_axes, figure_of, new_axes
-from qinspect.show.widgets import markup
+from qinspect.show.style import figure_of, look, new_axes
+from qinspect.show.text import escaped
+from qinspect.show.view import script
+from qinspect.show.widgets.base import hooked, sentence
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-_DPI = 88
+    from qinspect.show.figure import Figure
+
+_DPI = 96
 _PAD = 6.0  # pixels around everything
 _FRAMES = 16  # pictures of axes kept, about 1 MB each
 
 
+class ClipHistogram(anywidget.AnyWidget):
+    """Histogram with two limits; what they do to the first series is worked out in the browser.
+
+    ``series`` and ``marks`` (stored ranges: name, colour, low, high) as made in
+    ``show/histograms.py``; ``clip``: lower <= 0 <= upper.
+    """
+
+    _esm = script("histogram.js")
+    series: Any = traitlets.List().tag(sync=True)
+    marks: Any = traitlets.List().tag(sync=True)
+    clip: Any = traitlets.List(default_value=[-1.0, 1.0]).tag(sync=True)
+    bits = traitlets.Int(8).tag(sync=True)
+    symmetric = traitlets.Bool(False).tag(sync=True)
+    log = traitlets.Bool(False).tag(sync=True)
+    title = traitlets.Unicode("values").tag(sync=True)
+    unit = traitlets.Unicode("value").tag(sync=True)
+
+
 class FigureView(widgets.VBox):
-    """A matplotlib figure as an image, and the sentence that says the same.
+    """A figure as an image, and the sentence that says the same.
 
-    The figure is made once.  Axis, labels and legend are most of the work of a redraw and come
-    back: they are kept as pictures, over which the data are drawn anew.
-
-    Parameters
-    ----------
-    width, height : float
-        Inches.
-    hook : str
-        CSS class of the image; ``hook``-said is that of the sentence.
+    The matplotlib figure is made once, ``width`` and ``height`` in inches.  Axis, labels and legend
+    are most of the work of a redraw and come back: they are kept as pictures, over which the data
+    are drawn anew.  ``hook`` is the CSS class of the image, ``hook``-said that of the sentence.
     """
 
     def __init__(self, width: float, height: float, hook: str) -> None:
@@ -45,10 +66,9 @@ class FigureView(widgets.VBox):
         self._layout: Hashable = None
         self._frames: dict[Hashable, Any] = {}
         shape = {"max_width": "100%", "align_self": "flex-start"}
-        self.image = widgets.Image(format="png", layout=shape)
-        self.image.add_class(hook)
-        self.sentence = widgets.HTML()
-        self.sentence.add_class(f"{hook}-said")
+        self.image = hooked(widgets.Image(format="png", layout=shape), hook)
+        self.sentence = hooked(widgets.HTML(), f"{hook}-said")
+        self._said = ""
         super().__init__([self.image, self.sentence])
 
     @property
@@ -56,44 +76,34 @@ class FigureView(widgets.VBox):
         """Axes as last drawn."""
         return self._ax
 
-    def show(
-        self,
-        draw: Callable[[Axes], object],
-        said: str | None,
-        *,
-        layout: Hashable,
-        height: float = 0.0,
-    ) -> None:
-        """Redraw.
-
-        Parameters
-        ----------
-        draw : callable
-            Takes the emptied axes.
-        said : str or None
-            What the figure shows; None where ``draw`` returns it.
-        layout : hashable
-            What the margins depend on, such as the names along an axis; when it is the same as
-            last time they are kept.
-        height : float
-            New height in inches; 0 keeps it.
+    def show(self, figure: Figure, *, layout: Hashable) -> None:
+        """Redraw; while ``layout``, such as the names along an axis, stays the same, so do the
+        margins and the height.
         """
         changed = layout != self._layout
         self._layout = None  # what fails below leaves axes that cannot be built upon
-        if changed:
-            if height:
-                self._figure.set_figheight(height)
-            clear_axes(self._ax)
-        else:
-            _wipe(self._ax)
-        returned = draw(self._ax)
-        if changed:
-            self._fit()
-            self._frames.clear()
-        self._paint()
+        with look():
+            if changed:
+                self._figure.set_figheight(figure.size[1])
+                self._ax.clear()
+            else:
+                _wipe(self._ax)
+            figure.draw(self._ax)
+            if changed:
+                self._fit()
+                self._frames.clear()
+            self._paint()
         self.image.value = self._png()
         self._layout = layout
-        self.sentence.value = markup.sentence(str(returned) if said is None else said)
+        self._said = figure.sentence
+        self.sentence.value = sentence(figure.sentence)
+
+    def still(self) -> str:
+        """The figure as it stands, for pages without a kernel."""
+        encoded = base64.b64encode(bytes(self.image.value)).decode()
+        said = escaped(self._said)
+        return (f'<figure class="qi-figure"><img alt="{said}" style="max-width:100%" '
+                f'src="data:image/png;base64,{encoded}"><figcaption>{said}</figcaption></figure>')
 
     def _fit(self) -> None:
         """Give axis labels, ticks and legend the room that they take, and the axes the rest."""
@@ -141,9 +151,9 @@ class FigureView(widgets.VBox):
             spine.draw(renderer)
 
     def _png(self) -> bytes:
-        pixels = np.asarray(self._canvas.buffer_rgba())
         buffer = io.BytesIO()
-        Image.fromarray(pixels).convert("RGB").save(buffer, "png", compress_level=1)
+        pixels = np.asarray(self._canvas.buffer_rgba())
+        Image.fromarray(pixels).save(buffer, "png", compress_level=1)
         return buffer.getvalue()
 
 

@@ -2,33 +2,82 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
+from PIL import Image
 
 from qinspect.data.dataset import Dataset
 from qinspect.errors import SpecError
-from qinspect.show.flips import WHICH, class_name, flip_table, picture, top_outputs
-from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, Explorer, choice, hooked
+from qinspect.schema import Array
+from qinspect.show.table import table
+from qinspect.show.text import escaped
+from qinspect.show.widgets.base import LABEL, Explorer, choice, hooked, sentence, shown
 
 if TYPE_CHECKING:
     from qinspect.studies.stored import Study
 
+WHICH = {
+    "b": "only b right",
+    "a": "only a right",
+    "differ": "different answers, both wrong",
+}
+_SIDE = 112
 _PER_PAGE = 12
+
+
+def flip_table(
+    y: Array, prediction_a: Array, prediction_b: Array, ids: Array, which: str
+) -> pd.DataFrame:
+    """Examples on which two models differ: ``index``, ``id``, ``y``, ``a``, ``b`` (the answers)."""
+    right_a, right_b = prediction_a == y, prediction_b == y
+    masks = {
+        "a": right_a & ~right_b,
+        "b": right_b & ~right_a,
+        "differ": ~right_a & ~right_b & (prediction_a != prediction_b),
+    }
+    if which not in masks:
+        raise SpecError(f"which is {which!r}; choose one of {', '.join(masks)}.")
+    at = np.flatnonzero(masks[which])
+    return pd.DataFrame(
+        {"index": at, "id": ids[at], "y": y[at], "a": prediction_a[at], "b": prediction_b[at]}
+    )
+
+
+def top_outputs(output: Array, names: tuple[str, ...], most: int = 2) -> str:
+    """The greatest outputs of one example in words, in the units of the file's output."""
+    order = np.argsort(-output.astype(np.float64), kind="stable")[:most]
+    return ", ".join(f"{class_name(int(i), names)} ({output[i]:.3g})" for i in order)
+
+
+def class_name(label: int, names: tuple[str, ...]) -> str:
+    """Name of a class, its number where it has none."""
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
+def picture(x: Array, low: float, high: float) -> str | None:
+    """An example as a data URI, ``low`` black and ``high`` white; None where it is no image."""
+    image: Any = x[..., 0] if x.ndim == 3 and x.shape[-1] == 1 else x
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] != 3):
+        return None
+    span = high - low if high > low else 1.0
+    levels = np.clip(255 * (image.astype(np.float64) - low) / span, 0, 255).astype(np.uint8)
+    drawn = Image.fromarray(levels)
+    factor = max(1, _SIDE // max(drawn.size))
+    size = (drawn.width * factor, drawn.height * factor)
+    buffer = io.BytesIO()
+    drawn.resize(size, Image.Resampling.NEAREST).save(buffer, "png")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 class FlipBrowser(Explorer):
     """The examples that one model gets right and the other does not, with both outputs.
 
-    Parameters
-    ----------
-    study : Study
-    data : Dataset, optional
-        The study's test examples in any order, for the pictures and class names.
-    a, b : str, optional
-        Arms at the start.
+    ``data``: the study's test examples in any order, for pictures and class names.
     """
 
     def __init__(
@@ -78,14 +127,15 @@ class FlipBrowser(Explorer):
         )
         self.page.max = max(1, -(-len(found) // _PER_PAGE))
         start = (self.page.value - 1) * _PER_PAGE
-        shown = found.iloc[start : start + _PER_PAGE].to_dict("records")
+        page = found.iloc[start : start + _PER_PAGE].to_dict("records")
         what = WHICH[self.which.value].replace("only a", f"only {a}").replace("only b", f"only {b}")
-        self.said.value = markup.sentence(
+        self.said.value = sentence(
             f"{len(found)} of {len(arrays['y']):,} examples: {what}. Page {self.page.value} of "
             f"{self.page.max}."
         )
-        self.pictures.value = "".join(self._figure(row, a, b) for row in shown)
-        self.table.value = markup.table([self._row(row, a, b) for row in shown], what)
+        self.pictures.value = "".join(self._figure(row, a, b) for row in page)
+        rows = [self._row(row, a, b) for row in page]
+        self.table.value = shown(table(what, rows, {key: key for key in rows[0]} if rows else {}))
 
     def _names(self) -> tuple[str, ...]:
         return () if self._data is None else self._data.class_names
@@ -114,7 +164,7 @@ class FlipBrowser(Explorer):
         )
         return (
             '<figure style="display:inline-block;margin:6px;max-width:150px;vertical-align:top">'
-            f'<img alt="{markup.escaped(said)}" src="{source}" style="image-rendering:pixelated">'
-            f'<figcaption style="font-size:12px;line-height:1.3">{markup.escaped(said)}'
+            f'<img alt="{escaped(said)}" src="{source}" style="image-rendering:pixelated">'
+            f'<figcaption style="font-size:12px;line-height:1.3">{escaped(said)}'
             "</figcaption></figure>"
         )

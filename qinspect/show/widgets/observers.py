@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
 
 from qinspect.errors import DataError
-from qinspect.show import plots
+from qinspect.show import figures, text
+from qinspect.show.figures.training import observers_at
+from qinspect.show.table import Table, table
 from qinspect.show.text import printable
-from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, Explorer, hooked
+from qinspect.show.widgets.base import FLOW, LABEL, Explorer, hooked, shown
 from qinspect.show.widgets.figure import FigureView
-
-_TALL = 9.0
 
 
 def joined_runs(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Observer tables of several runs in one, with a column ``run``.
-
-    Parameters
-    ----------
-    runs : mapping of name to DataFrame
-        ``schema.OBSERVERS`` columns.
-
-    Raises
-    ------
-    DataError
-        If no run has logged a range of an activation.
-    """
+    """Observer tables of several runs in one, with a column ``run``."""
     parts = [frame.assign(run=name) for name, frame in runs.items() if len(frame)]
     joined = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if joined.empty or not (joined["kind"] == "activation").any():
@@ -38,30 +27,18 @@ def joined_runs(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return joined
 
 
-def held_rows(held: pd.DataFrame) -> list[dict[str, str]]:
-    """Ranges as text, one row a layer, one column a run."""
-    rows: dict[str, dict[str, str]] = {}
+def held_table(held: pd.DataFrame, step: int) -> Table:
+    """Ranges that are held at a step, one row a layer, one column a run."""
+    rows: dict[str, dict[str, Any]] = {}
     for record in held.to_dict("records"):
         row = rows.setdefault(str(record["layer"]), {"layer": str(record["layer"])})
-        row[str(record["run"])] = f"{record['min']:.3g} to {record['max']:.3g}"
-    runs = list(dict.fromkeys(str(run) for run in held["run"]))
-    return [{"layer": row["layer"], **{run: row.get(run, "-") for run in runs}}
-            for row in rows.values()]
+        row[str(record["run"])] = (record["min"], record["max"])
+    runs = {str(run): (str(run), text.span) for run in held["run"].unique()}
+    return table(f"Ranges held at step {step}", rows.values(), {"layer": "layer", **runs})
 
 
 class ObserverPlayer(Explorer):
-    """Play the observers' ranges over the steps of QAT.
-
-    Parameters
-    ----------
-    runs : mapping of name to DataFrame
-        ``schema.OBSERVERS`` columns, such as ``{"default": ..., "warm start": ...}``.
-
-    Raises
-    ------
-    DataError
-        If nothing was logged.
-    """
+    """Play the observers' ranges over the steps of QAT, several runs side by side."""
 
     def __init__(self, runs: Mapping[str, pd.DataFrame]) -> None:
         self._observers = joined_runs(runs)
@@ -90,10 +67,9 @@ class ObserverPlayer(Explorer):
         )
         self.figure = FigureView(8.0, 4.0, "qi-obs-figure")
         self.table = hooked(widgets.HTML(), "qi-obs-table")
-        flow = {"flex_flow": "row wrap"}
         super().__init__(
             "observers", [self.play, self.step, self.runs],
-            [widgets.HBox([self.figure, self.table], layout=flow)],
+            [widgets.HBox([self.figure, self.table], layout=FLOW)],
         )
         self.watch(self.refresh, self.step, self.runs)
         self.guarded(self.refresh)()
@@ -105,17 +81,16 @@ class ObserverPlayer(Explorer):
             raise DataError("no run is chosen; choose one or more.")
         rows = self._observers[self._observers["run"].isin(chosen)]
         step = int(self.step.value)
-        held = plots.observers_at(rows, step)
+        held = observers_at(rows, step)
         low, high = float(rows["min"].min()), float(rows["max"].max())
 
+        figure = figures.observer_bars(held, step)
+
         def draw(ax: Any) -> None:
-            plots.observer_bars(held, ax)
+            figure.draw(ax)
             # The same axis at every step, so that what moves are the ranges.
             ax.set_xlim(min(low, -6.2) * 1.02, max(high, 6.2) * 1.02)
 
         layers = tuple(dict.fromkeys(held["layer"]))
-        height = min(1.2 + len(layers) * (0.16 * len(chosen) + 0.12), _TALL)
-        self.figure.show(
-            draw, plots.describe_observer_bars(held, step), layout=(chosen, layers), height=height
-        )
-        self.table.value = markup.table(held_rows(held), f"ranges held at step {step}")
+        self.figure.show(replace(figure, draw=draw), layout=(chosen, layers))
+        self.table.value = shown(held_table(held, step))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 
 import ipywidgets as widgets
 
-from qinspect.measure.ranges import RANGE_METHODS
-from qinspect.show import plots
-from qinspect.show.clipping import Binned
-from qinspect.show.plots.style import COLOURS
-from qinspect.show.quantizers import (
+from qinspect.measure.clipping import Binned
+from qinspect.measure.quantizers import (
     BY_HAND,
     DISTRIBUTIONS,
     METHODS,
@@ -18,10 +15,22 @@ from qinspect.show.quantizers import (
     draw_numbers,
     quantize_numbers,
 )
-from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, WIDE, Explorer, choice, hooked
-from qinspect.show.widgets.figure import FigureView
-from qinspect.show.widgets.histogram import ClipHistogram
+from qinspect.measure.ranges import RANGE_METHODS
+from qinspect.show import figures, text
+from qinspect.show.histograms import series
+from qinspect.show.style import COLOURS
+from qinspect.show.table import Table, table
+from qinspect.show.widgets.base import (
+    FLOW,
+    LABEL,
+    WIDE,
+    Explorer,
+    choice,
+    hooked,
+    sentence,
+    shown,
+)
+from qinspect.show.widgets.figure import ClipHistogram, FigureView
 
 _WORDS = {
     "minmax": "least to greatest",
@@ -32,19 +41,19 @@ _WORDS = {
 }
 
 
-def method_row(method: str, found: Quantized, chosen: bool) -> dict[str, str]:
-    """One method's result as text."""
-    low, high = min(r[0] for r in found.ranges), max(r[1] for r in found.ranges)
-    return {
-        "": ">" if chosen else "",
-        "range": _WORDS[method],
-        "from": f"{low:.3g}",
-        "to": f"{high:.3g}",
-        "clipped": "-" if math.isnan(found.clipped_share) else f"{100 * found.clipped_share:.2f} %",
-        "levels used": str(found.levels),
-        "SQNR, dB": f"{found.sqnr_db:.1f}",
-        "worst channel, dB": f"{found.worst_channel_db:.1f}",
-    }
+def method_table(results: Mapping[str, Quantized], chosen: str) -> Table:
+    """What each method makes of the same numbers."""
+    rows = [(method, results[method]) for method in METHODS if method in results]
+    return table("The same numbers by each method", rows, {
+        "": lambda row: ">" if row[0] == chosen else "",
+        "range": lambda row: _WORDS[row[0]],
+        "from": lambda row: min(low for low, _ in row[1].ranges),
+        "to": lambda row: max(high for _, high in row[1].ranges),
+        "clipped": (lambda row: row[1].clipped_share, text.percent),
+        "levels used": lambda row: row[1].levels,
+        "SQNR": (lambda row: row[1].sqnr_db, text.decibels),
+        "worst channel": (lambda row: row[1].worst_channel_db, text.decibels),
+    })
 
 
 class QuantizationPlayground(Explorer):
@@ -90,10 +99,9 @@ class QuantizationPlayground(Explorer):
         self.table = hooked(widgets.HTML(), "qi-play-table")
         controls = [self.distribution, self.count, self.seed, self.bits, self.method,
                     self.percentile, self.symmetric, self.per_channel]
-        flow = {"flex_flow": "row wrap"}
         super().__init__(
             "playground", controls,
-            [self.said, self.histogram, widgets.HBox([self.figure, self.table], layout=flow)],
+            [self.said, self.histogram, widgets.HBox([self.figure, self.table], layout=FLOW)],
         )
         self.watch(self.redraw, self.distribution, self.count, self.seed)
         self.watch(self.refresh, *controls[3:])
@@ -104,7 +112,7 @@ class QuantizationPlayground(Explorer):
         """Draw other numbers."""
         self._x = draw_numbers(self.distribution.value, self.count.value, self.seed.value)
         binned = Binned.values(self._x)
-        self.histogram.series = [binned.series(self.distribution.value, COLOURS["ptq"])]
+        self.histogram.series = [series(binned, self.distribution.value, COLOURS["ptq"])]
         self.refresh()
 
     def refresh(self) -> None:
@@ -162,18 +170,11 @@ class QuantizationPlayground(Explorer):
 
     def _tell(self, found: Quantized) -> None:
         chosen = self.method.value
-        rows = [
-            method_row(method, self._results[method], method == chosen)
-            for method in METHODS
-            if method in self._results
-        ]
         how = "one range for each channel" if self.per_channel.value else "one range for all"
-        self.said.value = markup.sentence(
-            f"{self.bits.value} bits, {_WORDS[chosen]}, {how}: SQNR {found.sqnr_db:.1f} dB over "
-            f"all numbers, {found.worst_channel_db:.1f} dB in the worst channel."
+        self.said.value = sentence(
+            f"{self.bits.value} bits, {_WORDS[chosen]}, {how}: SQNR "
+            f"{text.decibels(found.sqnr_db)} over all numbers, "
+            f"{text.decibels(found.worst_channel_db)} in the worst channel."
         )
-        self.table.value = markup.table(rows, "the same numbers by each method")
-        self.figure.show(
-            lambda ax: plots.transfer_plot(found.values, ax),
-            plots.describe_transfer(found.values), layout=self.distribution.value,
-        )
+        self.table.value = shown(method_table(self._results, chosen))
+        self.figure.show(figures.transfer_plot(found.values), layout=self.distribution.value)

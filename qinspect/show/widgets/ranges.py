@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import numpy as np
 
 from qinspect.errors import DataError
-from qinspect.show import plots
-from qinspect.show.clipping import METHODS, Binned, clip_effect, effect_sentence, method_range
-from qinspect.show.layer_tables import LayerTables
-from qinspect.show.plots.style import arm_colour
-from qinspect.show.widgets import markup
-from qinspect.show.widgets.base import LABEL, WIDE, Explorer, choice, hooked, options
-from qinspect.show.widgets.figure import FigureView
-from qinspect.show.widgets.histogram import ClipHistogram
+from qinspect.measure.clipping import METHODS, Binned, clip_effect, method_range
+from qinspect.show import figures, text
+from qinspect.show.histograms import series
+from qinspect.show.style import model_colours
+from qinspect.show.table import Table, table
+from qinspect.show.widgets.base import (
+    LABEL,
+    WIDE,
+    Explorer,
+    choice,
+    hooked,
+    options,
+    sentence,
+    shown,
+)
+from qinspect.show.widgets.figure import ClipHistogram, FigureView
+
+if TYPE_CHECKING:
+    from qinspect.measure.layer_tables import Layers
 
 WHOLE = -1
 BY_HAND = "by hand"
@@ -24,102 +36,62 @@ _METHOD_WORDS = {"minmax": "least to greatest", "percentile": "central 99.9 %",
 _STORED = "stored in "
 
 
-def layer_values(
-    tables: LayerTables, layer: str, kind: str, channel: int = WHOLE
-) -> dict[str, Binned]:
-    """Values of a layer in every model that has them.
-
-    Parameters
-    ----------
-    tables : LayerTables
-    layer : str
-    kind : {"weight", "activation"}
-    channel : int
-        Output channel of the weights; -1 for all.
-
-    Returns
-    -------
-    dict of model to Binned
-
-    Raises
-    ------
-    DataError
-        If no model has such values.
-    """
-    found: dict[str, Binned] = {}
-    for model in tables.models:
-        key = (model, layer)
-        if kind == "weight" and key in tables.weights:
-            values = tables.weights[key]
-            found[model] = Binned.values(values if channel == WHOLE else values[channel])
-        elif kind == "activation" and key in tables.activations:
-            found[model] = Binned.of(tables.activations[key])
-    if not found:
-        raise DataError(f"{layer} has no {kind} values to show.")
-    return found
-
-
 def stored_ranges(
-    tables: LayerTables, layer: str, kind: str, channel: int = WHOLE
+    layers: Layers, layer: str, kind: str, channel: int = WHOLE
 ) -> dict[str, tuple[float, float]]:
     """Ranges that the files store for a layer, by model."""
-    rows = tables.of(kind)
+    rows = layers.of(kind)
     rows = rows[(rows["layer"] == layer) & (rows["channel"] == channel)]
     rows = rows[rows["stored_min"].notna()]
-    return {
-        str(row["file"]): (float(row["stored_min"]), float(row["stored_max"]))
-        for row in rows.to_dict("records")
-    }
+    return {str(row["file"]): (float(row["stored_min"]), float(row["stored_max"]))
+            for row in rows.to_dict("records")}
 
 
-def range_rows(
-    tables: LayerTables, layer: str, kind: str, channel: int, values: Binned, bits: int
-) -> list[dict[str, str]]:
+def range_table(
+    layers: Layers, layer: str, kind: str, channel: int, values: Binned, bits: int
+) -> Table:
     """One row a model: its values, its stored range, and what that does to ``values``."""
-    rows = tables.of(kind)
+    rows = layers.of(kind)
     rows = rows[(rows["layer"] == layer) & (rows["channel"] == channel)]
-    shown = []
-    for row in rows.to_dict("records"):
-        stored = np.isfinite(row["stored_min"]) and row["stored_min"] <= 0 <= row["stored_max"]
-        cell = {
-            "model": str(row["file"]),
-            "values": f"{int(row['count']):,}",
-            "least": f"{row['min']:.4g}",
-            "0.1 %": f"{row['p0_1']:.4g}",
-            "99.9 %": f"{row['p99_9']:.4g}",
-            "greatest": f"{row['max']:.4g}",
-            "stored range": "float",
-            "step": "-" if not np.isfinite(row["scale"]) else f"{row['scale']:.3g}",
-            "clipped": "-",
-            "SQNR": "-",
-        }
-        if stored:
-            symmetric = kind == "weight"
-            effect = clip_effect(
-                values, row["stored_min"], row["stored_max"], bits=bits, symmetric=symmetric
-            )
-            cell["stored range"] = f"{row['stored_min']:.4g} to {row['stored_max']:.4g}"
-            cell["clipped"] = f"{100 * effect['clipped_share']:.2f} %"
-            cell["SQNR"] = f"{effect['sqnr_db']:.1f} dB"
-        shown.append(cell)
-    return shown
+
+    def effect(row: dict[Any, Any]) -> dict[str, Any]:
+        low, high = row["stored_min"], row["stored_max"]
+        if not np.isfinite(low) or not low <= 0 <= high:
+            return {}
+        return dict(clip_effect(values, low, high, bits=bits, symmetric=kind == "weight"))
+
+    def stored(row: dict[Any, Any]) -> Any:
+        return (row["stored_min"], row["stored_max"]) if np.isfinite(row["stored_min"]) else None
+
+    return table("What each file holds, and what its range would do",
+                 [{**row, **effect(row)} for row in rows.to_dict("records")], {
+        "model": "file", "values": "count", "least": "min", "0.1 %": "p0_1",
+        "99.9 %": "p99_9", "greatest": "max", "stored range": (stored, text.span),
+        "step": "scale", "clipped": ("clipped_share", text.percent),
+        "SQNR": ("sqnr_db", text.decibels)})
+
+
+def effect_sentence(effect: dict[str, float], bits: int) -> str:
+    """The numbers of a clip range in words, as ``static/histogram.js`` says them."""
+    sqnr = "no error" if math.isinf(effect["sqnr_db"]) else f"SQNR {effect['sqnr_db']:.1f} dB"
+    return (
+        f"Range {effect['low']:.4g} to {effect['high']:.4g} at {bits} bits: "
+        f"step {effect['step']:.3g}, {100 * effect['clipped_share']:.2f} % of the values clipped, "
+        f"{sqnr}, "
+        f"{100 * effect['clipped_error_share']:.0f} % of the squared error from clipping."
+    )
 
 
 class RangeExplorer(Explorer):
-    """Pick a layer, weights or activations, a channel; drag the range that would be quantized.
+    """Pick a layer, weights or activations, a channel; drag the range that would be quantized."""
 
-    Parameters
-    ----------
-    tables : LayerTables
-        See :func:`qinspect.show.layer_tables.study_layer_tables`.
-    """
-
-    def __init__(self, tables: LayerTables) -> None:
-        self._tables = tables
+    def __init__(self, layers: Layers) -> None:
+        self._layers = layers
+        self._colours = model_colours(layers.models)
         self._busy = False
         self._values: Binned | None = None
-        self.layer = choice("layer", tables.layers, "qi-range-layer")
-        kinds = ["weight", "activation"] if tables.activations else ["weight"]
+        self.layer = choice("layer", layers.layers, "qi-range-layer")
+        kinds = ["weight", "activation"] if layers.activations else ["weight"]
         self.kind = hooked(
             widgets.ToggleButtons(
                 options=kinds, description="values", style=LABEL, layout={"width": "max-content"},
@@ -131,7 +103,7 @@ class RangeExplorer(Explorer):
             widgets.Dropdown(options=[("all", WHOLE)], description="channel", style=LABEL),
             "qi-range-channel",
         )
-        self.model = choice("try it on", tables.models, "qi-range-model")
+        self.model = choice("try it on", layers.models, "qi-range-model")
         self.method = hooked(
             widgets.Dropdown(options=[BY_HAND], description="range", style=LABEL, layout=WIDE),
             "qi-range-method",
@@ -165,18 +137,21 @@ class RangeExplorer(Explorer):
         kind = self.kind.value
         layer = self._fit_layers(kind)
         channel = self._fit_channels(layer, kind)
-        found = layer_values(self._tables, layer, kind, channel)
+        found = {model: binned for model in self._layers.models if
+                 (binned := self._layers.binned(model, layer, kind, channel)) is not None}
+        if not found:
+            raise DataError(f"{layer} has no {kind} values to show.")
         active = self.model.value if self.model.value in found else next(iter(found))
         self._values = found[active]
-        stored = stored_ranges(self._tables, layer, kind, channel)
+        stored = stored_ranges(self._layers, layer, kind, channel)
         self._fit_methods(stored)
         order = [active, *(name for name in found if name != active)]
         where = "" if channel == WHOLE else f", channel {channel}"
         self.histogram.set_trait("title", f"{kind} values of {layer}{where} in {active}")
         self.histogram.set_trait("unit", f"{kind}, units of the layer")
-        self.histogram.series = [found[name].series(name, arm_colour(name)) for name in order]
+        self.histogram.series = [series(found[name], name, self._colours[name]) for name in order]
         self.histogram.marks = [
-            {"name": name, "colour": arm_colour(name), "low": low, "high": high}
+            {"name": name, "colour": self._colours[name], "low": low, "high": high}
             for name, (low, high) in stored.items()
         ]
         self._apply_method()
@@ -184,9 +159,9 @@ class RangeExplorer(Explorer):
 
     def _fit_layers(self, kind: str) -> str:
         """Offer the layers that have such values; keep the chosen one if it is among them."""
-        held = self._tables.weights if kind == "weight" else self._tables.activations
+        held = self._layers.weights if kind == "weight" else self._layers.activations
         having = {layer for _, layer in held}
-        names = [layer for layer in self._tables.layers if layer in having]
+        names = [layer for layer in self._layers.layers if layer in having]
         if not names:
             raise DataError(f"no layer has {kind} values to show.")
         kept = self.layer.value if self.layer.value in names else names[0]
@@ -196,7 +171,7 @@ class RangeExplorer(Explorer):
 
     def _fit_channels(self, layer: str, kind: str) -> int:
         """Offer the channels that there are; keep the chosen one if it is among them."""
-        own = [len(v) for (_, name), v in self._tables.weights.items() if name == layer]
+        own = [len(v) for (_, name), v in self._layers.weights.items() if name == layer]
         count = min(own) if own and kind == "weight" else 0
         if len(self.channel.options) != count + 1:
             kept = self.channel.value if self.channel.value < count else WHOLE
@@ -232,7 +207,7 @@ class RangeExplorer(Explorer):
         low, high = self.histogram.clip
         if method.startswith(_STORED):
             layer, kind = self.layer.value, self.kind.value
-            stored = stored_ranges(self._tables, layer, kind, int(self.channel.value))
+            stored = stored_ranges(self._layers, layer, kind, int(self.channel.value))
             low, high = stored[method.removeprefix(_STORED)]
         elif method != BY_HAND:
             low, high = method_range(self._values, method, bits=bits, symmetric=symmetric)
@@ -245,11 +220,10 @@ class RangeExplorer(Explorer):
         finally:
             self._busy = False
         self._tell()
-        rows = range_rows(
-            self._tables, self.layer.value, self.kind.value, int(self.channel.value),
+        self.table.value = shown(range_table(
+            self._layers, self.layer.value, self.kind.value, int(self.channel.value),
             self._values, bits,
-        )
-        self.table.value = markup.table(rows, "what each file holds, and what its range would do")
+        ))
 
     def _dragged(self) -> None:
         if self._busy:
@@ -266,26 +240,20 @@ class RangeExplorer(Explorer):
         low, high = self.histogram.clip
         bits = self.bits.value
         found = clip_effect(self._values, low, high, bits=bits, symmetric=self.symmetric.value)
-        self.effect.value = markup.sentence(f"Checked in Python: {effect_sentence(found, bits)}")
+        self.effect.value = sentence(f"Checked in Python: {effect_sentence(found, bits)}")
 
     def _apply_log(self) -> None:
         self.histogram.log = self.log_scale.value
 
     def _draw_overview(self, layer: str, kind: str) -> None:
         if kind == "weight":
-            rows = self._tables.of("weight")
-            rows = rows[rows["layer"] == layer]
-            self.overview.show(
-                lambda ax: plots.channel_ranges(rows, ax), plots.describe_channel_ranges(rows),
-                layout=("weight", layer), height=3.6,
-            )
+            rows = self._layers.of("weight")
+            self.overview.show(figures.channel_ranges(rows[rows["layer"] == layer]),
+                               layout=("weight", layer))
             return
         chosen = self.model.value
-        if chosen == self._tables.models[0]:
-            chosen = self._tables.models[-1]
-        ranges = self._tables.stored_against_observed(chosen)
-        said = f"Activation ranges of {chosen}. {plots.describe_activation_ranges(ranges)}"
-        self.overview.show(
-            lambda ax: plots.activation_ranges(ranges, ax), said, layout=("activation", chosen),
-            height=min(1.2 + 0.26 * len(ranges), 10.0),
-        )
+        if chosen == self._layers.models[0]:
+            chosen = self._layers.models[-1]
+        ranges = self._layers.stored_against_observed(chosen)
+        self.overview.show(figures.activation_ranges(ranges).about(chosen),
+                           layout=("activation", chosen))

@@ -1,0 +1,238 @@
+"""Weights, activations and errors of the same layers in several files, ready to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qinspect.errors import DataError, QinspectError
+from qinspect.measure.activations import activation_statistics
+from qinspect.measure.clipping import Binned, clip_effect
+from qinspect.measure.local import LayerErrors, layer_errors
+from qinspect.measure.probe import Pair, as_pairs
+from qinspect.measure.streaming import Histogram
+from qinspect.measure.weights import weight_channels
+from qinspect.schema import TENSORS, Array
+from qinspect.shown import Shown
+from qinspect.store import plain
+from qinspect.tflite import match_graphs, scheme_of
+from qinspect.tflite.graph import Graph, Tensor
+
+# Examples that are enough to see where the values of a layer lie.
+EXAMPLES = 128
+_BITS = 8
+
+
+@dataclass(frozen=True)
+class Layers(Shown):
+    """The same layers in a float file and in files made from it.
+
+    Attributes
+    ----------
+    models : tuple of str
+        The float file first.
+    layers : tuple of str
+        In the order of execution.
+    tensors : DataFrame
+        ``schema.TENSORS``; ``file`` is the model, ``kind`` "weight" or "activation".
+    weights : dict of (model, layer) to ndarray of float32, shape (channels, rest)
+        Real values.
+    activations : dict of (model, layer) to Histogram
+        Of the layer's output.
+    errors : dict of model to LayerErrors
+        Against the float file.
+    notes : tuple of str
+        What could not be measured, and why.
+    examples : int
+        Examples that activations and errors were measured on.
+    """
+
+    models: tuple[str, ...]
+    layers: tuple[str, ...]
+    tensors: pd.DataFrame
+    weights: dict[tuple[str, str], Array]
+    activations: dict[tuple[str, str], Histogram]
+    errors: dict[str, LayerErrors] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    examples: int = 0
+
+    def of(self, kind: str, model: str | None = None) -> pd.DataFrame:
+        """Rows of one kind, of one model or of all."""
+        rows = self.tensors[self.tensors["kind"] == kind]
+        return rows if model is None else rows[rows["file"] == model]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a model, layer and kind of reference: its error against the float file."""
+        found = [each.errors.assign(file=model) for model, each in self.errors.items()]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["file"])
+
+    @property
+    def sentence(self) -> str:
+        """Which layer adds most error, in each file."""
+        said = []
+        for model, each in self.errors.items():
+            own = each.errors[each.errors["reference"] == "local"]
+            own = own[np.isfinite(own["sqnr_db"].astype(float))]
+            if len(own):
+                worst = own.iloc[int(own["sqnr_db"].to_numpy(dtype=float).argmin())]
+                said.append(f"{model} adds most error in {worst['layer']} "
+                            f"({worst['sqnr_db']:.1f} dB)")
+        return f"{'; '.join(said)}." if said else f"{len(self.layers)} layers; no errors measured."
+
+    def to_json(self) -> dict[str, Any]:
+        """Models, layers, ranges and errors as plain data."""
+        return plain({"models": self.models, "layers": self.layers, "examples": self.examples,
+                      "tensors": self.tensors.to_dict("records"),
+                      "errors": self.frame.to_dict("records"), "notes": self.notes})
+
+    def stored_against_observed(self, model: str) -> pd.DataFrame:
+        """Activation ranges that a file stores beside those that occur in the float network."""
+        stored = self.of("activation", model)[["layer", "stored_min", "stored_max"]]
+        seen = self.of("activation", self.models[0])[["layer", "min", "max", "p0_1", "p99_9"]]
+        return stored.merge(seen, on="layer", how="inner")
+
+    def most_unequal(self) -> pd.DataFrame:
+        """Rows of the weights whose channels differ most in reach."""
+        rows = self.of("weight")
+        channels = rows[rows["channel"] >= 0]
+        reach = channels.assign(reach=channels[["min", "max"]].abs().max(axis=1))
+        by_layer = reach[reach["reach"] > 0].groupby("layer", sort=False)["reach"]
+        ratio = by_layer.max() / by_layer.min()
+        if ratio.empty:
+            raise DataError("no layer has weights that differ from zero.")
+        return rows[rows["layer"] == ratio.index[int(ratio.to_numpy().argmax())]]
+
+    def binned(self, model: str, layer: str, kind: str, channel: int = -1) -> Binned | None:
+        """Values of a layer in one model as counts; None where there is none, or no finite one."""
+        try:
+            if kind == "activation":
+                return Binned.of(self.activations[model, layer])
+            values = self.weights[model, layer]
+            return Binned.values(values if channel < 0 else values[channel])
+        except (KeyError, DataError):
+            return None
+
+    def clipping(self) -> pd.DataFrame:
+        """What each stored range does to the float model's values with 8 bits.
+
+        Rows of ``tensors`` that store a range, with ``clipped_share`` and ``sqnr_db`` (NaN where
+        the range does not hold zero or the float model has no such values).
+        """
+        rows = self.tensors
+        rows = rows[(rows["channel"] == -1) & rows["stored_min"].notna()]
+        found = [self._clipped(row) for row in rows.to_dict("records")]
+        return rows.assign(clipped_share=[share for share, _ in found],
+                           sqnr_db=[sqnr for _, sqnr in found])
+
+    def _clipped(self, row: Mapping[Any, Any]) -> tuple[float, float]:
+        kind, low, high = str(row["kind"]), row["stored_min"], row["stored_max"]
+        values = self.binned(self.models[0], str(row["layer"]), kind)
+        if values is None or not np.isfinite([low, high]).all() or not low <= 0 <= high:
+            return float("nan"), float("nan")
+        effect = clip_effect(values, low, high, bits=_BITS, symmetric=kind == "weight")
+        return effect["clipped_share"], effect["sqnr_db"]
+
+
+def layer_tables(files: Mapping[str, Graph], x: Array | None) -> Layers:
+    """Measure the layers of a float file, the first one, and of the files made from it.
+
+    ``x``: examples in the units of the float input; without them only weights are read.
+    """
+    names = tuple(files)
+    if not names or scheme_of(files[names[0]]) != "float32":
+        found = scheme_of(files[names[0]]) if names else "nothing"
+        raise DataError(f"the first file must be float32 to compare with, but it is {found}.")
+    reference = files[names[0]]
+    pairs, notes = _pairs(files)
+    records: list[dict[str, Any]] = []
+    weights: dict[tuple[str, str], Array] = {}
+    activations: dict[tuple[str, str], Histogram] = {}
+    errors: dict[str, LayerErrors] = {}
+    for name in names:
+        graph, known = files[name], pairs[name]
+        for pair in known:
+            own = weight_channels(graph, pair.op_b)
+            if own is not None:
+                tensor, weights[name, pair.layer] = own
+                records += _weight_rows(name, pair.layer, tensor, weights[name, pair.layer])
+        if x is None:
+            continue
+        try:
+            seen = activation_statistics(graph, x, {p.output_b: p.layer for p in known})
+        except QinspectError as error:
+            notes.append(f"no activations of {name}: {error}")
+            continue
+        for row in seen.tensors.assign(file=name, kind="activation").to_dict("records"):
+            records.append({str(key): value for key, value in row.items()})
+        layer_of = {pair.output_b: pair.layer for pair in known}
+        activations |= {(name, layer_of[i]): found for i, found in seen.histograms.items()}
+        if name == names[0]:
+            continue
+        try:
+            errors[name] = layer_errors(reference, graph, known, x)
+            notes += [f"{name}: {note}" for note in errors[name].notes]
+        except QinspectError as error:
+            notes.append(f"no layer errors of {name}: {error}")
+    frame = pd.DataFrame.from_records(records, columns=list(TENSORS))
+    layers = tuple(pair.layer for pair in pairs[names[0]])
+    examples = 0 if x is None else len(x)
+    return Layers(
+        names, layers, frame, weights, activations, errors, tuple(dict.fromkeys(notes)), examples
+    )
+
+
+def _pairs(files: Mapping[str, Graph]) -> tuple[dict[str, list[Pair]], list[str]]:
+    """Operators of each file that do the work of one of the float file, under one name each."""
+    names = tuple(files)
+    reference = files[names[0]]
+    pairs: dict[str, list[Pair]] = {}
+    notes: list[str] = []
+    layer_of: dict[int, str] = {}
+    outputs: dict[int, int] = {}
+    for name in names[1:] or names:
+        found = as_pairs(match_graphs(reference, files[name]), reference, files[name])
+        for pair in found:
+            if pair.op_a not in layer_of:
+                taken = pair.layer in layer_of.values()
+                layer_of[pair.op_a] = f"{pair.layer} ({pair.op_a})" if taken else pair.layer
+                outputs[pair.op_a] = pair.output_a
+        pairs[name] = [pair._replace(layer=layer_of[pair.op_a]) for pair in found]
+        lost = len(reference.main.operators) - len(found)
+        if lost > 0:
+            notes.append(f"{name}: {lost} operators of {names[0]} have no counterpart in it.")
+    pairs[names[0]] = [
+        Pair(op, op, layer_of[op], outputs[op], outputs[op]) for op in sorted(layer_of)
+    ]
+    return pairs, notes
+
+
+def _weight_rows(model: str, layer: str, tensor: Tensor, values: Array) -> list[dict[str, Any]]:
+    affine = tensor.affine
+    nan = float("nan")
+    rows = []
+    for channel in range(-1, len(values)):
+        part = values if channel < 0 else values[channel]
+        row: dict[str, Any] = {
+            "file": model, "layer": layer, "tensor": tensor.name, "kind": "weight",
+            "channel": channel, "count": part.size, "nan": int(np.isnan(part).sum()),
+            "inf": int(np.isinf(part).sum()), "min": float(part.min()), "max": float(part.max()),
+            "mean": float(part.mean()), "std": float(part.std()), "scale": nan,
+            "zero_point": nan, "stored_min": nan, "stored_max": nan, "index": tensor.index,
+        }
+        row |= dict(zip(("p0_1", "p50", "p99_9"), np.percentile(part, [0.1, 50, 99.9]).tolist(),
+                        strict=True))
+        if affine is not None:
+            whole = affine.scale.size > 1 and channel < 0
+            at = slice(None) if whole else channel if affine.scale.size > 1 else 0
+            row["stored_min"] = float(np.min(affine.real_low[at]))
+            row["stored_max"] = float(np.max(affine.real_high[at]))
+            if not whole:
+                row["scale"] = float(affine.scale[at])
+                row["zero_point"] = int(affine.zero_point[at])
+        rows.append(row)
+    return rows

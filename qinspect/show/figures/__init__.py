@@ -1,0 +1,22 @@
+"""One function a figure: a tidy frame or a result in, a ``Figure`` out."""
+
+from qinspect.show.figures.accuracy import accuracy_forest, accuracy_size
+from qinspect.show.figures.errors import (
+    error_histogram,
+    sensitivity_bars,
+    sensitivity_curve,
+    sqnr_profile,
+    transfer_plot,
+)
+from qinspect.show.figures.evidence import batchnorm_plot, threshold_plot, tie_plot
+from qinspect.show.figures.gap import diagnosis_board, effect_plot, waterfall
+from qinspect.show.figures.paired import (
+    bootstrap_plot,
+    differences,
+    discordance,
+    null_distribution,
+    power_plot,
+    seeds_plot,
+)
+from qinspect.show.figures.ranges import activation_ranges, channel_ranges, weight_ranges
+from qinspect.show.figures.training import learning_curves, observer_bars, observer_ranges

@@ -1,0 +1,225 @@
+"""Quantization error: in one layer, along the network, what layers cost, a quantizer's stairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from qinspect.errors import DataError
+from qinspect.show import text
+from qinspect.show.figure import Figure
+from qinspect.show.figures.rows import least
+from qinspect.show.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    columns,
+    legend_beside,
+    name_rows,
+    ordered_colours,
+    round_reach,
+    row_height,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Half a count: on a logarithmic axis bins of a single value would have no height from one.
+_FOOT = 0.5
+_PART_COLOUR = {"rounded": COLOURS["light"], "clipped": COLOURS["bad"]}
+_REFERENCE_LOOK = {
+    "local": ("o", COLOURS["ptq"], 7.0, "of the layer itself"),
+    "accumulated": ("s", COLOURS["qat"], 4.0, "accumulated"),
+}
+_POINTS = 3000
+_LEVEL_LINES = 64
+_IN_LEGEND = 12
+
+
+def error_histogram(histogram: pd.DataFrame, *, most: float = 0.0) -> Figure:
+    """Errors of one layer, clipped and rounded values apart, on a logarithmic axis.
+
+    Columns ``part`` ("rounded", "clipped"), ``low``, ``high``, ``count``, ``unit``.  Both axes end
+    on round numbers, with room for ``most``, so that layers are often drawn on the same ones.
+    """
+
+    def draw(ax: Axes) -> None:
+        below: dict[float, float] = {}
+        for part in ("rounded", "clipped"):
+            rows = histogram[histogram["part"] == part]
+            low = rows["low"].to_numpy(dtype=float)
+            count = rows["count"].to_numpy(dtype=float)
+            bottom = np.array([below.get(value, 0.0) for value in low])
+            columns(ax, low, rows["high"].to_numpy(dtype=float) - low, np.maximum(bottom, _FOOT),
+                    bottom + count, color=_PART_COLOUR[part], linewidth=0, label=part)
+            below = dict(zip(low, count, strict=True))
+        if ax.get_yscale() != "log":
+            ax.set_yscale("log")
+        start, end = (float(edge) for edge in ax.dataLim.intervalx)
+        if start < 0 < end:
+            ax.set_xlim(-round_reach(-start), round_reach(end))
+        ax.set_ylim(_FOOT, 10.0 ** np.ceil(np.log10(max(10.0, most, 1.2 * float(ax.dataLim.y1)))))
+        ax.minorticks_off()
+        # Plain numbers: powers of ten as formulas take longer to set than all the bars to draw.
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        if steps:
+            for edge in (-0.5, 0.5):
+                ax.axvline(edge, color=INK, linewidth=1, linestyle="--")
+        ax.set_xlabel("error, steps of the output's scale (dashed: half a step)" if steps else
+                      "error, units of the layer")
+        ax.set_ylabel("values")
+        legend_beside(ax)
+
+    steps = len(histogram) > 0 and histogram["unit"].iloc[0] == "step"
+    return Figure(draw, _histogram_sentence(histogram, steps), "Errors of a layer", (7.0, 3.6))
+
+
+def _histogram_sentence(histogram: pd.DataFrame, steps: bool) -> str:
+    total = int(histogram["count"].sum())
+    if total == 0:
+        return "No error was measured."
+    clipped = int(histogram.loc[histogram["part"] == "clipped", "count"].sum())
+    middle = (histogram["low"] + histogram["high"]).abs() / 2
+    outside = ""
+    if steps:
+        beyond = int(histogram.loc[middle > 0.55, "count"].sum())
+        outside = f", {text.share(beyond / total)} are off by more than half a step"
+    return (
+        f"Of {total:,} values {clipped:,} ({text.share(clipped / total)}) are clipped and the rest "
+        f"rounded{outside}; the largest error is about {text.number(middle.max())} "
+        f"{'steps' if steps else 'units of the layer'}."
+    )
+
+
+def sqnr_profile(errors: pd.DataFrame) -> Figure:
+    """Signal to quantization noise along the network; ``ERRORS`` columns in order of execution.
+
+    A layer without error (infinite) or without a number (NaN) has no point.
+    """
+    layers = list(dict.fromkeys(errors["layer"]))
+
+    def draw(ax: Axes) -> None:
+        place = {name: at for at, name in enumerate(layers)}
+        for reference, (marker, colour, size, title) in _REFERENCE_LOOK.items():
+            rows = errors[errors["reference"] == reference]
+            if rows.empty:
+                continue
+            y = rows["sqnr_db"].to_numpy(dtype=float)
+            y = np.where(np.isfinite(y), y, np.nan)
+            x = rows["layer"].map(place).to_numpy(dtype=float)
+            ax.plot(x, y, f"-{marker}", color=colour, linewidth=1.2, label=title,
+                    markersize=size if len(layers) <= 60 else 2.0)
+        name_rows(ax, layers, "x")
+        ax.set_ylabel("SQNR, dB (higher is better)")
+        legend_beside(ax)
+
+    parts = []
+    for reference, (*_, title) in _REFERENCE_LOOK.items():
+        rows = errors[errors["reference"] == reference]
+        if rows.empty:
+            continue
+        known = rows[np.isfinite(rows["sqnr_db"].astype(float))]
+        lost = len(rows) - len(known)
+        if known.empty:
+            parts.append(f"no layer has a finite SQNR ({title})")
+            continue
+        worst, last = least(known, "sqnr_db"), known.to_dict("records")[-1]
+        said = f"SQNR {title}: lowest {worst['sqnr_db']:.1f} dB in {worst['layer']}"
+        if reference == "accumulated":
+            said += f", {last['sqnr_db']:.1f} dB at the end ({last['layer']})"
+        parts.append(said + (f"; {lost} layers without error or number" if lost else ""))
+    return Figure(draw, f"{'; '.join(parts)}." if parts else "No layer was measured.",
+                  "Error along the network", (7.5, 4.2))
+
+
+def sensitivity_bars(layers: pd.DataFrame) -> Figure:
+    """What quantizing each layer alone does to the accuracy, worst first.
+
+    Rows with ``variant`` "only" of a sensitivity: ``layer``, ``to_float_pp`` and its interval.
+    """
+    rows = layers[layers["variant"] == "only"] if "variant" in layers else layers
+    known = rows[rows["to_float_pp"].notna()].sort_values("to_float_pp", kind="stable")
+    if known.empty:
+        raise DataError(
+            f"none of {len(rows)} layers has an accuracy; measure sensitivity with labels."
+        )
+
+    def draw(ax: Axes) -> None:
+        y = np.arange(len(known))
+        value = known["to_float_pp"].to_numpy(dtype=float)
+        ax.barh(y, value, height=0.6,
+                color=[COLOURS["bad"] if v < 0 else COLOURS["good"] for v in value])
+        ax.hlines(y, known["to_float_low_pp"], known["to_float_high_pp"], color=INK, linewidth=1.1)
+        ax.axvline(0, color=INK, linewidth=0.8)
+        name_rows(ax, list(known["layer"]))
+        ax.set_xlabel("accuracy - float, percentage points, only this layer quantized")
+
+    worst = least(known, "to_float_pp")
+    bounds = (worst["to_float_low_pp"], worst["to_float_high_pp"])
+    said = (
+        f"Quantized alone, {worst['layer']} costs most: {text.points(worst['to_float_pp'])} points "
+        f"{text.interval(bounds)}; for {int((known['to_float_high_pp'] < 0).sum())} of "
+        f"{len(known)} layers the interval lies below zero (intervals are not corrected for the "
+        "number of layers)."
+    )
+    return Figure(draw, said, "What each layer costs", (7.0, row_height(len(known))))
+
+
+def sensitivity_curve(curve: pd.DataFrame, margin_pp: float | None = None) -> Figure:
+    """Accuracy against float by the number of layers ``kept`` out of quantization."""
+    known = curve[curve["to_float_pp"].notna()]
+    if known.empty:
+        raise DataError("the curve has no accuracies; measure sensitivity with labels.")
+
+    def draw(ax: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        ax.fill_between(known["kept"], known["to_float_low_pp"], known["to_float_high_pp"],
+                        alpha=0.25, color=COLOURS["ptq"], linewidth=0)
+        ax.plot(known["kept"], known["to_float_pp"], "o-", color=COLOURS["ptq"])
+        ax.axhline(0, color=INK, linewidth=1)
+        if margin_pp is not None:
+            ax.axhline(-margin_pp, color=COLOURS["warn"], linestyle="--")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("layers kept")
+        ax.set_ylabel("accuracy - float, points" + (" (dashed: margin)" if margin_pp else ""))
+
+    first, last = known.iloc[0], known.iloc[-1]
+    said = (f"From {text.points(float(first['to_float_pp']))} points with {int(first['kept'])} "
+            f"layers kept to {text.points(float(last['to_float_pp']))} with {int(last['kept'])}.")
+    return Figure(draw, said, "Keeping the most sensitive layers", (7.0, 3.4))
+
+
+def transfer_plot(values: pd.DataFrame) -> Figure:
+    """Each ``value`` against what it becomes (``quantized``), by ``channel``.
+
+    On the diagonal it is kept exactly; faint lines: the levels in use, where there are few.
+    """
+
+    def draw(ax: Axes) -> None:
+        shown = values.iloc[:: max(1, len(values) // _POINTS)]
+        channels = sorted(set(shown["channel"]))
+        levels = np.unique(values["quantized"].to_numpy(dtype=float))
+        ends = [float(values["value"].min()), float(values["value"].max())]
+        if len(levels) <= _LEVEL_LINES:
+            ax.hlines(levels, ends[0], ends[1], color=FAINT, linewidth=0.8, zorder=0)
+        ax.plot(ends, ends, color=INK, linewidth=1)
+        for name, colour in zip(channels, ordered_colours(len(channels)), strict=False):
+            part = shown[shown["channel"] == name]
+            ax.plot(part["value"], part["quantized"], ".", color=colour, markersize=3,
+                    label=f"channel {name}" if 1 < len(channels) <= _IN_LEGEND else None)
+        ax.set_xlabel("value")
+        ax.set_ylabel("value after quantization")
+        legend_beside(ax)
+
+    if values.empty:
+        return Figure(draw, "There are no values.", "Before and after", (6.4, 4.0))
+    change = (values["quantized"] - values["value"]).abs()
+    said = (
+        f"{len(values):,} values became {values['quantized'].nunique():,} different ones; the "
+        f"largest change is {text.number(change.max())}, the median change "
+        f"{text.number(change.median())}."
+    )
+    return Figure(draw, said, "Before and after", (6.4, 4.0))

@@ -1,0 +1,228 @@
+"""Is the difference real: intervals, disagreements, resamples, power, seeds, chance."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from qinspect.show import text
+from qinspect.show.figure import Figure
+from qinspect.show.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    columns,
+    label,
+    legend_beside,
+    model_colours,
+    name_rows,
+    ordered_colours,
+    round_reach,
+    row_height,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from qinspect.stats import Comparison
+
+_BINS = 60
+_COUNTED = 25
+
+
+def differences(rows: pd.DataFrame, margin_pp: float | None = None) -> Figure:
+    """Differences b - a with their intervals; ``name``, ``diff_pp``, ``low_pp``, ``high_pp``."""
+
+    def draw(ax: Axes) -> None:
+        y = np.arange(len(rows))
+        sure = (rows["low_pp"] > 0) | (rows["high_pp"] < 0)
+        colours = [COLOURS["ptq"] if beyond else COLOURS["neutral"] for beyond in sure]
+        ax.hlines(y, rows["low_pp"], rows["high_pp"], color=colours, linewidth=2)
+        ax.scatter(rows["diff_pp"], y, color=colours, zorder=3)
+        ax.axvline(0, color=INK, linewidth=1)
+        for edge in () if margin_pp is None else (-margin_pp, margin_pp):
+            ax.axvline(edge, color=COLOURS["warn"], linewidth=1.2, linestyle="--")
+        name_rows(ax, list(rows["name"]))
+        dashed = "" if margin_pp is None else " (dashed: the margin)"
+        ax.set_xlabel(f"difference, percentage points{dashed}")
+
+    listed = "; ".join(
+        f"{row['name']} {text.points(row['diff_pp'])} "
+        f"{text.interval((row['low_pp'], row['high_pp']))}" for row in rows.to_dict("records")
+    )
+    return Figure(draw, f"Differences in points: {listed}." if listed else "Nothing was compared.",
+                  "Differences", (7.0, row_height(len(rows), each=0.32)))
+
+
+def discordance(comparisons: pd.DataFrame) -> Figure:
+    """Examples that only one of two models gets right; ``a``, ``b``, ``a_only``, ``b_only``."""
+    records = comparisons.to_dict("records")
+
+    def draw(ax: Axes) -> None:
+        colours = model_colours([str(r[side]) for r in records for side in ("a", "b")])
+        for row, record in enumerate(records):
+            a, b = str(record["a"]), str(record["b"])
+            for value, name, side in ((-record["a_only"], a, "right"),
+                                      (record["b_only"], b, "left")):
+                ax.barh(row, value, height=0.65, color=colours[name], alpha=0.85)
+                if len(records) <= _COUNTED:
+                    ax.annotate(str(abs(value)), (value, row), fontsize=9, va="center", ha=side,
+                                xytext=(4 if side == "left" else -4, 0),
+                                textcoords="offset points")
+        ax.axvline(0, color=INK, linewidth=0.8)
+        name_rows(ax, [f"{text.elided(r['a'], 16)} | {text.elided(r['b'], 16)}" for r in records])
+        ax.margins(x=0.15)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+        ax.set_xlabel("examples: only the left model right | only the right model right")
+
+    listed = "; ".join(f"only {r['a']} right on {r['a_only']}, only {r['b']} on {r['b_only']}"
+                       for r in records)
+    return Figure(draw, f"{listed}." if listed else "No pair of models was compared.",
+                  "Examples on which two models part",
+                  (7.0, row_height(len(records), each=0.34, base=1.1)))
+
+
+def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison) -> Figure:
+    """Resampled differences ``diff_pp`` with the reported interval, zero and the margin.
+
+    One bar a possible difference where there are few, else bins; dark: inside the interval.
+    """
+    c = comparison
+
+    def draw(ax: Axes) -> None:
+        values = resamples["diff_pp"].to_numpy(dtype=float)
+        middle, count, width = _bins(values, 100.0 / c.n)
+        low, high = c.ci_pp
+        inside = (middle >= low) & (middle <= high)
+        colours = [COLOURS["ptq"] if found else COLOURS["neutral"] for found in inside]
+        share = count / max(len(values), 1)
+        columns(ax, middle - width / 2, width, np.zeros(len(share)), share, color=colours,
+                linewidth=0)
+        ax.axvspan(low, high, color=COLOURS["light"], alpha=0.15, linewidth=0, zorder=0)
+        ax.axvline(0, color=INK, linewidth=1.5)
+        for edge in (-c.margin_pp, c.margin_pp):
+            ax.axvline(edge, color=COLOURS["warn"], linewidth=1.2, linestyle="--")
+        top = round_reach(1.02 * float(share.max(initial=1e-3)))
+        ax.plot([low, high], [-0.05 * top] * 2, color=COLOURS["ptq"], linewidth=4,
+                solid_capstyle="butt")
+        ax.plot(c.diff_pp, -0.05 * top, "o", color=INK, markersize=6)
+        ax.set_ylim(-0.12 * top, top)
+        reach = max(abs(low), abs(high), c.margin_pp, float(np.abs(values).max(initial=0)))
+        # Round, so that a slider moves the data and not the axis all the time.
+        reach = round_reach(1.02 * reach)
+        ax.set_xlim(-reach, reach)
+        ax.set_xlabel(f"accuracy {label(c.b, 20)} - {label(c.a, 20)}, percentage points "
+                      "(dashed: the margin)")
+        ax.set_ylabel("share of resamples")
+
+    zero = "holds" if c.ci_pp[0] <= 0 <= c.ci_pp[1] else "leaves out"
+    said = (
+        f"{c.b} - {c.a}: {text.points(c.diff_pp)} points on {c.n:,} examples; the "
+        f"{100 * c.confidence:g} % interval {text.interval(c.ci_pp)} ({c.ci_method}) {zero} zero."
+    )
+    return Figure(draw, said, "Resampled differences", (7.0, 3.8))
+
+
+def _bins(values: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Middles, counts and width; a whole number of possible differences goes into one bar."""
+    if len(values) == 0:
+        return np.empty(0), np.empty(0), step
+    grain = np.rint(values / step).astype(np.int64)
+    per_bar = max(1, math.ceil((grain.max() - grain.min() + 1) / _BINS))
+    bar = np.floor_divide(grain, per_bar)
+    found, count = np.unique(bar, return_counts=True)
+    return (found * per_bar + (per_bar - 1) / 2) * step, count, 0.9 * per_bar * step
+
+
+def null_distribution(null_pp: np.ndarray, observed_pp: float, step_pp: float, *,
+                      observed: str = "observed", sentence: str = "") -> Figure:
+    """What chance does, as bars ``step_pp`` apart, and what was observed, as a line."""
+
+    def draw(ax: Axes) -> None:
+        values, counts = np.unique(np.round(null_pp, 6), return_counts=True)
+        ax.bar(values, counts, width=0.8 * step_pp, color=COLOURS["neutral"], label="chance")
+        ax.axvline(0, color=INK, linewidth=1)
+        ax.axvline(observed_pp, color=COLOURS["ptq"], linewidth=3, label=label(observed))
+        ax.set_xlabel("difference, percentage points")
+        ax.set_ylabel("draws")
+        legend_beside(ax)
+
+    said = sentence or (
+        f"{observed}: {text.points(observed_pp)} points; chance {text.points(np.min(null_pp))} to "
+        f"{text.points(np.max(null_pp))}."
+    )
+    return Figure(draw, said, "Against chance", (7.0, 3.2))
+
+
+def power_plot(power: pd.DataFrame, *, at: int | None = None) -> Figure:
+    """Probability of finding a true difference, by number of examples; ``at`` is marked."""
+    groups = list(power.groupby("diff_pp", sort=True))
+
+    def draw(ax: Axes) -> None:
+        for (size, rows), colour in zip(groups, ordered_colours(len(groups)), strict=False):
+            ax.plot(rows["n"], rows["power"], marker=".", color=colour, label=f"{size:g} points")
+        ax.axhline(0.8, color=FAINT, linewidth=1, linestyle="--")
+        if at is not None:
+            ax.axvline(at, color=COLOURS["bad"], linewidth=1.2)
+        ax.set_xscale("log")
+        ax.set_ylim(-0.02, 1.02)
+        ax.set_xlabel("test examples")
+        ax.set_ylabel("probability of finding it")
+        legend_beside(ax)
+
+    return Figure(draw, _power_sentence(power), "Chance of finding a difference", (7.0, 3.6))
+
+
+def _power_sentence(power: pd.DataFrame) -> str:
+    parts = []
+    for difference, rows in power.groupby("diff_pp", sort=True):
+        enough = rows.loc[rows["power"] >= 0.8, "n"]
+        found = f"is with {int(enough.min()):,}" if len(enough) else "is not with"
+        most = "" if len(enough) else f" {int(rows['n'].max()):,}"
+        parts.append(f"one of {difference:g} points {found}{most} examples")
+    if not parts:
+        return "No difference fits the disagreement of the two models."
+    share = text.share(float(power["disagreement"].iloc[0]))
+    return (
+        f"Found in 80 % of studies, at {share} disagreement and of the numbers of examples drawn: "
+        f"a true difference of {'; '.join(parts).removeprefix('one of ')}."
+    )
+
+
+def seeds_plot(seeds: pd.DataFrame, interval_pp: tuple[float, float]) -> Figure:
+    """Difference ``diff_pp`` of each training ``seed``, and the interval for new ones.
+
+    ``low_pp`` and ``high_pp``, the interval of each seed's own comparison, where known.
+    """
+    value = seeds["diff_pp"].to_numpy(dtype=float)
+
+    def draw(ax: Axes) -> None:
+        y = np.arange(len(seeds))
+        if "low_pp" in seeds:
+            ax.hlines(y, seeds["low_pp"], seeds["high_pp"], color=FAINT, linewidth=1.4)
+        ahead, behind = value > 0, value < 0
+        for chosen, colour, marker in (
+            (ahead, COLOURS["good"], "^"), (behind, COLOURS["bad"], "v"),
+            (~(ahead | behind), COLOURS["neutral"], "o"),
+        ):
+            ax.plot(value[chosen], y[chosen], marker, color=colour, markersize=7, linestyle="none")
+        ax.hlines([len(seeds)], [interval_pp[0]], [interval_pp[1]], color=COLOURS["ptq"],
+                  linewidth=4)
+        ax.plot(value.mean() if len(value) else math.nan, len(seeds), "D", color=INK, markersize=6)
+        ax.axvline(0, color=INK, linewidth=1)
+        name_rows(ax, [*(f"seed {name}" for name in seeds["seed"]), "mean"])
+        ax.set_xlabel("difference, percentage points (triangle: its sign)")
+
+    size = (7.0, row_height(len(seeds) + 1, each=0.28, base=1.1))
+    if seeds.empty:
+        return Figure(draw, "No seed was measured.", "Difference by seed", size)
+    said = (
+        f"Over {len(seeds)} seeds the difference runs from {text.points(value.min())} to "
+        f"{text.points(value.max())} points, {int((value > 0).sum())} times above and "
+        f"{int((value < 0).sum())} times below zero; mean {text.points(value.mean())} "
+        f"{text.interval(interval_pp)} for new seeds and examples."
+    )
+    return Figure(draw, said, "Difference by seed", size)

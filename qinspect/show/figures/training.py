@@ -1,0 +1,151 @@
+"""Curves over training: accuracy, and the ranges that QAT's observers hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from qinspect.show import text
+from qinspect.show.figure import Figure
+from qinspect.show.style import (
+    COLOURS,
+    INK,
+    label,
+    legend_beside,
+    model_colours,
+    name_rows,
+    ordered_colours,
+    row_height,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_RUN_COLOURS = (COLOURS["qat"], COLOURS["ptq"], COLOURS["finetuned"], COLOURS["accent"])
+_SCORES = {"val_accuracy": "validation", "accuracy": "training"}
+_IN_LEGEND = 14
+
+
+def learning_curves(history: pd.DataFrame) -> Figure:
+    """Accuracy by training step, one colour a ``phase``; what the history lacks is left out."""
+    known = [name for name in _SCORES if name in history and history[name].notna().any()]
+    place = history.assign(at=history["steps"] + _started(history))
+
+    def draw(ax: Axes) -> None:
+        import seaborn as sns
+
+        tall = place.melt(["phase", "at"], known, var_name="score", value_name="share")
+        tall = tall.dropna(subset="share").replace({"score": _SCORES})
+        tall = tall.assign(percent=100 * tall["share"].astype(float))
+        phases = list(dict.fromkeys(tall["phase"].astype(str)))
+        sns.lineplot(tall, x="at", y="percent", hue="phase", style="score", ax=ax, markers=True,
+                     palette=model_colours(phases),
+                     errorbar=None, estimator=None, markeredgecolor="none")
+        _label_legend(ax)
+        ax.set_xlabel("training step, float training included")
+        ax.set_ylabel("accuracy, %")
+
+    title = "Learning curves"
+    if not known:
+        return Figure(_nothing, "The history holds no accuracy.", title, (7.0, 1.2))
+    listed = "; ".join(
+        f"{row['phase']} after {int(row['steps'])} steps: " + ", ".join(
+            f"{_SCORES[name]} {100 * row[name]:.1f} %" for name in known if pd.notna(row[name]))
+        for row in history.groupby("phase", sort=False).tail(1).to_dict("records")
+    )
+    return Figure(draw, f"{listed}.", title, (7.5, 3.6))
+
+
+def _started(history: pd.DataFrame) -> np.ndarray:
+    """Steps before each phase: every other one goes on from where float training ended."""
+    ended = history.loc[history["phase"] == "float", "steps"].max()
+    return np.where(history["phase"] == "float", 0, 0 if pd.isna(ended) else ended)
+
+
+def _label_legend(ax: Axes) -> None:
+    handles, names = ax.get_legend_handles_labels()
+    for handle in handles:
+        if getattr(handle, "get_color", str)() == ".2":  # seaborn's own, lost on a dark page
+            handle.set(color=INK)
+    ax.legend(handles, [label(name) for name in names], fontsize=9, loc="center left",
+              bbox_to_anchor=(1.0, 0.5), frameon=False)
+
+
+def _nothing(ax: Axes) -> None:
+    ax.set_axis_off()
+
+
+def observer_ranges(observers: pd.DataFrame) -> Figure:
+    """Width of the activation range that each QAT observer of one run holds, by step."""
+    rows = _moving_averages(observers)
+
+    def draw(ax: Axes) -> None:
+        groups = list(rows.groupby(["layer", "tensor"], sort=False))
+        for ((layer, _), part), colour in zip(groups, ordered_colours(len(groups)), strict=False):
+            ax.plot(part["step"], part["max"] - part["min"], marker="o", markersize=3, color=colour,
+                    label=label(layer) if len(groups) <= _IN_LEGEND else None)
+        ax.axhline(12, color=INK, linewidth=1, linestyle=":")
+        ax.set_xlabel("QAT step (dotted: tfmot's 12 at the start)")
+        ax.set_ylabel("width of the range, max - min")
+        legend_beside(ax)
+
+    title, size = "Ranges held by the QAT observers", (7.5, 3.6)
+    if rows.empty:
+        return Figure(draw, "No observer ranges were recorded.", title, size)
+    last = rows[rows["step"] == rows["step"].max()]
+    width = last["max"] - last["min"]
+    said = (
+        f"After {int(last['step'].max())} steps the {len(last)} activation ranges are "
+        f"{width.min():.2f} to {width.max():.2f} wide; tfmot starts every one at 12 "
+        "(-6 to 6) and moves it by 0.1 % of the difference a step."
+    )
+    return Figure(draw, said, title, size)
+
+
+def _moving_averages(observers: pd.DataFrame) -> pd.DataFrame:
+    """Activation ranges but the input's, which keeps the extremes it has seen, from zero on."""
+    rows = observers[observers["kind"] == "activation"]
+    return rows[rows["tensor"] != "input"]
+
+
+def observers_at(observers: pd.DataFrame, step: int) -> pd.DataFrame:
+    """The last range that each observer of each ``run`` held at or before a step."""
+    rows = _moving_averages(observers)
+    rows = rows[rows["step"] <= step].sort_values("step", kind="stable")
+    return rows.groupby(["run", "layer", "tensor"], sort=False).tail(1)
+
+
+def observer_bars(held: pd.DataFrame, step: int) -> Figure:
+    """Ranges that observers hold at one step, the ``run``s side by side."""
+    layers = list(dict.fromkeys(held["layer"]))
+    runs = list(dict.fromkeys(held["run"]))
+
+    def draw(ax: Axes) -> None:
+        place = {name: at for at, name in enumerate(layers)}
+        for turn, run in enumerate(runs):
+            part = held[held["run"] == run]
+            offset = (turn - (len(runs) - 1) / 2) * 0.7 / max(len(runs), 1)
+            y = part["layer"].map(place).to_numpy(dtype=float) + offset
+            colour = _RUN_COLOURS[turn % len(_RUN_COLOURS)]
+            ax.hlines(y, part["min"], part["max"], color=colour, linewidth=5, label=label(run))
+        for start in (-6, 6):
+            ax.axvline(start, color=INK, linewidth=1, linestyle=":")
+        name_rows(ax, layers)
+        ax.set_xlabel("range held (dotted: where tfmot starts)")
+        legend_beside(ax)
+
+    parts = []
+    for run, rows in held.groupby("run", sort=False):
+        width = (rows["max"] - rows["min"]).to_numpy(dtype=float)
+        parts.append(
+            f"{run}: {len(rows)} ranges {width.min():.2f} to {width.max():.2f} wide, "
+            f"{int((abs(width - 12) < 0.6).sum())} still within 5 % of the initial 12"
+        )
+    said = (
+        f"At step {step}: {'; '.join(parts) or 'nothing was recorded'}. A moving average of decay "
+        f"0.999 still holds {text.share(0.999**step)} of where it started."
+    )
+    return Figure(draw, said, f"Ranges held at step {step}",
+                  (8.0, row_height(len(layers), each=0.16 * len(runs) + 0.12)))

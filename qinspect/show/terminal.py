@@ -1,0 +1,105 @@
+"""A view on a terminal of any width."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from qinspect.show.text import printable
+
+if TYPE_CHECKING:
+    from qinspect.show.table import Table
+    from qinspect.show.view import View
+
+# Narrower than this a column of words is not worth the name.
+_NARROW = 14
+_PLAIN_WIDTH = 100
+_ROOMY = 10_000
+
+
+def print_view(view: View, console: Console) -> None:
+    """Print a view: sentences, tables, open sections, notes; names are never read as markup."""
+    for line in view.legend():
+        _say(line, console)
+    for at, line in enumerate(view.sentences):
+        _say(line, console, style="" if at else "bold")
+    for table in view.tables:
+        print_table(table, console)
+    for section in view.sections:
+        if section.folded:
+            continue
+        console.print()
+        _say(section.title, console, style="bold")
+        for line in section.sentences:
+            _say(line, console)
+        for table in section.tables:
+            print_table(table, console)
+        if section.code:
+            # Not wrapped, so that it can be copied.
+            console.print(Padding(Text(section.code), (0, 0, 0, 4)), soft_wrap=True)
+    for note in view.notes:
+        _say(f"note: {note}", console)
+
+
+def as_text(view: View) -> str:
+    """What a terminal would show, without colours."""
+    console = Console(file=io.StringIO(), width=_PLAIN_WIDTH, highlight=False, color_system=None)
+    print_view(view, console)
+    written: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in written.splitlines())
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table; one that no omission makes narrow enough goes row by row."""
+    if not table:
+        return
+    for head in (None, *table.spare):
+        table = table if head is None else table.without(head)
+        drawn = _drawn(table)
+        if _least_width(drawn, console) <= console.width:
+            console.print(drawn)
+            break
+    else:
+        _print_blocks(table, console)
+    if len(table.rows) > table.most:
+        _say(f"and {len(table.rows) - table.most:,} more.", console)
+    if table.caption:
+        _say(table.caption, console)
+
+
+def _least_width(drawn: RichTable, console: Console) -> int:
+    # Measured with room to spare: on the console's own width nothing is wider than the console.
+    return Measurement.get(console, console.options.update(width=_ROOMY), drawn).minimum
+
+
+def _drawn(table: Table) -> RichTable:
+    shown = table.cells(table.rows[: table.most])
+    drawn = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left",
+                      title=Text(printable(table.title), style="bold") if table.title else None,
+                      show_header=any(table.heads))
+    for head, right, *cells in zip(table.heads, table.right(), *shown, strict=True):
+        longest = max(map(len, (head, *cells)))
+        drawn.add_column(Text(printable(head)), justify="right" if right else "left",
+                         no_wrap=right, overflow="fold", min_width=min(longest, _NARROW))
+    for row in shown:
+        drawn.add_row(*map(Text, row))
+    return drawn
+
+
+def _print_blocks(table: Table, console: Console) -> None:
+    _say(table.title, console, style="bold")
+    for first, *rest in table.cells(table.rows[: table.most]):
+        _say(f"{table.heads[0]}: {first}", console)
+        for head, value in zip(table.heads[1:], rest, strict=True):
+            console.print(Padding(Text(printable(f"{head}: {value}")), (0, 0, 0, 2)))
+
+
+def _say(line: str, console: Console, style: str = "") -> None:
+    console.print(Text(printable(line), style=style))

@@ -1,0 +1,141 @@
+"""What of a result is shown, and the same as the output of a notebook's cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module, resources
+from typing import TYPE_CHECKING, Any
+
+from qinspect.errors import DataError, unknown_name
+from qinspect.show.figure import Figure
+from qinspect.show.table import STYLE, Table, in_notebook
+from qinspect.show.text import escaped
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from qinspect.measure.layer_tables import Layers
+
+# Figures that a cell shows; a page shows all of them.
+_IN_CELL = 2
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a view with a title; ``figures`` are kinds of the view.
+
+    A folded one is left out on a terminal and opened by the reader of a page.
+    """
+
+    title: str
+    sentences: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[str, ...] = ()
+    code: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """A result ready to be shown anywhere.
+
+    ``figures`` maps a kind to what makes it, the most telling one first; ``names`` long names to
+    the short ones that stand for them; ``explore`` makes the widget; ``layers`` measures what a
+    page shows as histograms.
+    """
+
+    title: str
+    sentences: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
+    sections: tuple[Section, ...] = ()
+    notes: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    explore: Callable[[], Any] | None = None
+    layers: Callable[[], Layers | None] | None = None
+
+    def figure(self, kind: str | None = None) -> Figure:
+        """The figure of a kind, the first one when no kind is given."""
+        if not self.figures:
+            raise DataError(f"{self.title}: there is nothing to draw.")
+        kind = next(iter(self.figures)) if kind is None else kind
+        if kind not in self.figures:
+            raise unknown_name("figure", kind, tuple(self.figures))
+        return self.figures[kind]()
+
+    def widget(self) -> Any:
+        """The widget to explore it with."""
+        if self.explore is None:
+            raise DataError(f"{self.title}: there is no widget for it.")
+        return self.explore()
+
+    def own_figures(self) -> tuple[str, ...]:
+        """Kinds that stand in no section."""
+        elsewhere = {kind for section in self.sections for kind in section.figures}
+        return tuple(kind for kind in self.figures if kind not in elsewhere)
+
+    def legend(self) -> tuple[str, ...]:
+        """What the short names stand for."""
+        return tuple(f"{short}: {name}" for name, short in self.names.items() if short != name)
+
+
+def view_of(result: Any) -> View:
+    """The view of a result: ``view`` of the module of ``show/views`` named after its class."""
+    for kind in type(result).__mro__[:-1]:
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+        try:
+            module = import_module(f"qinspect.show.views.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"qinspect.show.views.{name}":
+                raise
+            continue
+        made: View = module.view(result)
+        return made
+    raise TypeError(f"there is no view for {type(result).__name__}.")
+
+
+def cell(view: View) -> str:
+    """The output of a notebook's cell: legible without kernel and scripts, on light and dark."""
+    return fragment(view, view.own_figures()[:_IN_CELL], live=in_notebook())
+
+
+def fragment(view: View, figures: tuple[str, ...], *, live: bool = False,
+             whole: bool = False) -> str:
+    """The view as HTML, everything in it escaped; ``whole``: with the figures of sections."""
+    from markupsafe import Markup
+
+    return environment().get_template("view.html").render(
+        view=view, figures=figures, whole=whole, style=Markup(STYLE),
+        show=lambda table: Markup(table.html(live=live)),
+        draw=lambda kind: Markup(_drawn(view, kind)),
+    )
+
+
+def _drawn(view: View, kind: str) -> str:
+    """A figure as HTML; where it fails the page says so and keeps the rest."""
+    try:
+        return view.figure(kind).html()
+    except Exception as error:
+        return f'<p class="qi-said" role="alert">{escaped(failure(kind, error))}</p>'
+
+
+def failure(kind: str, error: Exception) -> str:
+    """What is said in the place of a figure."""
+    return f"The figure {kind} could not be drawn: {type(error).__name__}: {error}"
+
+
+def script(name: str) -> str:
+    """Text of a module of ``show/static``, such as ``histogram.js``."""
+    return resources.files("qinspect.show").joinpath("static", name).read_text(encoding="utf-8")
+
+
+@cache
+def environment() -> Environment:
+    """The templates of ``show/templates``, everything escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(loader=PackageLoader("qinspect.show", "templates"), autoescape=True,
+                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -1,0 +1,81 @@
+"""Models compared on the same examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from qinspect.show import figures, text
+from qinspect.show.table import Table, table
+from qinspect.show.view import View
+
+if TYPE_CHECKING:
+    from qinspect.predictions import Comparisons, Results
+
+
+def view(found: Comparisons) -> View:
+    """The view of comparisons of predictions alone."""
+    names = text.short_names(found.results.models)
+    pairs = short([one.to_json() for one in found], names)
+    return View(
+        f"{found.results.source or 'Comparison'}: {found.results.n:,} examples",
+        tuple(text.renamed(one.sentence, names) for one in found),
+        (model_table(found.results, names), comparison_table(pairs)),
+        pair_figures(pairs) if pairs else {},
+        notes=(*alike(found.cochran_q), *found.results.notes), names=names,
+        explore=lambda: _explore(found.results),
+    )
+
+
+def model_table(results: Results, names: Mapping[str, str]) -> Table:
+    """One row a model of some results: the metric with its interval."""
+    metric = results.metric
+    form = text.percent if metric.scale == 100 else text.number
+    percent = f"{100 * results.confidence:g} % interval"
+    return table(f"{metric.title.capitalize()} on {results.n:,} examples", results.frame, {
+        "model": lambda row: names[row["model"]], metric.title: ("value", form),
+        percent: (lambda row: (row["low"], row["high"]), text.percent_interval),
+        "read as": "read_as"}, spare=("read as",))
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]], title: str = "Accuracy, paired") -> Table:
+    """One row a pair of models."""
+    corrected = any(row["p_adjusted"] is not None for row in rows)
+    percent = f"{100 * rows[0]['confidence']:g} % interval" if rows else "interval"
+    return table(title, rows, {
+        "a": "a", "b": "b", "verdict": lambda c: text.verdict(c["verdict"], c["a"], c["b"]),
+        "b - a, points": ("diff_pp", text.points), percent: ("ci_pp", text.interval),
+        "only a right": "a_only", "only b right": "b_only",
+        "p (Holm)" if corrected else "p": ("p", text.p_value),
+        "detectable, points": ("mde_pp", lambda value: f"{value:.2f}"),
+    }, spare=("detectable, points", "only a right", "only b right"))
+
+
+def short(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Rows of pairs under the short names of the models."""
+    return [{**row, "a": names[row["a"]], "b": names[row["b"]]} for row in rows]
+
+
+def pair_figures(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Figures of pairs: their differences, and the examples on which they part."""
+    frame = pd.DataFrame([
+        {**row, "name": f"{row['b']} - {row['a']}", "low_pp": row["ci_pp"][0],
+         "high_pp": row["ci_pp"][1]} for row in pairs])
+    return {"differences": lambda: figures.differences(frame, pairs[0]["margin_pp"]),
+            "disagreement": lambda: figures.discordance(frame)}
+
+
+def alike(q: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Whether all models are alike, in words."""
+    if q is None:
+        return ()
+    return (f"All {q['models']} models alike? Cochran's Q = {q['q']:.2f} on {q['df']} degrees of "
+            f"freedom, p {text.p_value(q['p'])}.",)
+
+
+def _explore(results: Results) -> Any:
+    from qinspect.show.widgets import SignificanceExplorer
+
+    return SignificanceExplorer(results)

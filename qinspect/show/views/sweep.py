@@ -1,0 +1,72 @@
+"""A sweep: each experiment over its runs, how often PTQ is ahead, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from qinspect.show import figures, text
+from qinspect.show.table import Table, table
+from qinspect.show.view import View
+from qinspect.studies.sweep_summary import sweep_finding, sweep_groups
+
+if TYPE_CHECKING:
+    from qinspect.show.figure import Figure
+    from qinspect.studies.sweep_summary import Sweep
+
+_GAPS = {
+    "qat_minus_ptq_pp": "QAT - PTQ",
+    "ptq_minus_float_pp": "PTQ - float",
+    "ptq_ft_minus_ptq_pp": "more training",
+    "qat_minus_ptq_ft_pp": "QAT - equally trained PTQ",
+}
+
+
+def view(sweep: Sweep) -> View:
+    """The view of a sweep."""
+    failed = sweep.runs[sweep.runs["status"] == "failed"].to_dict("records")
+    return View(
+        f"Sweep of {len(sweep.runs)} runs",
+        (*sweep_finding(sweep.runs),
+         *(f"{name}: {compared.sentence}" for name, compared in sweep.seeds.items())),
+        (group_table(sweep.runs),),
+        dict(_figures(sweep)),
+        notes=tuple(f"failed: {row['dataset']}, {row['model']}, seed {row['seed']}: {row['error']}"
+                    for row in failed),
+    )
+
+
+def group_table(frame: pd.DataFrame) -> Table:
+    """Median and range over runs of each gap, one row an experiment."""
+    rows = [{"experiment": name, **_gaps(rows[rows["status"] == "finished"])}
+            for name, rows in sweep_groups(frame)]
+    return table("Median over runs (lowest to highest), points", rows, {
+        "experiment": "experiment", "runs": "runs",
+        **{title: (column, _spread) for column, title in _GAPS.items()}})
+
+
+def _gaps(done: pd.DataFrame) -> dict[str, Any]:
+    values = {column: done[column].dropna().astype(float) for column in _GAPS if column in done}
+    return {"runs": len(done), **{
+        column: (float(gap.median()), float(gap.min()), float(gap.max()))
+        for column, gap in values.items() if len(gap)}}
+
+
+def _spread(gap: tuple[float, float, float]) -> str:
+    middle, low, high = map(text.points, gap)
+    return f"{middle} ({low} to {high})"
+
+
+def _figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    for name, rows in sweep_groups(sweep.runs):
+        compared = sweep.seeds.get(name)
+        if compared is not None:
+            yield name, _seeds(name, rows[rows["status"] == "finished"], compared.ci_pp)
+
+
+def _seeds(name: str, rows: pd.DataFrame, interval: tuple[float, float]) -> Callable[[], Figure]:
+    ends = {f"qat_minus_ptq{end}_pp": f"{end.strip('_') or 'diff'}_pp"
+            for end in ("", "_low", "_high")}
+    return lambda: figures.seeds_plot(rows.rename(columns=ends), interval).about(name)
