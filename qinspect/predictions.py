@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import warnings
 import zipfile
@@ -176,6 +177,58 @@ class Results(Shown):
         return contrast_interval({name: self.scores(name) for name in signs}, signs,
                                  confidence=self.confidence, groups=self.groups)
 
+    def effect(self, a: str, b: str, instead: Mapping[str, str]) -> tuple[float, float, float]:
+        """What other models in the place of a and b take out of the gap b - a, with its interval.
+
+        Positive: b - a becomes smaller by it.
+        """
+        signs = dict.fromkeys((a, b, *instead.values()), 0.0)
+        for name, sign in ((b, 1.0), (a, -1.0)):
+            signs[name] += sign
+            signs[instead.get(name, name)] -= sign
+        if not any(signs.values()):
+            raise SpecError(f"{dict(instead)} puts nothing else in the place of {a!r} or {b!r}.")
+        return self.contrast({name: sign for name, sign in signs.items() if sign})
+
+    def effects(
+        self, a: str, b: str, experiments: Mapping[str, Mapping[str, str]]
+    ) -> pd.DataFrame:
+        """What experiments, each by its own, do to the gap b - a: one row each, by ``name``.
+
+        An experiment puts other models ``{a: ..., b: ...}`` in the place of one or both, which are
+        then worth ``value_a`` and ``value_b``.  ``effect_pp``: points of the gap that it closes,
+        whichever way the gap is, with its interval; ``closed_share`` of the gap.  ``verdict``:
+        ``closes``; ``spoils``, closes at the cost of the sum of both; ``widens``; ``no effect``.
+        """
+        gap = self.metric.scale * (self.value(b) - self.value(a))
+        rows = []
+        for name, instead in experiments.items():
+            low, middle, high = sorted(
+                math.copysign(1.0, gap) * end for end in self.effect(a, b, instead))
+            values = [self.value(instead.get(one, one)) for one in (a, b)]
+            fell = sum(values) < self.value(a) + self.value(b) - 1e-12
+            verdict = ("no effect" if low <= 0 <= high else "widens" if high < 0 else
+                       "spoils" if fell else "closes")
+            share = middle / abs(gap) if gap else math.nan
+            rows.append((name, *values, middle, low, high, share, verdict, verdict == "closes"))
+        return pd.DataFrame(rows, columns=[
+            "name", "value_a", "value_b", "effect_pp", "ci_low_pp", "ci_high_pp", "closed_share",
+            "verdict", "confirmed"])
+
+    def of_run(self, run: Any) -> Results:
+        """The results of one run, by its label."""
+        if self.runs is None or run not in self.runs:
+            raise SpecError(f"there is no run {run!r}; there are {self.runs or 'no runs'}.")
+        at = self.runs.index(run)
+        return replace(self, outputs={name: _at(output, at) for name, output in
+                                      self.outputs.items()}, runs=None)
+
+    def by_run(self, a: str, b: str) -> pd.DataFrame:
+        """The comparison b - a of each run by itself: ``seed``, ``diff_pp`` and its interval."""
+        found = {run: self.of_run(run).comparison(a, b) for run in self.runs or ()}
+        return pd.DataFrame([(run, c.diff_pp, *c.ci_pp, c.verdict) for run, c in found.items()],
+                            columns=["seed", "diff_pp", "low_pp", "high_pp", "verdict"])
+
     def over_runs(self, a: str, b: str) -> SeedComparison:
         """Comparison b - a of two ways of training, over runs paired by seed and by example."""
         if self.runs is None:
@@ -232,16 +285,11 @@ class Results(Shown):
         """The same models on some of the examples."""
         at = (index,) if self.runs is None else (slice(None), index)
 
-        def chosen(output: Any) -> Any:
-            if isinstance(output, Mapping):
-                return {name: np.asarray(part)[at] for name, part in output.items()}
-            return np.asarray(output)[at]
-
         def of_example(values: Array | None) -> Array | None:
             return None if values is None else np.asarray(values)[index]
 
         return replace(
-            self, outputs={name: chosen(output) for name, output in self.outputs.items()},
+            self, outputs={name: _at(output, at) for name, output in self.outputs.items()},
             y=of_example(self.y), ids=of_example(self.ids), groups=of_example(self.groups))
 
     def with_outputs(self, **outputs: Any) -> Results:
@@ -410,6 +458,13 @@ def results(
     if isinstance(own := getattr(source, "results", None), Results):
         return replace(own, **options)
     return _read(Path(source), options)
+
+
+def _at(output: Any, at: Any) -> Any:
+    """Part of what a model gave, of every output where there are several."""
+    if isinstance(output, Mapping):
+        return {name: np.asarray(part)[at] for name, part in output.items()}
+    return np.asarray(output)[at]
 
 
 def _is_right(output: Any) -> bool:

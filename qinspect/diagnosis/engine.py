@@ -227,19 +227,17 @@ def _apply(remedy: Remedy, cause: Cause, evidence: Evidence, focus: Comparison) 
 
 def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effect:
     """How much of a gap b - a disappears when some files' predictions are replaced."""
-    results, signs = evidence.results(), dict[str, float]()
+    results, instead = evidence.results(), dict[str, str]()
     if trial.index is not None:
         results = results.take(trial.index)
     mended = {role: evidence.right(found, trial.index) for role, found in trial.swaps.items()}
-    for role, sign in ((focus.b, 1.0), (focus.a, -1.0)):
-        if role not in trial.swaps:
-            continue
+    for role in {focus.a, focus.b} & set(trial.swaps):
         results = results.with_outputs(**{f"{role}, mended": mended[role]})
         if role in trial.controls:
             control = evidence.right(trial.controls[role], trial.index)
             results = results.with_outputs(**{role: control})
-        signs |= {role: sign, f"{role}, mended": -sign}
-    estimate, low, high = results.contrast(signs)
+        instead[role] = f"{role}, mended"
+    estimate, low, high = results.effect(focus.a, focus.b, instead)
     toward = (low, high) if focus.diff_pp > 0 else (-high, -low)
     closed = estimate / focus.diff_pp if focus.diff_pp else 0.0
     return Effect(

@@ -301,6 +301,53 @@ def test_runs_are_not_examples():
         models().over_runs("ptq", "qat")
 
 
+def test_a_run_is_compared_as_if_it_were_alone():
+    rng = np.random.default_rng(2)
+    y = rng.integers(0, 3, 60)
+    outputs = {name: np.where(rng.random((3, 60)) < 0.8, y, 9) for name in ("ptq", "qat")}
+    groups = np.arange(60) // 3
+    found = Results(outputs, y, groups=groups, runs=("x", "y", "z"), margin=2.0)
+    frame = found.by_run("ptq", "qat")
+    assert list(frame["seed"]) == ["x", "y", "z"]
+    for at, row in enumerate(frame.to_dict("records")):
+        alone = Results({name: outputs[name][at] for name in outputs}, y, groups=groups, margin=2.0)
+        expected = alone.comparison("ptq", "qat")
+        assert found.of_run(row["seed"]).comparison("ptq", "qat") == expected
+        assert (row["diff_pp"], row["low_pp"], row["high_pp"]) == (
+            expected.diff_pp, *expected.ci_pp)
+    assert np.isclose(frame["diff_pp"].mean(), found.over_runs("ptq", "qat").diff_pp)
+    with pytest.raises(SpecError, match="no run 'w'"):
+        found.of_run("w")
+
+
+def test_an_experiment_takes_out_of_the_gap_what_is_no_longer_there():
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 3, 400)
+    share = {"ptq": 0.9, "qat": 0.7, "cured": 0.9, "ruined": 0.7, "ptq better": 0.99}
+    found = Results({name: np.where(rng.random(400) < p, y, 9) for name, p in share.items()}, y)
+    experiments = {
+        "cure": {"qat": "cured"}, "ruin": {"ptq": "ruined"}, "lift": {"ptq": "ptq better"},
+        "both": {"ptq": "cured", "qat": "cured"}, "swap": {"ptq": "qat", "qat": "ptq"},
+    }
+    rows = found.effects("ptq", "qat", experiments).set_index("name")
+    gap = found.comparison("ptq", "qat").diff_pp
+    for name, instead in experiments.items():
+        a, b = instead.get("ptq", "ptq"), instead.get("qat", "qat")
+        left = 0.0 if a == b else found.comparison(a, b).diff_pp
+        assert np.isclose(found.effect("ptq", "qat", instead)[0], gap - left)
+        assert np.isclose(rows.loc[name, "effect_pp"], abs(gap) - left * np.sign(gap))
+    assert dict(rows["verdict"]) == {
+        "cure": "closes", "ruin": "spoils", "lift": "widens", "both": "closes", "swap": "closes"}
+    assert np.isclose(rows.loc["both", "closed_share"], 1)
+    assert np.isclose(rows.loc["swap", "closed_share"], 2)
+    # The other way round the gap has the other sign, and the same experiments close as much of it.
+    mirrored = found.effects("qat", "ptq", experiments).set_index("name")
+    assert np.allclose(mirrored["effect_pp"], rows["effect_pp"])
+    assert np.allclose(mirrored["ci_low_pp"], rows["ci_low_pp"])
+    with pytest.raises(SpecError, match="nothing else"):
+        found.effect("ptq", "qat", {})
+
+
 def test_a_study_is_taken_with_its_own_settings():
     class Study:
         results = replace(models(), confidence=0.9, margin=3.0)
