@@ -1,3 +1,5 @@
+from .activations import observe_ranges
+from .perturbation import calibration_draws, perturbation_null
 from .ranges import choose_range
 
-__all__ = ["choose_range"]
+__all__ = ["calibration_draws", "choose_range", "observe_ranges", "perturbation_null"]
