@@ -26,7 +26,7 @@ from qinspect.shown import Shown
 from qinspect.tflite import evaluate, inspect_file, match_graphs, read_graph, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.inputs import Preprocessing, load_examples, prepare
+from qinspect.tflite.inputs import Preprocessing, file_names, load_examples, prepare
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.sandbox import open_model
@@ -396,16 +396,6 @@ def _of_files(
         }
     )
     return report, compared
-
-
-def file_names(files: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Short names that tell the files apart: the file name, with folders where it is not enough."""
-    paths = [Path(file) for file in files]
-    for parts in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-parts:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{number}: {path}" for number, path in enumerate(paths, 1)]
 
 
 def plain(value: Any) -> Any:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from qinspect.comparisons import file_names
 from qinspect.data.dataset import Dataset
 from qinspect.errors import DataError, SpecError
 from qinspect.predictions import Results
 from qinspect.tflite import evaluate as run_file
-from qinspect.tflite.inputs import Preprocessing, load_examples, prepare
+from qinspect.tflite.inputs import File, Model, Preprocessing, load_examples, named_files, prepare
 from qinspect.tflite.run import Kernels
 from qinspect.tflite.sandbox import open_model
-
-File = str | os.PathLike[str]
-Model = File | bytes
 
 
 def evaluate(
@@ -59,7 +53,7 @@ def evaluate(
     >>> found.value("float.tflite")
     1.0
     """
-    named = _named(files)
+    named = named_files(files)
     ways = list(preprocessing or [Preprocessing()] * len(named))
     if len(ways) != len(named):
         raise SpecError(f"there are {len(named)} files but {len(ways)} preprocessings.")
@@ -79,12 +73,3 @@ def evaluate(
                         "give them one label offset.")
     return Results(outputs, examples.y + offset.pop(), examples.ids, examples.group,
                    confidence=confidence, margin=margin, seed=seed, notes=tuple(notes))
-
-
-def _named(files: File | Sequence[File] | Mapping[str, Model]) -> dict[str, Model]:
-    if isinstance(files, Mapping):
-        return dict(files)
-    listed = [files] if isinstance(files, str | os.PathLike) else list(files)
-    if not listed:
-        raise SpecError("no file was given.")
-    return dict(zip(file_names([Path(file) for file in listed]), listed, strict=True))

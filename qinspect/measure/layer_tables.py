@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from qinspect.data.dataset import Dataset
 from qinspect.errors import DataError, QinspectError
 from qinspect.measure.activations import activation_statistics
 from qinspect.measure.clipping import Binned, clip_effect
@@ -21,6 +22,8 @@ from qinspect.shown import Shown
 from qinspect.store import plain
 from qinspect.tflite import match_graphs, scheme_of
 from qinspect.tflite.graph import Graph, Tensor
+from qinspect.tflite.inputs import File, Preprocessing, load_examples, named_files, prepare
+from qinspect.tflite.sandbox import open_model
 
 # Examples that are enough to see where the values of a layer lie.
 EXAMPLES = 128
@@ -136,6 +139,48 @@ class Layers(Shown):
             return float("nan"), float("nan")
         effect = clip_effect(values, low, high, bits=_BITS, symmetric=kind == "weight")
         return effect["clipped_share"], effect["sqnr_db"]
+
+
+def layers(
+    files: Sequence[File] | Mapping[str, File | bytes], data: File | Dataset | None = None, *,
+    examples: int = EXAMPLES, preprocessing: Preprocessing | None = None,
+) -> Layers:
+    """Weights, activations, ranges and errors of the same layers in several files.
+
+    Parameters
+    ----------
+    files : sequence of path, or mapping of name to path or bytes
+        ``.tflite`` files, the float one first; each is first tried in a child process.
+    data : path or Dataset, optional
+        Examples as the float model takes them; without them only weights are read.
+    examples : int
+        Leading examples to measure on.
+    preprocessing : Preprocessing, optional
+        What to do to ``x``; nothing by default.
+
+    Returns
+    -------
+    Layers
+
+    Raises
+    ------
+    DataError
+        If the first file is not float32, or the examples do not fit it.
+    ModelFileError
+        If a file cannot be read or run.
+
+    Examples
+    --------
+    >>> found = layers(["float.tflite", "int8.tflite"], "data.npz")
+    >>> found.frame["reference"].unique().tolist()
+    ['local', 'accumulated']
+    """
+    graphs = {name: open_model(file) for name, file in named_files(files).items()}
+    if data is None:
+        return layer_tables(graphs, None)
+    x = load_examples(data)[0].x[:examples]
+    first = next(iter(graphs.values()))
+    return layer_tables(graphs, prepare(x, first, preprocessing or Preprocessing())[0])
 
 
 def layer_tables(files: Mapping[str, Graph], x: Array | None) -> Layers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,8 @@ from qinspect.schema import Array
 from qinspect.tflite.graph import Graph, Tensor
 
 T = TypeVar("T")
+File = str | os.PathLike[str]
+Model = File | bytes
 Examples = str | os.PathLike[str] | Dataset | Array | tuple[Array, Array]
 
 # A data range this many times as wide as the input's is in other units, not an outlier.
@@ -156,3 +158,23 @@ def _raw(x: Array, graph: Graph, tensor: Tensor | None, how: Preprocessing) -> A
     affine = tensor.affine
     # Evaluation quantizes real values; these give back exactly the integers they are made of.
     return x if affine is None else dequantize(x, affine, np.float64)
+
+
+def file_names(files: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Short names that tell the files apart: the file name, with folders where it is not enough."""
+    paths = [Path(file) for file in files]
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{number}: {path}" for number, path in enumerate(paths, 1)]
+
+
+def named_files(files: File | Sequence[File] | Mapping[str, Model]) -> dict[str, Model]:
+    """Files by a short name that tells them apart, or by the names that they were given."""
+    if isinstance(files, Mapping):
+        return dict(files)
+    listed = [files] if isinstance(files, str | os.PathLike) else list(files)
+    if not listed:
+        raise SpecError("no file was given.")
+    return dict(zip(file_names(listed), listed, strict=True))

@@ -16,13 +16,13 @@ from rich.console import Console
 from small_net import examples, small_net
 
 from qinspect.affine import quantize
-from qinspect.comparisons import FileComparison, compare, file_names
+from qinspect.comparisons import FileComparison, compare
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges
 from qinspect.show.terminal import print_view
 from qinspect.show.view import view_of
 from qinspect.stats import compare_paired
-from qinspect.tflite.inputs import Preprocessing, preprocessing_of
+from qinspect.tflite.inputs import Preprocessing, file_names, preprocessing_of
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.requantize import quantize_file
 from qinspect.tflite.run import evaluate
