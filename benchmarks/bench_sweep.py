@@ -32,7 +32,7 @@ def measure(workers: int) -> tuple[float, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        frame = run_sweep(SPECS, Path(folder), workers=workers, notify=quiet, progress=quiet)
+        frame = run_sweep(SPECS, Path(folder), workers=workers, notify=quiet, progress=quiet).frame
         wall = time.perf_counter() - started
     assert (frame["status"] == "finished").all(), frame["error"].to_list()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

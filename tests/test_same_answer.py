@@ -21,11 +21,9 @@ from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import Trial
 from qinspect.predictions import Results, results
 from qinspect.stats import Comparison, compare_paired, contrast_interval
+from qinspect.studies.arms import compare_arms, decompose_gap
 from qinspect.studies.spec import StudySpec
-from qinspect.studies.stored import Study
-from qinspect.studies.summary import compare_arms, decompose_gap
-from qinspect.studies.sweep_summary import sweep_seeds
-from qinspect.studies.sweeping import finished_record, sweep_frame
+from qinspect.studies.stored import Study, Sweep, finished_record, sweep_frame
 from qinspect.tflite import read_graph
 
 CLASSES = 5
@@ -257,10 +255,10 @@ def test_a_sweep_over_seeds_takes_groups_along(tmp_path, monkeypatch):
     for seed in range(3):
         _, _, found = predictions(seed)
         studies[f"run{seed}"] = study_of(y, group, found, seed)
-    monkeypatch.setattr("qinspect.studies.sweep_summary.load_study",
+    monkeypatch.setattr("qinspect.studies.stored.load_study",
                         lambda path: studies[Path(path).name])
     frame = sweep_frame(finished_record(key, one, 1.0) for key, one in studies.items())
-    found = next(iter(sweep_seeds(tmp_path, frame).values()))
+    found = next(iter(Sweep(frame, tmp_path).seeds.values()))
     assert (found.groups, found.seeds, found.n) == (24, 3, 240)
     stacked = {arm: np.stack([one.arrays[f"prediction__{arm}"] for one in studies.values()])
                for arm in ("ptq_int8", "qat")}

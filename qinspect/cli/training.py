@@ -37,15 +37,13 @@ def study(
 ) -> None:
     """Train, quantize both ways, evaluate as TFLite and say which differences are real."""
     from qinspect.show.view import view_of
-    from qinspect.studies.run import run_study
-    from qinspect.studies.spec import make_spec
+    from qinspect.studies.run import study as run
 
-    spec = make_spec(
-        preset, dataset=dataset, model=model, float_epochs=float_epochs, qat_epochs=qat_epochs,
-        float_lr=float_lr, qat_lr=qat_lr, warm_start=warm_start, input_range=input_range,
-        train_size=train_size, test_size=test_size, seed=seed,
+    result = run(
+        dataset, preset=preset, out=out, model=model, float_epochs=float_epochs,
+        qat_epochs=qat_epochs, float_lr=float_lr, qat_lr=qat_lr, warm_start=warm_start,
+        input_range=input_range, train_size=train_size, test_size=test_size, seed=seed,
     )
-    result = run_study(spec, out)
     show(view_of(result), result.to_json(), as_json=as_json, report=result.folder / "report.html")
 
 
@@ -94,32 +92,25 @@ def sweep(
 ) -> None:
     """Repeat a study over seeds and settings: how often would PTQ beat QAT?"""
     from qinspect.show.view import view_of
-    from qinspect.studies.sweep_summary import Sweep, sweep_seeds
-    from qinspect.studies.sweeping import grid, parse_seeds, run_sweep
+    from qinspect.studies.sweeping import grid
+    from qinspect.studies.sweeping import sweep as run
 
     axes = {
         "dataset": dataset, "model": model, "float_epochs": float_epochs,
         "qat_epochs": qat_epochs, "qat_lr": qat_lr, "input_range": input_range,
-        "warm_start": [_yes_or_no(word) for word in warm_start or ()], "seed": parse_seeds(seeds),
+        "warm_start": [_yes_or_no(word) for word in warm_start or ()],
     }
     shared = {
         "preset": preset, "train_size": train_size, "test_size": test_size,
-        "split_seed": None if new_splits else 0, "recipes": None if all_recipes else (),
+        "recipes": None if all_recipes else (),
     }
     specs = grid(shared, **{name: values for name, values in axes.items() if values})
-    if dask is None:
-        frame = run_sweep(specs, out, workers=workers, keep=keep)
-    else:
-        from qinspect.studies.pool import dask_executor
-
-        with dask_executor(dask) as executor:
-            frame = run_sweep(specs, out, executor=executor, keep=keep)
-    # Runs with different test examples cannot be paired example by example.
-    result = Sweep(frame, {} if new_splits else sweep_seeds(out, frame))
-    show(view_of(result), result.to_json(), as_json=as_json)
+    found = run(specs, seeds=seeds, out=out, workers=workers, dask=dask, new_splits=new_splits,
+                keep=keep)
+    show(view_of(found), found.to_json(), as_json=as_json)
     if not as_json:
         print(f"table: {out / 'sweep.csv'}")
-    if (frame["status"] == "failed").any():
+    if (found.frame["status"] == "failed").any():
         raise typer.Exit(1)
 
 

@@ -17,7 +17,7 @@ from qinspect.data.npz import load_npz, read_arrays
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.schema import Array
-from qinspect.studies.build import Workshop, calibration_examples, finetune_seed
+from qinspect.studies.build import calibration_examples, finetune_seed
 from qinspect.studies.run import load_splits
 from qinspect.studies.stored import Study, load_study
 from qinspect.tflite import read_graph, read_keras, scheme_of
@@ -365,7 +365,6 @@ def _of_study(study: Study, equal_budget: bool) -> Case:
     spec, folder = study.spec, study.folder
     role_arms = _EQUAL_ARMS if equal_budget else _ARMS
     splits = load_splits(spec)
-    shop = Workshop(spec, folder, splits, lambda phase, done, total, message: None)
     models = {path.stem: path for path in (folder / "models").glob("*.h5")}
     graphs = {
         role: read_graph(path) if (path := folder / "models" / f"{arm}.tflite").exists() else None
@@ -379,7 +378,7 @@ def _of_study(study: Study, equal_budget: bool) -> Case:
         ptq_graph=graphs["ptq"],
         qat_graph=graphs["qat"],
         data=_in_order(splits.test, study.arrays["id"]),
-        calibration_x=calibration_examples(shop),
+        calibration_x=calibration_examples(spec, splits),
         train=splits.train,
         keras_float=models.get("float"),
         keras_qat=models.get("qat"),

@@ -1,32 +1,22 @@
-"""The arms of a study: which model each one is, where it comes from and how it is converted."""
+"""The arms of a study: which model each one is, how it is converted, and what is compared."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
+from qinspect.predictions import Comparisons, Results
 from qinspect.train.recipes import PTQ_RECIPES
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One evaluated model.
-
-    Attributes
-    ----------
-    name : str
-        Name in every table.
-    model : str
-        Name of the Keras model it is made from (``models/<model>.h5``).
-    recipe : str or None
-        PTQ recipe of the conversion, ``"qat"`` for the conversion of a QAT model, None for a
-        Keras model evaluated as it is.
-    title : str
-        What it is, in words.
-    """
+    """One evaluated model."""
 
     name: str
-    model: str
+    model: str  # the Keras model it is made from, ``models/<model>.h5``
+    # A PTQ recipe, ``qat`` for the conversion of a QAT model, None for a Keras model as it is.
     recipe: str | None
     title: str
 
@@ -38,12 +28,21 @@ class Arm:
 
 # Trained or adjusted Keras models in the order they are made, each with the one it starts from.
 PARENTS = {
-    "float": "initial",
-    "float_ft": "float",
-    "qat": "float",
-    "float_bn": "float",
-    "float_ft_bn": "float_bn",
-    "qat_bn": "float_bn",
+    "float": "initial", "float_ft": "float", "qat": "float",
+    "float_bn": "float", "float_ft_bn": "float_bn", "qat_bn": "float_bn",
+}
+# What a study asks, declared beforehand: QAT against PTQ.
+QUESTION = ("ptq_int8", "qat")
+# The steps on the way from one to the other.
+_STEPS = (
+    ("ptq_int8", "ptq_int8_ft"), ("ptq_int8_ft", "qat"), ("float_ft", "qat"),
+    ("ptq_int8", "ptq_int8_bn"), ("qat", "qat_bn"), ("ptq_int8_bn", "qat_bn"),
+    ("ptq_int8_bn", "ptq_int8_ft_bn"), ("ptq_int8_ft_bn", "qat_bn"),
+)
+_PARTS = {
+    "batchnorm-lag": "batch-norm statistics",
+    "training-budget": "training budget",
+    "quantization-aware": "quantization-aware training itself",
 }
 
 
@@ -53,15 +52,7 @@ def models_for(batchnorm: bool) -> tuple[str, ...]:
 
 
 def arms_for(batchnorm: bool, recipes: Collection[str] | None = None) -> tuple[Arm, ...]:
-    """The arms of a study, in the order of its table.
-
-    Parameters
-    ----------
-    batchnorm : bool
-        Whether the network has batch norm, which adds the arms with re-estimated statistics.
-    recipes : collection of str, optional
-        PTQ recipes of the float model beside ``int8``; all when not given.
-    """
+    """The arms of a study, in the order of its table; of all recipes, or of int8 and some more."""
     arms = [
         Arm("float_keras", "float", None, "the float model in Keras"),
         Arm("float", "float", "float32", "the float model as TFLite"),
@@ -88,23 +79,40 @@ def arms_for(batchnorm: bool, recipes: Collection[str] | None = None) -> tuple[A
     return tuple(arms)
 
 
-# What a study asks, declared beforehand: QAT against PTQ.
-QUESTION = ("ptq_int8", "qat")
-# The steps on the way from one to the other.
-_STEPS = (
-    ("ptq_int8", "ptq_int8_ft"), ("ptq_int8_ft", "qat"), ("float_ft", "qat"),
-    ("ptq_int8", "ptq_int8_bn"), ("qat", "qat_bn"), ("ptq_int8_bn", "qat_bn"),
-    ("ptq_int8_bn", "ptq_int8_ft_bn"), ("ptq_int8_ft_bn", "qat_bn"),
-)
-
-
 def families_for(arms: Collection[str]) -> tuple[tuple[tuple[str, str], ...], ...]:
-    """Pairs (a, b) of arms that are compared, each family corrected by itself.
-
-    Every arm with ``float``; the question; and the steps between its two arms.
-    """
+    """Pairs of arms, each family corrected by itself: with float, the question, the steps."""
     return (
         tuple(("float", arm) for arm in arms if arm != "float"),
         (QUESTION,),
         tuple(pair for pair in _STEPS if set(pair) <= set(arms)),
     )
+
+
+def compare_arms(results: Results) -> Comparisons:
+    """The comparisons of a study, all families one after the other."""
+    families = [results.compare(pairs) for pairs in families_for(results.models)]
+    return sum(families[1:], families[0])
+
+
+def contrasts(batchnorm: bool) -> dict[str, dict[str, int]]:
+    """Signed arms of each part of the gap; together they are ``qat - ptq_int8``."""
+    # With batch norm the statistics' part is the gap minus the gap between the models whose
+    # statistics were re-estimated, and the other two parts are taken on those models: unsettled
+    # statistics would otherwise pass as an effect of the extra training.
+    end = "_bn" if batchnorm else ""
+    parts: dict[str, dict[str, int]] = {}
+    if batchnorm:
+        parts["batchnorm-lag"] = {"qat": 1, "ptq_int8": -1, "qat_bn": -1, "ptq_int8_bn": 1}
+    parts["training-budget"] = {f"ptq_int8_ft{end}": 1, f"ptq_int8{end}": -1}
+    parts["quantization-aware"] = {f"qat{end}": 1, f"ptq_int8_ft{end}": -1}
+    return parts
+
+
+def decompose_gap(results: Results) -> list[dict[str, Any]]:
+    """Parts of the gap QAT - PTQ in points, each a signed sum of arms; they add up to the gap."""
+    parts = []
+    for name, signed in contrasts("qat_bn" in results.models).items():
+        estimate, low, high = results.contrast(signed)
+        parts.append({"id": name, "title": _PARTS[name], "arms": signed, "diff_pp": estimate,
+                      "ci_pp": [low, high]})
+    return parts

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class BuildContext:
     """What every step needs."""
 
     spec: StudySpec
@@ -46,11 +46,11 @@ class Workshop:
         store.mark_done(self.folder, step, {"seconds": round(time.perf_counter() - started, 3)})
 
 
-def make_initial(shop: Workshop) -> None:
+def make_initial(context: BuildContext) -> None:
     """The untrained zoo model, or the user's own model as given."""
     from qinspect.train import build_model, check_model, load_keras, reset, save_keras
 
-    spec, train = shop.spec, shop.splits.train
+    spec, train = context.spec, context.splits.train
     reset(spec.seed)
     if is_path(spec.model):
         model = load_keras(spec.model)
@@ -60,73 +60,75 @@ def make_initial(shop: Workshop) -> None:
             bn_momentum=spec.bn_momentum, seed=spec.seed,
         )
     check_model(model)
-    save_keras(model, shop.model_path("initial"))
+    save_keras(model, context.model_path("initial"))
 
 
-def make_model(shop: Workshop, name: str) -> None:
+def make_model(context: BuildContext, name: str) -> None:
     """Train or adjust one Keras model of the study and write it with its history."""
     from qinspect.train import load_keras, reestimate_batchnorm, reset, save_keras
 
-    reset(shop.spec.seed)
-    model = load_keras(shop.model_path(PARENTS[name]))
+    reset(context.spec.seed)
+    model = load_keras(context.model_path(PARENTS[name]))
     if name == "float_bn":
-        reestimate_batchnorm(model, shop.splits.train.x)
+        reestimate_batchnorm(model, context.splits.train.x)
     elif name.startswith("qat"):
-        model = _train_qat(shop, model, name)
+        model = _train_qat(context, model, name)
     else:
-        _train_float(shop, model, name)
+        _train_float(context, model, name)
     if name in {"float_ft_bn", "qat_bn"}:
         # Training unsettles the statistics again; both sides are compared with settled ones.
-        reestimate_batchnorm(model, shop.splits.train.x)
-    save_keras(model, shop.model_path(name))
+        reestimate_batchnorm(model, context.splits.train.x)
+    save_keras(model, context.model_path(name))
 
 
-def _train_float(shop: Workshop, model: Any, name: str) -> None:
+def _train_float(context: BuildContext, model: Any, name: str) -> None:
     from qinspect.train import fit
 
-    spec = shop.spec
+    spec = context.spec
     first = name == "float"
     history = fit(
-        model, shop.splits.train, shop.splits.validation,
+        model, context.splits.train, context.splits.validation,
         epochs=spec.float_epochs if first else spec.qat_epochs,
         learning_rate=spec.float_lr if first else spec.qat_lr,
         batch_size=spec.batch_size,
         seed=spec.seed if first else finetune_seed(spec),
-        phase=name, progress=shop.progress,
+        phase=name, progress=context.progress,
         freeze_batchnorm=spec.freeze_batchnorm and not first,
     )
-    store.write_frame(shop.folder / "models" / f"{name}.history.csv", history)
+    store.write_frame(context.folder / "models" / f"{name}.history.csv", history)
 
 
-def _train_qat(shop: Workshop, model: Any, name: str) -> Any:
+def _train_qat(context: BuildContext, model: Any, name: str) -> Any:
     from qinspect.train import fit_qat, quantize_aware
 
-    spec = shop.spec
+    spec = context.spec
     qat_model = quantize_aware(model, skip_layers=spec.skip_layers)
     history, observers = fit_qat(
-        qat_model, shop.splits.train, shop.splits.validation,
+        qat_model, context.splits.train, context.splits.validation,
         epochs=spec.qat_epochs, learning_rate=spec.qat_lr, batch_size=spec.batch_size,
-        seed=finetune_seed(spec), phase=name, progress=shop.progress,
-        warm_start_x=calibration_examples(shop) if spec.warm_start else None,
+        seed=finetune_seed(spec), phase=name, progress=context.progress,
+        warm_start_x=calibration_examples(spec, context.splits) if spec.warm_start else None,
         freeze_batchnorm=spec.freeze_batchnorm,
     )
-    store.write_frame(shop.folder / "models" / f"{name}.history.csv", history)
-    store.write_frame(shop.folder / "models" / f"{name}.observers.csv", observers)
+    store.write_frame(context.folder / "models" / f"{name}.history.csv", history)
+    store.write_frame(context.folder / "models" / f"{name}.observers.csv", observers)
     return qat_model
 
 
-def make_tflite(shop: Workshop, arm: Arm) -> None:
+def make_tflite(context: BuildContext, arm: Arm) -> None:
     """Convert one arm's Keras model and write the ``.tflite`` file."""
     from qinspect.train import convert, convert_qat, load_keras, reset
 
-    reset(shop.spec.seed)
-    model = load_keras(shop.model_path(arm.model))
+    spec = context.spec
+    reset(spec.seed)
+    model = load_keras(context.model_path(arm.model))
     if arm.recipe == "qat":
         content = convert_qat(model)
     else:
         assert arm.recipe is not None
-        content = convert(model, arm.recipe, calibration_examples(shop, arm.recipe))
-    store.write_bytes(shop.folder / arm.file, content)
+        content = convert(model, arm.recipe,
+                          calibration_examples(spec, context.splits, arm.recipe))
+    store.write_bytes(context.folder / arm.file, content)
 
 
 def finetune_seed(spec: StudySpec) -> int:
@@ -134,12 +136,9 @@ def finetune_seed(spec: StudySpec) -> int:
     return spec.seed + 1_000_003
 
 
-def calibration_examples(shop: Workshop, recipe: str = "int8") -> Array:
-    """The representative data set of a PTQ recipe; that of int8 also warm-starts observers.
-
-    The recipe names the part of the splits and the order; the spec gives the size.
-    """
+def calibration_examples(spec: StudySpec, splits: Splits, recipe: str = "int8") -> Array:
+    """The representative data set of a PTQ recipe; that of int8 also warm-starts observers."""
     chosen = PTQ_RECIPES[recipe]
-    part = getattr(shop.splits, chosen.calibration_source)
-    size = min(shop.spec.calibration_size, len(part))
-    return calibration_subset(part, size, order=chosen.calibration_order, seed=shop.spec.seed).x
+    part = getattr(splits, chosen.calibration_source)
+    size = min(spec.calibration_size, len(part))
+    return calibration_subset(part, size, order=chosen.calibration_order, seed=spec.seed).x

@@ -1,4 +1,4 @@
-"""An executor on a Dask cluster that is already running."""
+"""Run a job for many keys on local processes or on any executor; the dead are named."""
 
 from __future__ import annotations
 
@@ -22,55 +22,12 @@ from typing import Any
 
 from qinspect.errors import QinspectError, SpecError, require_extra
 
-_SECONDS_TO_ANSWER = 10
-
-
-@contextmanager
-def dask_executor(address: str) -> Iterator[Executor]:
-    """Connect to a Dask scheduler for as long as the block lasts.
-
-    Parameters
-    ----------
-    address : str
-        Such as ``tcp://host:8786``.  Workers with one thread each (``--nthreads 1``) serve best:
-        TensorFlow runs one study at a time in a process.
-
-    Yields
-    ------
-    concurrent.futures.Executor
-
-    Raises
-    ------
-    MissingExtraError
-        If Dask is not installed.
-    SpecError
-        If no scheduler answers at the address.
-    """
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise require_extra("dask[distributed]", "dask", "a sweep on a Dask cluster") from error
-    try:
-        client = Client(address, timeout=_SECONDS_TO_ANSWER)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise SpecError(
-            f"no Dask scheduler answers at {address!r}; give an address such as "
-            "tcp://host:8786, as 'dask scheduler' prints it."
-        ) from error
-    with client:
-        # Impure: a run that failed is really done again, not answered from memory.
-        yield client.get_executor(pure=False)
-
-
-# --- Run a job for many keys on local processes, or on any executor; the de ---------------------
-
 # Read by TensorFlow when its runtime starts and by OpenMP libraries when they load.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-
 # TensorFlow's Keras session belongs to the whole process: jobs in threads of one process (a Dask
 # worker with several threads) take turns.
 _TURN = threading.Lock()
-
+_SECONDS_TO_ANSWER = 10
 WORKER_DIED = (
     "the worker process died twice in this run, the second time while it ran alone (killed, out "
     "of memory or a crash in native code; a script that starts a sweep needs an "
@@ -95,39 +52,16 @@ def one_thread() -> Iterator[None]:
 
 
 def run_on_processes(
-    job: Callable[..., Any],
-    tasks: Mapping[str, tuple[Any, ...]],
-    workers: int,
-    *,
+    job: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]], workers: int, *,
     runs_per_process: int = 10,
 ) -> Iterator[tuple[str, Any]]:
-    """Run ``job(*arguments)`` for every key on fresh local processes.
+    """``(key, job(*arguments))`` from fresh local processes, as they finish.
 
-    When a worker dies, all runs that were under way are tried again, each alone in a new
-    process.  A run whose process dies then, too, is the cause; the others are unharmed.
-
-    Parameters
-    ----------
-    job : callable
-        Importable by name, its result picklable.
-    tasks : mapping of str -> tuple
-        Arguments of each key.
-    workers : int
-        Processes.
-    runs_per_process : int
-        Runs, on average, after which processes are replaced: TensorFlow keeps some 100 MB of
-        every study (measured: 0.8 GB after one, 1.9 GB after eleven).
-
-    Yields
-    ------
-    (key, result)
-        As they finish; the result is a ``BrokenExecutor`` for a run that killed its worker.
-
-    Raises
-    ------
-    QinspectError
-        If the system does not give the semaphores and pipes that worker processes need.
+    When a worker dies, all runs that were under way are tried again, each alone in a new process;
+    one whose process dies then, too, is the cause, and its result is a ``BrokenExecutor``.
     """
+    # Processes are replaced after ``runs_per_process`` runs, on average: TensorFlow keeps some
+    # 100 MB of every study (measured: 0.8 GB after one, 1.9 GB after eleven).
     waiting, suspects = deque(tasks), deque[str]()
     while waiting or suspects:
         alone = bool(suspects)
@@ -149,16 +83,11 @@ def run_on_processes(
 
 
 def _drain(
-    pool: Executor,
-    job: Callable[..., Any],
-    tasks: Mapping[str, tuple[Any, ...]],
-    queue: deque[str],
-    width: int,
+    pool: Executor, job: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]],
+    queue: deque[str], width: int,
 ) -> Iterator[tuple[str, Any]]:
-    """Work off the queue until it is empty or the pool breaks; never more than ``width`` at once.
-
-    Only what a worker has really begun is handed out, so that a death can be laid at its door.
-    """
+    """Work off the queue, ``width`` jobs at once, until it is empty or the pool breaks."""
+    # Only what a worker has really begun is handed out, so that a death can be laid at its door.
     running: dict[Future[Any], str] = {}
     broken = False
     while running or (queue and not broken):
@@ -183,18 +112,7 @@ def _drain(
 def run_on_executor(
     job: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]], executor: Executor
 ) -> Iterator[tuple[str, Any]]:
-    """Run ``job(*arguments)`` for every key on an executor that belongs to the caller.
-
-    Yields
-    ------
-    (key, result)
-        As they finish; the result is an exception where the executor gave a run up.
-
-    Raises
-    ------
-    QinspectError
-        If the executor itself breaks; it cannot be replaced from here.
-    """
+    """The same on an executor of the caller; where it gave a run up, the result is an exception."""
     futures: dict[Future[Any], str] = {}
     try:
         for key, arguments in tasks.items():
@@ -262,3 +180,23 @@ def _start_worker(alive: Connection) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="qinspect-parent-watch").start()
+
+
+@contextmanager
+def dask_executor(address: str) -> Iterator[Executor]:
+    """An executor on a Dask scheduler, ``tcp://host:8786``, for as long as the block lasts."""
+    # Workers with one thread each serve best: TensorFlow runs one study at a time in a process.
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise require_extra("dask[distributed]", "dask", "a sweep on a Dask cluster") from error
+    try:
+        client = Client(address, timeout=_SECONDS_TO_ANSWER)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise SpecError(
+            f"no Dask scheduler answers at {address!r}; give an address such as "
+            "tcp://host:8786, as 'dask scheduler' prints it."
+        ) from error
+    with client:
+        # Impure: a run that failed is really done again, not answered from memory.
+        yield client.get_executor(pure=False)

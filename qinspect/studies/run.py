@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from qinspect.data.dataset import Splits
 from qinspect.errors import DataError, SpecError
 from qinspect.schema import Array
 from qinspect.studies.arms import Arm, arms_for, models_for
-from qinspect.studies.build import Workshop, make_initial, make_model, make_tflite
-from qinspect.studies.spec import StudySpec, input_digests
+from qinspect.studies.build import BuildContext, make_initial, make_model, make_tflite
+from qinspect.studies.spec import StudySpec, input_digests, make_spec
 from qinspect.studies.stored import Study, load_study
 from qinspect.studies.summary import summarise
 from qinspect.tflite.run import evaluate
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 _DEFAULT_TRAIN = {"fashion_mnist": 12_000, "mnist": 12_000, "cifar10": 12_000}
 
 
-def run_study(
-    spec: StudySpec,
-    out: str | os.PathLike[str],
-    *,
-    progress: Progress | None = None,
-    notify: Callable[[str], None] | None = None,
-    num_threads: int = 2,
+def study(
+    dataset: str | None = None, *, preset: str | None = None,
+    out: str | os.PathLike[str] = "study", notify: Callable[[str], None] | None = None,
+    progress: Progress | None = None, **settings: Any,
 ) -> Study:
-    """Train, quantize, evaluate and compare; write everything below ``out``.
+    """Train, quantize both ways, evaluate as TFLite and compare; write everything below ``out``.
 
     Parameters
     ----------
-    spec : StudySpec
-        The settings.
+    dataset : str, optional
+        Name of a data set (digits by default), or the path of an ``.npz`` with ``x`` and ``y``.
+    preset : str, optional
+        ``one-epoch``, the forum puzzle; settings given beside it win.
     out : path
-        Folder of the study.  Finished steps found there are kept; a finished study is only
-        loaded.
-    progress : callable, optional
-        Progress line; chosen for terminal, notebook or log when not given.
+        Folder of the study.  Finished steps found there are kept; a finished study is only loaded.
     notify : callable, optional
         Receives one-line messages to the user; standard error when not given.
-    num_threads : int
-        Threads that run each ``.tflite`` file.
+    progress : callable, optional
+        ``progress(phase, done, total, message)``; chosen for terminal, notebook or log when not
+        given.
+    **settings
+        Fields of :class:`StudySpec`, such as ``model``, ``qat_epochs`` or ``seed``; those that are
+        None keep the preset's or default value.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def run_study(
     Raises
     ------
     SpecError
-        If ``out`` holds a study with other settings.
+        If a setting is not allowed, or ``out`` holds a study with other settings.
     StoreError
         If ``out`` cannot be written.
     DataError
@@ -68,6 +68,15 @@ def run_study(
     TrainError
         If the model cannot be trained, quantized or converted.
     """
+    spec = make_spec(preset, dataset=dataset, **settings)
+    return run_study(spec, out, notify=notify, progress=progress)
+
+
+def run_study(
+    spec: StudySpec, out: str | os.PathLike[str], *, progress: Progress | None = None,
+    notify: Callable[[str], None] | None = None, num_threads: int = 2,
+) -> Study:
+    """The study of a spec, run or only loaded; files are run with ``num_threads`` threads."""
     say = notify or (lambda text: print(text, file=sys.stderr))
     splits = load_splits(spec)
     folder = store.prepare_folder(out)
@@ -81,13 +90,7 @@ def run_study(
 
 
 def load_splits(spec: StudySpec) -> Splits:
-    """The four parts of the spec's data set, the same ones at every call.
-
-    Raises
-    ------
-    DataError
-        If the data set cannot be read or is too small for its parts.
-    """
+    """The four parts of the spec's data set, the same ones at every call."""
     data = load_dataset(spec.dataset, input_range=spec.input_range)
     train_size = spec.train_size or _DEFAULT_TRAIN.get(spec.dataset)
     seed = spec.seed if spec.split_seed is None else spec.split_seed
@@ -124,48 +127,48 @@ def _run_steps(
     from qinspect.train import has_batchnorm, load_keras, make_progress
 
     show = progress or make_progress()
-    shop = Workshop(spec, folder, splits, show)
+    context = BuildContext(spec, folder, splits, show)
     store.write_json(
         folder / "splits.json",
         {name: getattr(splits, name).ids.tolist()
          for name in ("train", "validation", "calibration", "test")},
     )
-    shop.once("initial", lambda: make_initial(shop))
-    batchnorm = has_batchnorm(load_keras(shop.model_path("initial")))
+    context.once("initial", lambda: make_initial(context))
+    batchnorm = has_batchnorm(load_keras(context.model_path("initial")))
     models, arms = models_for(batchnorm), arms_for(batchnorm, spec.recipes)
     files = [arm for arm in arms if arm.recipe is not None]
     total = len(models) + len(files) + 1
     done = 0
     for name in models:
         show("study", done, total, f"training {name}")
-        shop.once(name, lambda name=name: make_model(shop, name))  # type: ignore[misc]
+        context.once(name, lambda name=name: make_model(context, name))  # type: ignore[misc]
         done += 1
     for arm in files:
         show("study", done, total, f"converting {arm.name}")
-        shop.once(f"tflite-{arm.name}", lambda arm=arm: make_tflite(shop, arm))  # type: ignore[misc]
+        context.once(f"tflite-{arm.name}", lambda arm=arm: make_tflite(context, arm))  # type: ignore[misc]
         done += 1
     show("study", done, total, "evaluating")
-    _evaluate_arms(shop, arms, num_threads)
-    summarise(shop, arms, batchnorm)
+    _evaluate_arms(context, arms, num_threads)
+    summarise(context, arms, batchnorm)
     show("study", total, total, "done")
 
 
-def _evaluate_arms(shop: Workshop, arms: tuple[Arm, ...], num_threads: int) -> None:
+def _evaluate_arms(context: BuildContext, arms: tuple[Arm, ...], num_threads: int) -> None:
     """Raw outputs of every arm on the test part, into ``predictions.npz``."""
     from qinspect.train import load_keras, predict
 
-    test = shop.splits.test
+    test = context.splits.test
     arrays: dict[str, Array] = {"id": test.ids, "y": test.y}
     if test.group is not None:
         arrays["group"] = test.group
     notes: dict[str, list[str]] = {}
     for arm in arms:
         if arm.recipe is None:
-            outputs = predict(load_keras(shop.folder / arm.file), test.x)
+            outputs = predict(load_keras(context.folder / arm.file), test.x)
             prediction, tied = outputs.argmax(axis=1), np.zeros(len(outputs), dtype=bool)
             raw: Array = outputs
         else:
-            result = evaluate(shop.folder / arm.file, test.x, num_threads=num_threads)
+            result = evaluate(context.folder / arm.file, test.x, num_threads=num_threads)
             outputs, raw = result.outputs, result.raw
             prediction, tied = result.prediction, result.tied
             notes[arm.name] = list(result.notes)
@@ -173,8 +176,8 @@ def _evaluate_arms(shop: Workshop, arms: tuple[Arm, ...], num_threads: int) -> N
         arrays[f"prediction__{arm.name}"] = prediction.astype(np.int64)
         arrays[f"raw__{arm.name}"] = raw
         arrays[f"tied__{arm.name}"] = tied
-    store.write_arrays(shop.folder / "predictions.npz", arrays)
-    store.write_json(shop.folder / "notes.json", notes)
+    store.write_arrays(context.folder / "predictions.npz", arrays)
+    store.write_json(context.folder / "notes.json", notes)
 
 
 def _check_outputs(arm: Arm, outputs: Array, num_classes: int) -> None:

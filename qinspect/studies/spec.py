@@ -14,15 +14,9 @@ from qinspect.errors import DataError, SpecError, unknown_name
 # What the presets change; everything else keeps its default.
 PRESETS: dict[str, dict[str, Any]] = {
     # The forum puzzle: one epoch of float training, one epoch of QAT, Keras' own defaults.
-    "one-epoch": {
-        "float_epochs": 1,
-        "qat_epochs": 1,
-        "qat_lr": 1e-3,
-        "bn_momentum": 0.99,
-        "warm_start": False,
-    },
+    "one-epoch": {"float_epochs": 1, "qat_epochs": 1, "qat_lr": 1e-3, "bn_momentum": 0.99,
+                  "warm_start": False},
 }
-
 INPUT_RANGES = ("0-1", "0-255")
 
 
@@ -105,42 +99,20 @@ class StudySpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StudySpec:
-        """The inverse of :meth:`to_dict`.
-
-        Raises
-        ------
-        SpecError
-            If a key is not a setting of this version.
-        """
+        """The inverse of :meth:`to_dict`; a key that is no setting is refused."""
         known = {field.name for field in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
                 raise unknown_name("study setting", key, known)
         recipes = values.get("recipes")
-        return cls(
-            **{
-                **values,
-                "skip_layers": tuple(values.get("skip_layers", ())),
-                "recipes": None if recipes is None else tuple(recipes),
-            }
-        )
+        return cls(**{
+            **values, "skip_layers": tuple(values.get("skip_layers", ())),
+            "recipes": None if recipes is None else tuple(recipes),
+        })
 
 
 def make_spec(preset: str | None = None, **settings: Any) -> StudySpec:
-    """A spec from a preset, changed by explicit settings.
-
-    Parameters
-    ----------
-    preset : str or None
-        A key of :data:`PRESETS`.
-    **settings
-        Fields of :class:`StudySpec`; those that are None keep the preset's or default value.
-
-    Raises
-    ------
-    SpecError
-        If the preset or a setting is unknown or has a value that is not allowed.
-    """
+    """A spec from a preset and settings; those that are None keep the preset's or default value."""
     if preset is not None and preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     chosen = {key: value for key, value in settings.items() if value is not None}
@@ -148,13 +120,7 @@ def make_spec(preset: str | None = None, **settings: Any) -> StudySpec:
 
 
 def input_digests(spec: StudySpec) -> dict[str, str]:
-    """SHA-256 of the user's own files that the spec names, so that a changed file is noticed.
-
-    Raises
-    ------
-    DataError, SpecError
-        If the data set or the model file cannot be read.
-    """
+    """SHA-256 of the user's own files that the spec names, so that a changed file is noticed."""
     digests = {}
     for key, value in (("dataset", spec.dataset), ("model", spec.model)):
         if not is_path(value):

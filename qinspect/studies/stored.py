@@ -1,30 +1,44 @@
-"""Read a finished study back from its folder; nothing here needs TensorFlow."""
+"""Finished studies and sweeps, read back from their folders; nothing here needs TensorFlow."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from qinspect import store
-from qinspect.errors import QinspectError, StoreError, unknown_name
+from qinspect.errors import DataError, QinspectError, StoreError, unknown_name
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.predictions import Results
 from qinspect.schema import Array
 from qinspect.shown import Shown
+from qinspect.stats import SeedComparison, wilson_interval
+from qinspect.studies.arms import QUESTION
 from qinspect.studies.spec import StudySpec
 from qinspect.tflite import read_graph
 
+# Columns of a sweep's table: name of a gap and its arms (a, b), accuracy of b - accuracy of a.
+GAPS = {
+    "qat_minus_ptq": QUESTION,
+    "ptq_minus_float": ("float", "ptq_int8"),
+    "qat_minus_float": ("float", "qat"),
+    "ptq_ft_minus_ptq": ("ptq_int8", "ptq_int8_ft"),
+    "qat_minus_ptq_ft": ("ptq_int8_ft", "qat"),
+}
+_SPEC_COLUMNS = tuple(field.name for field in fields(StudySpec))
+# Two runs that differ in these alone repeat one experiment.
+_REPEATS = ("seed", "split_seed")
 # Arms whose layers are shown.
 _LAYER_ARMS = ("float", "ptq_int8", "qat")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study(Shown):
     """A finished study.
 
@@ -56,16 +70,40 @@ class Study(Shown):
     arrays: dict[str, Array]
 
     @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms, in table order."""
+        return tuple(self.runs["arm"])
+
+    @cached_property
+    def results(self) -> Results:
+        """What every arm predicted, to be compared as the study's settings say."""
+        return study_results(self.arrays, self.spec)
+
+    def prediction(self, arm: str) -> Array:
+        """Predicted class of each test example, int64, shape (n,)."""
+        return self.arrays[f"prediction__{self._known(arm)}"]
+
+    def correct(self, arm: str) -> Array:
+        """Which test examples the arm gets right, bool, shape (n,)."""
+        return self.results.scores(arm)
+
+    def file(self, arm: str) -> Path:
+        """The model file of an arm."""
+        return self.folder / str(self.runs.set_index("arm").loc[self._known(arm), "file"])
+
+    def pair(self, a: str, b: str) -> dict[str, Any]:
+        """The row of the comparison b - a in the summary."""
+        return next(row for row in self.summary["comparisons"] if (row["a"], row["b"]) == (a, b))
+
+    @property
     def frame(self) -> pd.DataFrame:
-        """One row a model."""
+        """One row an arm."""
         return self.runs
 
     @property
     def sentence(self) -> str:
-        """QAT against PTQ."""
-        pair = ("ptq_int8", "qat")
-        return next(str(row["sentence"]) for row in self.summary["comparisons"]
-                    if (row["a"], row["b"]) == pair)
+        """QAT against PTQ, and PTQ against float."""
+        return " ".join(self.pair(a, b)["sentence"] for a, b in (QUESTION, ("float", "ptq_int8")))
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``summary.json``."""
@@ -85,31 +123,97 @@ class Study(Shown):
             tables = layer_tables(files, None)
             return replace(tables, notes=(*tables.notes, f"no activations and errors: {error}"))
 
+    def _known(self, arm: str) -> str:
+        if arm not in self.arms:
+            raise unknown_name("arm", arm, self.arms)
+        return arm
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep(Shown):
+    """Studies that repeat one or several experiments with other seeds.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        One row a run: ``key``, ``status`` (``finished`` or ``failed``), the fields of its
+        :class:`StudySpec`, gaps, parts of the gap and accuracies, ``seconds``, ``error``.
+    folder : Path or None
+        Where the runs are; None for a table alone, which tells nothing of single examples.
+
+    Examples
+    --------
+    >>> from qinspect.lab import shipped_table
+    >>> found = Sweep(shipped_table("one_epoch_sweep"))
+    >>> found.finding[0]
+    'digits, bn_cnn: 20 runs.'
+    """
+
+    frame: pd.DataFrame
+    folder: Path | None = None
+
     @property
-    def arms(self) -> tuple[str, ...]:
-        """Names of the arms, in table order."""
-        return tuple(self.runs["arm"])
+    def experiments(self) -> dict[str, pd.DataFrame]:
+        """Rows that repeat one experiment, by data set, model and every other setting varied."""
+        return dict(_experiments(self.frame))
 
     @cached_property
+    def seeds(self) -> dict[str, SeedComparison]:
+        """QAT against PTQ over the runs of each experiment, paired by seed and by example.
+
+        Left out is what has fewer than two finished runs, or other test examples in each.
+        """
+        if self.folder is None:
+            return {}
+        compared = {}
+        for name, rows in self.experiments.items():
+            runs = _runs(self.folder, _finished(rows))
+            if len(runs) > 1 and _stranger(runs) is None:
+                compared[name] = _stacked(runs, QUESTION).over_runs(*QUESTION)
+        return compared
+
+    @property
     def results(self) -> Results:
-        """What every arm predicted, to be compared as the study's settings say."""
-        return study_results(self.arrays, self.spec)
+        """What every arm got right in every finished run of a sweep of one experiment."""
+        names = list(self.experiments)
+        if self.folder is None or len(names) > 1:
+            raise DataError("there are no results of this sweep as a whole: "
+                            + ("it is a table alone." if self.folder is None
+                               else f"it holds several experiments ({'; '.join(names)})."))
+        runs = _runs(self.folder, _finished(self.frame))
+        if not runs:
+            raise DataError("there are no finished runs to compare.")
+        if (stranger := _stranger(runs)) is not None:
+            raise DataError(f"run {stranger} was tested on other examples than the first one; "
+                            "give all runs the same split_seed to compare them by example.")
+        shared = [arm for arm in next(iter(runs.values())).models
+                  if all(arm in one.models for one in runs.values())]
+        return _stacked(runs, shared)
 
-    def prediction(self, arm: str) -> Array:
-        """Predicted class of each test example, int64, shape (n,)."""
-        if arm not in self.arms:
-            raise unknown_name("arm", arm, self.arms)
-        return self.arrays[f"prediction__{arm}"]
+    @property
+    def finding(self) -> list[str]:
+        """How often PTQ beats QAT, and float, by how much, and why; Wilson's 95 % intervals."""
+        lines = []
+        for name, rows in self.experiments.items():
+            done = _finished(rows)
+            failed = len(rows) - len(done)
+            lines.append(f"{name}: {len(done)} runs"
+                         + (f", {failed} more failed." if failed else "."))
+            lines += _group_finding(done) if len(done) else []
+        return lines
 
-    def correct(self, arm: str) -> Array:
-        """Which test examples the arm gets right, bool, shape (n,)."""
-        return self.results.scores(arm)
+    @property
+    def sentence(self) -> str:
+        """All that was found, in words."""
+        return " ".join(self.finding)
 
-    def file(self, arm: str) -> Path:
-        """The model file of an arm."""
-        if arm not in self.arms:
-            raise unknown_name("arm", arm, self.arms)
-        return self.folder / str(self.runs.set_index("arm").loc[arm, "file"])
+    def to_json(self) -> dict[str, Any]:
+        """The table, the finding and ``seeds``; what a run lacks is None."""
+        plain = self.frame.astype(object).where(self.frame.notna(), None)
+        return {
+            "runs": plain.to_dict(orient="records"), "finding": self.finding,
+            "seeds": {name: compared.to_json() for name, compared in self.seeds.items()},
+        }
 
 
 def study_results(arrays: Mapping[str, Array], spec: StudySpec) -> Results:
@@ -123,31 +227,195 @@ def study_results(arrays: Mapping[str, Array], spec: StudySpec) -> Results:
 
 
 def load_study(folder: str | os.PathLike[str]) -> Study:
-    """Load a finished study.
-
-    Raises
-    ------
-    StoreError
-        If the folder is not a study, or the study is not finished.
-    """
+    """Load a finished study."""
     path = Path(folder)
     if not path.is_dir():
         raise StoreError(f"the study folder {str(path)!r} does not exist.")
     if not (path / "spec.json").exists():
         raise StoreError(f"{str(path)!r} is not a study folder: it has no spec.json.")
     if not store.is_done(path, "summary"):
-        raise StoreError(
-            f"the study in {str(path)!r} is not finished; run 'qinspect study' with the same "
-            "settings to continue it."
-        )
+        raise StoreError(f"the study in {str(path)!r} is not finished; run 'qinspect study' with "
+                         "the same settings to continue it.")
     stored = store.read_json(path / "spec.json")
     stored.pop("digests", None)
+    runs, history, observers = (
+        store.read_frame(path / f"{name}.csv") for name in ("runs", "history", "observers"))
     return Study(
-        folder=path,
-        spec=StudySpec.from_dict(stored),
-        summary=store.read_json(path / "summary.json"),
-        runs=store.read_frame(path / "runs.csv"),
-        history=store.read_frame(path / "history.csv"),
-        observers=store.read_frame(path / "observers.csv"),
-        arrays=store.read_arrays(path / "predictions.npz"),
+        path, StudySpec.from_dict(stored), store.read_json(path / "summary.json"), runs, history,
+        observers, store.read_arrays(path / "predictions.npz"))
+
+
+def load_sweep(folder: str | os.PathLike[str]) -> Sweep:
+    """Load a sweep from the records of its runs."""
+    path = Path(folder)
+    if not (path / "runs").is_dir():
+        raise StoreError(f"{str(path)!r} is not a sweep folder: it has no runs in it.")
+    records = read_records(path, lambda text: None)
+    if not records:
+        raise StoreError(f"the sweep in {str(path)!r} has no run that has ended yet.")
+    return Sweep(sweep_frame(records.values()), path)
+
+
+def read_records(folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """Records of a sweep's folder by key; one that cannot be read counts as missing."""
+    records = {}
+    for path in sorted((folder / "runs").glob("*.json")):
+        try:
+            records[path.stem] = store.read_json(path)
+        except StoreError as error:
+            say(f"{error} The run is done again.")
+    return records
+
+
+def finished_record(key: str, study: Study, seconds: float) -> dict[str, Any]:
+    """What a sweep keeps of a finished run: its settings, accuracies, gaps and parts of the gap."""
+    results: dict[str, Any] = {"n": study.summary["arms"][0]["n"]}
+
+    def add(name: str, row: dict[str, Any]) -> None:
+        results[f"{name}_pp"] = row["diff_pp"]
+        results[f"{name}_low_pp"], results[f"{name}_high_pp"] = row["ci_pp"]
+
+    for name, (a, b) in GAPS.items():
+        row = study.pair(a, b)
+        add(name, row)
+        # The better arm by name: "b_better" says nothing in a row with five gaps.
+        results[f"{name}_verdict"] = {"a_better": a, "b_better": b}.get(
+            row["verdict"], row["verdict"])
+    for part in study.summary["decomposition"]:
+        add(f"part_{part['id'].replace('-', '_')}", part)
+    results |= {f"accuracy_{arm['arm']}": arm["accuracy"] for arm in study.summary["arms"]}
+    return _record(key, study.spec, "finished", results, seconds, None)
+
+
+def failed_record(
+    key: str, spec: StudySpec, seconds: float, error: BaseException | str
+) -> dict[str, Any]:
+    """What a sweep keeps of a failed run."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, BaseException) and not isinstance(error, QinspectError):
+        text = f"{type(error).__name__}: {error}"
+    return _record(key, spec, "failed", {}, seconds, " ".join(text.split())[:500])
+
+
+def sweep_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row a record; names in a list are joined with spaces, results that are not there NaN."""
+    rows, columns = [], ["key", "status", *_SPEC_COLUMNS]
+    for record in records:
+        spec = {name: " ".join(value) if isinstance(value, list) else value
+                for name, value in record["spec"].items()}
+        columns += [name for name in record["results"] if name not in columns]
+        kept = {name: record[name] for name in ("key", "status", "seconds", "error")}
+        rows.append({**kept, **spec, **record["results"]})
+    return pd.DataFrame(rows, columns=[*columns, "seconds", "error"])
+
+
+def _record(
+    key: str, spec: StudySpec, status: str, results: dict[str, Any], seconds: float,
+    error: str | None,
+) -> dict[str, Any]:
+    return {"key": key, "status": status, "spec": spec.to_dict(), "results": results,
+            "seconds": round(seconds, 3), "error": error}
+
+
+def _runs(folder: Path, rows: pd.DataFrame) -> dict[str, Results]:
+    """Results of each run by its key, examples sorted by id."""
+    found = {}
+    for key in rows["key"]:
+        study = load_study(folder / "runs" / str(key))
+        found[str(key)] = study.results.take(np.argsort(study.arrays["id"]))
+    return found
+
+
+def _stranger(runs: Mapping[str, Results]) -> str | None:
+    """A run with other examples than the first one has, which cannot be paired with it."""
+    first, *others = runs
+    wanted = list(runs[first].ids)  # type: ignore[arg-type]
+    return next((key for key in others
+                 if list(runs[key].ids) != wanted), None)  # type: ignore[arg-type]
+
+
+def _stacked(runs: Mapping[str, Results], arms: Iterable[str]) -> Results:
+    """Which examples some arms get right, an axis of runs before that of examples."""
+    found = list(runs.values())
+    return replace(
+        found[0], outputs={arm: np.stack([one.scores(arm) for one in found]) for arm in arms},
+        runs=tuple(runs), seed=0)
+
+
+def _finished(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["status"] == "finished"]
+
+
+def _experiments(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    needed = ("status", "dataset", "model", "seed")
+    if absent := [name for name in needed if name not in frame.columns]:
+        raise DataError(f"the table of the sweep has no column {', '.join(absent)}.")
+    if frame.empty:
+        raise DataError("the table of the sweep has no rows.")
+    settings = [name for name in _SPEC_COLUMNS if name in frame.columns and name not in _REPEATS]
+    # An empty cell is a value (the default), not a row to leave out.
+    keys = frame[settings].astype(object).where(frame[settings].notna(), "")
+    varied = [name for name in settings
+              if keys[name].nunique() > 1 and name not in ("dataset", "model")]
+    for values, rows in keys.groupby(settings, sort=False):
+        named = dict(zip(settings, values, strict=True))
+        name = f"{named['dataset']}, {named['model']}"
+        name += "".join(f", {key} {_setting(named[key])}" for key in varied)
+        yield name, frame.loc[rows.index]
+
+
+def _setting(value: Any) -> str:
+    """A setting as a person would write it; pandas turns whole numbers beside gaps into floats."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if value != "" else "default"
+
+
+def _group_finding(done: pd.DataFrame) -> list[str]:
+    lines = [
+        f"{_ahead('PTQ', 'QAT', -done['qat_minus_ptq_pp'])} Run by run, the test on its examples "
+        f"calls {_calls(done['qat_minus_ptq_verdict'])}.",
+        _ahead("PTQ", "the float model", done["ptq_minus_float_pp"]),
+        "Training the float model for as many epochs more as QAT had, and then quantizing it: "
+        + _ahead("that PTQ", "the PTQ of the float model", done["ptq_ft_minus_ptq_pp"]),
+        "With that budget-matched control: "
+        + _ahead("QAT", "the equally trained PTQ", done["qat_minus_ptq_ft_pp"]),
+    ]
+    part = "part_batchnorm_lag_pp"
+    if part in done.columns and done[part].notna().all():
+        lines.append(
+            "With batch-norm statistics re-estimated on both sides, which changes the gap "
+            f"QAT - PTQ by {_spread(-done[part])}: training on brings PTQ "
+            f"{_spread(done['part_training_budget_pp'])}. "
+            + _ahead("QAT", "the equally trained PTQ", done["part_quantization_aware_pp"])
+        )
+    return lines
+
+
+def _ahead(a: str, b: str, difference: pd.Series) -> str:
+    """How often and by how much ``a`` is ahead of ``b``; ``difference`` is a - b in points."""
+    values = difference.to_numpy(dtype=float)
+    n, wins = len(values), int(np.count_nonzero(values > 0))
+    level = int(np.count_nonzero(values == 0))
+    low, high = wilson_interval(wins, n)
+    ties = f", level in {level}" if level else ""
+    return (
+        f"{a} was ahead of {b} in {wins} of {n} runs ({100 * wins / n:.0f} %, 95 % interval "
+        f"{100 * low:.0f} to {100 * high:.0f} %){ties}; the difference was {_spread(difference)}."
     )
+
+
+def _spread(difference: pd.Series) -> str:
+    values = difference.to_numpy(dtype=float)
+    middle, low, high = (f"{value:+.2f}" if abs(value) >= 0.005 else "0.00"
+                         for value in (np.median(values), values.min(), values.max()))
+    return f"{middle} points in the median (from {low} to {high})"
+
+
+def _calls(verdicts: pd.Series) -> str:
+    """The counts of the verdicts of single runs."""
+    counts = verdicts.value_counts()
+    named = (("ptq_int8", "PTQ better"), ("qat", "QAT better"), ("equivalent", "them equivalent"),
+             ("no_gap_seen", "no gap seen"))
+    parts = [f"{words} in {int(counts.get(key, 0))}" for key, words in named]
+    return f"{', '.join(parts)}, and cannot tell in {int(counts.get('cannot_tell', 0))}"

@@ -1,4 +1,4 @@
-"""Split the gap between QAT and PTQ into parts that sum to it."""
+"""Turn a study's predictions into its tables: runs, comparisons, decomposition."""
 
 from __future__ import annotations
 
@@ -11,55 +11,12 @@ from typing import Any
 import pandas as pd
 
 from qinspect import store
-from qinspect.predictions import Comparisons, Results
+from qinspect.predictions import Results
 from qinspect.schema import HISTORY, OBSERVERS, RUNS
-from qinspect.studies.arms import Arm, arms_for, families_for, models_for
-from qinspect.studies.build import Workshop
-from qinspect.studies.spec import StudySpec
+from qinspect.studies.arms import Arm, compare_arms, decompose_gap, models_for
+from qinspect.studies.build import BuildContext
 from qinspect.studies.stored import study_results
 from qinspect.tflite import read_graph, scheme_of
-
-# id, title, and the contrast: (arm, sign) pairs whose accuracies add up to the part.
-_TITLES = {
-    "batchnorm-lag": "batch-norm statistics",
-    "training-budget": "training budget",
-    "quantization-aware": "quantization-aware training itself",
-}
-
-
-def contrasts(batchnorm: bool) -> dict[str, dict[str, int]]:
-    """Signed arms of each part; together they are ``qat - ptq_int8``.
-
-    With batch norm the statistics' part is the gap minus the gap between the models whose
-    statistics were re-estimated, and the other two parts are taken on those models: unsettled
-    statistics would otherwise pass as an effect of the extra training.
-    """
-    end = "_bn" if batchnorm else ""
-    parts: dict[str, dict[str, int]] = {}
-    if batchnorm:
-        parts["batchnorm-lag"] = {"qat": 1, "ptq_int8": -1, "qat_bn": -1, "ptq_int8_bn": 1}
-    parts["training-budget"] = {f"ptq_int8_ft{end}": 1, f"ptq_int8{end}": -1}
-    parts["quantization-aware"] = {f"qat{end}": 1, f"ptq_int8_ft{end}": -1}
-    return parts
-
-
-def decompose_gap(results: Results) -> list[dict[str, Any]]:
-    """Parts of the gap QAT - PTQ in points, each a signed sum of arms; they add up to the gap."""
-    parts = []
-    for name, signed in contrasts("qat_bn" in results.models).items():
-        estimate, low, high = results.contrast(signed)
-        parts.append({"id": name, "title": _TITLES[name], "arms": signed, "diff_pp": estimate,
-                      "ci_pp": [low, high]})
-    return parts
-
-
-def compare_arms(results: Results) -> Comparisons:
-    """The comparisons of a study: with float, the question, and the steps between."""
-    families = [results.compare(pairs) for pairs in families_for(results.models)]
-    return sum(families[1:], families[0])
-
-
-# --- Turn a study's predictions into its tables: runs, comparisons, decompo ---------------------
 
 _PACKAGES = (
     "qinspect", "numpy", "scipy", "pandas", "ai-edge-litert", "tensorflow", "tf-keras",
@@ -67,47 +24,24 @@ _PACKAGES = (
 )
 
 
-def summarise(shop: Workshop, arms: tuple[Arm, ...], batchnorm: bool) -> None:
+def summarise(context: BuildContext, arms: tuple[Arm, ...], batchnorm: bool) -> None:
     """Write ``runs.csv``, ``history.csv``, ``observers.csv`` and ``summary.json``."""
-    folder, spec = shop.folder, shop.spec
+    folder, spec = context.folder, context.spec
     results = study_results(store.read_arrays(folder / "predictions.npz"), spec)
     rows = [_arm_row(folder, arm, results) for arm in arms]
     store.write_frame(folder / "runs.csv", pd.DataFrame(rows, columns=list(RUNS)))
     models = models_for(batchnorm)
     _concatenate(folder, models, "history", ("phase", *HISTORY[1:]))
     _concatenate(folder, models, "observers", ("phase", *OBSERVERS))
-    store.write_json(folder / "summary.json", _summary(folder, spec, batchnorm, rows, results))
-    store.mark_done(folder, "summary", {})
-
-
-def _summary(
-    folder: Path,
-    spec: StudySpec,
-    batchnorm: bool,
-    rows: list[dict[str, Any]],
-    results: Results,
-) -> dict[str, Any]:
-    titles = {arm.name: arm.title for arm in arms_for(batchnorm, spec.recipes)}
-    return {
-        "arms": [
-            {
-                "arm": row["arm"],
-                "title": titles[row["arm"]],
-                "file": row["file"],
-                "scheme": row["scheme"],
-                "bytes": row["bytes"],
-                "n": row["n"],
-                "accuracy": row["accuracy"],
-                "accuracy_ci": [row["accuracy_low"], row["accuracy_high"]],
-            }
-            for row in rows
-        ],
+    store.write_json(folder / "summary.json", {
+        "arms": [_summary_row(row, arm.title) for row, arm in zip(rows, arms, strict=True)],
         "comparisons": [one.to_json() for one in compare_arms(results)],
         "decomposition": decompose_gap(results),
         "notes": _notes(folder, rows),
         "spec": spec.to_dict(),
         "environment": environment(),
-    }
+    })
+    store.mark_done(folder, "summary", {})
 
 
 def environment() -> dict[str, Any]:
@@ -119,28 +53,26 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
     return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "packages": versions,
+        "python": platform.python_version(), "system": platform.system(),
+        "machine": platform.machine(), "cpus": os.cpu_count(), "packages": versions,
     }
 
 
 def _arm_row(folder: Path, arm: Arm, results: Results) -> dict[str, Any]:
     path = folder / arm.file
-    scheme = None if arm.recipe is None else scheme_of(read_graph(path))
     low, high = results.value_interval(arm.name)
     return {
-        "arm": arm.name,
-        "file": arm.file,
-        "scheme": scheme,
-        "bytes": path.stat().st_size,
-        "n": results.n,
-        "accuracy": results.value(arm.name),
-        "accuracy_low": low,
-        "accuracy_high": high,
+        "arm": arm.name, "file": arm.file,
+        "scheme": None if arm.recipe is None else scheme_of(read_graph(path)),
+        "bytes": path.stat().st_size, "n": results.n,
+        "accuracy": results.value(arm.name), "accuracy_low": low, "accuracy_high": high,
     }
+
+
+def _summary_row(row: dict[str, Any], title: str) -> dict[str, Any]:
+    kept = ("file", "scheme", "bytes", "n", "accuracy")
+    return {"arm": row["arm"], "title": title, **{name: row[name] for name in kept},
+            "accuracy_ci": [row["accuracy_low"], row["accuracy_high"]]}
 
 
 def _notes(folder: Path, rows: list[dict[str, Any]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The specs of a sweep: every combination of the values of its axes."""
+"""Sweeps: studies over all combinations of some settings, on local processes or a cluster."""
 
 from __future__ import annotations
 
@@ -16,44 +16,88 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from qinspect import store
-from qinspect.errors import QinspectError, SpecError, StoreError, unknown_name
-from qinspect.studies.pool import one_thread, run_on_executor, run_on_processes
+from qinspect.errors import QinspectError, SpecError, unknown_name
+from qinspect.studies.pool import dask_executor, one_thread, run_on_executor, run_on_processes
 from qinspect.studies.run import run_study
 from qinspect.studies.spec import StudySpec, input_digests, make_spec
-from qinspect.studies.stored import Study
+from qinspect.studies.stored import (
+    Sweep,
+    failed_record,
+    finished_record,
+    read_records,
+    sweep_frame,
+)
 
 if TYPE_CHECKING:
     from qinspect.train.progress import Progress
 
+Records = dict[str, dict[str, Any]]
 _MOST_SEEDS = 100_000
 
 
-def grid(base: str | Mapping[str, Any] | None = None, **axes: Iterable[Any]) -> list[StudySpec]:
-    """Every combination of the axes' values, the last axis changing fastest.
+def sweep(
+    spec: StudySpec | Iterable[StudySpec] | str, *,
+    seeds: Iterable[int] | str = range(20), out: str | os.PathLike[str] = "sweep",
+    workers: int = 2, dask: str | None = None, new_splits: bool = False, keep: str = "summary",
+    notify: Callable[[str], None] | None = None, progress: Progress | None = None,
+) -> Sweep:
+    """Repeat studies with other seeds: how often would PTQ beat QAT?
 
     Parameters
     ----------
-    base : str, mapping or None
-        What all runs share: the name of a preset, or settings of :class:`StudySpec`, which may
-        hold a ``preset`` to start from.
-    **axes : iterable
-        Fields of :class:`StudySpec`, each with the values to try.
+    spec : StudySpec, iterable of StudySpec, or str
+        What is repeated: one study or several, as :func:`grid` makes them, or a preset's name.
+    seeds : iterable of int, or str
+        Training seeds; as text ``0-19`` or ``0,3,10-12``.
+    out : path
+        Folder of the sweep.  Finished runs found there are kept, failed ones are tried again.
+    workers : int
+        Local processes, each held to one thread.
+    dask : str, optional
+        Address of a Dask scheduler, such as ``tcp://host:8786``, to run on instead; ``out`` must
+        then be a folder that its machines share.
+    new_splits : bool
+        Draw other test examples for each seed, too.  Without it all runs share those of the
+        spec's ``split_seed`` (0 by default), so that they can be paired example by example.
+    keep : {"summary", "all"}
+        ``summary`` deletes the model files of a finished run and keeps its tables, its summary and
+        the predictions of every arm.
+    notify, progress : callable, optional
+        As in :func:`qinspect.studies.run.run_study`.
 
     Returns
     -------
-    list of StudySpec
+    Sweep
+        Failed runs are rows of it, which say why.
 
     Raises
     ------
     SpecError
-        If a field, a value or the preset is unknown, an axis is empty or a single value, or a
-        combination occurs twice.
+        If there is no spec or seed, a run is there twice, or an option is not allowed.
+    StoreError
+        If ``out`` cannot be written; finished runs stay and are not run again.
+    """
+    if isinstance(spec, str):
+        spec = make_spec(spec)
+    chosen = [spec] if isinstance(spec, StudySpec) else list(spec)
+    numbers = parse_seeds(seeds) if isinstance(seeds, str) else list(seeds)
+    specs = [
+        dataclasses.replace(one, seed=seed, split_seed=None if new_splits else one.split_seed or 0)
+        for one in chosen for seed in numbers
+    ]
+    told: dict[str, Any] = {"keep": keep, "notify": notify, "progress": progress}
+    if dask is None:
+        return run_sweep(specs, out, workers=workers, **told)
+    with dask_executor(dask) as executor:
+        return run_sweep(specs, out, executor=executor, **told)
 
-    Examples
-    --------
+
+def grid(base: str | Mapping[str, Any] | None = None, **axes: Iterable[Any]) -> list[StudySpec]:
+    """Every combination of the axes' values over shared settings, the last axis fastest.
+
+    ``base`` is the name of a preset, or settings, which may hold a ``preset`` to start from.
+
     >>> len(grid("one-epoch", dataset=["digits", "glyphs"], seed=range(20)))
     40
     """
@@ -85,13 +129,7 @@ def run_key(spec: StudySpec) -> str:
 
 
 def check_distinct(specs: list[StudySpec]) -> None:
-    """Refuse an empty list, and the same spec twice.
-
-    Raises
-    ------
-    SpecError
-        In either case.
-    """
+    """Refuse an empty list, and the same spec twice."""
     if not specs:
         raise SpecError("the sweep has no runs; give at least one spec.")
     keys = [run_key(spec) for spec in specs]
@@ -104,13 +142,7 @@ def check_distinct(specs: list[StudySpec]) -> None:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from text such as ``0-19`` or ``0,3,10-12``.
-
-    Raises
-    ------
-    SpecError
-        If the text is anything else.
-    """
+    """Seeds from text such as ``0-19`` or ``0,3,10-12``."""
     seeds: list[int] = []
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
@@ -128,159 +160,12 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-# --- its settings, accuracies, gaps and the parts of the gap ------------------------------------
-
-# Name of a gap and its arms (a, b): accuracy of b - accuracy of a.
-GAPS = {
-    "qat_minus_ptq": ("ptq_int8", "qat"),
-    "ptq_minus_float": ("float", "ptq_int8"),
-    "qat_minus_float": ("float", "qat"),
-    "ptq_ft_minus_ptq": ("ptq_int8", "ptq_int8_ft"),
-    "qat_minus_ptq_ft": ("ptq_int8_ft", "qat"),
-}
-SPEC_COLUMNS = tuple(field.name for field in dataclasses.fields(StudySpec))
-
-
-def finished_record(key: str, study: Study, seconds: float) -> dict[str, Any]:
-    """What is kept of a finished run.
-
-    Parameters
-    ----------
-    key : str
-        Name of the run's files.
-    study : Study
-        The run.
-    seconds : float
-        Wall-clock time of the attempt that finished it.
-
-    Returns
-    -------
-    dict
-        JSON-able: ``key``, ``status``, ``spec``, ``results``, ``seconds``, ``error``.
-    """
-    summary = study.summary
-    results: dict[str, Any] = {"n": summary["arms"][0]["n"]}
-    for name, (a, b) in GAPS.items():
-        found = next(row for row in summary["comparisons"] if (row["a"], row["b"]) == (a, b))
-        results[f"{name}_pp"] = found["diff_pp"]
-        results[f"{name}_low_pp"], results[f"{name}_high_pp"] = found["ci_pp"]
-        # The better arm by name: "b_better" says nothing in a row with five gaps.
-        results[f"{name}_verdict"] = {"a_better": a, "b_better": b}.get(
-            found["verdict"], found["verdict"]
-        )
-    for part in summary["decomposition"]:
-        name = f"part_{part['id'].replace('-', '_')}"
-        results[f"{name}_pp"] = part["diff_pp"]
-        results[f"{name}_low_pp"], results[f"{name}_high_pp"] = part["ci_pp"]
-    results |= {f"accuracy_{arm['arm']}": arm["accuracy"] for arm in summary["arms"]}
-    return _record(key, study.spec, "finished", results, seconds, None)
-
-
-def failed_record(key: str, spec: StudySpec, seconds: float, error: BaseException | str) -> Any:
-    """What is kept of a failed run; the arguments are those of :func:`finished_record`."""
-    from qinspect.errors import QinspectError
-
-    text = str(error) or type(error).__name__
-    if isinstance(error, BaseException) and not isinstance(error, QinspectError):
-        text = f"{type(error).__name__}: {error}"
-    return _record(key, spec, "failed", {}, seconds, " ".join(text.split())[:500])
-
-
-def sweep_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row a record: ``key``, ``status``, the spec, results, ``seconds``, ``error``.
-
-    Settings that hold several names (``skip_layers``, ``recipes``) are joined with spaces.
-    Results that a run does not have are NaN.
-    """
-    rows, columns = [], ["key", "status", *SPEC_COLUMNS]
-    for record in records:
-        spec = {
-            name: " ".join(value) if isinstance(value, list) else value
-            for name, value in record["spec"].items()
-        }
-        columns += [name for name in record["results"] if name not in columns]
-        rows.append(
-            {
-                "key": record["key"],
-                "status": record["status"],
-                **spec,
-                **record["results"],
-                "seconds": record["seconds"],
-                "error": record["error"],
-            }
-        )
-    return pd.DataFrame(rows, columns=[*columns, "seconds", "error"])
-
-
-def _record(
-    key: str,
-    spec: StudySpec,
-    status: str,
-    results: dict[str, Any],
-    seconds: float,
-    error: str | None,
-) -> dict[str, Any]:
-    return {
-        "key": key,
-        "status": status,
-        "spec": spec.to_dict(),
-        "results": results,
-        "seconds": round(seconds, 3),
-        "error": error,
-    }
-
-
-# --- Run many studies on local processes or a cluster; what is finished is  ---------------------
-
-
 def run_sweep(
-    specs: Sequence[StudySpec],
-    out: str | os.PathLike[str],
-    *,
-    executor: Executor | None = None,
-    workers: int = 2,
-    keep: str = "summary",
-    notify: Callable[[str], None] | None = None,
+    specs: Sequence[StudySpec], out: str | os.PathLike[str], *, executor: Executor | None = None,
+    workers: int = 2, keep: str = "summary", notify: Callable[[str], None] | None = None,
     progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Run every spec that has not finished yet, one row each.
-
-    Parameters
-    ----------
-    specs : sequence of StudySpec
-        The runs, as :func:`grid` makes them.
-    out : path
-        Folder of the sweep.  Finished runs found there are kept, failed ones are tried again.
-        With an executor on other machines it must be a folder that they share.
-    executor : concurrent.futures.Executor, optional
-        Where to run; ``Client.get_executor()`` of Dask is one.  Local processes when not given.
-        It is not shut down.
-    workers : int
-        Local processes, each held to one thread; not used with ``executor``.
-    keep : {"summary", "all"}
-        ``summary`` deletes model files and raw outputs of a finished run and keeps its tables,
-        its summary and the predictions of every arm.
-    notify : callable, optional
-        Receives one-line messages; standard error when not given.
-    progress : callable, optional
-        ``progress(phase, done, total, message)``; chosen for terminal, notebook or log when not
-        given.
-
-    Returns
-    -------
-    DataFrame
-        One row a spec, in their order; see :func:`qinspect.study.sweep_row.sweep_frame`.
-        ``status`` is ``finished`` or ``failed``, and ``error`` says why.
-
-    Raises
-    ------
-    SpecError
-        If there are no specs, one is there twice, or an option is not allowed.
-    StoreError
-        If ``out`` cannot be written; finished runs stay and are not run again.
-    QinspectError
-        If ``executor`` breaks.
-    """
+) -> Sweep:
+    """Run every spec that has not finished yet, on local processes or on an open executor."""
     if keep not in ("summary", "all"):
         raise SpecError(f"keep is {keep!r}; choose summary or all.")
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
@@ -291,11 +176,8 @@ def run_sweep(
     folder = store.prepare_folder(out, parts=("runs",)).absolute()
     with store.locked(folder, say):
         records = read_records(folder, say)
-        missing = {
-            key: spec
-            for key, spec in wanted.items()
-            if not _is_finished(folder, records, key, spec)
-        }
+        missing = {key: spec for key, spec in wanted.items()
+                   if not _is_finished(folder, records, key, spec)}
         if len(missing) < len(wanted):
             say(f"{len(wanted) - len(missing)} of {len(wanted)} runs are finished already.")
         show = _TimeLeft(progress, len(wanted), len(missing))
@@ -304,37 +186,10 @@ def run_sweep(
             show(record)
             _write_table(folder, wanted, records)
         _write_table(folder, wanted, records)
-    return sweep_frame(records[key] for key in wanted)
+    return Sweep(sweep_frame(records[key] for key in wanted), folder)
 
 
-def load_sweep(out: str | os.PathLike[str]) -> pd.DataFrame:
-    """The table of a sweep, from its records.
-
-    Raises
-    ------
-    StoreError
-        If the folder does not hold a sweep.
-    """
-    folder = Path(out)
-    if not (folder / "runs").is_dir():
-        raise StoreError(f"{str(folder)!r} is not a sweep folder: it has no runs in it.")
-    return sweep_frame(read_records(folder, lambda text: None).values())
-
-
-def read_records(folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
-    """Records of a sweep's folder by key; one that cannot be read counts as missing."""
-    records = {}
-    for path in sorted((folder / "runs").glob("*.json")):
-        try:
-            records[path.stem] = store.read_json(path)
-        except StoreError as error:
-            say(f"{error} The run is done again.")
-    return records
-
-
-def _is_finished(
-    folder: Path, records: dict[str, dict[str, Any]], key: str, spec: StudySpec
-) -> bool:
+def _is_finished(folder: Path, records: Records, key: str, spec: StudySpec) -> bool:
     """Whether a run need not be done; results of a file that has changed are thrown away."""
     stored = folder / "runs" / key / "spec.json"
     try:
@@ -348,10 +203,7 @@ def _is_finished(
 
 
 def _run_missing(
-    missing: dict[str, StudySpec],
-    folder: Path,
-    executor: Executor | None,
-    workers: int,
+    missing: dict[str, StudySpec], folder: Path, executor: Executor | None, workers: int,
     keep: str,
 ) -> Iterator[dict[str, Any]]:
     """Records as they come in; failures are written here, successes by the worker."""
@@ -378,14 +230,15 @@ def _run_missing(
 
 def run_one(spec: StudySpec, out: str, keep: str) -> dict[str, Any]:
     """One run, in a worker process: its record, which is on disk too if it has finished."""
+    from qinspect.train.progress import no_progress
+
     started = time.perf_counter()
     key = run_key(spec)
     folder = Path(out) / "runs" / key
     with one_thread():
         try:
-            study = run_study(
-                spec, folder, progress=_silent, notify=lambda text: None, num_threads=1
-            )
+            study = run_study(spec, folder, progress=no_progress, notify=lambda text: None,
+                              num_threads=1)
             record = finished_record(key, study, time.perf_counter() - started)
             if keep == "summary":
                 _drop_models(folder)
@@ -405,17 +258,11 @@ def _drop_models(folder: Path) -> None:
     store.write_arrays(folder / "predictions.npz", kept)
 
 
-def _write_table(
-    folder: Path, wanted: dict[str, StudySpec], records: dict[str, dict[str, Any]]
-) -> None:
+def _write_table(folder: Path, wanted: dict[str, StudySpec], records: Records) -> None:
     """Rebuild ``sweep.csv``: this sweep's runs in order, then others that share the folder."""
     keys = [key for key in wanted if key in records]
     keys += [key for key in records if key not in wanted]
     store.write_frame(folder / "sweep.csv", sweep_frame(records[key] for key in keys))
-
-
-def _silent(phase: str, done: int, total: int, message: str) -> None:
-    """The runs of a sweep have one progress line together."""
 
 
 class _TimeLeft:

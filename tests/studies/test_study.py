@@ -18,10 +18,9 @@ from parts import need_package
 from qinspect.errors import SpecError, StoreError
 from qinspect.predictions import Results
 from qinspect.schema import RUNS
-from qinspect.studies.arms import arms_for, families_for
+from qinspect.studies.arms import arms_for, contrasts, decompose_gap, families_for
 from qinspect.studies.spec import make_spec
 from qinspect.studies.stored import load_study
-from qinspect.studies.summary import contrasts, decompose_gap
 from qinspect.tflite.graph import SCHEMES
 from qinspect.verdicts import DIFFERENCES
 

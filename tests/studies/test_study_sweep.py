@@ -19,19 +19,9 @@ from qinspect.show.terminal import print_view
 from qinspect.show.view import view_of
 from qinspect.stats import wilson_interval
 from qinspect.studies.run import load_splits
-from qinspect.studies.spec import StudySpec
-from qinspect.studies.sweep_summary import Sweep, sweep_finding, sweep_groups
-from qinspect.studies.sweeping import (
-    GAPS,
-    duration,
-    failed_record,
-    grid,
-    load_sweep,
-    parse_seeds,
-    run_key,
-    run_sweep,
-    sweep_frame,
-)
+from qinspect.studies.spec import StudySpec, make_spec
+from qinspect.studies.stored import GAPS, Sweep, failed_record, load_sweep, sweep_frame
+from qinspect.studies.sweeping import duration, grid, parse_seeds, run_key, run_sweep, sweep
 
 
 def quiet(*arguments: object) -> None:
@@ -69,6 +59,24 @@ def test_grid_is_every_combination_in_order() -> None:
 def test_grid_refuses(axes: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         grid(None, **axes)  # type: ignore[arg-type]
+
+
+def test_seeds_repeat_every_spec_on_shared_test_examples_unless_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run: list[list[StudySpec]] = []
+    monkeypatch.setattr("qinspect.studies.sweeping.run_sweep",
+                        lambda specs, out, **options: run.append(specs))
+    base = make_spec("one-epoch")
+    two = grid("one-epoch", model=["mlp", "bn_cnn"])
+    sweep("one-epoch", seeds="0-1")
+    sweep(two, seeds=[5, 6])
+    sweep(base, seeds=[3], new_splits=True)
+    sweep(dataclasses.replace(base, split_seed=9), seeds=[3])
+    assert run[0] == [dataclasses.replace(base, seed=k, split_seed=0) for k in (0, 1)]
+    assert [(s.model, s.seed) for s in run[1]] == [
+        ("mlp", 5), ("mlp", 6), ("bn_cnn", 5), ("bn_cnn", 6)]
+    assert [s.split_seed for runs in run[2:] for s in runs] == [None, 9]
 
 
 def test_key_depends_on_every_setting_and_on_nothing_else() -> None:
@@ -120,7 +128,7 @@ def test_finding_counts_and_measures() -> None:
     gaps = [-3.0, -2.0, -1.0, 0.0, 5.0]
     records = [finished(k, gap) for k, gap in enumerate(gaps)]
     records.append(failed_record("k", StudySpec(seed=9), 1.0, ValueError("out of\nluck")))
-    lines = sweep_finding(sweep_frame(records))
+    lines = Sweep(sweep_frame(records)).finding
     low, high = (100 * bound for bound in wilson_interval(3, 5))
     assert lines[0] == "digits, bn_cnn: 5 runs, 1 more failed."
     assert lines[1].startswith(
@@ -142,32 +150,32 @@ def test_groups_repeat_one_experiment_and_survive_the_csv(tmp_path: Path) -> Non
         for dataset in ("digits", "glyphs") for warm in (False, True) for seed in range(3)
     ]
     frame = sweep_frame(records)
-    names = [name for name, rows in sweep_groups(frame) if len(rows) == 3]
+    names = [name for name, rows in Sweep(frame).experiments.items() if len(rows) == 3]
     assert names == [
         f"{dataset}, bn_cnn, warm_start {warm}"
         for dataset in ("digits", "glyphs") for warm in (False, True)
     ]
     frame.to_csv(tmp_path / "s.csv", index=False)
-    assert sweep_finding(pd.read_csv(tmp_path / "s.csv")) == sweep_finding(frame)
+    assert Sweep(pd.read_csv(tmp_path / "s.csv")).finding == Sweep(frame).finding
 
 
 def test_whole_numbers_beside_gaps_are_named_as_whole_numbers() -> None:
     frame = sweep_frame([finished(0, 1.0, train_size=200), finished(0, 1.0)])
-    names = [name for name, _ in sweep_groups(frame)]
+    names = list(Sweep(frame).experiments)
     assert names == ["digits, bn_cnn, train_size 200", "digits, bn_cnn, train_size default"]
 
 
 def test_a_sweep_where_everything_failed_has_a_finding_and_prints() -> None:
     hostile = StudySpec(dataset="a/[red]x\x1b[31m.npz")
-    frame = sweep_frame([failed_record("k", hostile, 1.0, DataError("no such file."))])
-    assert sweep_finding(frame)[0].endswith("0 runs, 1 more failed.")
+    failed = Sweep(sweep_frame([failed_record("k", hostile, 1.0, DataError("no such file."))]))
+    assert failed.finding[0].endswith("0 runs, 1 more failed.")
     console = Console(record=True, width=200)
-    print_view(view_of(Sweep(frame, {})), console)
+    print_view(view_of(failed), console)
     shown = console.export_text()
     assert "no such file." in shown
     assert "\x1b" not in shown
     assert "[red]" in shown
-    value = json.loads(json.dumps(Sweep(frame, {}).to_json(), allow_nan=False))
+    value = json.loads(json.dumps(failed.to_json(), allow_nan=False))
     assert value["runs"][0]["status"] == "failed"
 
 
@@ -177,15 +185,15 @@ def test_a_missing_result_is_null_in_json() -> None:
     del without["results"]["part_batchnorm_lag_pp"]  # type: ignore[attr-defined]
     frame = sweep_frame([plain, without])
     assert math.isnan(frame["part_batchnorm_lag_pp"][1])
-    runs = json.loads(json.dumps(Sweep(frame, {}).to_json(), allow_nan=False))["runs"]
+    runs = json.loads(json.dumps(Sweep(frame).to_json(), allow_nan=False))["runs"]
     assert [run["part_batchnorm_lag_pp"] for run in runs] == [0.25, None]
 
 
 def test_finding_refuses_other_tables() -> None:
     with pytest.raises(DataError, match="no column status"):
-        sweep_finding(pd.DataFrame({"dataset": [1], "model": [1], "seed": [1]}))
+        Sweep(pd.DataFrame({"dataset": [1], "model": [1], "seed": [1]})).to_json()
     with pytest.raises(DataError, match="no rows"):
-        sweep_finding(sweep_frame([]))
+        Sweep(sweep_frame([])).to_json()
 
 
 @pytest.mark.parametrize(
@@ -209,7 +217,7 @@ def test_failures_are_rows_and_are_tried_again(tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     frame = run_sweep(
         specs, out, notify=quiet, progress=lambda p, done, total, m: shown.append((done, total, m))
-    )
+    ).frame
     assert list(frame["status"]) == ["failed"] * 4
     assert frame["error"][0].count("missing.npz") == 1
     assert frame["error"][2].count("broken.npz") == 1
@@ -218,7 +226,7 @@ def test_failures_are_rows_and_are_tried_again(tmp_path: Path) -> None:
     assert "left" in shown[1][2]
     assert list(pd.read_csv(out / "sweep.csv")["key"]) == list(frame["key"])
     pd.testing.assert_frame_equal(
-        load_sweep(out).sort_values("key", ignore_index=True),
+        load_sweep(out).frame.sort_values("key", ignore_index=True),
         frame.sort_values("key", ignore_index=True),
     )
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*.json")}

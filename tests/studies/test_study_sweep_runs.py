@@ -24,9 +24,8 @@ from qinspect.errors import DataError, SpecError
 from qinspect.stats import compare_paired, compare_seeds
 from qinspect.studies.pool import dask_executor
 from qinspect.studies.spec import StudySpec
-from qinspect.studies.stored import load_study
-from qinspect.studies.sweep_summary import sweep_results, sweep_seeds
-from qinspect.studies.sweeping import GAPS, grid, load_sweep, run_key, run_sweep
+from qinspect.studies.stored import GAPS, Sweep, load_study, load_sweep
+from qinspect.studies.sweeping import grid, run_key, run_sweep
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +59,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]
     """Two seeds and one run that fails, on two processes."""
     out = tmp_path_factory.mktemp("sweep")
     specs = [*grid(TINY, seed=[0, 1]), StudySpec(dataset=str(out / "missing.npz"))]
-    return out, run_sweep(specs, out, workers=2, notify=quiet, progress=quiet)
+    return out, run_sweep(specs, out, workers=2, notify=quiet, progress=quiet).frame
 
 
 def test_rows_say_what_the_predictions_say(swept: tuple[Path, pd.DataFrame]) -> None:
@@ -79,7 +78,7 @@ def test_rows_say_what_the_predictions_say(swept: tuple[Path, pd.DataFrame]) -> 
         assert parts == pytest.approx(row["qat_minus_ptq_pp"], abs=1e-9)
         assert row["accuracy_float"] == study.correct("float").mean()
         assert row["seconds"] > 0
-    pd.testing.assert_frame_equal(without_time(load_sweep(out)), without_time(frame))
+    pd.testing.assert_frame_equal(without_time(load_sweep(out).frame), without_time(frame))
 
 
 def test_summaries_are_kept_and_models_are_not(swept: tuple[Path, pd.DataFrame]) -> None:
@@ -96,7 +95,7 @@ def test_summaries_are_kept_and_models_are_not(swept: tuple[Path, pd.DataFrame])
 def test_seeds_share_their_test_examples(swept: tuple[Path, pd.DataFrame]) -> None:
     out, frame = swept
     done = frame[:2]
-    found = sweep_results(out, done, ("ptq_int8", "qat"))
+    found = Sweep(done, out).results
     ptq, qat = found.scores("ptq_int8"), found.scores("qat")
     assert ptq.shape == (2, 150)
     assert ptq.dtype == bool
@@ -104,14 +103,14 @@ def test_seeds_share_their_test_examples(swept: tuple[Path, pd.DataFrame]) -> No
     over_seeds = compare_seeds(ptq, qat, a="ptq_int8", b="qat")
     assert over_seeds.per_seed_pp == pytest.approx(tuple(done["qat_minus_ptq_pp"]), abs=1e-9)
     # Of each experiment, and not of one with a single or no finished run.
-    assert list(sweep_seeds(out, frame).values()) == [over_seeds]
+    assert list(Sweep(frame, out).seeds.values()) == [over_seeds]
 
 
 def test_a_finished_sweep_is_not_run_again(swept: tuple[Path, pd.DataFrame]) -> None:
     out, frame = swept
     stamps = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*.json")}
     said: list[str] = []
-    again = run_sweep(grid(TINY, seed=[0, 1]), out, notify=said.append, progress=quiet)
+    again = run_sweep(grid(TINY, seed=[0, 1]), out, notify=said.append, progress=quiet).frame
     assert said == ["2 of 2 runs are finished already."]
     pd.testing.assert_frame_equal(without_time(again), without_time(frame[:2]), check_dtype=False)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
@@ -133,9 +132,9 @@ def test_a_changed_file_is_measured_again(swept: tuple[Path, pd.DataFrame], tmp_
     record = json.loads((out / "runs" / f"{old}.json").read_text())
     record |= {"key": new, "spec": spec.to_dict()}
     (out / "runs" / f"{new}.json").write_text(json.dumps(record))
-    assert run_sweep([spec], out, notify=quiet, progress=quiet)["status"][0] == "finished"
+    assert run_sweep([spec], out, notify=quiet, progress=quiet).frame["status"][0] == "finished"
     data.write_bytes(b"changed, and broken")
-    assert run_sweep([spec], out, notify=quiet, progress=quiet)["status"][0] == "failed"
+    assert run_sweep([spec], out, notify=quiet, progress=quiet).frame["status"][0] == "failed"
 
 
 @pytest.mark.parametrize(("largest", "code"), [(100, 2), (3500, 1)])
@@ -161,7 +160,7 @@ def test_a_full_disk_loses_nothing(
     for key, content in done.items():
         assert (out / "runs" / f"{key}.json").read_bytes() == content
         assert load_study(out / "runs" / key).summary["arms"]
-    frame = load_sweep(out)
+    frame = load_sweep(out).frame
     assert list(frame[frame["seed"].lt(2) & frame["model"].eq("mlp")]["status"]) == ["finished"] * 2
     third = frame[frame["seed"] == 2]
     if code == 1:
@@ -198,7 +197,7 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(
     assert first.stat().st_mtime_ns == stamp, "a finished step is not done again"
     # Interruptions change nothing in the result.
     expected = without_time(swept[1][:2])
-    pd.testing.assert_frame_equal(without_time(load_sweep(out)), expected, check_dtype=False)
+    pd.testing.assert_frame_equal(without_time(load_sweep(out).frame), expected, check_dtype=False)
     printed = json.loads(ended.stdout)
     assert [run["status"] for run in printed["runs"]] == ["finished"] * 2
     assert printed["finding"]
@@ -235,15 +234,17 @@ def test_dask_local_cluster(swept: tuple[Path, pd.DataFrame], tmp_path: Path) ->
         executor = client.get_executor(pure=False)
         frame = run_sweep(
             [good, bad], tmp_path / "out", executor=executor, notify=quiet, progress=quiet
-        )
+        ).frame
         assert list(frame["status"]) == ["finished", "failed"]
         assert "later.npz" in frame["error"][1]
         (tmp_path / "later.npz").write_bytes(b"there, but broken")
-        frame = run_sweep([bad], tmp_path / "out", executor=executor, notify=quiet, progress=quiet)
+        frame = run_sweep(
+            [bad], tmp_path / "out", executor=executor, notify=quiet, progress=quiet
+        ).frame
         assert frame["status"][0] == "failed"
     same = ["key", "qat_minus_ptq_pp", "accuracy_qat", "accuracy_ptq_int8", "accuracy_float"]
     expected = swept[1][:1][same]
-    found = load_sweep(tmp_path / "out").dropna(subset="n")[same]
+    found = load_sweep(tmp_path / "out").frame.dropna(subset="n")[same]
     pd.testing.assert_frame_equal(found.reset_index(drop=True), expected)
 
 
@@ -289,7 +290,7 @@ def test_dask_over_tcp_survives_the_death_of_a_worker(
     started(*worker)
     printed, errors = sweep.communicate(timeout=240)
     assert sweep.returncode == 0, errors
-    found = load_sweep(out)
+    found = load_sweep(out).frame
     assert list(found["status"]) == ["finished"]
     assert json.loads(printed)["runs"][0]["key"] == key
     expected = without_time(swept[1][1:2])
@@ -317,8 +318,10 @@ def test_runs_with_other_test_examples_are_not_paired(
         arrays = {name: archive[name] for name in archive.files}
     arrays["id"] = np.char.add(arrays["id"], "-other")
     np.savez(path, **arrays)
+    stranger = Sweep(swept[1][:2], out)
+    assert stranger.seeds == {}
     with pytest.raises(DataError, match="same split_seed"):
-        sweep_results(out, swept[1][:2], ("qat",))
+        _ = stranger.results
 
 
 def test_groups_of_a_data_set_reach_study_sweep_and_diagnosis(tmp_path: Path) -> None:
@@ -330,7 +333,7 @@ def test_groups_of_a_data_set_reach_study_sweep_and_diagnosis(tmp_path: Path) ->
     np.savez(tmp_path / "clips.npz", x=x.reshape(-1, 4, 4, 1).astype(np.float32), y=y, group=clips)
     spec = {**TINY, "dataset": str(tmp_path / "clips.npz"), "train_size": None, "test_size": None}
     frame = run_sweep(grid(spec, seed=[0, 1]), tmp_path / "out", keep="all", notify=quiet,
-                      progress=quiet)
+                      progress=quiet).frame
     assert list(frame["error"]) == [None, None]
     study = load_study(tmp_path / "out" / "runs" / frame["key"][0])
     groups = len(np.unique(study.arrays["group"]))
@@ -339,7 +342,7 @@ def test_groups_of_a_data_set_reach_study_sweep_and_diagnosis(tmp_path: Path) ->
     wanted = compare_paired(study.correct("ptq_int8"), study.correct("qat"),
                             groups=study.arrays["group"])
     assert frame["qat_minus_ptq_low_pp"][0] == wanted.ci_pp[0]
-    (over_seeds,) = sweep_seeds(tmp_path / "out", frame).values()
+    (over_seeds,) = Sweep(frame, tmp_path / "out").seeds.values()
     assert over_seeds.groups == groups
     gap = diagnose(case(study), interventions=False).gap("ptq", "qat")
     assert gap is not None

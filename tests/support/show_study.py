@@ -19,10 +19,11 @@ from qinspect import store
 from qinspect.measure.activations import observe_ranges
 from qinspect.schema import HISTORY, OBSERVERS, RUNS
 from qinspect.stats import wilson_interval
+from qinspect.studies.arms import compare_arms, decompose_gap
 from qinspect.studies.run import load_splits
 from qinspect.studies.spec import StudySpec
 from qinspect.studies.stored import Study, load_study, study_results
-from qinspect.studies.summary import compare_arms, decompose_gap, environment
+from qinspect.studies.summary import environment
 from qinspect.tflite import evaluate, read_graph, scheme_of
 from qinspect.tflite.requantize import Ranges, activations, quantize_file
 

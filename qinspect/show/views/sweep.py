@@ -10,11 +10,10 @@ import pandas as pd
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import View
-from qinspect.studies.sweep_summary import sweep_finding, sweep_groups
 
 if TYPE_CHECKING:
     from qinspect.show.figure import Figure
-    from qinspect.studies.sweep_summary import Sweep
+    from qinspect.studies.stored import Sweep
 
 _GAPS = {
     "qat_minus_ptq_pp": "QAT - PTQ",
@@ -26,22 +25,22 @@ _GAPS = {
 
 def view(sweep: Sweep) -> View:
     """The view of a sweep."""
-    failed = sweep.runs[sweep.runs["status"] == "failed"].to_dict("records")
+    failed = sweep.frame[sweep.frame["status"] == "failed"].to_dict("records")
     return View(
-        f"Sweep of {len(sweep.runs)} runs",
-        (*sweep_finding(sweep.runs),
+        f"Sweep of {len(sweep.frame)} runs",
+        (*sweep.finding,
          *(f"{name}: {compared.sentence}" for name, compared in sweep.seeds.items())),
-        (group_table(sweep.runs),),
+        (group_table(sweep),),
         dict(_figures(sweep)),
         notes=tuple(f"failed: {row['dataset']}, {row['model']}, seed {row['seed']}: {row['error']}"
                     for row in failed),
     )
 
 
-def group_table(frame: pd.DataFrame) -> Table:
+def group_table(sweep: Sweep) -> Table:
     """Median and range over runs of each gap, one row an experiment."""
     rows = [{"experiment": name, **_gaps(rows[rows["status"] == "finished"])}
-            for name, rows in sweep_groups(frame)]
+            for name, rows in sweep.experiments.items()]
     return table("Median over runs (lowest to highest), points", rows, {
         "experiment": "experiment", "runs": "runs",
         **{title: (column, _spread) for column, title in _GAPS.items()}})
@@ -60,7 +59,7 @@ def _spread(gap: tuple[float, float, float]) -> str:
 
 
 def _figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    for name, rows in sweep_groups(sweep.runs):
+    for name, rows in sweep.experiments.items():
         compared = sweep.seeds.get(name)
         if compared is not None:
             yield name, _seeds(name, rows[rows["status"] == "finished"], compared.ci_pp)
