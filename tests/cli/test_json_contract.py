@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 
 from qinspect.cli import app
 from qinspect.measure.activations import observe_ranges
-from qinspect.studies.stored import Study
-from qinspect.studies.sweeping import failed_record, finished_record, sweep_frame
+from qinspect.studies.stored import Study, Sweep, failed_record, finished_record, sweep_frame
 from qinspect.tflite import evaluate, read_graph
 from qinspect.tflite.requantize import quantize_file
 from qinspect.verdicts import CAUSES, DIFFERENCES
@@ -139,8 +138,8 @@ def test_sweep(study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     records = [finished_record(key, one, 1.0) for key, one in runs.items()]
     records.append(failed_record("three", study.spec, 1.0, "out of luck"))
     monkeypatch.setattr("qinspect.studies.sweeping.run_sweep",
-                        lambda *arguments, **more: sweep_frame(records))
-    monkeypatch.setattr("qinspect.studies.sweep_summary.load_study",
+                        lambda *arguments, **more: Sweep(sweep_frame(records), tmp_path))
+    monkeypatch.setattr("qinspect.studies.stored.load_study",
                         lambda path: runs[Path(path).name])
     done = CliRunner().invoke(app, ["sweep", "--out", str(tmp_path), "--json"])
     assert done.exit_code == 1, "a failed run is told by the exit code"
