@@ -50,7 +50,9 @@ def print_view(view: View, console: Console) -> None:
 
 def as_text(view: View) -> str:
     """What a terminal would show, without colours."""
-    console = Console(file=io.StringIO(), width=_PLAIN_WIDTH, highlight=False, color_system=None)
+    # In a kernel rich would display by itself what it is to write into the string.
+    console = Console(file=io.StringIO(), width=_PLAIN_WIDTH, highlight=False, color_system=None,
+                      force_jupyter=False)
     print_view(view, console)
     written: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in written.splitlines())

@@ -18,6 +18,7 @@ from qinspect.causes import all_rules
 from qinspect.diagnosis.rule import Measure
 from qinspect.measure.clipping import Binned
 from qinspect.measure.streaming import Histogram
+from qinspect.predictions import results
 from qinspect.show.figures import threshold_plot
 from qinspect.show.markdown import markdown
 from qinspect.show.report import write_view
@@ -199,3 +200,11 @@ def test_a_number_speaks_for_a_cause_on_its_side_of_the_threshold() -> None:
 def test_every_figure_that_a_cause_names_can_be_drawn() -> None:
     named = {rule.figure for rule in all_rules().values() if rule.figure}
     assert named <= KINDS
+
+
+def test_the_text_of_a_cell_is_returned_not_displayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = results({"ptq": [0, 1, 1], "qat": [0, 1, 2]}, y=[0, 1, 2])
+    wanted = found._repr_mimebundle_()["text/plain"]
+    assert found.sentence.split()[0] in wanted
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert found._repr_mimebundle_()["text/plain"] == wanted

@@ -58,13 +58,12 @@ def arm_table(summary: dict[str, Any]) -> Table:
         "Models", summary["arms"],
         {"arm": "arm", "what it is": "title", "format": lambda arm: arm["scheme"] or "Keras",
          "verdict": verdict, "accuracy": ("accuracy", text.percent),
-         percent: ("accuracy_ci", text.percent_interval),
          "to float, points": (paired("diff_pp"), text.points),
          f"{percent} of it": (paired("ci_pp"), text.interval), "p": (paired("p"), text.p_value),
          "size": ("bytes", text.size)},
         caption=f"{summary['arms'][0]['n']:,} test examples, the same ones for every model. The "
                 "format is read from the file, not from its name.",
-        spare=("what it is", percent, "size", "format"),
+        spare=("what it is", "size", "format"),
     )
 
 
