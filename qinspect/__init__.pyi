@@ -1,16 +1,22 @@
-from .data import load_dataset, load_npz, split
+from . import stats, tflite, train
+from .comparisons import compare
 from .diagnosis.cases import case
 from .diagnosis.engine import diagnose
 from .errors import QinspectError
-from .stats import compare_paired
-from .studies.run import run_study
-from .studies.spec import StudySpec
-from .studies.stored import load_study
-from .tflite import evaluate
+from .evaluation import evaluate
+from .loading import load
+from .measure.layer_cost import sensitivity
+from .measure.layer_tables import layers
+from .predictions import results
+from .studies.run import study
+from .studies.sweeping import sweep
+from .tflite.identity import inspect
+from .train.conversion import convert
+from .train.robust import robust_qat
 
 __version__: str
 
 __all__ = [
-    "QinspectError", "StudySpec", "case", "compare_paired", "diagnose", "evaluate", "load_dataset",
-    "load_npz", "load_study", "run_study", "split",
+    "QinspectError", "case", "compare", "convert", "diagnose", "evaluate", "inspect", "layers",
+    "load", "results", "robust_qat", "sensitivity", "stats", "study", "sweep", "tflite", "train",
 ]

@@ -1,0 +1,53 @@
+"""One way in: a data set, a finished study or a sweep, by name or path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from qinspect.data.dataset import Dataset
+from qinspect.data.sets import load_dataset
+from qinspect.errors import DataError
+from qinspect.studies.stored import Study, Sweep, load_study, load_sweep
+
+
+def load(
+    what: str | os.PathLike[str], *, limit: int | None = None, **keys: Any
+) -> Dataset | Study | Sweep:
+    """Load a data set, a finished study or a sweep.
+
+    Parameters
+    ----------
+    what : str or path
+        Name of a data set (``digits``), the path of an ``.npz``, or the folder of a study or sweep.
+    limit : int, optional
+        Of a data set: at most this many examples, proportions of classes kept.
+    **keys
+        Of a data set: ``input_range``, ``seed`` and what else
+        :func:`qinspect.data.load_dataset` takes.
+
+    Returns
+    -------
+    Dataset, Study or Sweep
+
+    Raises
+    ------
+    DataError, SpecError, StoreError
+        When there is nothing of that name, or it cannot be read.
+
+    Examples
+    --------
+    >>> data = load("digits", limit=100)
+    >>> data.x.shape, data.num_classes
+    ((100, 8, 8, 1), 10)
+    """
+    folder = Path(what)
+    if not folder.is_dir():
+        return load_dataset(str(what), limit=limit, **keys)
+    if (folder / "spec.json").exists():
+        return load_study(folder)
+    if (folder / "runs").is_dir():
+        return load_sweep(folder)
+    raise DataError(f"the folder {str(folder)!r} holds neither a study (spec.json) nor a sweep "
+                    "(runs); 'qinspect diagnose' takes loose files by --float, --ptq and --qat.")
