@@ -196,7 +196,7 @@ def test_a_converted_qat_model_mends_one_that_was_not(
     )
     rule = all_rules()["qat-requantized"]
     finding = dataclasses.replace(
-        rule.check(Evidence(ruined)), numbers={"wrapped_layers": 1}, verdict="indicated"
+        rule.check(Evidence(ruined)), facts={"wrapped_layers": 1}, verdict="indicated"
     )
     trial = rule.remedies[0].apply(Evidence(ruined), finding)
     assert trial is not None
