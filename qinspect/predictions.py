@@ -29,6 +29,7 @@ from qinspect.stats import (
     compare_paired,
     compare_seeds,
     contrast_interval,
+    mean_interval,
     wilson_interval,
 )
 from qinspect.stats.many import corrected
@@ -160,7 +161,9 @@ class Results(Shown):
         return float(self.scores(model).mean())
 
     def value_interval(self, model: str) -> tuple[float, float]:
-        """Interval of a model's accuracy, of independent examples."""
+        """Interval of a model's accuracy, of independent examples; over runs, of the mean."""
+        if self.runs is not None:
+            return mean_interval(self.scores(model).mean(axis=1), self.confidence)
         right = as_correct(self.scores(model), model)
         return wilson_interval(int(right.sum()), len(right), self.confidence)
 

@@ -106,8 +106,9 @@ def load_dataset(
     input_range : {"0-1", "0-255"}
         Units of the pixels.
     limit : int, optional
-        At most this many examples: for glyphs the first ones, otherwise a random subset with the
-        proportions of classes (and of official train and test images) kept, in original order.
+        At most this many examples: of glyphs as many as this are made, otherwise a random subset
+        with the proportions of classes (and of official train and test images) kept, in original
+        order.
     seed : int
         Chooses the subset under ``limit``, and the images of glyphs.
     **knobs
@@ -145,7 +146,7 @@ def load_dataset(
     if name == "glyphs":
         if strange := set(knobs) - set(_KNOBS):
             raise unknown_name("option of glyphs", min(strange), _KNOBS)
-        n = knobs.pop("n", _GLYPHS)
+        n = knobs.pop("n", limit or _GLYPHS)
         made = glyphs(n if limit is None else min(n, limit), seed=seed, **knobs)
         return made if top == 1.0 else replace(made, x=made.x * np.float32(top))
     if name == "digits":

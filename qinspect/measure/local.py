@@ -40,6 +40,11 @@ class LayerErrors:
     notes: tuple[str, ...]
     examples: int
 
+    def histogram(self, layer: str, reference: str = "local") -> pd.DataFrame:
+        """Rows of ``histograms`` of one layer."""
+        rows = self.histograms
+        return rows[(rows["layer"] == layer) & (rows["reference"] == reference)]
+
 
 @dataclass(frozen=True)
 class _Row:

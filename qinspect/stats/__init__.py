@@ -24,6 +24,7 @@ from qinspect.stats.seeds import (
                                   compare_seeds,
                                   crossed_bootstrap,
                                   crossed_interval,
+                                  mean_interval,
                                   variance_components,
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "mcnemar_exact",
     "mcnemar_midp",
     "mcnemar_power",
+    "mean_interval",
     "power_curve",
     "power_sentence",
     "sign_error_probability",

@@ -279,6 +279,44 @@ def crossed_interval(difference: Array, confidence: float) -> tuple[float, float
     return mean - half, mean + half
 
 
+def mean_interval(values: Array, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's interval of a mean, such as that of a difference over training seeds.
+
+    Parameters
+    ----------
+    values : array_like, shape (n,)
+        At least two, independent of each other.
+    confidence : float
+        Two-sided level.
+
+    Returns
+    -------
+    tuple of float
+        Low and high, in the unit of the values.
+
+    Raises
+    ------
+    DataError
+        When there are fewer than two values, or one is NaN.
+
+    References
+    ----------
+    Student (1908), Biometrika 6, 1-25.
+
+    Examples
+    --------
+    >>> low, high = mean_interval([0.2, 0.5, -0.1, 0.4])
+    >>> round(low, 2), round(high, 2)
+    (-0.17, 0.67)
+    """
+    found = np.asarray(values, dtype=np.float64)
+    if found.ndim != 1 or len(found) < 2 or np.isnan(found).any():
+        raise DataError(f"a mean needs two values or more, none of them NaN, but got {values!r}.")
+    middle, error = float(found.mean()), float(found.std(ddof=1)) / math.sqrt(len(found))
+    half = float(stdtrit(len(found) - 1, (1 + check_confidence(confidence)) / 2)) * error
+    return middle - half, middle + half
+
+
 def crossed_bootstrap(
     difference: Array, *, n_resamples: int = 9999, rng: int | np.random.Generator = 0
 ) -> Array:

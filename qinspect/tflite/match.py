@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from qinspect.tflite.align import align_in_order, best_name, layer_matches
 from qinspect.tflite.constants import constant_source, producers_of
 from qinspect.tflite.graph import Graph, Operator, Subgraph
 from qinspect.tflite.network import WeightedLayer, graph_layers, layer_names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,23 @@ class GraphMatch:
     only_a: tuple[Unmatched, ...]
     only_b: tuple[Unmatched, ...]
     inputs: tuple[tuple[int, int], ...]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a pair, in the order of file a: layer, operator, its index in both, cosine."""
+        import pandas as pd
+
+        return pd.DataFrame([(p.layer, p.code, p.a, p.b, p.cosine) for p in self.pairs],
+                            columns=["layer", "operator", "a", "b", "cosine"])
+
+    @property
+    def unmatched(self) -> pd.DataFrame:
+        """One row an operator that only one file has, and why it has no counterpart."""
+        import pandas as pd
+
+        rows = [(file, one.layer, one.code, one.reason)
+                for file, found in (("a", self.only_a), ("b", self.only_b)) for one in found]
+        return pd.DataFrame(rows, columns=["only in", "layer", "operator", "reason"])
 
 
 _CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"})

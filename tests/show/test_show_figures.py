@@ -17,6 +17,7 @@ from PIL import Image
 
 from qinspect.errors import DataError
 from qinspect.measure.ranges import range_use
+from qinspect.predictions import results
 from qinspect.show import figures
 from qinspect.show.figure import Figure
 from qinspect.show.figures.ranges import grid_marks
@@ -110,7 +111,8 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "sqnr_profile": lambda n: figures.sqnr_profile(errors(n)),
     "sensitivity_bars": lambda n: figures.sensitivity_bars(sensitivities(n)),
     "discordance": lambda n: figures.discordance(pairs(n)),
-    "differences": lambda n: figures.differences(seeds(n).rename(columns={"seed": "name"}), 1.0),
+    "differences": lambda n: figures.differences(seeds(n).set_axis(
+        ["name", "gap", "low", "high"], axis=1), 1.0),
     "diagnosis_board": lambda n: figures.diagnosis_board(causes(n)),
     "effect_plot": lambda n: figures.effect_plot(causes(n).assign(confirmed=True).dropna(), 2.0),
     "seeds_plot": lambda n: figures.seeds_plot(seeds(n), (-0.5, 0.5)),
@@ -295,6 +297,15 @@ def test_bootstrap_bars_are_shares_and_interval_is_marked() -> None:
     none = pd.DataFrame({"diff_pp": []})
     assert "leaves out" in figures.bootstrap_plot(none, comparison(400, 0, 30)).sentence
     assert "holds zero" in figures.bootstrap_plot(none, comparison(400, 5, 5)).sentence
+
+
+def test_one_comparison_shows_its_resamples() -> None:
+    y = np.arange(300) % 10
+    models = {"float": y, "ptq": np.where(y == 3, 0, y), "qat": y}
+    one = results(models, y).compare([("ptq", "qat")])
+    drawn = one.figure("resamples").axes()
+    assert "qat - ptq" in drawn.get_xlabel()
+    assert "resamples" not in results(models, y).compare().figures
 
 
 def test_bootstrap_without_disagreement() -> None:

@@ -295,6 +295,8 @@ def test_runs_are_not_examples():
     right = [outputs[name] == y for name in ("ptq", "qat")]
     expected = compare_seeds(*right, a="ptq", b="qat", groups=groups)
     assert found.over_runs("ptq", "qat") == expected
+    for row in found.frame.to_dict("records"):
+        assert row["low"] < row["value"] == right[row["model"] == "qat"].mean() < row["high"]
     with pytest.raises(SpecError, match="results of 4 runs"):
         found.comparison("ptq", "qat")
     with pytest.raises(SpecError, match="several seeds"):

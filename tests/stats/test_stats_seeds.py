@@ -6,12 +6,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from qinspect.errors import DataError
 from qinspect.stats import (
     compare_seeds,
     crossed_bootstrap,
     crossed_interval,
+    mean_interval,
     variance_components,
     wilson_interval,
 )
@@ -183,3 +185,16 @@ def test_interval_over_groups_of_unequal_size_covers():
 def test_bad_tables_are_refused(a, b, words):
     with pytest.raises(DataError, match=words):
         compare_seeds(a, b)
+
+
+@pytest.mark.parametrize("n", [2, 5, 20])
+def test_interval_of_a_mean_is_that_of_scipy(n):
+    values = np.random.default_rng(n).normal(1, 2, n)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert np.allclose(mean_interval(values, 0.9), expected)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, np.nan]])
+def test_a_mean_of_too_little_has_no_interval(values):
+    with pytest.raises(DataError, match="two values or more"):
+        mean_interval(values)

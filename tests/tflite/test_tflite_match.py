@@ -51,6 +51,8 @@ def test_keras_float_and_int8_of_the_published_networks(data_dir: Path, name: st
             graphs, (pair.output_a, pair.output_b), strict=True)]
         assert shapes[0] == shapes[1]
     assert len({pair.layer for pair in match.pairs}) == operators
+    assert list(match.frame["layer"]) == [pair.layer for pair in match.pairs]
+    assert match.unmatched.empty
 
 
 def test_folded_kernels_equal_those_of_the_converter(data_dir: Path) -> None:
@@ -118,6 +120,8 @@ def test_a_separate_activation_is_absorbed() -> None:
     assert first.output_a == fused.main.operators[0].outputs[0]
     assert [u.operator for u in match.only_b] == [1]
     assert "activation" in match.only_b[0].reason
+    assert match.unmatched[["only in", "reason"]].values.tolist() == [
+        ["b", match.only_b[0].reason]]
     assert len(match.pairs) == len(fused.main.operators)
 
 

@@ -34,24 +34,25 @@ _COUNTED = 25
 
 
 def differences(rows: pd.DataFrame, margin_pp: float | None = None) -> Figure:
-    """Differences b - a with their intervals; ``name``, ``diff_pp``, ``low_pp``, ``high_pp``."""
+    """Differences b - a with their intervals: the frame of comparisons, ``name`` where known."""
+    names = list(rows["name"] if "name" in rows else rows["b"].astype(str) + " - " + rows["a"])
 
     def draw(ax: Axes) -> None:
         y = np.arange(len(rows))
-        sure = (rows["low_pp"] > 0) | (rows["high_pp"] < 0)
+        sure = (rows["low"] > 0) | (rows["high"] < 0)
         colours = [COLOURS["ptq"] if beyond else COLOURS["neutral"] for beyond in sure]
-        ax.hlines(y, rows["low_pp"], rows["high_pp"], color=colours, linewidth=2)
-        ax.scatter(rows["diff_pp"], y, color=colours, zorder=3)
+        ax.hlines(y, rows["low"], rows["high"], color=colours, linewidth=2)
+        ax.scatter(rows["gap"], y, color=colours, zorder=3)
         ax.axvline(0, color=INK, linewidth=1)
         for edge in () if margin_pp is None else (-margin_pp, margin_pp):
             ax.axvline(edge, color=COLOURS["warn"], linewidth=1.2, linestyle="--")
-        name_rows(ax, list(rows["name"]))
+        name_rows(ax, names)
         dashed = "" if margin_pp is None else " (dashed: the margin)"
         ax.set_xlabel(f"difference, percentage points{dashed}")
 
     listed = "; ".join(
-        f"{row['name']} {text.points(row['diff_pp'])} "
-        f"{text.interval((row['low_pp'], row['high_pp']))}" for row in rows.to_dict("records")
+        f"{name} {text.points(row['gap'])} {text.interval((row['low'], row['high']))}"
+        for name, row in zip(names, rows.to_dict("records"), strict=True)
     )
     return Figure(draw, f"Differences in points: {listed}." if listed else "Nothing was compared.",
                   "Differences", (7.0, row_height(len(rows), each=0.32)))

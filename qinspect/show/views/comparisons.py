@@ -10,20 +10,24 @@ import pandas as pd
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import View
+from qinspect.stats import bootstrap_distribution
 
 if TYPE_CHECKING:
     from qinspect.predictions import Comparisons, Results
+    from qinspect.show.figure import Figure
 
 
 def view(found: Comparisons) -> View:
     """The view of comparisons of predictions alone."""
     names = text.short_names(found.results.models)
     pairs = short([one.to_json() for one in found], names)
+    only = next((one.a, one.b) for one in found) if len(found) == 1 else None
     return View(
         f"{found.results.source or 'Comparison'}: {found.results.n:,} examples",
         tuple(text.renamed(one.sentence, names) for one in found),
         (model_table(found.results, names), comparison_table(pairs)),
-        pair_figures(pairs) if pairs else {},
+        {**(pair_figures(pairs) if pairs else {}),
+         **({"resamples": lambda: resamples(found.results, *only)} if only else {})},
         notes=(*alike(found.cochran_q), *found.results.notes), names=names,
         explore=lambda: _explore(found.results),
     )
@@ -61,10 +65,17 @@ def short(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[d
 def pair_figures(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Figures of pairs: their differences, and the examples on which they part."""
     frame = pd.DataFrame([
-        {**row, "name": f"{row['b']} - {row['a']}", "low_pp": row["ci_pp"][0],
-         "high_pp": row["ci_pp"][1]} for row in pairs])
+        {**row, "name": f"{row['b']} - {row['a']}", "low": row["ci_pp"][0],
+         "high": row["ci_pp"][1]} for row in pairs])
     return {"differences": lambda: figures.differences(frame, pairs[0]["margin_pp"]),
             "disagreement": lambda: figures.discordance(frame)}
+
+
+def resamples(results: Results, a: str, b: str) -> Figure:
+    """What b - a would be on resampled examples."""
+    difference = results.scores(b).astype(float) - results.scores(a)
+    values = 100 * bootstrap_distribution(difference, groups=results.groups, rng=results.seed)
+    return figures.bootstrap_plot(pd.DataFrame({"diff_pp": values}), results.comparison(a, b))
 
 
 def alike(q: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -9,11 +9,9 @@ import pandas as pd
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View
-from qinspect.show.views.comparisons import comparison_table
-from qinspect.stats import bootstrap_distribution
+from qinspect.show.views.comparisons import comparison_table, resamples
 
 if TYPE_CHECKING:
-    from qinspect.show.figure import Figure
     from qinspect.studies.stored import Study
 
 
@@ -88,19 +86,11 @@ def _figures(study: Study) -> dict[str, Any]:
         "accuracy": lambda: figures.accuracy_forest(study.runs),
         "gap": lambda: figures.waterfall(summary["decomposition"], gap, total="qat - ptq_int8"),
         "disagreement": lambda: figures.discordance(pd.DataFrame(summary["comparisons"])),
-        "resamples": lambda: _resamples(study),
+        "resamples": lambda: resamples(study.results, "ptq_int8", "qat"),
         "learning": lambda: figures.learning_curves(study.history),
         "observers": lambda: figures.observer_ranges(observers),
         "size": lambda: figures.accuracy_size(study.runs),
     }
-
-
-def _resamples(study: Study) -> Figure:
-    results = study.results
-    difference = results.scores("qat").astype(float) - results.scores("ptq_int8")
-    values = 100 * bootstrap_distribution(difference, groups=results.groups, rng=results.seed)
-    return figures.bootstrap_plot(pd.DataFrame({"diff_pp": values}),
-                                  results.comparison("ptq_int8", "qat"))
 
 
 def _settings(summary: dict[str, Any]) -> Table:

@@ -126,9 +126,9 @@ class ErrorExplorer(Explorer):
         if self._busy:
             return
         layer = self.layer.value
-        every = self._errors[self.model.value].histograms
+        found = self._errors[self.model.value]
+        every, bins = found.histograms, found.histogram(layer, self.reference.value)
         most = float(every["count"].max()) if len(every) else 1.0
-        bins = every[(every["layer"] == layer) & (every["reference"] == self.reference.value)]
         figure = figures.error_histogram(bins, most=most).about(
             f"{layer}, {self.reference.value} error")
         self.histogram.show(figure, layout=self.model.value)
