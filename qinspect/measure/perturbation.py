@@ -25,6 +25,7 @@ from qinspect.tflite.graph import Graph
 from qinspect.tflite.match import match_graphs
 from qinspect.tflite.requantize import quantize_file, replace_constants
 from qinspect.tflite.run import evaluate
+from qinspect.verdicts import p_words
 
 # Of the central range of random gains, and of the interval of p.
 _CONFIDENCE = 0.95
@@ -178,7 +179,7 @@ def perturbation_test(observed_pp: float, null_pp: Array) -> PerturbationTest:
             f"A gain of {observed_pp:+.2f} points is {lucky} what random weight noise of this size "
             f"does: {n} random networks gain {np.mean(null):+.2f} points on average, "
             f"{100 * _CONFIDENCE:g} % of them between {low:+.2f} and {high:+.2f}, and {above} gain "
-            f"at least as much (p = {p:.3f})."
+            f"at least as much ({p_words(p)})."
         ),
     )
 
