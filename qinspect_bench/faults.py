@@ -26,6 +26,7 @@ from typing import Any
 import pandas as pd
 
 from qinspect import store
+from qinspect.causes import all_rules
 from qinspect.diagnosis.answer import Diagnosis
 from qinspect.diagnosis.engine import NOTICEABLE_PP, diagnose
 from qinspect.diagnosis.evidence import Evidence
@@ -37,29 +38,12 @@ from qinspect_bench import faults_training as training
 from qinspect_bench.faults_base import Base, Inject, Injected, make_base
 from qinspect_bench.faults_design import ARCHITECTURES, CELLS, Cell, Plan, design
 
+# The function that injects a cause bears its name.
 FAULTS: dict[str, Inject] = {
-    "argmax-ties": files.argmax_ties,
-    "evaluation-mismatch": evaluation.evaluation_mismatch,
-    "input-quantization": evaluation.input_quantization,
-    "lucky-checkpoint": evaluation.lucky_checkpoint,
-    "noise": evaluation.noise,
-    "bias-saturation": files.bias_saturation,
-    "different-format": files.different_format,
-    "different-network": files.different_network,
-    "per-tensor-weights": files.per_tensor_weights,
-    "qat-not-applied": training.qat_not_applied,
-    "qat-requantized": training.qat_requantized,
-    "calibration-outliers": files.calibration_outliers,
-    "calibration-shift": files.calibration_shift,
-    "calibration-small": files.calibration_small,
-    "sensitive-layer": files.sensitive_layer,
-    "batchnorm-lag": training.batchnorm_lag,
-    "stale-observers": training.stale_observers,
-    "qat-learning-rate": training.qat_learning_rate,
-    "training-budget": training.training_budget,
-    "distribution-shift": evaluation.distribution_shift,
-    "regularisation": evaluation.regularisation,
-    "undertrained": training.undertrained,
+    cause: getattr(module, cause.replace("-", "_"))
+    for cause in all_rules()
+    for module in (evaluation, files, training)
+    if hasattr(module, cause.replace("-", "_"))
 }
 # Faults that not every architecture can have.
 _WITH_BATCHNORM = ("bn_cnn", "depthwise_cnn")

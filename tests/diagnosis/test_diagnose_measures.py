@@ -26,6 +26,7 @@ from diagnose_cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import pyplot as plt
 
 from qinspect.causes import all_rules, chance, sensitive_layer
 from qinspect.causes import calibration as calibration_rules
@@ -34,6 +35,7 @@ from qinspect.diagnosis.cases import Case, Claim, TrainingFacts
 from qinspect.diagnosis.engine import _check
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import MODELS, Finding, Measure, together
+from qinspect.show.figures import threshold_plot
 from qinspect.tflite import evaluate
 from qinspect.tflite.constants import all_weights, constant
 from qinspect.tflite.requantize import Ranges, quantize_file
@@ -178,6 +180,26 @@ def test_measures_are_those_that_the_rule_names(found: list[tuple[str, str, Find
                 fixed = (measure.threshold, measure.side) in sides
                 assert fixed or (None, measure.side) in sides, (name, cause, measure)
             assert finding.numbers[measure.id] is measure.value
+
+
+def test_a_drawn_measure_stands_on_the_side_on_which_its_rule_decided(
+    found: list[tuple[str, str, Finding]],
+) -> None:
+    drawn = {(cause, finding.verdict, tuple((m.id, m.speaks) for m in finding.measures)): finding
+             for _, cause, finding in found}
+    for finding in drawn.values():
+        held = [measure for measure in finding.measures if measure.speaks is not None]
+        figure = threshold_plot(finding.measures)
+        axes = figure.axes()
+        # Behind the dashed line: those that speak, then those that do not.
+        for line, speaks in zip(axes.lines[1:], (True, False), strict=True):
+            rows = line.get_ydata().astype(int).tolist()
+            assert rows == [at for at, measure in enumerate(held) if measure.speaks is speaks]
+            assert all(x >= 1 if speaks else x <= 1 for x in line.get_xdata())
+        plt.close(axes.figure)
+        if finding.verdict in ("ruled_out", "does_not_apply", "not_tried"):
+            assert "speaks for it" not in figure.sentence
+        assert figure.sentence.count("speaks for it") == sum(map(bool, (m.speaks for m in held)))
 
 
 # They are only named where they decide, and then on one side.

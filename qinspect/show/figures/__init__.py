@@ -8,7 +8,7 @@ from qinspect.show.figures.errors import (
     sqnr_profile,
     transfer_plot,
 )
-from qinspect.show.figures.evidence import batchnorm_plot, threshold_plot, tie_plot
+from qinspect.show.figures.evidence import statistics_plot, threshold_plot, tie_plot
 from qinspect.show.figures.gap import diagnosis_board, effect_plot, waterfall
 from qinspect.show.figures.paired import (
     bootstrap_plot,

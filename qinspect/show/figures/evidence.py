@@ -107,7 +107,7 @@ def tie_plot(ties: pd.DataFrame) -> Figure:
     return Figure(draw, said, "Ties", (7.0, row_height(len(ties), each=0.4, base=1.1)))
 
 
-def batchnorm_plot(channels: pd.DataFrame) -> Figure:
+def statistics_plot(channels: pd.DataFrame) -> Figure:
     """How far stored batch-norm means are from re-estimated ones, one mark a channel.
 
     Columns ``layer``, ``channel``, ``shift_sd`` (stored minus re-estimated, standard deviations).

@@ -277,7 +277,7 @@ _OF_LAYERS: dict[str, Callable[[Layers], Figure]] = {
 }
 _OF_FRAME: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "learning curves": figures.learning_curves,
-    "statistics": figures.batchnorm_plot,
+    "statistics": figures.statistics_plot,
 }
 _OF_ANSWER: dict[str, Callable[[Diagnosis, Cause], Draw | None]] = {
     "sizes": _sizes, "disagreement": _disagreement, "ties": _ties,
