@@ -8,19 +8,26 @@ from typing import Any
 
 from qinspect.data.dataset import Dataset
 from qinspect.data.sets import load_dataset
+from qinspect.data.shipped import shipped_table
 from qinspect.errors import DataError
+from qinspect.predictions import Results, results
 from qinspect.studies.stored import Study, Sweep, load_study, load_sweep
+
+_SWEEPS = ("one_epoch_sweep", "little_data_sweep")
+_PREDICTIONS = ("torch_baseline",)
 
 
 def load(
     what: str | os.PathLike[str], *, limit: int | None = None, **keys: Any
-) -> Dataset | Study | Sweep:
-    """Load a data set, a finished study or a sweep.
+) -> Dataset | Study | Sweep | Results:
+    """Load a data set, a finished study or a sweep, or results that ship with qinspect.
 
     Parameters
     ----------
     what : str or path
-        Name of a data set (``digits``), the path of an ``.npz``, or the folder of a study or sweep.
+        Name of a data set (``digits``), the path of an ``.npz``, the folder of a study or sweep,
+        or ``one_epoch_sweep``, ``little_data_sweep``, ``torch_baseline``: results that took long
+        to make, see ``data/README.md``.
     limit : int, optional
         Of a data set: at most this many examples, proportions of classes kept.
     **keys
@@ -29,7 +36,7 @@ def load(
 
     Returns
     -------
-    Dataset, Study or Sweep
+    Dataset, Study, Sweep or Results
 
     Raises
     ------
@@ -43,6 +50,12 @@ def load(
     ((100, 8, 8, 1), 10)
     """
     folder = Path(what)
+    if what in _SWEEPS:
+        return Sweep(shipped_table(str(what)))
+    if what in _PREDICTIONS:
+        table = shipped_table(str(what))
+        models = table.drop(columns=["id", "y"])
+        return results(models.to_dict("series"), table["y"], ids=table["id"])
     if not folder.is_dir():
         return load_dataset(str(what), limit=limit, **keys)
     if (folder / "spec.json").exists():

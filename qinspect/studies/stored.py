@@ -143,7 +143,7 @@ class Sweep(Shown):
 
     Examples
     --------
-    >>> from qinspect.lab import shipped_table
+    >>> from qinspect.data.shipped import shipped_table
     >>> found = Sweep(shipped_table("one_epoch_sweep"))
     >>> found.finding[0]
     'digits, bn_cnn: 20 runs.'
@@ -156,6 +156,15 @@ class Sweep(Shown):
     def experiments(self) -> dict[str, pd.DataFrame]:
         """Rows that repeat one experiment, by data set, model and every other setting varied."""
         return dict(_experiments(self.frame))
+
+    def where(self, **settings: Any) -> Sweep:
+        """The runs with these settings, such as ``dataset="digits"``."""
+        frame = self.frame
+        for name, value in settings.items():
+            if name not in frame:
+                raise unknown_name("setting", name, [c for c in _SPEC_COLUMNS if c in frame])
+            frame = frame[frame[name] == value]
+        return Sweep(frame, self.folder)
 
     @cached_property
     def seeds(self) -> dict[str, SeedComparison]:

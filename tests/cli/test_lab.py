@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 from parts import ROOT, missing
 
+from qinspect import load
+from qinspect.data.shipped import shipped_table
 from qinspect.errors import SpecError, StoreError
-from qinspect.lab import copy_notebooks, notebook_sources, shipped_table, without_solutions
+from qinspect.lab import copy_notebooks, notebook_sources, without_solutions
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -121,6 +123,20 @@ def test_shipped_table_is_that_of_the_checkout() -> None:
     pd.testing.assert_frame_equal(shipped_table("one_epoch_sweep"), expected)
 
 
+def test_shipped_results_are_loaded_by_name() -> None:
+    sweep = load("one_epoch_sweep")
+    digits = sweep.where(dataset="digits")
+    assert (len(sweep.frame), len(digits.frame)) == (40, 20)
+    assert set(digits.figures) == {"digits, bn_cnn"}
+    mean = digits.frame["qat_minus_ptq_pp"].mean()
+    assert f"mean {mean:+.2f}" in digits.figure().sentence
+    with pytest.raises(SpecError, match="did you mean dataset"):
+        sweep.where(datset="digits")
+    torch = load("torch_baseline")
+    assert torch.n == 449
+    assert torch.models[0] == "torch_float"
+
+
 def test_unknown_table_is_an_error_with_the_nearest_name() -> None:
     with pytest.raises(SpecError, match="one_epoch_sweep"):
         shipped_table("one_epoch_swep")
@@ -174,7 +190,7 @@ def test_wheel_serves_notebooks_and_tables(wheel: Path, tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "import qinspect\n"
         "from qinspect.lab import copy_notebooks\n"
-        "from qinspect.lab import shipped_table\n"
+        "from qinspect.data.shipped import shipped_table\n"
         "print(Path(qinspect.__file__).parents[1])\n"
         f"print(len(copy_notebooks(Path({str(tmp_path / 'lab')!r}))))\n"
         "print(len(shipped_table('one_epoch_sweep')))\n"

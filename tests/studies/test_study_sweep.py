@@ -155,6 +155,9 @@ def test_groups_repeat_one_experiment_and_survive_the_csv(tmp_path: Path) -> Non
         f"{dataset}, bn_cnn, warm_start {warm}"
         for dataset in ("digits", "glyphs") for warm in (False, True)
     ]
+    warm = Sweep(frame).where(dataset="glyphs", warm_start=True)
+    assert list(warm.experiments) == ["glyphs, bn_cnn"]
+    assert len(warm.frame) == 3
     frame.to_csv(tmp_path / "s.csv", index=False)
     assert Sweep(pd.read_csv(tmp_path / "s.csv")).finding == Sweep(frame).finding
 

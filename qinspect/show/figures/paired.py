@@ -193,10 +193,13 @@ def _power_sentence(power: pd.DataFrame) -> str:
     )
 
 
-def seeds_plot(seeds: pd.DataFrame, interval_pp: tuple[float, float]) -> Figure:
+def seeds_plot(
+    seeds: pd.DataFrame, interval_pp: tuple[float, float], *, same_examples: bool = False
+) -> Figure:
     """Difference ``diff_pp`` of each training ``seed``, and the interval for new ones.
 
-    ``low_pp`` and ``high_pp``, the interval of each seed's own comparison, where known.
+    ``low_pp`` and ``high_pp``, the interval of each seed's own comparison, where known;
+    ``same_examples``: the interval is for new seeds alone.
     """
     value = seeds["diff_pp"].to_numpy(dtype=float)
 
@@ -224,6 +227,6 @@ def seeds_plot(seeds: pd.DataFrame, interval_pp: tuple[float, float]) -> Figure:
         f"Over {len(seeds)} seeds the difference runs from {text.points(value.min())} to "
         f"{text.points(value.max())} points, {int((value > 0).sum())} times above and "
         f"{int((value < 0).sum())} times below zero; mean {text.points(value.mean())} "
-        f"{text.interval(interval_pp)} for new seeds and examples."
+        f"{text.interval(interval_pp)} for new seeds{'' if same_examples else ' and examples'}."
     )
     return Figure(draw, said, "Difference by seed", size)

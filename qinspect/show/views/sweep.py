@@ -10,6 +10,7 @@ import pandas as pd
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import View
+from qinspect.stats import mean_interval
 
 if TYPE_CHECKING:
     from qinspect.show.figure import Figure
@@ -60,12 +61,19 @@ def _spread(gap: tuple[float, float, float]) -> str:
 
 def _figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[], Figure]]]:
     for name, rows in sweep.experiments.items():
-        compared = sweep.seeds.get(name)
+        done, compared = rows[rows["status"] == "finished"], sweep.seeds.get(name)
         if compared is not None:
-            yield name, _seeds(name, rows[rows["status"] == "finished"], compared.ci_pp)
+            yield name, _seeds(name, done, compared.ci_pp)
+        elif len(done) > 1:
+            # A table alone knows nothing of single examples.
+            interval = mean_interval(done["qat_minus_ptq_pp"].to_numpy())
+            yield name, _seeds(name, done, interval, same_examples=True)
 
 
-def _seeds(name: str, rows: pd.DataFrame, interval: tuple[float, float]) -> Callable[[], Figure]:
+def _seeds(
+    name: str, rows: pd.DataFrame, interval: tuple[float, float], *, same_examples: bool = False
+) -> Callable[[], Figure]:
     ends = {f"qat_minus_ptq{end}_pp": f"{end.strip('_') or 'diff'}_pp"
             for end in ("", "_low", "_high")}
-    return lambda: figures.seeds_plot(rows.rename(columns=ends), interval).about(name)
+    return lambda: figures.seeds_plot(
+        rows.rename(columns=ends), interval, same_examples=same_examples).about(name)
