@@ -59,7 +59,9 @@ def arm_table(summary: dict[str, Any]) -> Table:
          "to float, points": (paired("diff_pp"), text.points),
          f"{percent} of it": (paired("ci_pp"), text.interval), "p": (paired("p"), text.p_value),
          "size": ("bytes", text.size)},
-        caption=f"{summary['arms'][0]['n']:,} test examples, the same ones for every model. The "
+        caption=f"{spec['dataset']} with {spec['model']}, seed {spec['seed']}: "
+                f"{spec['float_epochs']} float and {spec['qat_epochs']} QAT epoch(s); "
+                f"{summary['arms'][0]['n']:,} test examples, the same ones for every model. The "
                 "format is read from the file, not from its name.",
         spare=("what it is", "size", "format"),
     )
