@@ -9,7 +9,7 @@ help:
 	@echo "make study      train, quantize, evaluate and print the verdict (about two minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make exercises  copy the notebooks without their solutions to the folder exercises/"
-	@echo "make test       all tests (under 25 minutes on 2 cores)"
+	@echo "make test       all tests (under 20 minutes on 2 cores)"
 	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
 	@echo "make docs       docs/causes.md from the causes"
 	@echo "make lint       ruff and mypy"
