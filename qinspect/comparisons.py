@@ -23,6 +23,7 @@ from qinspect.measure.scales import scale_table
 from qinspect.predictions import Comparisons, Results, results
 from qinspect.schema import Array
 from qinspect.shown import Shown
+from qinspect.store import plain
 from qinspect.tflite import evaluate, inspect_file, match_graphs, read_graph, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
@@ -396,21 +397,6 @@ def _of_files(
         }
     )
     return report, compared
-
-
-def plain(value: Any) -> Any:
-    """The same with NumPy numbers as Python ones, and None for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _takes_integers(model: _Model) -> bool:

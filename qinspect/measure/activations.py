@@ -19,6 +19,7 @@ from qinspect.measure.probe import (
     plain_run_note,
 )
 from qinspect.measure.streaming import Histogram, StreamingStatistics
+from qinspect.measure.weights import stored_columns
 from qinspect.schema import TENSORS, Array
 from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph, Subgraph, Tensor
@@ -116,19 +117,10 @@ def _records(
         kind = "input"
     elif index in graph.main.outputs:
         kind = "output"
-    affine = tensor.affine
-    nan = float("nan")
-    stored = (nan, nan, nan, nan)
-    if affine is not None and affine.scale.size == 1:
-        stored = (
-            float(affine.scale[0]),
-            int(affine.zero_point[0]),
-            float(affine.real_low[0]),
-            float(affine.real_high[0]),
-        )
+    stored = stored_columns(tensor.affine).values()
     columns = [statistics.count, statistics.nan, statistics.inf, statistics.minimum,
                statistics.maximum, statistics.mean, statistics.std]
-    points = [nan, nan, nan]
+    points = [np.nan] * 3
     if statistics.histogram is not None:
         points = [statistics.percentile(q) for q in (0.1, 50.0, 99.9)]
     return [

@@ -16,7 +16,7 @@ from qinspect.measure.clipping import Binned, clip_effect
 from qinspect.measure.local import LayerErrors, layer_errors
 from qinspect.measure.probe import Pair, as_pairs
 from qinspect.measure.streaming import Histogram
-from qinspect.measure.weights import weight_channels
+from qinspect.measure.weights import stored_columns, weight_channels
 from qinspect.schema import TENSORS, Array
 from qinspect.shown import Shown
 from qinspect.store import plain
@@ -257,8 +257,6 @@ def _pairs(files: Mapping[str, Graph]) -> tuple[dict[str, list[Pair]], list[str]
 
 
 def _weight_rows(model: str, layer: str, tensor: Tensor, values: Array) -> list[dict[str, Any]]:
-    affine = tensor.affine
-    nan = float("nan")
     rows = []
     for channel in range(-1, len(values)):
         part = values if channel < 0 else values[channel]
@@ -266,18 +264,10 @@ def _weight_rows(model: str, layer: str, tensor: Tensor, values: Array) -> list[
             "file": model, "layer": layer, "tensor": tensor.name, "kind": "weight",
             "channel": channel, "count": part.size, "nan": int(np.isnan(part).sum()),
             "inf": int(np.isinf(part).sum()), "min": float(part.min()), "max": float(part.max()),
-            "mean": float(part.mean()), "std": float(part.std()), "scale": nan,
-            "zero_point": nan, "stored_min": nan, "stored_max": nan, "index": tensor.index,
+            "mean": float(part.mean()), "std": float(part.std()), "index": tensor.index,
+            **stored_columns(tensor.affine, channel),
         }
         row |= dict(zip(("p0_1", "p50", "p99_9"), np.percentile(part, [0.1, 50, 99.9]).tolist(),
                         strict=True))
-        if affine is not None:
-            whole = affine.scale.size > 1 and channel < 0
-            at = slice(None) if whole else channel if affine.scale.size > 1 else 0
-            row["stored_min"] = float(np.min(affine.real_low[at]))
-            row["stored_max"] = float(np.max(affine.real_high[at]))
-            if not whole:
-                row["scale"] = float(affine.scale[at])
-                row["zero_point"] = int(affine.zero_point[at])
         rows.append(row)
     return rows

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
+from qinspect.affine import Affine
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.probe import Pairs, as_pairs
 from qinspect.schema import Array
@@ -55,7 +58,6 @@ def weight_channels(graph: Graph, op: int) -> tuple[Tensor, Array] | None:
 def weight_errors(float_graph: Graph, quant_graph: Graph, pairs: Pairs) -> pd.DataFrame:
     """Ranges and errors of the weights of matched layers: :data:`WEIGHTS`, a row a channel."""
     rows = []
-    nan = float("nan")
     for pair in as_pairs(pairs, float_graph, quant_graph):
         first = weight_tensor(float_graph, pair.op_a)
         second = weight_tensor(quant_graph, pair.op_b)
@@ -69,7 +71,7 @@ def weight_errors(float_graph: Graph, quant_graph: Graph, pairs: Pairs) -> pd.Da
         for channel, (true, stored) in enumerate(zip(reference, values, strict=True)):
             own = None if affine is None else affine.channel(channel)
             numbers = error_metrics(true, stored, own)
-            scale, low, high = (nan,) * 3 if own is None else own.grid
+            limits = stored_columns(affine, channel)
             magnitude = float(np.abs(true).max(initial=0.0))
             rows.append(
                 {
@@ -79,12 +81,11 @@ def weight_errors(float_graph: Graph, quant_graph: Graph, pairs: Pairs) -> pd.Da
                     "channel": channel,
                     "dtype": second.dtype,
                     "granularity": granularity(second),
-                    "scale": scale,
+                    **limits,
                     "min": float(true.min()),
                     "max": float(true.max()),
-                    "stored_min": low,
-                    "stored_max": high,
-                    "used_share": magnitude / high if high > 0 else nan,
+                    "used_share": magnitude / limits["stored_max"]
+                    if limits["stored_max"] > 0 else np.nan,
                     "dead": magnitude <= _DEAD * largest,
                 }
             )
@@ -126,6 +127,20 @@ def granularity(tensor: Tensor) -> str:
     if quantization.scale.size == 0:
         return "float"
     return "per channel" if quantization.per_channel else "per tensor"
+
+
+def stored_columns(affine: Affine | None, channel: int = -1) -> dict[str, float]:
+    """Columns of ``schema.TENSORS`` about the stored range of a channel, or (-1) of the tensor."""
+    if affine is None:
+        return dict.fromkeys(("scale", "zero_point", "stored_min", "stored_max"), math.nan)
+    if channel < 0 and affine.scale.size > 1:
+        return {"scale": math.nan, "zero_point": math.nan,
+                "stored_min": float(affine.real_low.min()),
+                "stored_max": float(affine.real_high.max())}
+    own = affine.channel(channel)
+    scale, low, high = own.grid
+    return {"scale": scale, "zero_point": int(own.zero_point[0]), "stored_min": low,
+            "stored_max": high}
 
 
 def _channels(values: Array, code: str) -> Array:
