@@ -78,8 +78,10 @@ def look() -> Iterator[None]:
     """The look while something is drawn; nothing of it is left behind."""
     import matplotlib as mpl
     import seaborn as sns
+    from cycler import cycler
 
-    with mpl.rc_context(sns.axes_style("whitegrid", rc=_LOOK)):
+    turns = cycler(color=[COLOURS[family] for family in _FAMILIES[1:]])
+    with mpl.rc_context({**sns.axes_style("whitegrid", rc=_LOOK), "axes.prop_cycle": turns}):
         yield
 
 

@@ -445,7 +445,7 @@ class Inspections(Shown):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a file."""
+        """One row a file: weights that are quantized, activations with stored ranges, and so on."""
         import pandas as pd
 
         return pd.DataFrame([
@@ -453,6 +453,10 @@ class Inspections(Shown):
              "origin": found["origin"]["value"], "confidence": found["origin"]["confidence"],
              "weights": found["weights"]["total"], "quantized": found["weights"]["quantized"],
              "per_channel": found["weights"]["per_channel"], "bits": found["weights"]["bits"],
+             "input": " ".join(tensor["dtype"] for tensor in found["inputs"]),
+             "ranges": found["activations"]["quantized"],
+             "dynamic": found["activations"]["dynamic"],
+             "float_ops": sum(found["float_ops"].values()),
              "runs": found["runs"], "warnings": len(found["warnings"])}
             for found in self.files
         ])

@@ -353,6 +353,16 @@ def test_seeds_and_sizes_are_where_they_belong() -> None:
     ]
 
 
+def test_accuracies_are_drawn_from_the_frame_of_results_too() -> None:
+    y = np.arange(50) % 5
+    found = results({"ptq": y, "qat": np.where(y == 1, 0, y)}, y)
+    ax = figures.accuracy_size(found.frame.assign(bytes=[1000, 2000])).axes()
+    assert [tuple(line.get_xydata()[0]) for line in ax.lines] == [(1.0, 100.0), (2.0, 80.0)]
+    named = found.frame.rename(columns={"model": "arm", "value": "accuracy", "low": "accuracy_low",
+                                        "high": "accuracy_high"})
+    assert figures.accuracy_forest(found.frame).png() == figures.accuracy_forest(named).png()
+
+
 def test_label_is_plain_and_bounded() -> None:
     for name in HOSTILE:
         text = label(name)

@@ -35,6 +35,9 @@ def test_inspections_are_what_the_command_says_of_each_file(data_dir, odd_dir) -
     assert inspect(files[0]).to_json() == inspect_file(files[0])
     assert found.frame["scheme"].tolist() == [scheme_of(read_graph(file)) for file in files]
     assert found.frame["runs"].tolist() == ["ok", "crashed"]
+    assert found.frame["input"][0] == found.files[0]["inputs"][0]["dtype"]
+    assert found.frame["float_ops"][0] == sum(found.files[0]["float_ops"].values())
+    assert found.frame.loc[0, "ranges"] == found.files[0]["activations"]["quantized"] > 0
     assert f"{files[0]} is int8" in found.sentence
     assert found.sentence.count("does not run") == 1
     with pytest.raises(SpecError, match="no file"):

@@ -20,7 +20,8 @@ _LEGEND = 26
 
 
 def accuracy_forest(runs: pd.DataFrame) -> Figure:
-    """Accuracies with intervals, one line a model; ``arm``, ``accuracy``, ``accuracy_low/high``."""
+    """Accuracies with intervals, one line a model: runs of a study, or the frame of results."""
+    runs = _as_runs(runs)
 
     def draw(ax: Axes) -> None:
         for row, record in enumerate(runs.to_dict("records")):
@@ -46,7 +47,8 @@ def accuracy_forest(runs: pd.DataFrame) -> Figure:
 
 
 def accuracy_size(runs: pd.DataFrame) -> Figure:
-    """Accuracy with its interval against file size, kB on a logarithmic axis."""
+    """Accuracy with its interval against file size (``bytes``), kB on a logarithmic axis."""
+    runs = _as_runs(runs)
 
     def draw(ax: Axes) -> None:
         for turn, record in enumerate(runs.to_dict("records")):
@@ -72,6 +74,12 @@ def accuracy_size(runs: pd.DataFrame) -> Figure:
         f"{text.percent(large['accuracy'])})."
     )
     return Figure(draw, said, "Accuracy against size", (7.5, 4.2))
+
+
+def _as_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of ``schema.RUNS`` where they are named as in the frame of results."""
+    return frame.rename(columns={"model": "arm", "value": "accuracy", "low": "accuracy_low",
+                                 "high": "accuracy_high"})
 
 
 def _mark(ax: Axes, record: dict[Any, Any], turn: int) -> None:

@@ -18,9 +18,8 @@ def view(found: Results) -> View:
     names = text.short_names(found.models)
 
     def forest() -> Figure:
-        rows = found.frame.rename(columns={"value": "accuracy", "low": "accuracy_low",
-                                           "high": "accuracy_high"})
-        return figures.accuracy_forest(rows.assign(arm=rows["model"].map(names)))
+        rows = found.frame
+        return figures.accuracy_forest(rows.assign(model=rows["model"].map(names)))
 
     return View(f"Results of {len(found.models)} models", (found.sentence,),
                 (model_table(found, names),), {"accuracy": forest}, notes=found.notes,
