@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qinspect import store
 from qinspect.errors import DataError, SpecError, unknown_name
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array
@@ -294,6 +295,17 @@ class Results(Shown):
         return replace(
             self, outputs={name: _at(output, at) for name, output in self.outputs.items()},
             y=of_example(self.y), ids=of_example(self.ids), groups=of_example(self.groups))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write labels, ids, groups and predictions as an ``.npz`` that :func:`results` reads."""
+        self._one_run()
+        arrays = {"y": self.y, "id": self.ids, "group": self.groups}
+        for name, how in self.read_as.items():
+            output = np.asarray(self.outputs[name])
+            arrays[f"{_PREFIX}{name}" if how == "correctness" else name] = (
+                output.argmax(axis=1) if output.ndim == 2 else output)
+        store.write_arrays(Path(path), {key: np.asarray(values) for key, values in arrays.items()
+                                        if values is not None})
 
     def with_outputs(self, **outputs: Any) -> Results:
         """The same examples with further models, or other outputs of the same ones."""

@@ -6,9 +6,8 @@ import sys
 
 import typer
 
-# Importing these registers their commands; the order is that of the help text.
-from qinspect.cli import files, training  # noqa: F401
-from qinspect.cli.app import app
+from qinspect.cli import commands  # noqa: F401, importing it registers the commands
+from qinspect.cli.options import app
 from qinspect.errors import QinspectError
 
 

@@ -67,6 +67,13 @@ def study(
         If the data set cannot be read or is too small.
     TrainError
         If the model cannot be trained, quantized or converted.
+
+    Examples
+    --------
+    >>> found = study("digits", model="mlp", train_size=100, test_size=100, float_epochs=1,
+    ...               qat_epochs=1, recipes=(), out="study-of-digits")
+    >>> found.arms
+    ('float_keras', 'float', 'float_ft', 'ptq_int8', 'ptq_int8_ft', 'qat_keras', 'qat')
     """
     spec = make_spec(preset, dataset=dataset, **settings)
     return run_study(spec, out, notify=notify, progress=progress)

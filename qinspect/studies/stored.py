@@ -59,6 +59,12 @@ class Study(Shown):
     arrays : dict of ndarray
         ``id``, ``y``, ``group`` where there are groups and, for each arm, ``prediction__ARM``,
         ``raw__ARM``, ``tied__ARM``.
+
+    Examples
+    --------
+    >>> found = load_study("study")
+    >>> found.arms, found.results.n
+    (('float', 'ptq_int8', 'ptq_int8_ft', 'qat'), 200)
     """
 
     folder: Path

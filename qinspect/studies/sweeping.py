@@ -77,6 +77,13 @@ def sweep(
         If there is no spec or seed, a run is there twice, or an option is not allowed.
     StoreError
         If ``out`` cannot be written; finished runs stay and are not run again.
+
+    Examples
+    --------
+    >>> small = make_spec("one-epoch", model="mlp", train_size=100, test_size=100, recipes=())
+    >>> found = sweep(small, seeds="3", workers=1, out="small-sweep")
+    >>> found.frame[["status", "model", "seed"]].to_dict("records")
+    [{'status': 'finished', 'model': 'mlp', 'seed': 3}]
     """
     if isinstance(spec, str):
         spec = make_spec(spec)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from qinspect.data.dataset import Dataset
 from qinspect.errors import SpecError, TrainError
 from qinspect.quiet import quiet
 from qinspect.schema import Array
 from qinspect.tflite import read_graph
 from qinspect.tflite.constants import INTEGER_KINDS, Weight, weights_of
+from qinspect.tflite.inputs import Examples, load_examples
 from qinspect.train.check import check_is_keras2
-from qinspect.train.files import dataset_of, model_of
+from qinspect.train.files import model_of
 from qinspect.train.keras import WEIGHTED, inner, is_quantized, is_wrapped, tensorflow
 from qinspect.train.per_channel import one_range_each, store_channel_scales
 from qinspect.train.recipes import Recipe, find_recipe
@@ -27,8 +26,7 @@ _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"
 
 
 def convert(
-    model: Any, recipe: str | Recipe = "int8",
-    calibration: Array | Dataset | str | os.PathLike[str] | None = None,
+    model: Any, recipe: str | Recipe = "int8", calibration: Examples | None = None
 ) -> bytes:
     """Convert a Keras model to a ``.tflite`` file by a recipe.
 
@@ -39,7 +37,7 @@ def convert(
         ranges and needs no calibration: :func:`convert_qat`.
     recipe : str or Recipe
         A name in ``qinspect.train.PTQ_RECIPES``, or a recipe of your own.
-    calibration : ndarray of shape (n, ...), Dataset, path of an .npz, or None
+    calibration : path of an .npz, Dataset or ndarray of shape (n, ...), optional
         Representative examples in the units of the model's input, all of which are shown to the
         converter one by one; choosing them is the caller's part.
 
@@ -57,12 +55,19 @@ def convert(
         If the recipe needs calibration examples and got none, or the converter fails.
     DataError
         If the examples do not fit the model.
+
+    Examples
+    --------
+    >>> from qinspect.train import build_model
+    >>> x = np.random.default_rng(0).random((20, 8, 8, 1), dtype=np.float32)
+    >>> content = convert(build_model("mlp", (8, 8, 1), 10), "int8", x)
+    >>> [weight.kind for weight, _ in converted_weights(content)]
+    ['int8', 'int8', 'int8']
     """
     recipe = find_recipe(recipe)
     model = model_of(model)
-    if isinstance(calibration, Dataset | str | os.PathLike):
-        calibration = dataset_of(calibration, labels=False).x
-    if recipe.name == "int8" and calibration is None and is_quantized(model):
+    x = None if calibration is None else load_examples(calibration)[0].x
+    if recipe.name == "int8" and x is None and is_quantized(model):
         return convert_qat(model)
     tf = tensorflow()
     converter = make_converter(model)
@@ -73,11 +78,11 @@ def convert(
     if recipe.activations != "float32":
         converter.target_spec.supported_ops = [_operators(tf, recipe.activations)]
     if recipe.needs_calibration:
-        if calibration is None:
+        if x is None:
             raise TrainError(f"recipe {recipe.name!r} needs calibration examples to find "
                              "activation ranges; pass calibration.")
-        check_examples(model, calibration, "the calibration set")
-        converter.representative_dataset = lambda: one_by_one(calibration)
+        check_examples(model, x, "the calibration set")
+        converter.representative_dataset = lambda: one_by_one(x)
     converter.inference_input_type = getattr(tf, recipe.io)
     converter.inference_output_type = getattr(tf, recipe.io)
     if not recipe.per_channel:

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qinspect.data import load_npz
-from qinspect.data.dataset import Dataset
 from qinspect.errors import ModelFileError, StoreError, TrainError
 from qinspect.quiet import quiet
 from qinspect.train.keras import tf_keras, tfmot
@@ -75,11 +73,6 @@ def load_keras(path: str | os.PathLike[str]) -> Any:
 def model_of(model: Any) -> Any:
     """A model as it is, or that of a Keras file."""
     return load_keras(model) if isinstance(model, str | os.PathLike) else model
-
-
-def dataset_of(data: Dataset | str | os.PathLike[str], *, labels: bool = True) -> Dataset:
-    """Examples as they are, or those of an ``.npz`` file."""
-    return data if isinstance(data, Dataset) else load_npz(Path(data), require_labels=labels)
 
 
 def save_keras(model: Any, path: str | os.PathLike[str]) -> None:

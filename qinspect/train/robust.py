@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,11 +12,12 @@ import pandas as pd
 
 from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
-from qinspect.errors import TrainError
-from qinspect.schema import Array
+from qinspect.errors import DataError, TrainError
+from qinspect.shown import Shown
+from qinspect.tflite.inputs import Examples, load_examples
 from qinspect.train.check import check_is_keras2, check_model
 from qinspect.train.conversion import convert_qat
-from qinspect.train.files import dataset_of, model_of
+from qinspect.train.files import model_of
 from qinspect.train.keras import has_batchnorm, is_quantized, tf_keras
 from qinspect.train.observers import warm_start_observers
 from qinspect.train.progress import Progress
@@ -61,8 +61,8 @@ class RobustRecord:
     kept: str  # ``untrained`` where training had lowered that accuracy, else ``trained``
 
 
-@dataclass(frozen=True)
-class RobustQat:
+@dataclass(frozen=True, eq=False)
+class RobustQat(Shown):
     """Result of :func:`robust_qat`.
 
     Attributes
@@ -92,8 +92,9 @@ class RobustQat:
     def sentence(self) -> str:
         """What was done and what came of it."""
         record = self.record
-        said = (f"QAT of {record.epochs} epochs ({record.steps} steps, learning rate up to "
-                f"{record.peak_rate:g})")
+        epochs = f"{record.epochs} epoch" + ("" if record.epochs == 1 else "s")
+        said = (f"QAT of {epochs} ({record.steps} steps, learning rate up to "
+                f"{record.peak_rate:.2g})")
         if math.isnan(record.validation_before):
             return f"{said}; without validation examples nothing says whether it helped."
         return (f"{said}: accuracy on the validation examples went from "
@@ -109,15 +110,15 @@ class RobustQat:
 
 def robust_qat(
     model: Any,
-    train: Dataset | str | os.PathLike[str],
-    validation: Dataset | str | os.PathLike[str] | None = None,
+    train: Examples,
+    validation: Examples | None = None,
     *,
     epochs: int = 1,
     learning_rate: float = 1e-3,
     decay_from: float | None = None,
     batch_size: int = 32,
     seed: int = 0,
-    calibration: Array | Dataset | str | os.PathLike[str] | None = None,
+    calibration: Examples | None = None,
     skip_layers: Sequence[str] = (),
     freeze_batchnorm: bool = False,
     progress: Progress | None = None,
@@ -128,9 +129,9 @@ def robust_qat(
     ----------
     model : tf_keras.Model or path
         Trained float model, or its Keras file; it is not changed.
-    train : Dataset or path of an .npz
+    train : path of an .npz, Dataset, or (x, y)
         Training examples in the units of the model's input.
-    validation : Dataset, path of an .npz, or None
+    validation : as train, optional
         Where given, training is undone if it lowered the accuracy on these examples.  They must
         not be the test examples.
     epochs : int
@@ -143,7 +144,7 @@ def robust_qat(
         Examples a step.
     seed : int
         Of the batch order and of the examples drawn from ``train``.
-    calibration : ndarray of shape (n, ...), Dataset, path of an .npz, or None
+    calibration : path of an .npz, Dataset or ndarray of shape (n, ...), optional
         Examples that set the ranges; 500 of the training examples where not given.
     skip_layers : sequence of str
         As in :func:`qinspect.train.quantize_aware`.
@@ -166,6 +167,16 @@ def robust_qat(
     SpecError
         If a number or a layer's name is not allowed.
 
+    Examples
+    --------
+    >>> from qinspect.train import build_model
+    >>> rng = np.random.default_rng(0)
+    >>> x, y = rng.random((64, 8, 8, 1), dtype=np.float32), np.arange(64) % 4
+    >>> found = robust_qat(build_model("mlp", (8, 8, 1), 4), (x, y), calibration=x)
+    >>> found.sentence
+    'QAT of 1 epoch (2 steps, learning rate up to 0.0014); without validation examples nothing says
+    whether it helped.'
+
     Notes
     -----
     In this order: batch-norm statistics are re-estimated, since training and quantization should
@@ -174,48 +185,46 @@ def robust_qat(
     to 0 at the end; statistics are re-estimated and ranges calibrated anew, since both moved more
     slowly than the weights.
     """
-    model, train = model_of(model), dataset_of(train)
-    validation = None if validation is None else dataset_of(validation)
+    model, data = model_of(model), _labelled(train)
+    held_out = None if validation is None else _labelled(validation)
     check_is_keras2(model)
     if is_quantized(model):
         raise TrainError(
             f"model {model.name!r} is a QAT model already; give the float model it was made from."
         )
     check_model(model, skip_layers=tuple(skip_layers))
-    check_examples(model, train.x, train.name)
+    check_examples(model, data.x, data.name)
     check_numbers(epochs, learning_rate, batch_size, 0.0, 1.0 if decay_from is None else decay_from)
-    steps = epochs * math.ceil(len(train) / batch_size)
+    steps = epochs * math.ceil(len(data) / batch_size)
     peak_rate, warm_up = learning_rate, 0.0
     if decay_from is None and steps < _SHORT_RUN:
         warm_up, decay_from = _SHORT_WARM_UP, _SHORT_DECAY_FROM
         peak_rate = learning_rate / (1 - warm_up / 2 - (1 - decay_from) / 2)
     elif decay_from is None:
         decay_from = _DECAY_FROM
-    drawn = stream(seed, "robust qat").permutation(len(train))
-    statistics_x = train.x[np.sort(drawn[:_STATISTICS])]
-    if calibration is None:
-        calibration = train.x[np.sort(drawn[:_CALIBRATION])]
-    elif isinstance(calibration, Dataset | str | os.PathLike):
-        calibration = dataset_of(calibration, labels=False).x
-    check_examples(model, calibration, "the calibration set")
+    drawn = stream(seed, "robust qat").permutation(len(data))
+    statistics_x = data.x[np.sort(drawn[:_STATISTICS])]
+    calibration_x = (data.x[np.sort(drawn[:_CALIBRATION])] if calibration is None
+                     else load_examples(calibration)[0].x)
+    check_examples(model, calibration_x, "the calibration set")
     with_batchnorm = has_batchnorm(model)
     qat_model = quantize_aware(
         reestimate_batchnorm(_copy(model), statistics_x),
         skip_layers=skip_layers, per_channel_dense=True,
     )
-    warm_start_observers(qat_model, calibration)
+    warm_start_observers(qat_model, calibration_x)
     untrained = qat_model.get_weights()
-    before = _accuracy(qat_model, validation)
+    before = _accuracy(qat_model, held_out)
     history, observers = fit_qat(
-        qat_model, train, validation, epochs=epochs, learning_rate=peak_rate,
+        qat_model, data, held_out, epochs=epochs, learning_rate=peak_rate,
         batch_size=batch_size, seed=seed, phase="robust qat", progress=progress,
         freeze_batchnorm=freeze_batchnorm, warm_up=warm_up, decay_from=decay_from,
     )
     if epochs and with_batchnorm and not freeze_batchnorm:
-        warm_start_observers(qat_model, calibration)
+        warm_start_observers(qat_model, calibration_x)
         reestimate_batchnorm(qat_model, statistics_x)
-    warm_start_observers(qat_model, calibration)
-    after = _accuracy(qat_model, validation)
+    warm_start_observers(qat_model, calibration_x)
+    after = _accuracy(qat_model, held_out)
     kept = "trained"
     if after < before:
         kept = "untrained"
@@ -223,7 +232,7 @@ def robust_qat(
     record = RobustRecord(
         epochs=epochs, steps=steps, batch_size=batch_size,
         peak_rate=peak_rate, warm_up=warm_up, decay_from=decay_from,
-        seed=seed, calibration_size=len(calibration),
+        seed=seed, calibration_size=len(calibration_x),
         statistics_size=len(statistics_x) if with_batchnorm else 0,
         batchnorm=("none" if not with_batchnorm
                    else "frozen" if freeze_batchnorm else "re-estimated"),
@@ -231,6 +240,13 @@ def robust_qat(
         kept=kept,
     )
     return RobustQat(qat_model, convert_qat(qat_model), record, history, observers)
+
+
+def _labelled(examples: Examples) -> Dataset:
+    data, labelled = load_examples(examples)
+    if not labelled:
+        raise DataError(f"{data.name} has no labels y, which training and validation need.")
+    return data
 
 
 def _copy(model: Any) -> Any:

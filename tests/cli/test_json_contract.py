@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from parts import need_package
 from show_study import write_study
 from small_net import examples, small_net
 from typer.testing import CliRunner
@@ -18,7 +20,7 @@ from typer.testing import CliRunner
 from qinspect.cli import app
 from qinspect.measure.activations import observe_ranges
 from qinspect.studies.stored import Study, Sweep, failed_record, finished_record, sweep_frame
-from qinspect.tflite import evaluate, read_graph
+from qinspect.tflite import evaluate, read_graph, scheme_of
 from qinspect.tflite.requantize import quantize_file
 from qinspect.verdicts import CAUSES, DIFFERENCES
 
@@ -76,8 +78,10 @@ def test_the_schema_is_one_and_names_the_verdicts() -> None:
     assert found["difference_verdict"]["enum"] == list(DIFFERENCES)
     assert found["cause_verdict"]["enum"] == list(CAUSES)
     assert set(found["comparison"]["required"]) >= OLD_KEYS
-    assert set(found) >= {"inspect", "compare", "sensitivity", "significance", "diagnose", "study",
-                          "sweep"}
+    with_json = {command.name or command.callback.__name__.replace("_", "-")
+                 for command in app.registered_commands
+                 if "as_json" in inspect.signature(command.callback).parameters}
+    assert set(found) >= with_json > {"inspect", "compare", "robust-qat"}
 
 
 def test_the_schema_refuses_what_it_should(folder: Path) -> None:
@@ -95,6 +99,55 @@ def test_the_schema_refuses_what_it_should(folder: Path) -> None:
 @pytest.mark.parametrize("names", [("ptq",), ("float", "ptq", "qat")])
 def test_inspect(folder: Path, names: tuple[str, ...]) -> None:
     valid("inspect", ask("inspect", *(folder / f"{name}.tflite" for name in names)))
+
+
+def test_evaluate_writes_what_significance_reads(folder: Path, tmp_path: Path) -> None:
+    paths = [folder / f"{name}.tflite" for name in ("float", "ptq", "qat")]
+    out = tmp_path / "p.npz"
+    answer = ask("evaluate", *paths, "--data", folder / "grouped.npz", "--out", out)
+    valid("evaluate", answer)
+    again = ask("significance", out)
+    assert [(m["name"], m["score"]) for m in again["models"]] == [
+        (m["name"], m["score"]) for m in answer["models"]]
+    assert {row["groups"] for row in again["comparisons"]} == {40}
+
+
+def test_layers(folder: Path) -> None:
+    paths = [folder / f"{name}.tflite" for name in ("float", "ptq", "qat")]
+    answer = ask("layers", *paths, "--data", folder / "unlabelled.npz", "--examples", 50)
+    valid("layers", answer)
+    assert answer["examples"] == 50
+    assert {row["file"] for row in answer["errors"]} == {"ptq.tflite", "qat.tflite"}
+    valid("layers", ask("layers", *paths))
+
+
+def test_doctor() -> None:
+    valid("doctor", ask("doctor"))
+
+
+@pytest.mark.slow
+def test_keras_files_become_tflite_files(folder: Path, tmp_path: Path) -> None:
+    need_package("tensorflow")
+    from qinspect.train import build_model, save_keras
+
+    save_keras(build_model("mlp", (8, 8, 1), 4), tmp_path / "model.h5")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "train.npz", x=rng.random((64, 8, 8, 1), dtype=np.float32),
+             y=np.arange(64) % 4)
+    answer = ask("robust-qat", tmp_path / "model.h5", tmp_path / "qat.tflite",
+                 "--train", tmp_path / "train.npz", "--keras", tmp_path / "qat.h5")
+    valid("robust-qat", answer)
+    done = CliRunner().invoke(app, ["convert", str(tmp_path / "model.h5"),
+                                    str(tmp_path / "ptq.tflite"), "--calibration",
+                                    str(tmp_path / "train.npz")])
+    assert done.exit_code == 0, done.output
+    # A QAT model is converted by its own ranges.
+    done = CliRunner().invoke(app, ["convert", str(tmp_path / "qat.h5"),
+                                    str(tmp_path / "again.tflite")])
+    assert done.exit_code == 0, done.output
+    for name in ("ptq", "qat", "again"):
+        assert scheme_of(read_graph(tmp_path / f"{name}.tflite")) == "int8"
+    assert (tmp_path / "again.tflite").stat().st_size == answer["bytes"]
 
 
 @pytest.mark.parametrize("data", ["data", "grouped", "unlabelled"])

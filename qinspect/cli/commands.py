@@ -1,0 +1,435 @@
+"""One command a verb: it reads options, calls the verb and shows the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qinspect.cli.options import (
+    AsJson,
+    Calibration,
+    Confidence,
+    Data,
+    Files,
+    InputOffset,
+    InputOffsets,
+    InputScale,
+    InputScales,
+    LabelOffset,
+    LabelOffsets,
+    Margin,
+    Preset,
+    RawInputs,
+    Report,
+    Seed,
+    TestSize,
+    TrainSize,
+    app,
+    show,
+    show_result,
+)
+from qinspect.errors import QinspectError
+
+
+@app.command()
+def inspect(files: Files, as_json: AsJson = False) -> None:
+    """Say what a .tflite file really is."""
+    from qinspect.show.view import view_of
+    from qinspect.tflite.identity import Inspections, inspect_file
+
+    found, refused = [], []
+    for file in files:
+        try:
+            found.append(inspect_file(file))
+        except QinspectError as error:
+            refused.append(str(error))
+    if found:
+        result = Inspections(tuple(found))
+        numbers = result.to_json() if len(files) == 1 else found
+        show(view_of(result), numbers, as_json=as_json)
+    if refused:
+        # What could be read is shown first; one bad file does not hide the others.
+        raise QinspectError(" ".join(refused))
+
+
+@app.command()
+def evaluate(
+    files: Files,
+    data: Annotated[Path, typer.Option(help="Evaluation .npz with x and y.")],
+    input_scale: InputScales = None,
+    input_offset: InputOffsets = None,
+    label_offset: LabelOffsets = None,
+    raw_input: RawInputs = None,
+    kernels: Annotated[str, typer.Option(help="default, builtin or reference.")] = "default",
+    confidence: Confidence = 0.95,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the predictions here, an .npz for 'significance'.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run .tflite files on examples: how many does each get right?"""
+    from qinspect.evaluation import evaluate as run
+    from qinspect.tflite.inputs import preprocessing_of
+
+    how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
+    found = run(files, data, kernels=kernels,  # type: ignore[arg-type]
+                preprocessing=how, confidence=confidence)
+    show_result(found, as_json=as_json)
+    if out is not None:
+        found.save(out)
+        if not as_json:
+            print(f"predictions: {out}")
+
+
+@app.command()
+def compare(
+    files: Files,
+    data: Data,
+    calibration: Calibration = None,
+    input_scale: InputScales = None,
+    input_offset: InputOffsets = None,
+    label_offset: LabelOffsets = None,
+    raw_input: RawInputs = None,
+    margin: Margin = 1.0,
+    seed: Seed = 0,
+    report: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare .tflite files on the same examples: identity, lineage, accuracy, layers, kernels."""
+    from qinspect.comparisons import compare as run
+    from qinspect.tflite.inputs import preprocessing_of
+
+    how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
+    found = run(files, data, calibration, preprocessing=how, margin=margin, seed=seed)
+    show_result(found, as_json=as_json, report=report)
+
+
+@app.command()
+def layers(
+    files: Annotated[list[Path], typer.Argument(help=".tflite files, the float one first.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Examples, .npz with x; without, only weights are read.")
+    ] = None,
+    examples: Annotated[int, typer.Option(help="Leading examples to measure on.")] = 128,
+    input_scale: InputScale = 1,
+    input_offset: InputOffset = 0,
+    report: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Layer by layer: ranges, clipping and error of the files made from a float one."""
+    from qinspect.measure.layer_tables import layers as run
+    from qinspect.tflite.inputs import Preprocessing
+
+    found = run(files, data, examples=examples,
+                preprocessing=Preprocessing(input_scale, input_offset))
+    show_result(found, as_json=as_json, report=report)
+
+
+@app.command()
+def sensitivity(
+    file: Annotated[Path, typer.Argument(help="A float32 .tflite file.")],
+    data: Data,
+    calibration: Calibration = None,
+    int8: Annotated[
+        Path | None, typer.Option(help="A quantized .tflite whose stored ranges are used.")
+    ] = None,
+    input_scale: InputScale = 1,
+    input_offset: InputOffset = 0,
+    label_offset: LabelOffset = 0,
+    precision: Annotated[str, typer.Option(help="Of quantized layers: int8 or int16x8.")] = "int8",
+    keep_as: Annotated[str, typer.Option(help="Of kept layers: float32 or int16x8.")] = "float32",
+    margin: Margin = 1.0,
+    write: Annotated[Path | None, typer.Option(help="Write the mixed file here.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Layers to keep in the file written; default: proposed.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Quantize one layer at a time: which layers cost the accuracy, and which to keep."""
+    from qinspect.measure.layer_cost import sensitivity as run
+    from qinspect.tflite.inputs import Preprocessing
+
+    found = run(
+        file, data, calibration=calibration, like=int8, precision=precision,  # type: ignore[arg-type]
+        keep=keep_as, margin=margin,  # type: ignore[arg-type]
+        preprocessing=Preprocessing(input_scale, input_offset, label_offset),
+    )
+    show_result(found, as_json=as_json)
+    if write is not None:
+        kept = found.write_mixed(write, keep)
+        if not as_json:
+            print(f"written: {write} ({kept} layer(s) kept in {keep_as})")
+
+
+@app.command()
+def significance(
+    file: Annotated[Path, typer.Argument(help="An .npz or .csv with y and two or more columns.")],
+    confidence: Confidence = 0.95,
+    margin: Margin = 1.0,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare models from their predictions alone: is the difference real?"""
+    from qinspect.predictions import results
+
+    found = results(file, confidence=confidence, margin=margin, seed=seed).compare()
+    show_result(found, as_json=as_json)
+
+
+@app.command()
+def diagnose(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of a finished study.")] = None,
+    float_file: Annotated[Path | None, typer.Option("--float", help="Float .tflite file.")] = None,
+    ptq_file: Annotated[Path | None, typer.Option("--ptq", help="PTQ .tflite file.")] = None,
+    qat_file: Annotated[Path | None, typer.Option("--qat", help="QAT .tflite file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Evaluation .npz with x and y.")] = None,
+    calibration: Calibration = None,
+    keras_float: Annotated[Path | None, typer.Option(help="Float Keras model.")] = None,
+    keras_qat: Annotated[Path | None, typer.Option(help="QAT Keras model.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Training .npz with x and y.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help=".csv with phase (float, qat), epoch, steps, loss.")
+    ] = None,
+    float_eval_predictions: Annotated[
+        Path | None, typer.Option(help="Predictions of the float file got elsewhere, .npz.")
+    ] = None,
+    ptq_eval_predictions: Annotated[
+        Path | None, typer.Option(help="Predictions of the PTQ file got elsewhere, .npz.")
+    ] = None,
+    qat_eval_predictions: Annotated[
+        Path | None, typer.Option(help="Predictions of the QAT file got elsewhere, .npz.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help=".npz of all checkpoints' predictions, (k, n) a file.")
+    ] = None,
+    input_scale: InputScale = 1,
+    input_offset: InputOffset = 0,
+    label_offset: LabelOffset = 0,
+    equal_budget: Annotated[
+        bool,
+        typer.Option("--equal-budget", help="Of a study: PTQ of the equally trained float model."),
+    ] = False,
+    interventions: Annotated[
+        bool, typer.Option("--interventions/--no-interventions", help="Try the remedies.")
+    ] = True,
+    report: Report = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Name the cause of a difference between float, PTQ and QAT, and prove it."""
+    from qinspect.diagnosis.cases import case
+    from qinspect.diagnosis.engine import diagnose as run
+
+    if folder is None and data is None:
+        raise typer.BadParameter("give a study's folder, or files with --data.")
+    given = case(
+        folder, float=float_file, ptq=ptq_file, qat=qat_file, data=data, calibration=calibration,
+        train=train, keras_float=keras_float, keras_qat=keras_qat, history=history,
+        claims={"float": float_eval_predictions, "ptq": ptq_eval_predictions,
+                "qat": qat_eval_predictions},
+        checkpoints=checkpoints, equal_budget=equal_budget, input_scale=input_scale,
+        input_offset=input_offset, label_offset=label_offset, seed=seed,
+    )
+    show_result(run(given, interventions=interventions), as_json=as_json, report=report)
+
+
+@app.command()
+def study(
+    dataset: Annotated[
+        str | None, typer.Option(help="digits, glyphs, fashion_mnist, mnist, cifar10 or an .npz.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="mlp, plain_cnn, bn_cnn, depthwise_cnn, resnet_tiny or a Keras file."),
+    ] = None,
+    preset: Preset = None,
+    float_epochs: Annotated[int | None, typer.Option(help="Epochs of float training.")] = None,
+    qat_epochs: Annotated[int | None, typer.Option(help="Epochs of QAT.")] = None,
+    float_lr: Annotated[float | None, typer.Option(help="Learning rate of float training.")] = None,
+    qat_lr: Annotated[float | None, typer.Option(help="Learning rate of QAT.")] = None,
+    warm_start: Annotated[
+        bool | None,
+        typer.Option("--warm-start/--no-warm-start", help="Set QAT ranges by calibration first."),
+    ] = None,
+    input_range: Annotated[str | None, typer.Option(help="0-1 or 0-255.")] = None,
+    train_size: TrainSize = None,
+    test_size: TestSize = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("study"),
+    as_json: AsJson = False,
+) -> None:
+    """Train, quantize both ways, evaluate as TFLite and say which differences are real."""
+    from qinspect.studies.run import study as run
+
+    found = run(
+        dataset, preset=preset, out=out, model=model, float_epochs=float_epochs,
+        qat_epochs=qat_epochs, float_lr=float_lr, qat_lr=qat_lr, warm_start=warm_start,
+        input_range=input_range, train_size=train_size, test_size=test_size, seed=seed,
+    )
+    show_result(found, as_json=as_json, report=found.folder / "report.html")
+
+
+@app.command()
+def sweep(
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Data set; may be given several times.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model; may be given several times.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Training seeds: 0-19 or 0,3,10-12.")] = "0-19",
+    preset: Preset = None,
+    float_epochs: Annotated[
+        list[int] | None, typer.Option(help="Epochs of float training; several times.")
+    ] = None,
+    qat_epochs: Annotated[
+        list[int] | None, typer.Option(help="Epochs of QAT; may be given several times.")
+    ] = None,
+    qat_lr: Annotated[
+        list[float] | None, typer.Option(help="Learning rate of QAT; several times.")
+    ] = None,
+    input_range: Annotated[
+        list[str] | None, typer.Option(help="0-1 or 0-255; may be given twice.")
+    ] = None,
+    warm_start: Annotated[
+        list[str] | None, typer.Option(help="Set QAT ranges first: yes, no; may be given twice.")
+    ] = None,
+    all_recipes: Annotated[
+        bool, typer.Option("--all-recipes", help="Convert with every PTQ recipe, not int8 alone.")
+    ] = False,
+    new_splits: Annotated[
+        bool, typer.Option("--new-splits", help="Draw other test examples for each seed, too.")
+    ] = False,
+    train_size: TrainSize = None,
+    test_size: TestSize = None,
+    workers: Annotated[int, typer.Option(help="Local processes, one thread each.")] = 2,
+    dask: Annotated[
+        str | None, typer.Option(help="Scheduler of a Dask cluster, such as tcp://host:8786.")
+    ] = None,
+    keep: Annotated[
+        str, typer.Option(help="summary, or all to keep the model files of every run.")
+    ] = "summary",
+    out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("sweep"),
+    as_json: AsJson = False,
+) -> None:
+    """Repeat a study over seeds and settings: how often would PTQ beat QAT?"""
+    from qinspect.studies.sweeping import grid
+    from qinspect.studies.sweeping import sweep as run
+
+    axes = {
+        "dataset": dataset, "model": model, "float_epochs": float_epochs,
+        "qat_epochs": qat_epochs, "qat_lr": qat_lr, "input_range": input_range,
+        "warm_start": [_yes_or_no(word) for word in warm_start or ()],
+    }
+    shared = {
+        "preset": preset, "train_size": train_size, "test_size": test_size,
+        "recipes": None if all_recipes else (),
+    }
+    specs = grid(shared, **{name: values for name, values in axes.items() if values})
+    found = run(specs, seeds=seeds, out=out, workers=workers, dask=dask, new_splits=new_splits,
+                keep=keep)
+    show_result(found, as_json=as_json)
+    if not as_json:
+        print(f"table: {out / 'sweep.csv'}")
+    if (found.frame["status"] == "failed").any():
+        raise typer.Exit(1)
+
+
+def _yes_or_no(word: str) -> bool:
+    if word not in ("yes", "no"):
+        raise typer.BadParameter(f"{word!r} is neither yes nor no.")
+    return word == "yes"
+
+
+@app.command()
+def convert(
+    model: Annotated[Path, typer.Argument(help="A Keras file, float or QAT.")],
+    out: Annotated[Path, typer.Argument(help="The .tflite file to write.")],
+    recipe: Annotated[
+        str, typer.Option(help="int8, float16, dynamic_range, int16x8 and so on.")
+    ] = "int8",
+    calibration: Calibration = None,
+) -> None:
+    """Convert a Keras model to a .tflite file by a PTQ recipe; a QAT model has its ranges."""
+    from qinspect.store import write_bytes
+    from qinspect.train import convert as run
+
+    content = run(model, recipe, calibration)
+    write_bytes(out, content)
+    print(f"written: {out} ({len(content):,} bytes)")
+
+
+@app.command()
+def robust_qat(
+    model: Annotated[Path, typer.Argument(help="A trained float Keras file.")],
+    out: Annotated[Path, typer.Argument(help="The .tflite file to write.")],
+    train: Annotated[Path, typer.Option(help="Training .npz with x and y.")],
+    validation: Annotated[
+        Path | None, typer.Option(help="Validation .npz: training that harms is undone.")
+    ] = None,
+    calibration: Calibration = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training examples.")] = 1,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
+    freeze_batchnorm: Annotated[
+        bool, typer.Option("--freeze-batchnorm", help="Re-estimate batch norm once and keep it.")
+    ] = False,
+    keras: Annotated[Path | None, typer.Option(help="Write the QAT model here, .h5.")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Quantization-aware training with the known pitfalls removed."""
+    from qinspect.store import write_bytes
+    from qinspect.train import make_progress, save_keras
+    from qinspect.train import robust_qat as run
+
+    found = run(
+        model, train, validation, epochs=epochs, learning_rate=learning_rate,
+        batch_size=batch_size, seed=seed, calibration=calibration,
+        freeze_batchnorm=freeze_batchnorm, progress=make_progress(),
+    )
+    write_bytes(out, found.content)
+    if keras is not None:
+        save_keras(found.model, keras)
+    show_result(found, as_json=as_json)
+    if not as_json:
+        print(f"written: {out}")
+
+
+@app.command()
+def lab(
+    folder: Annotated[
+        Path, typer.Argument(help="Working folder; your own edits in it are never overwritten.")
+    ] = Path("qinspect-notebooks"),
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open a browser window.")
+    ] = True,
+    exercises: Annotated[
+        bool, typer.Option("--exercises", help="Leave out the solutions of the exercises.")
+    ] = False,
+    start: Annotated[
+        bool, typer.Option("--start/--no-start", help="Start JupyterLab, or only copy.")
+    ] = True,
+) -> None:
+    """Copy the notebooks to a working folder and open them in JupyterLab."""
+    from qinspect.lab import copy_notebooks, start_lab
+
+    for line in copy_notebooks(folder, exercises=exercises):
+        print(line)
+    if start:
+        raise typer.Exit(start_lab(folder, browser=browser))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check versions, Keras, LiteRT and data sets, and say what to do about each problem."""
+    from dataclasses import asdict
+
+    from qinspect.doctor import diagnose_environment, doctor_view
+
+    checks = diagnose_environment()
+    show(doctor_view(checks), [asdict(check) for check in checks], as_json=as_json)
+    if any(check.status == "fail" for check in checks):
+        raise typer.Exit(1)

@@ -1,0 +1,96 @@
+"""The application object, the options that commands share, and how every command prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from qinspect.show.view import View
+
+app = typer.Typer(
+    help="Why does the post-training-quantized model beat the quantization-aware-trained one?",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Confidence = Annotated[float, typer.Option(help="Confidence of intervals.")]
+Margin = Annotated[float, typer.Option(help="Difference that would matter, percentage points.")]
+
+Files = Annotated[list[Path], typer.Argument(help=".tflite files.")]
+Data = Annotated[Path, typer.Option(help="Evaluation .npz with x and, if known, y.")]
+Calibration = Annotated[Path | None, typer.Option(help="Calibration .npz with x.")]
+
+# What a model is given: of one model, or of several that are fed in different ways.
+InputScale = Annotated[float, typer.Option(help="The model is given scale * x + offset.")]
+InputOffset = Annotated[float, typer.Option(help="See --input-scale.")]
+LabelOffset = Annotated[int, typer.Option(help="Added to y.")]
+InputScales = Annotated[
+    list[str] | None,
+    typer.Option("--input-scale",
+                 help="Files are given scale * x + offset: S for all of them, N=S for file N."),
+]
+InputOffsets = Annotated[list[str] | None,
+                         typer.Option("--input-offset", help="See --input-scale.")]
+LabelOffsets = Annotated[
+    list[str] | None,
+    typer.Option("--label-offset", help="Added to y: K for all files, N=K for file N."),
+]
+RawInputs = Annotated[
+    list[int] | None,
+    typer.Option("--raw-input", help="Number of a file that takes integer x as it is."),
+]
+
+Preset = Annotated[str | None, typer.Option(help="one-epoch: the forum puzzle.")]
+TrainSize = Annotated[int | None, typer.Option(help="Training examples to use.")]
+TestSize = Annotated[int | None, typer.Option(help="Test examples to use.")]
+
+
+def show(view: View, numbers: Any, *, as_json: bool, report: Path | None = None) -> None:
+    """Print a result for machines or for people, and write its report."""
+    if as_json:
+        print_json(numbers)
+    else:
+        from rich.console import Console
+
+        from qinspect.show.terminal import print_view
+
+        # A pipe or a file has no width of its own; 80 columns would fold every table.
+        print_view(view, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
+    # After the answer, which is then there whatever befalls the page.
+    if report is not None:
+        from qinspect.show.report import write_view
+
+        page = write_view(view, numbers, report)
+        if not as_json:
+            print(f"report: {page} (beside it {page.stem}.md and {page.stem}.json)")
+
+
+def show_result(result: Any, *, as_json: bool, report: Path | None = None) -> None:
+    """The same of a result of a verb."""
+    from qinspect.show.view import view_of
+
+    show(view_of(result), result.to_json(), as_json=as_json, report=report)
+
+
+def print_json(value: Any) -> None:
+    """Print a result for machines; NaN is refused, because JSON has none."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        import qinspect
+
+        print(qinspect.__version__)
+        raise typer.Exit
