@@ -39,19 +39,15 @@ OWN_EXAMPLES = 256
 _RANGE_EXAMPLES = 1_000
 # Their output range is fixed by the format, not calibrated.
 _FIXED_RANGE = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFTMAX"})
+# One row a tensor: ``kind`` is "input" or "activation"; ends stored and seen (widened to hold 0);
+# ``ratio`` of the stored width to the one seen, ``bits_lost`` its base-2 logarithm; share of
+# examples that leave the stored range by more than one stored step.
 RANGES = ("tensor", "kind", "stored_low", "stored_high", "low", "high", "ratio", "bits_lost",
           "beyond_share")
 
 
 class Evidence:
-    """A case and everything measured on it so far.
-
-    Parameters
-    ----------
-    case : Case
-    num_threads : int
-        Of every interpreter.
-    """
+    """A case and everything measured on it so far; ``num_threads`` of every interpreter."""
 
     def __init__(self, case: Case, num_threads: int = 2) -> None:
         self.case = case
@@ -72,13 +68,7 @@ class Evidence:
     # --- files ------------------------------------------------------------------------------
 
     def graph(self, role: str) -> Graph:
-        """The file of a role.
-
-        Raises
-        ------
-        ModelFileError
-            If there is none.
-        """
+        """The file of a role; an error if there is none."""
         graph = self.case.graph(role)
         if graph is None:
             raise ModelFileError(f"the case has no {role} file.")
@@ -219,16 +209,7 @@ class Evidence:
         return main.tensors[main.inputs[0]].name
 
     def ranges(self, role: str, source: str) -> pd.DataFrame:
-        """Stored ranges of a file against those seen in the float file on some examples.
-
-        Returns
-        -------
-        DataFrame
-            One row a tensor: ``kind`` ("input" or "activation"), ends stored and seen (widened to
-            hold 0), ``ratio`` of the stored width to the one seen, ``bits_lost`` its base-2
-            logarithm, ``beyond_share`` of examples that leave the stored range by more than one
-            stored step.
-        """
+        """Stored ranges of a file against those seen in the float file, columns ``RANGES``."""
         return self.once(("ranges", role, source), lambda: self._ranges(role, source))
 
     def _ranges(self, role: str, source: str) -> pd.DataFrame:
