@@ -80,16 +80,16 @@ _NOT_SMALL = Measure(
     side="above", basis="chosen",
 )
 _OTHER_INPUT = Measure(
-    "input_factor", "input range against the evaluation inputs, a factor either way", side="above",
+    "input_factor", "input range against the inputs, a factor either way", side="above",
     basis=f"from {WIDE_RATIO:g}, or 0.1 % less where it is wider: inputs of -1 to 1 against 0 to 1 "
     "are just that (chosen)",
 )
 _TYPICAL = Measure(
-    "typical_example_factor", "typical calibration example against the typical evaluation example, "
-    "a factor either way", threshold=1.5, side="above", basis="chosen",
+    "typical_example_factor", "typical calibration example / evaluation example",
+    threshold=1.5, side="above", basis="of their widths, either way; chosen",
 )
 _KNOWN_UNITS = Measure(
-    "units_deviation_share", "deviation of the input range from a factor that preprocessing makes",
+    "units_deviation_share", "input range off a factor that preprocessing makes",
     threshold=_SAME_RANGE, side="below", basis="factors 2, 127.5 and 255; chosen",
 )
 _SHIFTED = Measure(

@@ -44,18 +44,17 @@ _AGREEMENT = Measure(
     basis="measured: 0.995 and more between machines, default and reference kernels",
 )
 _MISPAIRED = Measure(
-    "{role}_mispaired", "predictions belong to other examples, labels or another order",
-    threshold=True, side="above",
+    "{role}_mispaired", "predictions of other examples, labels or order", threshold=True,
+    side="above",
 )
 _EXPLAINED = Measure(
-    "{role}_reproduced_share", "share of claimed predictions that a known mistake gives",
-    side="above",
+    "{role}_reproduced_share", "claimed predictions that a known mistake gives, a share", side="above",
     basis="from 97 %, and from more than half of what feeding the file correctly does not give "
     "(chosen)",
 )
 _MISFIT = Measure(
-    "input_misfit_factor", "input range of every quantized file against the inputs, a factor "
-    "either way", threshold=WIDE_RATIO, side="above", basis="one bit; chosen",
+    "input_misfit_factor", "input ranges of all files against the inputs, a factor",
+    threshold=WIDE_RATIO, side="above", basis="either way; one bit; chosen",
 )
 
 

@@ -42,7 +42,7 @@ _FLOAT = Measure(
     side="above",
 )
 _UNTRAINED = Measure(
-    "qat_holds_float_weights", "the QAT file holds the float model's weights and no sign of QAT",
+    "qat_holds_float_weights", "QAT holds the float model's weights, no sign of training",
     threshold=True, side="above",
 )
 _AFTERWARDS = Measure(

@@ -40,7 +40,7 @@ _RISE = Measure(
     basis="chosen",
 )
 _COSINE = Measure(
-    "weight_cosine_median", "cosine of QAT's weights to the float model's, median of layers",
+    "weight_cosine_median", "cosine of QAT's weights to float's, median of layers",
     threshold=0.95, side="below", basis="measured: 0.978 and more at sane learning rates",
 )
 _UNMOVED = Measure(

@@ -38,7 +38,7 @@ _LOWEST = Measure(
     "median layer where that is lower (chosen; measured in healthy int8 files: 29 dB and more)",
 )
 _LEVELS = Measure(
-    "ptq_fewest_levels", "levels of 256 that the typical channel gets, fewest of the activations",
+    "ptq_fewest_levels", "levels that the typical channel of an activation gets",
     threshold=16.0, side="below",
     basis="measured on the calibration half of the fault benchmark: 107 and more in healthy "
     "networks, 4 and less where one channel was made to set the range",

@@ -26,9 +26,10 @@ _INT32 = 2**31 - 1
 _DISPARITY = 16.0
 _SQNR_DB = 12.0
 _HARMED = Measure(
-    "{role}_harmed_layers", f"layers with one scale for channels {_DISPARITY:g} times apart, of "
-    f"which the smallest keep less than {_SQNR_DB:g} dB", threshold=1, side="above",
-    basis="chosen: 16 times loses 4 of 8 bits; under 12 dB a channel carries little information",
+    "{role}_harmed_layers", "layers with one scale for unequal channels", threshold=1,
+    side="above",
+    basis=f"channels that differ {_DISPARITY:g} times, which loses 4 of 8 bits, and of which the "
+    f"worst keeps less than {_SQNR_DB:g} dB, too little to carry information; chosen",
 )
 _LARGEST_BIAS = Measure(
     "{role}_largest_bias_share_of_int32", "largest bias / limit of 32 bits", threshold=0.999,

@@ -48,6 +48,8 @@ def test_rules_are_complete(rule: Rule) -> None:
     for text in (rule.title, rule.question, rule.symptom, rule.cause, rule.remedy, rule.source):
         assert len(text) > 10
     assert rule.question.endswith("?")
+    for measure in rule.measures:  # longer ones are cut in the figure
+        assert len(measure.title) + 7 * ("{role}" in measure.id) <= 60
     for need in (*rule.requires, *(n for remedy in rule.remedies for n in remedy.requires)):
         assert set(need.split("|")) <= set(NEEDS)
 
