@@ -109,7 +109,7 @@ def fragment(view: View, figures: tuple[str, ...], *, live: bool = False,
 
     return environment().get_template("view.html").render(
         view=view, figures=figures, whole=whole, style=Markup(STYLE),
-        show=lambda table: Markup(table.html(live=live)),
+        show=lambda table, live=False: Markup(table.html(live=live)), live=live,
         draw=lambda kind: Markup(_drawn(view, kind)),
     )
 

@@ -13,15 +13,14 @@ from lab_browser import Page, chromium, expect, lab, open_cells  # noqa: F401
 from show_study import write_study
 
 CELL = """
-import json
-from pathlib import Path
+from qinspect.diagnosis.cases import case
+from qinspect.diagnosis.engine import diagnose
 from qinspect.show.widgets import Dashboard
 from qinspect.studies.stored import load_study
-folder = Path({folder!r})
-study = load_study(folder)
+study = load_study({folder!r})
 warm = study.observers.assign(phase="warm", min=0.0, max=2.0)
-Dashboard(study, diagnosis=json.loads((folder / "diagnosis.json").read_text()),
-          observers={{"warm start": warm}})
+diagnosis = diagnose(case(study), interventions=False)
+Dashboard(study, diagnosis=diagnosis, observers={{"warm start": warm}})
 """
 
 

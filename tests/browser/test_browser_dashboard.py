@@ -49,7 +49,7 @@ def drag(page: Page, place: str, by: int) -> Callable[[], object]:
 
 
 def test_overview(page: Page) -> None:
-    for title in ("where the gap comes from", "accuracy against size", "learning curves"):
+    for title in ("gap", "size", "learning", "resamples"):
         changes(page, select(page, "qi-over-choice", title), ".qi-over-figure",
                 ".qi-over-figure-said")
     assert "float" in state(page.locator(".qi-over-table"))

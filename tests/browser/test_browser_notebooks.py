@@ -54,7 +54,7 @@ def test_start_here(run: Callable[[str], Page]) -> None:
     page = run("00_start_here")
     expect(page.locator(".qi-over-figure")).to_be_visible()
     expect(page.locator(".qi-over-table")).to_contain_text("ptq_int8")
-    for figure in ("where the gap comes from", "learning curves"):
+    for figure in ("gap", "learning"):
         changes(page, select(page, "qi-over-choice", figure), ".qi-over-figure")
 
 

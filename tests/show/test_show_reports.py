@@ -94,7 +94,8 @@ def test_every_rule_has_a_figure(reports: dict[str, Path]) -> None:
     without = []
     for row in numbers["causes"]:
         folded = text.find(f"<summary>{row['id']}:")
-        start = folded if folded >= 0 else text.index(f"<h4>{row['title']}")
+        title = row["title"][0].upper() + row["title"][1:]
+        start = folded if folded >= 0 else text.index(f"<h4>{title}")
         end = text.index("</details>" if folded >= 0 else "<details>", start)
         if "<img" not in text[start:end]:
             without.append(row["id"])

@@ -76,7 +76,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, s
     root, own = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
     quiet = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
     (own / "overrides.json").write_text(
-        json.dumps({"@jupyterlab/apputils-extension:notification": quiet})
+        json.dumps({"@jupyterlab/apputils-extension:notification": quiet,
+                    # Cells out of sight are drawn, too.
+                    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}})
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

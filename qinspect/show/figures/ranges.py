@@ -152,7 +152,7 @@ def activation_ranges(tensors: pd.DataFrame) -> Figure:
         twice = np.concatenate([y, y])
         _bars(ax, twice, np.concatenate([start, np.maximum(high, start)]),
               np.concatenate([np.minimum(low, end), end]), "stored, never used",
-              color=COLOURS["warn"], alpha=0.45, hatch="////")
+              facecolor=COLOURS["warn"], edgecolor=INK, alpha=0.45, hatch="////")
         _bars(ax, twice, np.concatenate([low, np.maximum(end, low)]),
               np.concatenate([np.minimum(start, high), high]), "clipped", color=COLOURS["bad"],
               alpha=0.9)

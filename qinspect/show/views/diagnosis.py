@@ -39,6 +39,7 @@ def view(found: Diagnosis) -> View:
         {**_overall(found), **{kind: draw for own in drawn.values() for kind, draw in own.items()}},
         (*(section(found, cause, tuple(drawn[cause.rule.id])) for cause in first),
          *_others(found, causes),
+         Section("Every cause at a glance", figures=("causes",), folded=True),
          *(section(found, cause, tuple(drawn[cause.rule.id]), folded=True)
            for cause in causes if cause not in first)),
         _notes(found),
@@ -113,7 +114,7 @@ def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
             folded: bool = False) -> Section:
     """Everything that is known about one cause."""
     rule, effect = cause.rule, cause.effect
-    lines = {"Question": rule.question, "Evidence": cause.finding.sentence,
+    lines = {"Evidence": cause.finding.sentence, "Question": rule.question,
              "Symptom": rule.symptom, "Cause": rule.cause, "Remedy": rule.remedy}
     if effect is not None:
         confirmed = "confirmed" if effect.confirmed else "not confirmed"
@@ -125,7 +126,8 @@ def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
         lines["Not tried"] = cause.note
     lines["Source"] = rule.source
     numbers = number_table({**cause.finding.numbers, **({} if effect is None else effect.numbers)})
-    title = f"{rule.id}: {word(cause)}" if folded else f"{rule.title}: {word(cause)}"
+    title = rule.id if folded else rule.title[0].upper() + rule.title[1:]
+    title = f"{title}: {word(cause)}"
     return Section(title, tuple(f"{key}: {said}" for key, said in lines.items() if said),
                    (numbers,) if numbers and folded else (), figures, rule.code, folded)
 

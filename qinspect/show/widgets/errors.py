@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import ipywidgets as widgets
 import pandas as pd
@@ -23,16 +23,16 @@ from qinspect.show.widgets.base import (
 )
 from qinspect.show.widgets.figure import FigureView
 
-# Column of schema.ERRORS -> title, and whether large is bad.
-METRICS = {
-    "sqnr_db": ("SQNR, dB", False),
-    "rmse_over_scale": ("RMSE / step", True),
-    "clipped_share": ("clipped share", True),
-    "clipped_energy": ("share of error from clipping", True),
-    "effective_bits": ("bits used", False),
-    "cosine": ("cosine", False),
-    "bias": ("bias", True),
-    "max_abs": ("largest error", True),
+# Column of schema.ERRORS -> title, whether large is bad, format.
+METRICS: dict[str, tuple[str, bool, Callable[[float], str]]] = {
+    "sqnr_db": ("SQNR", False, text.decibels),
+    "rmse_over_scale": ("RMSE / step", True, text.number),
+    "clipped_share": ("clipped share", True, text.percent),
+    "clipped_energy": ("share of error from clipping", True, text.percent),
+    "effective_bits": ("bits used", False, "{:.1f}".format),
+    "cosine": ("cosine", False, "{:.4f}".format),
+    "bias": ("bias", True, text.number),
+    "max_abs": ("largest error", True, text.number),
 }
 ORDER = "order of execution"
 
@@ -52,7 +52,7 @@ def sorted_errors(errors: pd.DataFrame, reference: str, metric: str = ORDER) -> 
 
 def error_table(rows: pd.DataFrame, chosen: str) -> Table:
     """The rows as a table, the chosen layer marked."""
-    heads = {title: (column, text.number) for column, (title, _) in METRICS.items()}
+    heads = {title: (column, form) for column, (title, _, form) in METRICS.items()}
     return table("Errors by layer", rows, {
         "": lambda row: ">" if row["layer"] == chosen else "", "layer": "layer",
         "operator": "op", **heads})
@@ -78,7 +78,7 @@ class ErrorExplorer(Explorer):
         )
         self.metric = hooked(
             widgets.Dropdown(
-                options=[(ORDER, ORDER), *((title, key) for key, (title, _) in METRICS.items())],
+                options=[(ORDER, ORDER), *((title, key) for key, (title, *_) in METRICS.items())],
                 value="sqnr_db", description="sort by", style=LABEL, layout=WIDE,
             ),
             "qi-err-metric",
