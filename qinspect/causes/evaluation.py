@@ -48,7 +48,7 @@ _MISPAIRED = Measure(
     side="above",
 )
 _EXPLAINED = Measure(
-    "{role}_reproduced_share", "claimed predictions that a known mistake gives, a share", side="above",
+    "{role}_reproduced_share", "share of claims that a known mistake gives", side="above",
     basis="from 97 %, and from more than half of what feeding the file correctly does not give "
     "(chosen)",
 )
