@@ -13,8 +13,9 @@ from qinspect.schema import Array
 from qinspect.tflite import constant, read_graph
 from qinspect.tflite.constants import all_weights
 from qinspect.tflite.graph import Graph
+from qinspect.tflite.inputs import Preprocessing
 from qinspect.tflite.requantize import replace_constants
-from qinspect.tflite.run import make_interpreter
+from qinspect.tflite.runner import Session
 from qinspect_bench.faults_base import (
     Base,
     Injected,
@@ -70,18 +71,14 @@ def input_quantization(base: Base, case: Case, strength: str, variant: int) -> I
 
 
 def fed_by(graph: Graph, x: Array, script: Script) -> Array:
-    """Predictions from stored integers that a script made, one example at a time."""
-    interpreter = make_interpreter(graph.content, num_threads=1)
-    interpreter.allocate_tensors()
-    source, sink = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    scale, zero = source["quantization"]
-    stored = script(np.asarray(x, dtype=np.float64), float(scale), int(zero))
-    found = []
-    for one in stored:
-        interpreter.set_tensor(source["index"], one[np.newaxis])
-        interpreter.invoke()
-        found.append(int(interpreter.get_tensor(sink["index"])[0].argmax()))
-    return np.array(found, dtype=np.int64)
+    """Predictions from stored integers that a script made."""
+    affine = graph.main.tensors[graph.main.inputs[0]].affine
+    assert affine is not None
+    stored = script(np.asarray(x, dtype=np.float64), float(affine.scale[0]),
+                    int(affine.zero_point[0]))
+    with Session(graph, how=Preprocessing(raw=True), workers=1) as session:
+        (output,) = session.run(stored).values()
+    return output.reshape(len(output), -1).argmax(axis=1)
 
 
 def evaluation_mismatch(base: Base, case: Case, strength: str, variant: int) -> Injected:

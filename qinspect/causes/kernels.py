@@ -18,11 +18,12 @@ from qinspect.diagnosis.rule import (
     indicated,
     ruled_out,
 )
-from qinspect.measure.probe import batches, network_feed, network_probe
+from qinspect.measure.probe import batches
 from qinspect.schema import Array
 from qinspect.tflite import evaluate
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.run import real_values
+from qinspect.tflite.ports import real_values
+from qinspect.tflite.runner import Session
 
 _KERNEL_EXAMPLES = 256
 _FLIP_SHARE = 0.01
@@ -130,13 +131,16 @@ def _logits(evidence: Evidence, finding: Finding) -> Trial | None:
         tensor = _before_softmax(graph)
         if tensor is None:
             continue
-        probe = network_probe(graph, [tensor], num_threads=evidence.num_threads)
         classes = []
-        for batch in batches(x, 64):
-            found = probe.run({graph.main.inputs[0]: network_feed(graph, batch)})[tensor]
-            real = real_values(graph.main.tensors[tensor], found)
-            classes.append(real.reshape(len(batch), -1).argmax(axis=1))
-        swaps[role] = np.concatenate(classes)
+        with Session(graph, tensors=[tensor], workers=evidence.num_threads) as session:
+            for batch in batches(x, 64):
+                found = session.run(batch, copy=False)
+                if tensor not in found:
+                    break
+                real = real_values(graph.main.tensors[tensor], found[tensor])
+                classes.append(real.reshape(len(real), -1).argmax(axis=1))
+            else:
+                swaps[role] = np.concatenate(classes)
     if not swaps:
         return None
     return Trial("taking the class from the values before the final softmax", swaps, index)

@@ -11,21 +11,16 @@ import pandas as pd
 
 from qinspect.affine import LIMITS
 from qinspect.errors import DataError, ModelFileError, SpecError
-from qinspect.measure.probe import (
-    Probe,
-    batches,
-    network_feed,
-    network_probe,
-    plain_run_note,
-)
+from qinspect.measure.probe import batches, count
 from qinspect.measure.streaming import Histogram, StreamingStatistics
 from qinspect.measure.weights import stored_columns
 from qinspect.schema import TENSORS, Array
 from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph, Subgraph, Tensor
 from qinspect.tflite.match import GraphMatch
+from qinspect.tflite.ports import Examples, real_values
 from qinspect.tflite.requantize import Ranges, activations, check_float
-from qinspect.tflite.run import real_values
+from qinspect.tflite.runner import Session
 
 
 @dataclass(frozen=True)
@@ -60,12 +55,13 @@ def _holds_reals(tensor: Tensor) -> bool:
 
 def activation_statistics(
     graph: Graph,
-    x: Array | Iterable[Array],
+    x: Examples | Iterable[Examples],
     tensors: Mapping[int, str] | None = None,
     *,
     per_channel: bool = False,
     batch_size: int = 32,
     num_threads: int = 2,
+    isolated: bool = False,
 ) -> Activations:
     """Extremes, moments, NaN and infinity counts, percentiles, histograms of activations."""
     if batch_size < 1:
@@ -75,25 +71,24 @@ def activation_statistics(
     for i in layers:
         if i not in known:
             raise SpecError(f"tensor {i} of {graph.file} is not an activation of real numbers.")
-    probe = network_probe(graph, layers, num_threads=num_threads)
     whole = {i: StreamingStatistics() for i in layers}
     split: dict[int, StreamingStatistics] = {}
-    notes: list[str] = []
     examples = 0
-    for batch in batches(x, batch_size):
-        feed = network_feed(graph, batch)
-        stored = probe.run({graph.main.inputs[0]: feed})
-        if examples == 0:
-            note = plain_run_note(graph, probe, feed, stored)
-            notes += [note] if note else []
-        for i in layers:
-            real = real_values(graph.main.tensors[i], stored[i])
-            whole[i].add(real)
-            if per_channel and real.ndim > 1:
-                if i not in split:
-                    split[i] = StreamingStatistics(channels=real.shape[-1])
-                split[i].add(real)
-        examples += len(batch)
+    with Session(graph, name=graph.file, tensors=list(layers), workers=num_threads,
+                 isolated=isolated) as session:
+        for batch in batches(x, batch_size):
+            stored = session.run(batch, copy=False)
+            # What cannot be read for every example is left out, which a note says.
+            layers = {i: layer for i, layer in layers.items() if i in stored}
+            for i in layers:
+                real = real_values(graph.main.tensors[i], stored[i])
+                whole[i].add(real)
+                if per_channel and real.ndim > 1:
+                    if i not in split:
+                        split[i] = StreamingStatistics(channels=real.shape[-1])
+                    split[i].add(real)
+            examples += count(batch)
+        notes = session.notes
     records = []
     for i, layer in layers.items():
         records += _records(graph, i, layer, whole[i], -1)
@@ -101,8 +96,8 @@ def activation_statistics(
             records += _records(graph, i, layer, split[i], 0)
     return Activations(
         pd.DataFrame.from_records(records, columns=list(TENSORS)),
-        {i: s.histogram for i, s in whole.items() if s.histogram is not None},
-        (*notes, *probe.notes),
+        {i: s.histogram for i, s in whole.items() if s.histogram is not None and i in layers},
+        notes,
         examples,
     )
 
@@ -154,20 +149,26 @@ class ObservedRanges:
 
 
 def observe_ranges(
-    graph: Graph, x: Array, *, batch_size: int = 32, num_threads: int = 2
+    graph: Graph, x: Examples, *, batch_size: int = 32, num_threads: int = 2,
+    isolated: bool = False,
 ) -> ObservedRanges:
     """Run a float32 network and note the ranges of its activations, example by example."""
     # Minimum and maximum, as TensorFlow's converter calibrates; litert-quantizer's own calibrator
     # takes a moving average by default, which clips, and needs a signature in the file.
     check_float(graph)
     tensors = activations(graph)
-    probe = network_probe(graph, [t.index for t in tensors], num_threads=num_threads)
     lows, highs = [], []
-    for batch in batches(x, batch_size):
-        feed = {graph.main.inputs[0]: network_feed(graph, batch)}
-        low, high = _extremes(probe, feed, [t.index for t in tensors])
-        lows.append(low)
-        highs.append(high)
+    with Session(graph, name=graph.file, tensors=[t.index for t in tensors], workers=num_threads,
+                 isolated=isolated) as session:
+        for batch in batches(x, batch_size):
+            found = session.run(batch, copy=False)
+            gone = [t.name for t in tensors if t.index not in found]
+            if gone:
+                raise ModelFileError(f"the range of {gone[0]!r} of {graph.file} cannot be "
+                                     f"observed: {session.notes[-1]}")
+            flat = [found[t.index].reshape(count(batch), -1) for t in tensors]
+            lows.append(np.stack([values.min(axis=1) for values in flat], axis=1))
+            highs.append(np.stack([values.max(axis=1) for values in flat], axis=1))
     low, high = np.concatenate(lows), np.concatenate(highs)
     bad = ~(np.isfinite(low) & np.isfinite(high))
     if bad.any():
@@ -177,14 +178,6 @@ def observe_ranges(
             f"of {graph.file} NaN or infinite, the first is {first.name!r}."
         )
     return ObservedRanges(tuple(t.name for t in tensors), low, high)
-
-
-def _extremes(probe: Probe, feed: dict[int, Array], tensors: list[int]) -> tuple[Array, Array]:
-    """Minima and maxima, each (batch, tensors); the probe's views end with this function."""
-    found = probe.run(feed)
-    flat = [found[index].reshape(len(found[index]), -1) for index in tensors]
-    low = np.stack([values.min(axis=1) for values in flat], axis=1)
-    return low, np.stack([values.max(axis=1) for values in flat], axis=1)
 
 
 def stored_ranges(

@@ -8,21 +8,27 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as flat
 
 from qinspect.errors import ModelFileError
-from qinspect.measure.probe import Pair, Probe
+from qinspect.measure.probe import Pair
 from qinspect.tflite.graph import Graph, Subgraph
-from qinspect.tflite.run import Kernels
+from qinspect.tflite.runner import Session
 
-# The float network's own input, as a source of a cut operator.
-NETWORK_INPUT = "network input"
 # Operators that run other subgraphs, or keep state between calls, mean nothing on their own.
 _NOT_ALONE = frozenset(
     {"WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
      "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN",
      "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "SVDF"}
 )
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """An input of the network, in real units, as a source of a cut operator."""
+
+    tensor: int  # in the quantized network
 
 
 @dataclass(frozen=True)
@@ -45,19 +51,24 @@ class CutModel:
     outputs: dict[Hashable, int]
 
 
-def cut_probe(cut: CutModel, file: str, kernels: Kernels = "default") -> Probe:
-    """A probe of all outputs of a cut model; ``file`` names its origin in messages."""
-    outputs = tuple(cut.outputs.values())
-    return Probe(cut.content, f"the operators of {file}", tuple(cut.inputs.values()), outputs,
-                 preserve=False, kernels=kernels)
+def cut_session(cut: CutModel, file: str, **options: Any) -> Session:
+    """A cut model ready to run; ``file`` names its origin in messages."""
+    return Session(cut.content, name=f"the operators of {file}", how=None, **options)
+
+
+def _try(cut: CutModel, file: str, isolated: bool) -> None:
+    """Run a cut model once, on ones."""
+    with cut_session(cut, file, workers=1, isolated=isolated) as session:
+        tensors = [port.tensor for port in session.ports.inputs]
+        session.run({t.index: np.ones((1, *t.shape), t.dtype) for t in tensors})
 
 
 def wire_pairs(
-    float_graph: Graph, quant_graph: Graph, pairs: Sequence[Pair]
+    float_graph: Graph, quant_graph: Graph, pairs: Sequence[Pair], *, isolated: bool = False
 ) -> tuple[CutModel, list[str]]:
     """The pairs' float operators, wired to the inputs of the quantized ones; what is left out."""
-    # Sources are tensor indices of the quantized network, or NETWORK_INPUT; outputs are named by
-    # the position of the pair.
+    # Sources are tensor indices of the quantized network, or its inputs; outputs are named by the
+    # position of the pair.
     layers: dict[Hashable, CutOperators] = {}
     notes: list[str] = []
     constants = (set(_constant_tensors(float_graph.main)), set(_constant_tensors(quant_graph.main)))
@@ -69,13 +80,15 @@ def wire_pairs(
         else:
             layers[at] = found
     cut = cut_operators(float_graph, layers)
+    if not layers:
+        return cut, notes
     try:
-        cut_probe(cut, float_graph.file)
+        _try(cut, float_graph.file, isolated)
     except ModelFileError:
         # One operator that cannot run must not take the others with it.
         for key, layer in list(layers.items()):
             try:
-                cut_probe(cut_operators(float_graph, {key: layer}), float_graph.file)
+                _try(cut_operators(float_graph, {key: layer}), float_graph.file, isolated)
             except ModelFileError as error:
                 del layers[key]
                 notes.append(f"no local error of {pairs[cast(int, key)].layer}: {error}")
@@ -83,12 +96,12 @@ def wire_pairs(
     return cut, notes
 
 
-def _network_inputs(graph: Graph) -> set[int]:
-    """Tensors that hold the network input: the inputs, and QUANTIZE of them."""
-    found = set(graph.main.inputs)
+def _network_inputs(graph: Graph) -> dict[int, NetworkInput]:
+    """Tensors that hold an input of the network: the inputs, and QUANTIZE of them."""
+    found = {i: NetworkInput(i) for i in graph.main.inputs}
     for operator in graph.main.operators:
         if operator.code in ("QUANTIZE", "CAST") and operator.inputs[0] in found:
-            found.update(operator.outputs)
+            found |= dict.fromkeys(operator.outputs, found[operator.inputs[0]])
     return found
 
 
@@ -97,7 +110,7 @@ def _layer(
     quant_graph: Graph,
     pair: Pair,
     constants: tuple[set[int], set[int]],
-    network_inputs: set[int],
+    network_inputs: dict[int, NetworkInput],
 ) -> CutOperators | str:
     """The float operators of a pair with the source of each input, or why there is none."""
     a, b = float_graph.main.operators[pair.op_a], quant_graph.main.operators[pair.op_b]
@@ -122,7 +135,7 @@ def _layer(
             return f"an input of the reference is {dtype}, not float32"
         if shapes[0] != shapes[1]:
             return f"an input has shape {shapes[0]} in one file, {shapes[1]} in the other"
-        sources[index] = NETWORK_INPUT if other in network_inputs else other
+        sources[index] = network_inputs.get(other, other)
     return CutOperators(operators, sources, pair.output_a)
 
 

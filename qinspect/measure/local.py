@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from qinspect.errors import DataError, SpecError
-from qinspect.measure.cut import CutModel, cut_probe, wire_pairs
+from qinspect.measure.cut import CutModel, NetworkInput, cut_session, wire_pairs
 from qinspect.measure.error_metrics import ErrorSums
 from qinspect.measure.probe import (
     Pair,
     Pairs,
-    Probe,
     as_pairs,
     batches,
-    network_feed,
-    network_probe,
-    plain_run_note,
+    count,
 )
 from qinspect.schema import ERRORS, Array
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.run import Kernels, real_values
+from qinspect.tflite.ports import Examples, real_values
+from qinspect.tflite.runner import Kernels, Session
 
 _HISTOGRAM_COLUMNS = ("layer", "op", "reference", "part", "low", "high", "count", "unit")
 
@@ -61,7 +61,7 @@ def layer_errors(
     float_graph: Graph,
     quant_graph: Graph,
     pairs: Pairs,
-    x: Array | Iterable[Array],
+    x: Examples | Iterable[Examples],
     *,
     local: bool = True,
     accumulated: bool = True,
@@ -69,6 +69,7 @@ def layer_errors(
     batch_size: int = 16,
     num_threads: int = 2,
     kernels: Kernels = "default",
+    isolated: bool = False,
 ) -> LayerErrors:
     """Local and accumulated quantization error of every matched layer; x in float input units.
 
@@ -88,16 +89,22 @@ def layer_errors(
         if size < 1:
             raise SpecError(f"{name} is {size}; choose at least 1.")
     named = as_pairs(pairs, float_graph, quant_graph)
-    cut, notes = wire_pairs(float_graph, quant_graph, named) if local else (None, [])
+    cut: CutModel | None = None
+    notes: list[str] = []
+    if local:
+        cut, notes = wire_pairs(float_graph, quant_graph, named, isolated=isolated)
     rows, missing = _rows(float_graph, quant_graph, named, cut)
-    workers = [
-        _Worker(float_graph, quant_graph, rows, cut, accumulated, histograms, kernels)
-        for _ in range(num_threads)
-    ]
+    options = {"workers": 1, "batch_size": batch_size, "kernels": kernels, "isolated": isolated}
     examples = 0
     # Kernels and array arithmetic release Python's lock, so threads share the processor well; a
     # batch always goes to the same worker, which keeps the sums reproducible.
-    with ThreadPoolExecutor(num_threads) as pool:
+    with ExitStack() as stack:
+        workers = []
+        for _ in range(num_threads):
+            workers.append(_Worker(float_graph, quant_graph, rows, cut, accumulated, histograms,
+                                   options))
+            stack.callback(workers[-1].close)
+        pool = stack.enter_context(ThreadPoolExecutor(num_threads))
         pending: list[Future[None] | None] = [None] * num_threads
         for number, batch in enumerate(batches(x, batch_size)):
             turn = number % num_threads
@@ -105,7 +112,7 @@ def layer_errors(
             if before is not None:
                 before.result()
             pending[turn] = pool.submit(workers[turn].measure, batch)
-            examples += len(batch)
+            examples += count(batch)
         for last in pending:
             if last is not None:
                 last.result()
@@ -130,21 +137,23 @@ class _Worker:
         cut: CutModel | None,
         accumulated: bool,
         histograms: bool,
-        kernels: Kernels,
+        options: dict[str, Any],
     ) -> None:
-        self._float, self._quant, self.rows = float_graph, quant_graph, rows
+        self.rows = rows
         self._cut = cut if cut is not None and cut.outputs else None
-        self._sources = [s for s in self._cut.inputs if isinstance(s, int)] if self._cut else []
-        self._used = {row.b for row in rows}.union(self._sources)
-        self._quant_probe = network_probe(quant_graph, self._used, kernels=kernels)
-        self._float_probe: Probe | None = None
+        sources = {s for s in self._cut.inputs if isinstance(s, int)} if self._cut else set()
+        self._real = sorted({row.b for row in rows} | sources)
+        self._quant = Session(quant_graph, name=quant_graph.file, tensors=self._real, **options)
+        self._float: Session | None = None
+        self._alone: Session | None = None
         if accumulated:
-            self._float_probe = network_probe(float_graph, [r.a for r in rows], kernels=kernels)
-        self._cut_probe: Probe | None = None
+            self._float = Session(float_graph, name=float_graph.file,
+                                  tensors=[row.a for row in rows], **options)
         if self._cut is not None:
-            self._cut_probe = cut_probe(self._cut, float_graph.file, kernels=kernels)
+            self._alone = cut_session(self._cut, float_graph.file, **options)
         self.local: dict[int, ErrorSums] = {}
         self.accumulated: dict[int, ErrorSums] = {}
+        self._missing: dict[str, None] = {}
         for at, row in enumerate(rows):
             affine = quant_graph.main.tensors[row.b].affine
             if affine is not None and not (affine.scale.size == 1 and affine.scale[0] > 0):
@@ -153,54 +162,69 @@ class _Worker:
                 self.local[at] = ErrorSums(affine, histograms=histograms)
             if accumulated:
                 self.accumulated[at] = ErrorSums(affine, histograms=histograms)
-        self._plain: list[str] | None = None
 
-    def measure(self, batch: Array) -> None:
+    def measure(self, batch: Examples) -> None:
         """Take in one batch of examples."""
-        first = self._plain is None
-        if first:
-            self._plain = []
-        stored = self._run(self._quant, self._quant_probe, batch, first)
-        real = {i: real_values(self._quant.main.tensors[i], stored[i]) for i in self._used}
-        if self._cut is not None and self._cut_probe is not None:
-            feeds = {
-                index: real[source]
-                if isinstance(source, int)
-                else np.ascontiguousarray(batch, dtype=np.float32)
+        feeds = self._quant.feeds(batch)
+        stored = self._quant.view(feeds)
+        tensors = self._quant.subgraph.tensors
+        real = {i: real_values(tensors[i], stored[i]) for i in self._real if i in stored}
+        if self._cut is not None and self._alone is not None and self.local:
+            given = {
+                index: feeds.real(source.tensor) if isinstance(source, NetworkInput)
+                else real[source]
                 for source, index in self._cut.inputs.items()
+                if isinstance(source, NetworkInput) or source in real
             }
-            outcome = self._cut_probe.run(feeds, copy=False)
-            for at, sums in self.local.items():
-                row = self.rows[at]
-                assert row.cut is not None
-                sums.add(outcome[row.cut].reshape(real[row.b].shape), real[row.b])
-        if self._float_probe is not None:
-            true = self._run(self._float, self._float_probe, batch, first)
-            for at, sums in self.accumulated.items():
-                row = self.rows[at]
-                reference = real_values(self._float.main.tensors[row.a], true[row.a])
-                sums.add(reference.reshape(real[row.b].shape), real[row.b])
+            if len(given) == len(self._cut.inputs):
+                self._add(self.local, self._alone.view(given), real, "cut")
+            else:
+                self.local.clear()
+                self._missing["no local errors: an input of a layer could not be read."] = None
+        if self._float is not None:
+            true = self._float.view(batch)
+            tensors = self._float.subgraph.tensors
+            self._add(self.accumulated, {i: real_values(tensors[i], true[i]) for i in true}, real,
+                      "a")
 
-    def _run(self, graph: Graph, probe: Probe, batch: Array, first: bool) -> dict[int, Array]:
-        feed = network_feed(graph, batch)
-        stored = probe.run({graph.main.inputs[0]: feed}, copy=False)
-        if first and self._plain is not None:
-            note = plain_run_note(graph, probe, feed, stored)
-            self._plain += [note] if note else []
-        return stored
+    def _add(self, sums: dict[int, ErrorSums], references: dict[int, Array],
+             real: dict[int, Array], side: str) -> None:
+        """Errors of one kind; a layer that is not there in both files costs a note."""
+        for at in list(sums):
+            row = self.rows[at]
+            reference, found = references.get(getattr(row, side)), real.get(row.b)
+            if reference is None or found is None:
+                del sums[at]
+                self._missing[f"no error of {row.layer}: its output could not be read."] = None
+            elif reference.size != found.size:
+                del sums[at]
+                self._missing[f"no error of {row.layer}: its output has shape "
+                              f"{reference.shape[1:]} in one file, {found.shape[1:]} in the other."
+                              ] = None
+            else:
+                sums[at].add(reference.reshape(found.shape), found)
+
+    def close(self) -> None:
+        """Let interpreters and children go."""
+        for session in (self._quant, self._float, self._alone):
+            if session is not None:
+                session.close()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        probes = (self._quant_probe, self._float_probe, self._cut_probe)
-        own = [note for probe in probes if probe is not None for note in probe.notes]
-        return (*own, *(self._plain or ()))
+        sessions = (self._quant, self._float, self._alone)
+        own = [note for session in sessions if session is not None for note in session.notes]
+        return (*own, *self._missing)
 
     def merge(self, other: _Worker) -> None:
         """Add the sums of another worker to this one's."""
-        for at in self.local:
-            self.local[at] = self.local[at].merge(other.local[at])
-        for at in self.accumulated:
-            self.accumulated[at] = self.accumulated[at].merge(other.accumulated[at])
+        for ours, theirs in ((self.local, other.local), (self.accumulated, other.accumulated)):
+            for at in list(ours):
+                if at in theirs:
+                    ours[at] = ours[at].merge(theirs[at])
+                else:
+                    del ours[at]
+        self._missing |= other._missing
 
     def measured(self) -> Iterator[tuple[_Row, str, ErrorSums]]:
         """Every row with each of its references, in the order of the frames."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
@@ -20,6 +21,8 @@ FLOATS = {"float32", "float16", "float64"}
 INTEGERS = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"}
 # What NumPy and LiteRT exchange as plain arrays; resources must not even be looked at.
 READABLE = FLOATS | INTEGERS | {"bool"}
+# One array, or one for each input by its name or tensor index.
+Examples = Array | Mapping[Any, Array]
 # Outputs of two files are paired by their values only where that fits them this much better.
 _BETTER = 0.5
 
@@ -128,6 +131,7 @@ class Feeds:
     in the file, 0 where an entry is the whole tensor.
     """
 
+    tensors: tuple[int, ...]
     arrays: tuple[Array, ...]
     convert: tuple[Callable[[Array], Array], ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -136,6 +140,12 @@ class Feeds:
 
     def __len__(self) -> int:
         return len(self.arrays[0])
+
+    def real(self, tensor: int) -> Array:
+        """Values of one input as they were given, float32, in the shape that it takes."""
+        at = self.tensors.index(tensor)
+        array = np.asarray(self.arrays[at], dtype=np.float32)
+        return array.reshape(len(array), *self.shapes[at])
 
     def take(self, start: int, stop: int) -> list[Array]:
         """Stored values of some examples for every input."""
@@ -161,8 +171,10 @@ def check_inputs(ports: Ports, name: str) -> None:
         raise ModelFileError(f"{name} has no input, so there is nothing to evaluate.")
 
 
-def feeds_of(ports: Ports, x: Array | Mapping[str, Array], how: Preprocessing, name: str) -> Feeds:
+def feeds_of(ports: Ports, x: Examples, how: Preprocessing | None, name: str) -> Feeds:
     """Arrays matched to inputs by name, else by a shape that only one of them fits."""
+    # Without `how` they are stored values, which nobody need look at.
+    how, stored = how or Preprocessing(), how is None
     if len(ports.inputs) > 1 and (how.raw or (how.scale, how.offset) != (1.0, 0.0)):
         raise SpecError(f"{name} has {len(ports.inputs)} inputs; --input-scale, --input-offset and "
                         "--raw-input are for files with one.")
@@ -179,13 +191,14 @@ def feeds_of(ports: Ports, x: Array | Mapping[str, Array], how: Preprocessing, n
         raise DataError("there are no examples to evaluate (x is empty).")
     lead, shapes = _shapes(ports.inputs, arrays, name)
     convert = tuple(
-        _converter(port, array, how, name)
+        _as_stored(port) if stored else _converter(port, array, how, name)
         for port, array in zip(ports.inputs, arrays, strict=True)
     )
-    return Feeds(tuple(arrays), convert, shapes, lead, unused)
+    tensors = tuple(port.tensor.index for port in ports.inputs)
+    return Feeds(tensors, tuple(arrays), convert, shapes, lead, unused)
 
 
-def _match(ports: Sequence[Port], x: Array | Mapping[str, Array], name: str
+def _match(ports: Sequence[Port], x: Examples, name: str
            ) -> tuple[dict[str, Array], tuple[str, ...]]:
     if not isinstance(x, Mapping):
         if len(ports) > 1:
@@ -194,7 +207,12 @@ def _match(ports: Sequence[Port], x: Array | Mapping[str, Array], name: str
                 "name."
             )
         return {ports[0].name: _array(x, "x")}, ()
-    left = {str(key): _array(values, str(key)) for key, values in x.items()}
+    of_index = {port.tensor.index: port.name for port in ports}
+    # Whoever names every input as this kit does is understood at once.
+    left = {key if isinstance(key, str) else of_index.get(key, str(key)): _array(values, str(key))
+            for key, values in x.items()}
+    if left.keys() == set(of_index.values()):
+        return left, ()
     found: dict[str, Array] = {}
     for same in (str, str.casefold):
         for port in ports:
@@ -299,6 +317,11 @@ def real_values(tensor: Tensor, stored: Array) -> Array:
     return real
 
 
+def _as_stored(port: Port) -> Callable[[Array], Array]:
+    dtype = np.dtype(port.tensor.dtype)
+    return lambda part: part.astype(dtype, copy=False)
+
+
 def _converter(port: Port, array: Array, how: Preprocessing, name: str
                ) -> Callable[[Array], Array]:
     """What makes stored values of a few examples; it runs in cache-sized pieces, many times."""
@@ -348,7 +371,11 @@ def _converter(port: Port, array: Array, how: Preprocessing, name: str
                             "apply to it.")
         return whole
     if dtype.kind == "f":
-        return lambda part: finite(real(part).astype(dtype, copy=False))
+        def narrow(part: Array) -> Array:
+            with np.errstate(over="ignore"):  # it is refused just below
+                return finite(real(part).astype(dtype, copy=False))
+
+        return narrow
     if dtype.kind == "b":
         return lambda part: real(part) != 0
     if affine is not None:

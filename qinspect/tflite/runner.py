@@ -25,6 +25,7 @@ from qinspect.tflite.inputs import Preprocessing
 from qinspect.tflite.isolated import Died, Remote, cores, too_large
 from qinspect.tflite.ports import (
     READABLE,
+    Examples,
     Feeds,
     Port,
     check_inputs,
@@ -56,6 +57,8 @@ _MAX_BATCH = 64
 _BLOCK = 16 << 20
 # Every worker holds the weights once more.
 _WEIGHTS = 1 << 30
+
+_AS_GIVEN = Preprocessing()
 
 # Operators of files that were compiled for a chip: by what, and for which.
 _COMPILED = {
@@ -137,7 +140,7 @@ class Session:
 
     ``tensors`` are indices or names of further tensors to read.  With ``isolated`` every example
     runs in a child process, whose death is a :class:`ModelFileError`.  ``sequence`` keeps a file's
-    state from one example to the next.
+    state from one example to the next.  With ``how`` None inputs are fed as they are, unchecked.
     """
 
     def __init__(
@@ -145,7 +148,7 @@ class Session:
         model: Model,
         *,
         name: str = "",
-        outputs: Sequence[str] | None = None,
+        outputs: Sequence[int | str] | None = None,
         tensors: Sequence[int | str] = (),
         signature: str = "",
         kernels: Kernels = "default",
@@ -153,7 +156,7 @@ class Session:
         workers: int | None = None,
         sequence: bool = False,
         isolated: bool = False,
-        how: Preprocessing | None = None,
+        how: Preprocessing | None = _AS_GIVEN,
     ) -> None:
         if kernels not in KERNELS:
             raise SpecError(f"kernels is {kernels!r}; choose one of {', '.join(KERNELS)}.")
@@ -168,7 +171,7 @@ class Session:
         self.ports = ports_of(self.graph, signature)
         self.subgraph = self.graph.subgraphs[self.ports.subgraph]
         check_inputs(self.ports, self.name)
-        self.how = how or Preprocessing()
+        self.how = how
         self._kernels: tuple[str, ...] = KERNELS if kernels == "default" else (kernels,)
         self._batch_size, self._workers = batch_size, workers
         self._sequence, self._isolated = sequence, isolated
@@ -210,13 +213,27 @@ class Session:
 
     # --- what to read --------------------------------------------------------------------------
 
-    def _chosen(self, names: Sequence[str] | None) -> tuple[Port, ...]:
+    def _output(self, key: int | str) -> Port:
         known = {port.name: port for port in self.ports.outputs}
+        if isinstance(key, int):
+            if not 0 <= key < len(known):
+                raise ModelFileError(
+                    f"{self.name} has {len(known)} outputs; output {key} is not there."
+                )
+            port = self.ports.outputs[key]
+            if len(known) > 1:
+                self._notes.append(f"{self.name} has the outputs {', '.join(known)}; {port.name} "
+                                   "was taken, by its position.")
+            return port
+        found = known.get(key) or next((p for p in known.values() if key in p.aliases), None)
+        if found is None:
+            raise unknown_name(f"output of {self.name}", key, known)
+        return found
+
+    def _chosen(self, names: Sequence[int | str] | None) -> tuple[Port, ...]:
         found = []
-        for name in known if names is None else names:
-            port = known.get(name) or next((p for p in known.values() if name in p.aliases), None)
-            if port is None:
-                raise unknown_name(f"output of {self.name}", name, known)
+        for key in [p.name for p in self.ports.outputs] if names is None else names:
+            port = self._output(key)
             if port.tensor.dtype in READABLE:
                 found.append(port)
                 continue
@@ -255,16 +272,16 @@ class Session:
 
     # --- running -------------------------------------------------------------------------------
 
-    def feeds(self, x: Array | Mapping[str, Array]) -> Feeds:
+    def feeds(self, x: Examples) -> Feeds:
         """Examples matched to the inputs and checked."""
         return feeds_of(self.ports, x, self.how, self.name)
 
-    def run(self, x: Array | Mapping[str, Array], *, copy: bool = True) -> dict[int, Array]:
+    def run(self, x: Examples | Feeds, *, copy: bool = True) -> dict[int, Array]:
         """Stored values of outputs and tensors by index, one entry an example.
 
         Without ``copy`` the next call writes into the same arrays.
         """
-        feeds = self.feeds(x)
+        feeds = x if isinstance(x, Feeds) else self.feeds(x)
         count = len(feeds)
         self.settle(feeds)
         if copy or any(b is not None and len(b) < count for b in self._buffers or [np.empty(0)]):
@@ -274,6 +291,15 @@ class Session:
         self.start()
         self.finish(outs)
         return self.filled(outs)
+
+    def view(self, x: Examples | Feeds) -> dict[int, Array]:
+        """As :meth:`run`, in the interpreter's memory if it can be: let go before the next call."""
+        feeds = x if isinstance(x, Feeds) else self.feeds(x)
+        if isinstance(self._runner, _Local) and self._plain is None:
+            views = self._runner.views(feeds.take, len(feeds))
+            if views is not None:
+                return self.filled(views)
+        return self.run(feeds, copy=False)
 
     def settle(self, feeds: Feeds) -> None:
         """Find out on the first examples how the file runs; done once."""
@@ -373,7 +399,7 @@ class Session:
 
     def _begin(self, plan: Plan, take: Take, start: int, stop: int) -> None:
         """Settle with the kernels that are left, in a new child for those that kill it."""
-        stop = min(stop, start + max(plan.batch, 2 * plan.lead, 2))
+        stop = min(stop, start + max(2 * plan.lead, 2))
         while True:
             self._runner = self._new(plan)
             try:
@@ -507,6 +533,9 @@ class _Local:
         self._engine.run(lambda a, b: take(start + a, start + b), stop - start, outs, tick)
         return self._events()
 
+    def views(self, take: Take, count: int) -> list[Array] | None:
+        return self._engine.views(take, count)
+
     def close(self) -> None:
         del self._engine
 
@@ -543,7 +572,7 @@ class Run:
 
 def run_files(
     models: Mapping[str, Model],
-    x: Array | Mapping[str, Array],
+    x: Examples,
     *,
     how: Mapping[str, Preprocessing] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -551,11 +580,10 @@ def run_files(
 ) -> dict[str, Run]:
     """Run several files over the same examples in one pass; options as of :class:`Session`."""
     with contextlib.ExitStack() as stack:
-        sessions = {
-            name: stack.enter_context(Session(model, name=name, how=(how or {}).get(name),
-                                              **options))
-            for name, model in models.items()
-        }
+        sessions = {}
+        for name, model in models.items():
+            session = Session(model, name=name, how=(how or {}).get(name, _AS_GIVEN), **options)
+            sessions[name] = stack.enter_context(session)
         feeds = {name: session.feeds(x) for name, session in sessions.items()}
         outs: dict[str, list[Array | None]] = {}
         for name, session in sessions.items():

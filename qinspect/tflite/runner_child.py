@@ -188,6 +188,7 @@ class Engine:
         self._kernels = plan.kernels[0]
         self._carry: list[bool] = []
         self._machines: list[Machine] = []
+        self._singles: list[list[Array | None]] = []
 
     @property
     def size(self) -> int:
@@ -223,7 +224,7 @@ class Engine:
 
     def _try(self, kernels: str, size: int, take: Take, count: int) -> None:
         own = self.plan.lead
-        self._machines = []
+        self._machines, self._singles = [], []
         machine = self._machine(kernels)
         alone = self._values(machine, own, take, 0, count)
         self._lay_out(alone)
@@ -235,21 +236,22 @@ class Engine:
         # What the graph does not carry through a batch can only be read example by example.
         if not all(carry for carry, found in zip(self._carry, self.layout, strict=True) if found):
             raise _Alone
-        count = min(count, size)
-        singles = [alone] + [self._values(machine, own, take, 1, count)] * (count > 1)
-        try:
-            batched = self._machine(kernels)
-            together = self._values(batched, size, take, 0, count)
-        except Refused:
-            raise _Alone from None
+        # The batch itself is compared with these when it is first run.
+        self._singles = [alone]
+        if count > 1:
+            self._singles.append(self._values(machine, own, take, 1, count))
+
+    def _check_batch(self, machine: Machine, rows: int) -> None:
+        """Whether examples give in a batch what they gave alone."""
+        singles, self._singles = self._singles[:rows], []
         for at, single in enumerate(singles):
-            for a, b in zip(single, together, strict=True):
-                if a is None:
+            for index, alone in zip(self.plan.reads, single, strict=True):
+                if alone is None:
                     continue
-                if b is None or b.ndim != a.ndim or b.shape[0] != size or not same_values(
-                        a[0], b[at]):
+                found = machine.read(index)
+                if (found is None or found.ndim != alone.ndim or found.shape[0] != self.size
+                        or not same_values(alone[0], found[at])):
                     raise _Alone
-        self._machines = [batched]
 
     def _values(self, machine: Machine, size: int, take: Take, start: int, count: int
                 ) -> list[Array | None]:
@@ -306,12 +308,34 @@ class Engine:
                 raise failed
             self._modes.pop(0)
             start = todo[0][0]
-            near = min(start + max(self.plan.batch, 2 * self.plan.lead, 2), count) - start
+            near = min(start + max(2 * self.plan.lead, 2), count) - start
+            if isinstance(failed, _Alone):
+                self.events.append({"what": "alone", "example": -1})
+                self.settle(_from(take, start), near)
+                continue
             try:
                 self.settle(_from(take, start), near, failed)
             except Refused as refused:
                 refused.example = failed.example
                 raise refused from None
+
+    def views(self, take: Take, count: int) -> list[Array] | None:
+        """What one batch gives, in its interpreter's memory; None where there is more to it."""
+        # Copying every activation of every example would cost as much as comparing them.
+        fits = self.size > 1 and count <= self.size and all(self.layout) and all(self._carry)
+        if not fits or self._singles:
+            return None
+        if not self._machines:
+            self._machines.append(self._machine(self._modes[0][0]))
+        machine = self._machines[0]
+        try:
+            machine.run(_padded(take(0, count), self.size))
+        except Refused:
+            return None  # to be sorted out by `run`
+        found = [machine.read(index) for index in self.plan.reads]
+        whole = [v is not None and v.shape == (self.size, *laid[0])
+                 for v, laid in zip(found, self.layout, strict=True) if laid]
+        return [v[:count] for v in found if v is not None] if all(whole) else None
 
     def _piece(self, count: int) -> int:
         if self.size > 1:
@@ -319,11 +343,20 @@ class Engine:
         return max(1, min(_PIECE, count // (4 * self.plan.workers)))
 
     def _pass(self, take: Take, todo: list[tuple[int, int]], outs: Sequence[Array | None],
-              tick: Callable[[int], None] | None) -> tuple[Refused | None, list[tuple[int, int]]]:
+              tick: Callable[[int], None] | None
+              ) -> tuple[Refused | _Alone | None, list[tuple[int, int]]]:
         """Run pieces on all workers; the first refusal, and the pieces that it left undone."""
         workers = max(1, min(self.plan.workers, len(todo)))
         while len(self._machines) < workers:
             self._machines.append(self._machine(self._modes[0][0]))
+        if self._singles:
+            try:
+                self._run_piece(0, take, *todo[0], outs)
+            except _Alone as alone:
+                return alone, todo
+            if tick is not None:
+                tick(todo[0][1] - todo[0][0])
+            todo = todo[1:]
         pieces, lock = iter(todo), threading.Lock()
         left: list[tuple[int, int]] = []
         refusals: list[Refused] = []
@@ -369,7 +402,13 @@ class Engine:
         feeds = take(start, stop)
         self.marks[1 + number] = self.plan.first + start + 1
         if size > 1:
-            machine.run(_padded(feeds, size))
+            try:
+                machine.run(_padded(feeds, size))
+            except Refused:
+                if self._singles:
+                    raise _Alone from None
+                raise
+            self._check_batch(machine, stop - start)
             self._store(machine, outs, start, stop, size)
         else:
             for at in range(start, stop):

@@ -14,7 +14,7 @@ from qinspect.errors import DataError, SpecError
 from qinspect.measure.ranges import choose_range, kmeans_codebook
 from qinspect.measure.weights import weight_tensor
 from qinspect.tflite import constant, dequantized, read_graph
-from qinspect.tflite.run import make_interpreter
+from qinspect.tflite.runner import Session
 
 finite = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 
@@ -58,12 +58,10 @@ def test_quantize_equals_the_kernel(kernels, rounding, scale, zero_point):
     ties = (np.arange(-200, 200) + 0.5).astype(np.float32) * np.float32(scale)
     others = np.random.default_rng(0).normal(scale=60 * scale, size=600).astype(np.float32)
     x = np.concatenate([ties, others])
-    interpreter = make_interpreter(quantize_model(scale, zero_point, x.size), kernels=kernels)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(0, x)
-    interpreter.invoke()
+    with Session(quantize_model(scale, zero_point, x.size), kernels=kernels) as session:
+        (stored,) = session.run(x[None]).values()
     affine = Affine(np.array([np.float64(np.float32(scale))]), np.array([zero_point]))
-    same = quantize(x, affine, rounding=rounding) == interpreter.get_tensor(1)
+    same = quantize(x, affine, rounding=rounding) == stored[0]
     # Some kernels multiply with the rounded reciprocal of the scale: only there can the two part,
     # and only at what is a tie in exact arithmetic.
     tie = np.abs(np.abs(x / np.float64(scale)) % 1 - 0.5) < 1e-4

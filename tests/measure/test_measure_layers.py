@@ -12,12 +12,13 @@ from qinspect.errors import DataError, SpecError
 from qinspect.measure.activations import activation_statistics, activation_tensors
 from qinspect.measure.cut import CutOperators, cut_operators
 from qinspect.measure.local import layer_errors
-from qinspect.measure.probe import Pair, Probe, network_feed, network_probe
+from qinspect.measure.probe import Pair
 from qinspect.measure.scales import scale_table
 from qinspect.measure.weights import channel_summary, weight_errors
 from qinspect.schema import ERRORS, TENSORS
 from qinspect.tflite import evaluate, match_graphs, read_graph
-from qinspect.tflite.run import real_values
+from qinspect.tflite.ports import real_values
+from qinspect.tflite.runner import Session
 
 OPS = 16
 
@@ -59,7 +60,7 @@ def test_local_error_of_a_convolution_against_numpy(net, pairs):
     assert a.main.operators[op].options.get("stride_w", 2) == 2
     source, _, _ = b.main.operators[op].inputs
     out = b.main.operators[op].outputs[0]
-    stored = network_probe(b, [source, out]).run({b.main.inputs[0]: network_feed(b, x)})
+    stored = Session(b, tensors=[source, out]).run(x)
     given = real_values(b.main.tensors[source], stored[source])[:, ::2, ::2]
     _, w, bias = (a.main.tensors[i] for i in a.main.operators[op].inputs)
     kernel = dequantized(a, w)
@@ -82,11 +83,10 @@ def test_cut_operators_on_the_networks_own_tensors_give_the_network(net):
         for op in a.main.operators
     }
     cut = cut_operators(a, layers)
-    everything = network_probe(a, list(activation_tensors(a))).run({a.main.inputs[0]: x})
-    wanted = tuple(cut.inputs.values()), tuple(cut.outputs.values())
-    probe = Probe(cut.content, "cut", *wanted, preserve=False)
-    found = probe.run({index: everything[source] for source, index in cut.inputs.items()})
-    assert not probe.notes
+    everything = Session(a, tensors=list(activation_tensors(a))).run(x)
+    alone = Session(cut.content)
+    found = alone.run({index: everything[source] for source, index in cut.inputs.items()})
+    assert not alone.notes
     for op, index in cut.outputs.items():
         expected = everything[a.main.operators[op].outputs[0]]
         np.testing.assert_allclose(found[index], expected, rtol=1e-4, atol=1e-4)
@@ -198,9 +198,7 @@ def test_activation_statistics_against_numpy(net):
     _, b, x = net
     result = activation_statistics(b, x, per_channel=True, batch_size=9)
     assert tuple(result.tensors.columns) == TENSORS
-    stored = network_probe(b, list(activation_tensors(b))).run(
-        {b.main.inputs[0]: network_feed(b, x)}
-    )
+    stored = Session(b, tensors=list(activation_tensors(b))).run(x)
     for index in activation_tensors(b):
         real = real_values(b.main.tensors[index], stored[index]).astype(np.float64)
         rows = result.tensors[result.tensors["index"] == index].set_index("channel")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
 
@@ -13,8 +14,9 @@ def one_operator(
     *,
     options: tuple[int, object] = (0, None),
     custom: str = "",
+    constant: np.ndarray | None = None,
 ) -> bytes:
-    """A file with one operator; tensors are (name, shape, type)."""
+    """A file with one operator; tensors are (name, shape, type); a constant is its last input."""
     model, graph = fb.ModelT(), fb.SubGraphT()
     model.version, model.buffers, model.subgraphs = 3, [fb.BufferT()], [graph]
     kind, operator = fb.OperatorCodeT(), fb.OperatorT()
@@ -29,6 +31,14 @@ def one_operator(
     operator.builtinOptionsType, operator.builtinOptions = options
     operator.inputs = graph.inputs = list(range(len(inputs)))
     operator.outputs = graph.outputs = list(range(len(inputs), len(graph.tensors)))
+    if constant is not None:
+        kept, tensor = fb.BufferT(), fb.TensorT()
+        kept.data = constant.view(np.uint8)
+        tensor.name, tensor.shape, tensor.type = "constant", constant.shape, fb.TensorType.INT32
+        tensor.buffer = 1
+        model.buffers.append(kept)
+        graph.tensors.append(tensor)
+        operator.inputs = [*graph.inputs, len(graph.tensors) - 1]
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

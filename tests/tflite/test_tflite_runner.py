@@ -340,6 +340,21 @@ def test_13_what_does_not_fit_is_named(cases) -> None:
 
 
 @both
+def test_a_graph_that_mixes_the_examples_of_a_batch_runs_them_alone(isolated_too) -> None:
+    real = fb.TensorType.FLOAT32
+    sums = one_operator(
+        fb.BuiltinOperator.CUMSUM, [("x", (1, 4), real)], [("y", (1, 4), real)],
+        options=(fb.BuiltinOptions.CumsumOptions, fb.CumsumOptionsT()),
+        constant=np.array([0], np.int32),
+    )
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    found = run(sums, x, isolated=isolated_too)
+    np.testing.assert_array_equal(only(found), x)
+    assert not found.batched
+    assert any("one example at a time" in note for note in found.notes)
+
+
+@both
 def test_14_an_open_length_comes_from_the_data(cases, isolated_too) -> None:
     x = arrays(cases / "01-lstm-state/seq_eval.npz")["x"]
     for name in ("float", "ptq"):
