@@ -9,7 +9,7 @@ from qinspect.errors import DataError, SpecError
 from qinspect.predictions import Results
 from qinspect.tflite import evaluate as run_file
 from qinspect.tflite.inputs import File, Model, Preprocessing, load_examples, named_files, prepare
-from qinspect.tflite.run import Kernels
+from qinspect.tflite.runner import Kernels
 from qinspect.tflite.sandbox import open_model
 
 
