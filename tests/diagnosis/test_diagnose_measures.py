@@ -425,3 +425,8 @@ def test_a_lucky_checkpoint_is_the_best_and_flattered(right: list[bool], chosen:
     finding = check("lucky-checkpoint", Evidence(puzzle))
     best = table.mean(axis=1).max() == table[chosen].mean()
     assert (finding.verdict == "indicated") == (best and finding.numbers["ptq_optimism_pp"] >= 0.2)
+
+
+def test_ties_count_from_more_than_three_in_a_hundred() -> None:
+    tied = all_rules()["argmax-ties"].measures[0]
+    assert [tied.of(count / 700).speaks for count in (20, 21, 22)] == [False, False, True]
