@@ -26,10 +26,12 @@ from qinspect.shown import Shown
 from qinspect.stats import (
     Comparison,
     SeedComparison,
+    bootstrap_distribution,
     cochran_q,
     compare_paired,
     compare_seeds,
     contrast_interval,
+    mcnemar_power,
     mean_interval,
     wilson_interval,
 )
@@ -296,14 +298,68 @@ class Results(Shown):
             self, outputs={name: _at(output, at) for name, output in self.outputs.items()},
             y=of_example(self.y), ids=of_example(self.ids), groups=of_example(self.groups))
 
+    def drawn(self, n: int, draw: int) -> Results:
+        """The same models on ``n`` examples drawn without replacement; ``draw`` is the seed."""
+        if not 2 <= n <= self.n:
+            raise SpecError(f"{n} examples were asked for; choose 2 to {self.n}.")
+        rng = np.random.default_rng((draw, n))
+        return self if n == self.n else self.take(rng.choice(self.n, n, replace=False))
+
+    def resampled(self, a: str, b: str, n_resamples: int = 9999) -> Array:
+        """What b - a would be on resampled examples (whole groups), in the metric's unit."""
+        self._one_run()
+        difference = self.scores(b).astype(float) - self.scores(a)
+        return self.metric.scale * bootstrap_distribution(
+            difference, groups=self.groups, n_resamples=n_resamples, rng=self.seed)
+
+    def luck(self, a: str, b: str, n: int, draws: int = 400) -> tuple[float, float, float]:
+        """Of draws of ``n`` examples, the shares in which a is ahead, both level, b ahead."""
+        a_only, b_only = self._only(a, b)
+        counts = np.random.default_rng((self.seed, n)).multivariate_hypergeometric(
+            [a_only, b_only, self.n - a_only - b_only], n, draws)
+        ahead = np.sign(counts[:, 1] - counts[:, 0])
+        behind, level, before = (float(np.mean(ahead == sign)) for sign in (-1, 0, 1))
+        return behind, level, before
+
+    def power(self, a: str, b: str, n: int) -> float:
+        """Probability that ``n`` examples find a difference as large as the one on all of them."""
+        a_only, b_only = self._only(a, b)
+        return mcnemar_power(n, 100 * (b_only - a_only) / self.n, (a_only + b_only) / self.n,
+                             alpha=1 - self.confidence)
+
+    def _only(self, a: str, b: str) -> tuple[int, int]:
+        right_a, right_b = (as_correct(self.scores(name), name) for name in (a, b))
+        return (int(np.count_nonzero(right_a & ~right_b)),
+                int(np.count_nonzero(right_b & ~right_a)))
+
+    def answers(self, model: str) -> Array:
+        """Predicted classes, (n,); of a model of which only correctness is known, that."""
+        output = np.asarray(self.outputs[model])
+        return output.argmax(axis=1) if output.ndim == 2 else output
+
+    def flips(self, a: str, b: str, which: str = "b") -> pd.DataFrame:
+        """Examples that only ``a`` or only ``b`` gets right, or both wrong and ``differ``.
+
+        ``index``, ``id``, ``y`` and the two answers ``a``, ``b``, in the order of the examples.
+        """
+        right_a, right_b = self.scores(a), self.scores(b)
+        said = {"a": self.answers(a), "b": self.answers(b)}
+        masks = {"a": right_a & ~right_b, "b": right_b & ~right_a,
+                 "differ": ~right_a & ~right_b & (said["a"] != said["b"])}
+        if which not in masks:
+            raise SpecError(f"which is {which!r}; choose one of {', '.join(masks)}.")
+        at = np.flatnonzero(masks[which])
+        ids = np.arange(self.n) if self.ids is None else self.ids
+        labels = {} if self.y is None else {"y": self.y[at]}
+        return pd.DataFrame({"index": at, "id": ids[at], **labels,
+                             **{side: values[at] for side, values in said.items()}})
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write labels, ids, groups and predictions as an ``.npz`` that :func:`results` reads."""
         self._one_run()
         arrays = {"y": self.y, "id": self.ids, "group": self.groups}
         for name, how in self.read_as.items():
-            output = np.asarray(self.outputs[name])
-            arrays[f"{_PREFIX}{name}" if how == "correctness" else name] = (
-                output.argmax(axis=1) if output.ndim == 2 else output)
+            arrays[f"{_PREFIX}{name}" if how == "correctness" else name] = self.answers(name)
         store.write_arrays(Path(path), {key: np.asarray(values) for key, values in arrays.items()
                                         if values is not None})
 

@@ -6,7 +6,10 @@ import base64
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
 
 from qinspect.show.style import figure_of, look, new_axes
 from qinspect.show.text import elided, escaped
@@ -68,3 +71,13 @@ class Figure:
 
     def _repr_html_(self) -> str:
         return self.html()
+
+
+def least(frame: pd.DataFrame, column: str) -> dict[Any, Any]:
+    """The first row with the least value of ``column``; NaN is passed over."""
+    return dict(frame.iloc[int(np.nanargmin(frame[column].to_numpy(dtype=float)))])
+
+
+def most(frame: pd.DataFrame, column: str) -> dict[Any, Any]:
+    """The first row with the greatest value of ``column``; NaN is passed over."""
+    return dict(frame.iloc[int(np.nanargmax(frame[column].to_numpy(dtype=float)))])

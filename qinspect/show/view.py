@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 # Figures that a cell shows; a page shows all of them.
 _IN_CELL = 2
+# Module of ``show/views`` in which the view of a class is made, by ``<class_in_snake_case>_view``.
+_HOMES = {
+    "Comparisons": "predictions", "Diagnosis": "diagnosis", "FileComparison": "files",
+    "Inspections": "files", "Layers": "layers", "Results": "predictions",
+    "RobustQat": "training", "Sensitivity": "layers", "Study": "training", "Sweep": "training",
+}
 
 
 @dataclass(frozen=True)
@@ -83,18 +89,23 @@ class View:
 
 
 def view_of(result: Any) -> View:
-    """The view of a result: ``view`` of the module of ``show/views`` named after its class."""
-    for kind in type(result).__mro__[:-1]:
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
-        try:
-            module = import_module(f"qinspect.show.views.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"qinspect.show.views.{name}":
-                raise
-            continue
-        made: View = module.view(result)
-        return made
-    raise TypeError(f"there is no view for {type(result).__name__}.")
+    """The view of a result."""
+    name = type(result).__name__
+    module = import_module(f"qinspect.show.views.{_HOMES[name]}")
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    made: View = getattr(module, f"{snake}_view")(result)
+    return made
+
+
+def widget(name: str, *given: Any) -> Callable[[], Any]:
+    """What makes a widget when it is asked for."""
+
+    def make() -> Any:
+        from qinspect.show import widgets
+
+        return getattr(widgets, name)(*given)
+
+    return make
 
 
 def cell(view: View) -> str:

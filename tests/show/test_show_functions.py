@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import need_package
 from hypothesis import given, settings
@@ -21,6 +19,7 @@ from qinspect.measure.clipping import Binned, clip_effect, method_range
 from qinspect.measure.layer_tables import Layers, layer_tables
 from qinspect.measure.quantizers import CHANNELS, DISTRIBUTIONS, draw_numbers, quantize_numbers
 from qinspect.measure.streaming import Histogram
+from qinspect.predictions import results
 from qinspect.studies.stored import Study
 from qinspect.tflite import read_graph
 
@@ -135,17 +134,14 @@ def test_by_hand_is_one_range() -> None:
 
 
 def test_flips_by_enumeration() -> None:
-    need_package("ipywidgets")
-    from qinspect.show.widgets.flips import flip_table
-
-    y = np.array([0, 0, 0, 0, 0])
-    a, b = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 0, 1, 2])
-    ids = np.array(list("vwxyz"))
-    assert [list(flip_table(y, a, b, ids, which)["id"]) for which in ("a", "b", "differ")] == [
+    found = results({"a": np.array([0, 0, 1, 1, 1]), "b": np.eye(3)[[0, 1, 0, 1, 2]]},
+                    np.zeros(5, int), ids=np.array(list("vwxyz")))
+    assert [list(found.flips("a", "b", which)["id"]) for which in ("a", "b", "differ")] == [
         ["w"], ["x"], ["z"],
     ]
+    assert found.flips("a", "b", "differ")[["y", "a", "b"]].values.tolist() == [[0, 1, 2]]
     with pytest.raises(SpecError, match="which"):
-        flip_table(y, a, b, ids, "c")
+        found.flips("a", "b", "c")
 
 
 def test_picture_keeps_the_pixels() -> None:
@@ -225,32 +221,30 @@ def test_the_first_file_must_be_float(study: Study) -> None:
 
 def test_comparing_on_fewer_examples(study: Study) -> None:
     need_package("ipywidgets")
-    from qinspect.show.widgets.significance import luck_sentence, sample_sizes, subsample_comparison
+    from qinspect.show.widgets.significance import luck_sentence, sample_sizes
 
-    whole = subsample_comparison(study.results, 800, "ptq_int8", "qat")
-    reported = study.summary["comparisons"][-1]
-    assert whole.comparison.a_only == reported["a_only"]
-    assert whole.comparison.ci_pp == pytest.approx(reported["ci_pp"])
-    part = subsample_comparison(study.results, 100, "ptq_int8", "qat", draw=3)
-    assert part.comparison.n == 100
-    low, high = part.comparison.ci_pp
-    assert high - low > whole.comparison.ci_pp[1] - whole.comparison.ci_pp[0]
-    assert sum(part.ahead) == pytest.approx(1)
-    assert part.power < whole.power
-    assert "Other draws of 100" in luck_sentence(part, 800)
-    assert resample_mean(part.resamples) == pytest.approx(part.comparison.diff_pp, abs=0.15)
+    results, pair = study.results, ("ptq_int8", "qat")
+    whole, part = (results.drawn(n, 3) for n in (800, 100))
+    assert whole is results
+    assert part.n == 100
+    np.testing.assert_array_equal(part.ids, results.drawn(100, 3).ids)
+    assert not np.array_equal(part.ids, results.drawn(100, 4).ids)
+    assert set(part.ids) < set(results.ids)
+    low, high = part.comparison(*pair).ci_pp
+    wide = whole.comparison(*pair).ci_pp
+    assert high - low > wide[1] - wide[0]
+    assert sum(results.luck(*pair, 100)) == pytest.approx(1)
+    assert results.luck(*pair, 800) in {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
+    assert results.power(*pair, 100) < results.power(*pair, 800)
+    assert "Other draws of 100" in luck_sentence(results, *pair, 100)
+    resampled = part.resampled(*pair)
+    assert resampled.mean() == pytest.approx(part.comparison(*pair).diff_pp, abs=0.15)
     with pytest.raises(SpecError, match="2 to 800"):
-        subsample_comparison(study.results, 801, "ptq_int8", "qat")
+        results.drawn(801, 0)
     sizes = [size for _, size in sample_sizes(800)]
     assert sizes[0] == 2
     assert sizes[-1] == 800
     assert sizes == sorted(set(sizes))
-
-
-def resample_mean(frame: pd.DataFrame) -> float:
-    mean = float(frame["diff_pp"].mean())
-    assert math.isfinite(mean)
-    return mean
 
 
 def test_what_stored_ranges_clip(tables: Layers) -> None:

@@ -20,8 +20,7 @@ from qinspect.measure.clipping import Binned
 from qinspect.measure.streaming import Histogram
 from qinspect.predictions import results
 from qinspect.show.figures import threshold_plot
-from qinspect.show.markdown import markdown
-from qinspect.show.report import write_view
+from qinspect.show.report import markdown, write_view
 from qinspect.show.table import table
 from qinspect.show.view import Section, View, view_of
 from qinspect.show.views.diagnosis import KINDS

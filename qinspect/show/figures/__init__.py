@@ -1,6 +1,14 @@
 """One function a figure: a tidy frame or a result in, a ``Figure`` out."""
 
 from qinspect.show.figures.accuracy import accuracy_forest, accuracy_size
+from qinspect.show.figures.causes import (
+    diagnosis_board,
+    effect_plot,
+    statistics_plot,
+    threshold_plot,
+    tie_plot,
+    waterfall,
+)
 from qinspect.show.figures.errors import (
     error_histogram,
     sensitivity_bars,
@@ -8,8 +16,6 @@ from qinspect.show.figures.errors import (
     sqnr_profile,
     transfer_plot,
 )
-from qinspect.show.figures.evidence import statistics_plot, threshold_plot, tie_plot
-from qinspect.show.figures.gap import diagnosis_board, effect_plot, waterfall
 from qinspect.show.figures.paired import (
     bootstrap_plot,
     differences,

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect.show import text
-from qinspect.show.figure import Figure
-from qinspect.show.figures.rows import least, most
+from qinspect.show.figure import Figure, least, most
 from qinspect.show.style import INK, arm_colour, label, legend_beside, name_rows, row_height
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ import pandas as pd
 
 from qinspect.errors import DataError
 from qinspect.show import text
-from qinspect.show.figure import Figure
-from qinspect.show.figures.rows import least
+from qinspect.show.figure import Figure, least
 from qinspect.show.style import (
     COLOURS,
     FAINT,

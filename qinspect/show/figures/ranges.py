@@ -9,8 +9,7 @@ import pandas as pd
 
 from qinspect.measure.ranges import range_use
 from qinspect.show import text
-from qinspect.show.figure import Figure
-from qinspect.show.figures.rows import least, most
+from qinspect.show.figure import Figure, least, most
 from qinspect.show.style import (
     COLOURS,
     FAINT,

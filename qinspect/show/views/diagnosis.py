@@ -12,7 +12,7 @@ import pandas as pd
 from qinspect.errors import DataError
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
-from qinspect.show.view import Section, View
+from qinspect.show.view import Section, View, widget
 from qinspect.verdicts import CAUSES
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ NAMES = {"float": "float", "ptq": "PTQ", "qat": "QAT"}
 _ITEMS = 12
 
 
-def view(found: Diagnosis) -> View:
+def diagnosis_view(found: Diagnosis) -> View:
     """The view of a diagnosis."""
     layers = cache(found.case.layers)
     causes = found.ordered()
@@ -43,7 +43,7 @@ def view(found: Diagnosis) -> View:
          *(section(found, cause, tuple(drawn[cause.rule.id]), folded=True)
            for cause in causes if cause not in first)),
         _notes(found),
-        explore=lambda: _explore(found),
+        explore=widget("DiagnosisBoard", found),
         layers=layers,
     )
 
@@ -285,9 +285,3 @@ _OF_ANSWER: dict[str, Callable[[Diagnosis, Cause], Draw | None]] = {
     "sizes": _sizes, "disagreement": _disagreement, "ties": _ties,
 }
 KINDS = frozenset({*_OF_LAYERS, *_OF_FRAME, *_OF_ANSWER})
-
-
-def _explore(found: Diagnosis) -> Any:
-    from qinspect.show.widgets import DiagnosisBoard
-
-    return DiagnosisBoard(found)

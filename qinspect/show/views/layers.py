@@ -1,48 +1,77 @@
-"""The same layers in several files: ranges, errors."""
+"""Layers of several files: ranges, errors, what each costs; the histograms of a page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qinspect.show import figures, text
+from qinspect.show.style import model_colours
 from qinspect.show.table import Table, table
-from qinspect.show.view import View
+from qinspect.show.view import View, widget
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from qinspect.measure.clipping import Binned
+    from qinspect.measure.layer_cost import Sensitivity
     from qinspect.measure.layer_tables import Layers
     from qinspect.show.figure import Figure
 
+_WORST_LAYERS = 8
+_BITS = 8
+_DRAWN = 288  # bins of a series that is only drawn: two a bar
 
-def view(layers: Layers) -> View:
+
+def layers_view(layers: Layers) -> View:
     """The view of measured layers."""
     return View(
         f"{len(layers.layers)} layers of {', '.join(layers.models)}",
         (layers.sentence,),
-        tuple(filter(None, (*(error_table(layers, model) for model in layers.errors),
-                            range_table(layers)))),
+        tuple(filter(None,
+            (*(error_table(f"Errors of {model}, the largest of their own first",
+                           found.errors.to_dict("records"), layers.examples)
+               for model, found in layers.errors.items()), range_table(layers)))),
         {**{f"error of {model}": _of(_profile, layers, model) for model in layers.errors},
          **{f"ranges of {model}": _of(_ranges, layers, model) for model in layers.models[1:]
             if layers.activations},
          **({"weights": lambda: figures.weight_ranges(layers.of("weight")),
              "channels": lambda: figures.channel_ranges(layers.most_unequal())}
             if layers.weights else {})},
-        notes=layers.notes, explore=lambda: _explore(layers), layers=lambda: layers,
+        notes=layers.notes, explore=widget("LayerExplorer", layers), layers=lambda: layers,
     )
 
 
-def error_table(layers: Layers, model: str) -> Table:
-    """Errors of every layer of one file, in the order of execution."""
-    frame = layers.errors[model].errors
-    rows = [{**row, "accumulated": other} for row, other in zip(
-        frame[frame["reference"] == "local"].to_dict("records"),
-        frame[frame["reference"] == "accumulated"]["sqnr_db"], strict=False)]
-    return table(f"Errors of {model}", rows, {
-        "layer": "layer", "operator": "op", "own SQNR": ("sqnr_db", text.decibels),
-        "accumulated": ("accumulated", text.decibels),
-        "RMSE / scale": ("rmse_over_scale", "{:.2f}".format),
-        "clipped": ("clipped_share", text.percent),
-        "bits used": ("effective_bits", "{:.1f}".format),
-    }, spare=("operator", "RMSE / scale"))
+def error_table(title: str, errors: Iterable[Mapping[Any, Any]], examples: int) -> Table:
+    """One row a layer, the largest error of its own first; rows of ``ERRORS`` of one file."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in errors:
+        layer = rows.setdefault(row["layer"], {**row, "own": {}, "all": {}})
+        layer["own" if row["reference"] == "local" else "all"] = row
+
+    def own(key: str, where: str = "own") -> Any:
+        return lambda row: row[where].get(key)
+
+    def bounds(kind: str) -> Any:
+        return lambda row: (row.get(f"{kind}_low"), row.get(f"{kind}_high"))
+
+    def worst(row: Mapping[str, Any]) -> float:
+        value = row["own"].get("sqnr_db")
+        return float("inf") if text.missing(value) else float(value)
+
+    return table(title, sorted(rows.values(), key=worst), {
+        "layer": lambda row: text.elided(row["layer"], 44), "operator": "op",
+        "own SQNR": (own("sqnr_db"), text.decibels),
+        "accumulated": (own("sqnr_db", "all"), text.decibels),
+        "RMSE / scale": (own("rmse_over_scale"), "{:.2f}".format),
+        "clipped": (own("clipped_share"), text.percent),
+        "bits used": (own("effective_bits"), "{:.1f}".format),
+        "stored range": (bounds("stored"), text.span),
+        "calibration range": (bounds("calibration"), text.span),
+    }, most=_WORST_LAYERS, spare=("calibration range", "operator", "RMSE / scale", "stored range"),
+        caption=f"On the first {examples:,} examples. Own: what the layer adds by itself, given "
+                "the inputs it has in the quantized file; accumulated: everything before it "
+                "included. RMSE / scale of ideal rounding is 0.29.")
 
 
 def range_table(layers: Layers) -> Table:
@@ -67,7 +96,119 @@ def _of(draw: Any, layers: Layers, model: str) -> Any:
     return lambda: draw(layers, model)
 
 
-def _explore(layers: Layers) -> Any:
-    from qinspect.show.widgets import LayerExplorer
+def sensitivity_view(found: Sensitivity) -> View:
+    """The view of a sensitivity analysis."""
+    ends = found.layers[found.layers["variant"].isin(["float", "full"])]
+    return View(
+        f"Sensitivity of {len(found.order)} layers, {found.n:,} examples",
+        (found.sentence,),
+        (_ends(ends, found.precision), layer_table(found), curve_table(found)),
+        {"layers": lambda: figures.sensitivity_bars(found.layers),
+         "curve": lambda: figures.sensitivity_curve(found.curve, found.margin_pp)}
+        if found.labelled else {},
+        notes=(*found.notes, *_level(found)),
+    )
 
-    return LayerExplorer(layers)
+
+def _ends(rows: pd.DataFrame, precision: str) -> Table:
+    return table("Whole files", rows, {
+        "file": lambda row: "float" if row["variant"] == "float" else f"all {precision}",
+        "size": ("bytes", text.size), "output SQNR": ("sqnr_db", text.decibels),
+        "accuracy": ("accuracy", text.percent)})
+
+
+def layer_table(found: Sensitivity) -> Table:
+    """One row a layer: only it quantized, and everything but it."""
+    only = found.layers[found.layers["variant"] == "only"].to_dict("records")
+    others = found.layers[found.layers["variant"] == "all_but"].to_dict("records")
+    rows = [{"layer": a["layer"], "op": a["op"], "only": a, "but": b}
+            for a, b in zip(only, others, strict=True)]
+    columns: dict[str, Any] = {"layer": "layer", "operator": "op"}
+    columns |= _cost(f"only it {found.precision}", "only")
+    columns |= _cost(f"all but it ({found.keep})", "but")
+    return table(f"One layer at a time, {found.n:,} examples", rows, columns,
+                 spare=("operator",))
+
+
+def _cost(head: str, key: str) -> dict[str, Any]:
+    def of(*names: str) -> Any:
+        def get(row: dict[str, Any]) -> Any:
+            values = tuple(row[key][name] for name in names)
+            return values if len(values) > 1 else values[0]
+        return get
+
+    return {f"{head}: SQNR": (of("sqnr_db"), text.decibels),
+            f"{head}: to float, points": (of("to_float_pp"), text.points),
+            f"{head}: interval": (of("to_float_low_pp", "to_float_high_pp"), text.interval),
+            f"{head}: agrees with float": (lambda row: row[key]["agreement"]
+                if text.missing(row[key]["accuracy"]) else None, text.percent)}
+
+
+def curve_table(found: Sensitivity) -> Table:
+    """One row a point: how many of the most sensitive layers are kept, and what it costs."""
+    def bounds(to: str) -> Any:
+        return lambda row: (row[f"{to}_low_pp"], row[f"{to}_high_pp"])
+
+    full = f"to all {found.precision}"
+    return table(f"Keeping the most sensitive layers in {found.keep}", found.curve, {
+        "kept": "kept", "the last one kept": "layer", "size": ("bytes", text.size),
+        "SQNR": ("sqnr_db", text.decibels), "accuracy": ("accuracy", text.percent),
+        "agrees with float": (lambda row: None if found.labelled else row["agreement"],
+                              text.percent),
+        "to float, points": ("to_float_pp", text.points),
+        "interval": (bounds("to_float"), text.interval),
+        f"{full}, points": ("to_full_pp", text.points),
+        f"{full}, interval": (bounds("to_full"), text.interval),
+    }, spare=(f"{full}, interval", f"{full}, points", "SQNR"))
+
+
+def _level(found: Sensitivity) -> tuple[str, ...]:
+    level = f"{100 * found.confidence:g} %"
+    return (f"intervals are {level} each, not corrected for the number of layers.",
+            ) if found.labelled else ()
+
+
+def series(binned: Binned, name: str, colour: str) -> dict[str, Any]:
+    """Values as ``static/histogram.js`` takes them."""
+    return {"name": name, "colour": colour, "low": binned.low, "width": binned.width,
+            "counts": binned.counts.tolist()}
+
+
+def layer_histograms(layers: Layers) -> list[dict[str, Any]]:
+    """What ``static/report.js`` draws: one entry a layer and kind of values.
+
+    Beside ``layer`` and ``kind`` the state that ``static/histogram.js`` mounts: ``series`` (the
+    float model first), ``marks`` (stored ranges), ``clip`` (the range of the first file that stores
+    one, else the extremes).  Every number is finite, fit for JSON.
+    """
+    colours = model_colours(layers.models)
+    found = []
+    for kind in ("weight", "activation"):
+        for layer in layers.layers:
+            known = {model: binned for model in layers.models
+                     if (binned := layers.binned(model, layer, kind)) is not None}
+            if known:
+                found.append(_entry(layers, layer, kind, known, colours))
+    return found
+
+
+def _entry(layers: Layers, layer: str, kind: str, known: dict[str, Binned],
+           colours: dict[str, str]) -> dict[str, Any]:
+    rows = layers.of(kind)
+    rows = rows[(rows["channel"] == -1) & (rows["layer"] == layer) & rows["stored_min"].notna()]
+    marks: list[dict[str, Any]] = [
+        {"name": str(row["file"]), "colour": colours[str(row["file"])],
+         "low": float(row["stored_min"]), "high": float(row["stored_max"])}
+        for row in rows.to_dict("records")
+    ]
+    name, first = next(iter(known.items()))
+    ends = (marks[0]["low"], marks[0]["high"]) if marks else (first.low, first.high)
+    return {
+        "layer": layer, "kind": kind,
+        # What the limits do is worked out on the first; the others are only drawn.
+        "series": [series(binned if model == name else binned.coarser(_DRAWN), model,
+                          colours[model]) for model, binned in known.items()],
+        "marks": marks, "clip": [min(ends[0], 0.0), max(ends[1], 0.0)], "bits": _BITS,
+        "symmetric": kind == "weight", "log": True,
+        "title": f"{kind} values of {layer} in {name}", "unit": f"{kind}, units of the layer",
+    }

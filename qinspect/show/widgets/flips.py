@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from qinspect.data.dataset import Dataset
@@ -28,24 +27,6 @@ WHICH = {
 }
 _SIDE = 112
 _PER_PAGE = 12
-
-
-def flip_table(
-    y: Array, prediction_a: Array, prediction_b: Array, ids: Array, which: str
-) -> pd.DataFrame:
-    """Examples on which two models differ: ``index``, ``id``, ``y``, ``a``, ``b`` (the answers)."""
-    right_a, right_b = prediction_a == y, prediction_b == y
-    masks = {
-        "a": right_a & ~right_b,
-        "b": right_b & ~right_a,
-        "differ": ~right_a & ~right_b & (prediction_a != prediction_b),
-    }
-    if which not in masks:
-        raise SpecError(f"which is {which!r}; choose one of {', '.join(masks)}.")
-    at = np.flatnonzero(masks[which])
-    return pd.DataFrame(
-        {"index": at, "id": ids[at], "y": y[at], "a": prediction_a[at], "b": prediction_b[at]}
-    )
 
 
 def top_outputs(output: Array, names: tuple[str, ...], most: int = 2) -> str:
@@ -121,16 +102,13 @@ class FlipBrowser(Explorer):
         study, a, b = self._study, self.a.value, self.b.value
         if a == b:
             raise SpecError(f"both models are {a}; choose two different ones.")
-        arrays = study.arrays
-        found = flip_table(
-            arrays["y"], study.prediction(a), study.prediction(b), arrays["id"], self.which.value
-        )
+        found = study.results.flips(a, b, self.which.value)
         self.page.max = max(1, -(-len(found) // _PER_PAGE))
         start = (self.page.value - 1) * _PER_PAGE
         page = found.iloc[start : start + _PER_PAGE].to_dict("records")
         what = WHICH[self.which.value].replace("only a", f"only {a}").replace("only b", f"only {b}")
         self.said.value = sentence(
-            f"{len(found)} of {len(arrays['y']):,} examples: {what}. Page {self.page.value} of "
+            f"{len(found)} of {study.results.n:,} examples: {what}. Page {self.page.value} of "
             f"{self.page.max}."
         )
         self.pictures.value = "".join(self._figure(row, a, b) for row in page)

@@ -17,9 +17,9 @@ from qinspect.measure.quantizers import (
 )
 from qinspect.measure.ranges import RANGE_METHODS
 from qinspect.show import figures, text
-from qinspect.show.histograms import series
 from qinspect.show.style import COLOURS
 from qinspect.show.table import Table, table
+from qinspect.show.views.layers import series
 from qinspect.show.widgets.base import (
     FLOW,
     LABEL,

@@ -11,9 +11,9 @@ import numpy as np
 from qinspect.errors import DataError
 from qinspect.measure.clipping import METHODS, Binned, clip_effect, method_range
 from qinspect.show import figures, text
-from qinspect.show.histograms import series
 from qinspect.show.style import model_colours
 from qinspect.show.table import Table, table
+from qinspect.show.views.layers import series
 from qinspect.show.widgets.base import (
     LABEL,
     WIDE,

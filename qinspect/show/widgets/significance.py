@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-import numpy as np
 import pandas as pd
 
 from qinspect.errors import DataError, SpecError
@@ -23,7 +23,6 @@ from qinspect.show.widgets.base import (
     shown,
 )
 from qinspect.show.widgets.figure import FigureView
-from qinspect.stats import bootstrap_distribution, mcnemar_power
 
 if TYPE_CHECKING:
     from qinspect.predictions import Results
@@ -31,50 +30,11 @@ if TYPE_CHECKING:
 
 CONFIDENCES = (0.8, 0.9, 0.95, 0.99)
 _RESAMPLES = 4000
-# Redraws of other examples that tell how often this sample size would give each answer.
-_STUDIES = 400
 
 
-@dataclass(frozen=True)
-class Subsample:
-    """A comparison on some of the examples.
-
-    ``resamples``: ``diff_pp``; ``power``: of as many examples for a difference as large as that on
-    all of them; ``ahead``: of equally large draws, share with a ahead, level, b ahead.
-    """
-
-    comparison: Comparison
-    resamples: pd.DataFrame
-    power: float
-    ahead: tuple[float, float, float]
-
-
-def subsample_comparison(results: Results, n: int, a: str, b: str, draw: int = 0) -> Subsample:
-    """Compare two models on ``n`` of the examples; ``draw`` is the seed, all of them no draw."""
-    if not 2 <= n <= results.n:
-        raise SpecError(f"{n} examples were asked for; choose 2 to {results.n}.")
-    rng = np.random.default_rng((draw, n))
-    part = results if n == results.n else results.take(rng.choice(results.n, n, replace=False))
-    difference = part.scores(b).astype(np.int8) - part.scores(a)
-    resamples = bootstrap_distribution(difference, groups=part.groups, n_resamples=_RESAMPLES,
-                                       rng=rng)
-    right_a, right_b = results.scores(a), results.scores(b)
-    a_only = int(np.count_nonzero(right_a & ~right_b))
-    b_only = int(np.count_nonzero(right_b & ~right_a))
-    level = results.n - a_only - b_only
-    counts = rng.multivariate_hypergeometric([a_only, b_only, level], n, _STUDIES)
-    ahead = np.sign(counts[:, 1] - counts[:, 0])
-    power = mcnemar_power(n, 100 * (b_only - a_only) / results.n, (a_only + b_only) / results.n,
-                          alpha=1 - results.confidence)
-    behind, even, before = (float(np.mean(ahead == sign)) for sign in (-1, 0, 1))
-    return Subsample(part.comparison(a, b), pd.DataFrame({"diff_pp": 100 * resamples}), power,
-                     (behind, even, before))
-
-
-def subsample_table(found: Subsample) -> Table:
-    """The numbers of a subsample."""
-    c = found.comparison
-    detectable = "none" if np.isnan(c.mde_pp) else f"{c.mde_pp:.2f} points"
+def number_table(c: Comparison, power: float) -> Table:
+    """The numbers of a comparison; ``power`` is for the difference on all examples."""
+    detectable = "none" if math.isnan(c.mde_pp) else f"{c.mde_pp:.2f} points"
     rows = (
         ("verdict", text.verdict(c.verdict, c.a, c.b)),
         ("examples", f"{c.n:,}"),
@@ -87,20 +47,19 @@ def subsample_table(found: Subsample) -> Table:
         ("p", text.p_value(c.p)),
         ("equivalence p", text.p_value(c.equivalence_p)),
         ("detectable in 80 % of studies", detectable),
-        ("power for the difference on all", f"{100 * found.power:.0f} %"),
+        ("power for the difference on all", f"{100 * power:.0f} %"),
     )
     return Table(("quantity", "value"), (text.plain, text.plain), rows, "The comparison in numbers")
 
 
-def luck_sentence(found: Subsample, total: int) -> str:
+def luck_sentence(results: Results, a: str, b: str, n: int) -> str:
     """What other draws of the same size would have shown."""
-    c = found.comparison
-    behind, level, ahead = (100 * share for share in found.ahead)
-    if c.n == total:
-        return f"All {total:,} examples are in; a smaller number shows what chance does."
+    if n == results.n:
+        return f"All {n:,} examples are in; a smaller number shows what chance does."
+    behind, level, ahead = (100 * share for share in results.luck(a, b, n))
     return (
-        f"Other draws of {c.n:,} from the {total:,} examples: {c.a} ahead in {behind:.0f} %, level "
-        f"in {level:.0f} %, {c.b} ahead in {ahead:.0f} %."
+        f"Other draws of {n:,} from the {results.n:,} examples: {a} ahead in {behind:.0f} %, level "
+        f"in {level:.0f} %, {b} ahead in {ahead:.0f} %."
     )
 
 
@@ -116,13 +75,12 @@ class SignificanceExplorer(Explorer):
             raise DataError("comparing needs two models and two examples at least.")
         # Scored once: a slider should not go through the outputs again.
         self._results = replace(results, outputs={name: results.scores(name) for name in names})
-        self._total = results.n
         levels = sorted({*CONFIDENCES, results.confidence})
         self.a = choice("model a", names, "qi-sig-a", a)
         self.b = choice("model b", names, "qi-sig-b", b or names[1])
         self.n = hooked(
             widgets.SelectionSlider(
-                options=sample_sizes(self._total), value=self._total, description="test examples",
+                options=sample_sizes(results.n), value=results.n, description="test examples",
                 style=LABEL, layout=WIDE,
             ),
             "qi-sig-n",
@@ -157,13 +115,16 @@ class SignificanceExplorer(Explorer):
         a, b = self.a.value, self.b.value
         if a == b:
             raise SpecError(f"both models are {a}; choose two different ones.")
+        n = self.n.value
         asked = replace(self._results, confidence=self.confidence.value, margin=self.margin.value)
-        found = subsample_comparison(asked, self.n.value, a, b, self.draw.value)
-        figure = figures.bootstrap_plot(found.resamples, found.comparison)
-        said = f"{figure.sentence} {luck_sentence(found, self._total)}"
+        part = asked.drawn(n, self.draw.value)
+        found = part.comparison(a, b)
+        resamples = pd.DataFrame({"diff_pp": part.resampled(a, b, _RESAMPLES)})
+        figure = figures.bootstrap_plot(resamples, found)
+        said = f"{figure.sentence} {luck_sentence(asked, a, b, n)}"
         self.figure.show(replace(figure, sentence=said), layout=(a, b))
-        self.verdict.value = sentence(found.comparison.sentence)
-        self.table.value = shown(subsample_table(found))
+        self.verdict.value = sentence(found.sentence)
+        self.table.value = shown(number_table(found, asked.power(a, b, n)))
 
 
 def sample_sizes(total: int) -> list[tuple[str, Any]]:

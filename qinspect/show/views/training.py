@@ -1,21 +1,26 @@
-"""A study: its models, the gap QAT - PTQ and where it comes from."""
+"""What was trained: a study, a sweep of studies, robust QAT."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
-from qinspect.show.view import Section, View
-from qinspect.show.views.comparisons import comparison_table, resamples
+from qinspect.show.view import Section, View, widget
+from qinspect.show.views.predictions import comparison_table, resamples
+from qinspect.stats import mean_interval
 
 if TYPE_CHECKING:
-    from qinspect.studies.stored import Study
+    from qinspect.show.figure import Figure
+    from qinspect.studies.stored import Study, Sweep
+    from qinspect.train.robust import RobustQat
 
 
-def view(study: Study) -> View:
+def study_view(study: Study) -> View:
     """The view of a finished study."""
     summary = study.summary
     spec = summary["spec"]
@@ -28,7 +33,7 @@ def view(study: Study) -> View:
                  folded=True),
          Section("Settings and versions", tables=(_settings(summary),), folded=True)),
         tuple(summary["notes"]),
-        explore=lambda: _explore(study),
+        explore=widget("Dashboard", study),
         layers=study.layers,
     )
 
@@ -103,7 +108,74 @@ def _settings(summary: dict[str, Any]) -> Table:
     return Table(("setting", "value"), (text.plain, text.plain), tuple(rows))
 
 
-def _explore(study: Study) -> Any:
-    from qinspect.show.widgets import Dashboard
+_GAPS = {
+    "qat_minus_ptq_pp": "QAT - PTQ",
+    "ptq_minus_float_pp": "PTQ - float",
+    "ptq_ft_minus_ptq_pp": "more training",
+    "qat_minus_ptq_ft_pp": "QAT - equally trained PTQ",
+}
 
-    return Dashboard(study)
+
+def sweep_view(sweep: Sweep) -> View:
+    """The view of a sweep."""
+    failed = sweep.frame[sweep.frame["status"] == "failed"].to_dict("records")
+    return View(
+        f"Sweep of {len(sweep.frame)} runs",
+        (*sweep.finding,
+         *(f"{name}: {compared.sentence}" for name, compared in sweep.seeds.items())),
+        (group_table(sweep),),
+        dict(_sweep_figures(sweep)),
+        notes=tuple(f"failed: {row['dataset']}, {row['model']}, seed {row['seed']}: {row['error']}"
+                    for row in failed),
+    )
+
+
+def group_table(sweep: Sweep) -> Table:
+    """Median and range over runs of each gap, one row an experiment."""
+    rows = [{"experiment": name, **_gaps(rows[rows["status"] == "finished"])}
+            for name, rows in sweep.experiments.items()]
+    return table("Median over runs (lowest to highest), points", rows, {
+        "experiment": "experiment", "runs": "runs",
+        **{title: (column, _spread) for column, title in _GAPS.items()}})
+
+
+def _gaps(done: pd.DataFrame) -> dict[str, Any]:
+    values = {column: done[column].dropna().astype(float) for column in _GAPS if column in done}
+    return {"runs": len(done), **{
+        column: (float(gap.median()), float(gap.min()), float(gap.max()))
+        for column, gap in values.items() if len(gap)}}
+
+
+def _spread(gap: tuple[float, float, float]) -> str:
+    middle, low, high = map(text.points, gap)
+    return f"{middle} ({low} to {high})"
+
+
+def _sweep_figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    for name, rows in sweep.experiments.items():
+        done, compared = rows[rows["status"] == "finished"], sweep.seeds.get(name)
+        if compared is not None:
+            yield name, _seeds(name, done, compared.ci_pp)
+        elif len(done) > 1:
+            # A table alone knows nothing of single examples.
+            interval = mean_interval(done["qat_minus_ptq_pp"].to_numpy())
+            yield name, _seeds(name, done, interval, same_examples=True)
+
+
+def _seeds(
+    name: str, rows: pd.DataFrame, interval: tuple[float, float], *, same_examples: bool = False
+) -> Callable[[], Figure]:
+    ends = {f"qat_minus_ptq{end}_pp": f"{end.strip('_') or 'diff'}_pp"
+            for end in ("", "_low", "_high")}
+    return lambda: figures.seeds_plot(
+        rows.rename(columns=ends), interval, same_examples=same_examples).about(name)
+
+
+def robust_qat_view(found: RobustQat) -> View:
+    """The view of a run of robust QAT."""
+    settings = table("What was done", list(asdict(found.record).items()), {
+        "setting": lambda pair: pair[0], "value": (lambda pair: pair[1], text.plain)})
+    drawn = {} if found.history.empty else {
+        "learning": lambda: figures.learning_curves(found.history),
+        "observers": lambda: figures.observer_ranges(found.observers)}
+    return View("Robust QAT", (found.sentence,), (settings,), drawn)

@@ -1,4 +1,4 @@
-"""Models compared on the same examples."""
+"""Results, and models compared by them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import pandas as pd
 
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
-from qinspect.show.view import View
-from qinspect.stats import bootstrap_distribution
+from qinspect.show.view import View, widget
 
 if TYPE_CHECKING:
     from qinspect.predictions import Comparisons, Results
     from qinspect.show.figure import Figure
 
 
-def view(found: Comparisons) -> View:
+def comparisons_view(found: Comparisons) -> View:
     """The view of comparisons of predictions alone."""
     names = text.short_names(found.results.models)
     pairs = short([one.to_json() for one in found], names)
@@ -29,7 +28,7 @@ def view(found: Comparisons) -> View:
         {**(pair_figures(pairs) if pairs else {}),
          **({"resamples": lambda: resamples(found.results, *only)} if only else {})},
         notes=(*alike(found.cochran_q), *found.results.notes), names=names,
-        explore=lambda: _explore(found.results),
+        explore=widget("SignificanceExplorer", found.results),
     )
 
 
@@ -73,9 +72,8 @@ def pair_figures(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def resamples(results: Results, a: str, b: str) -> Figure:
     """What b - a would be on resampled examples."""
-    difference = results.scores(b).astype(float) - results.scores(a)
-    values = 100 * bootstrap_distribution(difference, groups=results.groups, rng=results.seed)
-    return figures.bootstrap_plot(pd.DataFrame({"diff_pp": values}), results.comparison(a, b))
+    values = pd.DataFrame({"diff_pp": results.resampled(a, b)})
+    return figures.bootstrap_plot(values, results.comparison(a, b))
 
 
 def alike(q: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -86,7 +84,14 @@ def alike(q: Mapping[str, Any] | None) -> tuple[str, ...]:
             f"freedom, p {text.p_value(q['p'])}.",)
 
 
-def _explore(results: Results) -> Any:
-    from qinspect.show.widgets import SignificanceExplorer
+def results_view(found: Results) -> View:
+    """The view of results."""
+    names = text.short_names(found.models)
 
-    return SignificanceExplorer(results)
+    def forest() -> Figure:
+        rows = found.frame
+        return figures.accuracy_forest(rows.assign(model=rows["model"].map(names)))
+
+    return View(f"Results of {len(found.models)} models", (found.sentence,),
+                (model_table(found, names),), {"accuracy": forest}, notes=found.notes,
+                names=names, explore=widget("SignificanceExplorer", found))

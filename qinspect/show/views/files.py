@@ -1,8 +1,8 @@
-"""``.tflite`` files compared on the same examples: what they are, pairs, layers, kernels."""
+"""``.tflite`` files: what they are, and how they compare on the same examples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -10,17 +10,97 @@ import pandas as pd
 from qinspect.errors import DataError
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
-from qinspect.show.view import Section, View
-from qinspect.show.views.comparisons import alike, comparison_table, pair_figures, short
+from qinspect.show.view import Section, View, view_of
+from qinspect.show.views.layers import error_table
+from qinspect.show.views.predictions import alike, comparison_table, pair_figures, short
 
 if TYPE_CHECKING:
     from qinspect.comparisons import FileComparison
+    from qinspect.measure.layer_tables import Layers
     from qinspect.show.figure import Figure
+    from qinspect.tflite.identity import Inspections
 
-_WORST_LAYERS = 8
+
+_RUNS = {
+    "ok": "yes, once, in a child process",
+    "refused": "no, LiteRT refuses it",
+    "crashed": "no, it kills the process that opens it",
+    "timeout": "no answer in time",
+}
+_ORIGIN = {"ptq": "quantized after training", "qat": "quantization-aware training",
+           "unknown": "unknown"}
+_MAX_NAMES = 12
 
 
-def view(found: FileComparison) -> View:
+def inspections_view(found: Inspections) -> View:
+    """A sentence and a table for each file."""
+    names = ", ".join(str(file["file"]) for file in found.files)
+    return View(f"Inspection of {names}", (found.sentence,), tuple(map(_table, found.files)))
+
+
+def _table(file: Mapping[str, Any]) -> Table:
+    rows = [
+        ("size", text.size(file["size"])),
+        ("why", "\n".join(file["reasons"])),
+        ("weights", _weights(file["weights"])),
+        ("activations", _activations(file["activations"])),
+        ("inputs", _tensors(file["inputs"])),
+        ("outputs", _tensors(file["outputs"])),
+        ("operators", _counts(file["ops"])),
+        ("in float", _counts(file["float_ops"]) or "none"),
+        ("origin", _origin(file["origin"])),
+        ("runs", _RUNS.get(file["runs"], file["runs"])),
+        ("warnings", "\n".join(file["warnings"])),
+    ]
+    lines = [(key if at == 0 else "", line) for key, said in rows if said
+             for at, line in enumerate(said.split("\n"))]
+    return Table(("", ""), (text.plain, text.plain), tuple(lines),
+                 f"{file['file']}: {file['scheme']}", most=len(lines))
+
+
+def _weights(weights: Mapping[str, Any]) -> str:
+    if not weights["total"]:
+        return "none"
+    parts = [f"{weights['quantized']} of {weights['total']} quantized"]
+    parts += [f"{weights[key]} {key.replace('_', ' ')}"
+              for key in ("per_channel", "per_tensor", "blockwise") if weights[key]]
+    widths = ", ".join(f"{count} with {bits} bits" for bits, count in weights["by_bits"].items())
+    return f"{', '.join(parts)}; {widths}"
+
+
+def _activations(activations: Mapping[str, int]) -> str:
+    said = f"{activations['quantized']} of {activations['total']} with stored ranges"
+    if activations["dynamic"]:
+        said += f"; {activations['dynamic']} operators quantize theirs while running"
+    return said
+
+
+def _tensors(tensors: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for tensor in tensors[:_MAX_NAMES]:
+        said = f"{text.printable(tensor['name'])}  {tensor['dtype']} {list(tensor['shape'])}"
+        if tensor["scale"] is not None:
+            said += f"  scale {tensor['scale']:.6g}, zero point {tensor['zero_point']}"
+        lines.append(said)
+    if len(tensors) > _MAX_NAMES:
+        lines.append(f"and {len(tensors) - _MAX_NAMES} more")
+    return "\n".join(lines) or "none"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _origin(origin: Mapping[str, Any]) -> str:
+    head = _ORIGIN[origin["value"]]
+    if origin["value"] != "unknown":
+        head += f" ({origin['confidence']})"
+    return "\n".join([head, *(f"- {reason}" for reason in origin["reasons"])])
+
+
+
+
+def file_comparison_view(found: FileComparison) -> View:
     """The view of compared files."""
     report = found.numbers
     names = text.short_names(report["names"])
@@ -31,7 +111,9 @@ def view(found: FileComparison) -> View:
         tuple(text.renamed(line, names) for line in _sentences(report)),
         tuple(filter(None, (
             file_table(report, names), comparison_table(pairs), _agreement(report, names),
-            *(layer_table(report, b, names) for b in against)))),
+            *(error_table(f"{names[b]}: layers, the largest error of their own first",
+                          [row for row in report["layers"] if row["b"] == b],
+                          report["detail_examples"]) for b in against)))),
         {**(pair_figures(pairs) if pairs else {}),
          **{f"layers of {names[b]}": _profile(report, b, names) for b in against}},
         (Section("Every verdict", tuple(text.renamed(line, names) for line in _all(report)),
@@ -41,7 +123,7 @@ def view(found: FileComparison) -> View:
            for a, b in dict.fromkeys((row["a"], row["b"]) for row in report["recipes"])),
          *(section for row in report["flips"] for section in _flips(row, names))),
         (*alike(report.get("cochran_q")), *report["notes"]), names,
-        explore=lambda: _explore(found), layers=found.layers,
+        explore=lambda: view_of(_known(found)).widget(), layers=found.layers,
     )
 
 
@@ -82,40 +164,6 @@ def _agreement(report: Mapping[str, Any], names: Mapping[str, str]) -> Table:
     return table("Outputs", rows, {
         "a": lambda row: names[row["a"]], "b": lambda row: names[row["b"]],
         "same class": ("agreement", text.percent), "output SQNR": sqnr, "lineage": "lineage"})
-
-
-def layer_table(report: Mapping[str, Any], b: str, names: Mapping[str, str]) -> Table:
-    """One row a layer of file ``b``, the largest error of its own first."""
-    rows: dict[str, dict[str, Any]] = {}
-    for row in report["layers"]:
-        if row["b"] == b:
-            rows.setdefault(row["layer"], {**row, "own": {}, "all": {}})
-            rows[row["layer"]]["own" if row["reference"] == "local" else "all"] = row
-
-    def own(key: str, where: str = "own") -> Any:
-        return lambda row: row[where].get(key)
-
-    def bounds(kind: str) -> Any:
-        return lambda row: (row.get(f"{kind}_low"), row.get(f"{kind}_high"))
-
-    def worst(row: Mapping[str, Any]) -> float:
-        value = row["own"].get("sqnr_db")
-        return float("inf") if value is None else value
-
-    return table(f"{names[b]}: layers, the largest error of their own first",
-                 sorted(rows.values(), key=worst), {
-        "layer": lambda row: text.elided(row["layer"], 44), "operator": "op",
-        "own SQNR": (own("sqnr_db"), text.decibels),
-        "accumulated": (own("sqnr_db", "all"), text.decibels),
-        "RMSE / scale": (own("rmse_over_scale"), "{:.2f}".format),
-        "clipped": (own("clipped_share"), text.percent),
-        "bits used": (own("effective_bits"), "{:.1f}".format),
-        "stored range": (bounds("stored"), text.span),
-        "calibration range": (bounds("calibration"), text.span),
-    }, most=_WORST_LAYERS, spare=("calibration range", "operator", "RMSE / scale", "stored range"),
-        caption=f"On the first {report['detail_examples']:,} examples. Own: what the layer adds by "
-                "itself, given the inputs it has in the quantized file; accumulated: everything "
-                "before it included. RMSE / scale of ideal rounding is 0.29.")
 
 
 def _scales(report: Mapping[str, Any], a: str, b: str) -> Table:
@@ -172,10 +220,8 @@ def _profile(report: Mapping[str, Any], b: str, names: Mapping[str, str]) -> Any
     return make
 
 
-def _explore(found: FileComparison) -> Any:
-    from qinspect.show.widgets import LayerExplorer
-
+def _known(found: FileComparison) -> Layers:
     layers = found.layers()
     if layers is None:
         raise DataError("none of the files is float32, so layers have nothing to stand beside.")
-    return LayerExplorer(layers)
+    return layers
