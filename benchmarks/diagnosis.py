@@ -14,16 +14,17 @@ import time
 from pathlib import Path
 
 from qinspect import store
-from qinspect_bench.faults import plans, run_benchmark
-from qinspect_bench.faults_design import NOT_INJECTED
-from qinspect_bench.faults_score import (
+from qinspect_bench.benchmark import (
     TARGETS,
     by_cause,
     confusion,
     confusion_figure,
     misses,
+    plans,
+    run_benchmark,
     scores,
 )
+from qinspect_bench.faults import NOT_INJECTED
 
 
 def main() -> None:

@@ -35,24 +35,7 @@ _CHUNK = 1 << 21
 
 
 def outcomes(n: int, disagreement: float, difference: float) -> tuple[Array, Array, Array]:
-    """All plausible counts of a paired comparison.
-
-    Parameters
-    ----------
-    n : int
-        Examples.
-    disagreement : float
-        Probability that exactly one model is right.
-    difference : float
-        Accuracy b - accuracy a, share; at most ``disagreement`` in size.
-
-    Returns
-    -------
-    a_only, b_only : ndarray of int
-        Counts.
-    probability : ndarray of float64
-        Their probability; the sum falls short of 1 by less than 1e-6.
-    """
+    """Plausible counts (a_only, b_only) of a paired comparison, and their probability."""
     share = 0.5 if disagreement == 0 else (1 + difference / disagreement) / 2
     m = np.arange(n + 1)
     m = m[binom.pmf(m, n, disagreement) > _NEGLIGIBLE]
@@ -64,22 +47,7 @@ def outcomes(n: int, disagreement: float, difference: float) -> tuple[Array, Arr
 
 
 def exact_bootstrap(n: int, a_only: Array, b_only: Array) -> tuple[Array, Array]:
-    """Ideal bootstrap distribution of the difference of counts, b_only - a_only.
-
-    Parameters
-    ----------
-    n : int
-        Examples.
-    a_only, b_only : ndarray of int, shape (k,)
-        Observed counts.
-
-    Returns
-    -------
-    offset : ndarray of int, shape (w,)
-        Resampled minus observed difference of counts.
-    probability : ndarray of float64, shape (k, w)
-        Probability of each offset.
-    """
+    """Offsets (w,) of the ideal bootstrap of b_only - a_only, and their probability (k, w)."""
     spread = np.sqrt(max(1, int((a_only + b_only).max())))
     width = 1 << int(np.ceil(np.log2(18 * spread + 16)))
     angle = 2 * np.pi * np.arange(width // 2 + 1) / width
@@ -95,20 +63,7 @@ def exact_bootstrap(n: int, a_only: Array, b_only: Array) -> tuple[Array, Array]
 def coverage(
     n: int, disagreement: float, difference: float, *, confidence: float = 0.95
 ) -> dict[str, float]:
-    """Probability that each interval holds the true difference.
-
-    Parameters
-    ----------
-    n, disagreement, difference
-        As for :func:`outcomes`.
-    confidence : float
-        Nominal two-sided level.
-
-    Returns
-    -------
-    dict
-        ``percentile``, ``bca`` and ``tango``.
-    """
+    """Probability that each interval holds the true difference."""
     a_only, b_only, probability = outcomes(n, disagreement, difference)
     z = ndtri((1 + confidence) / 2)
     inside = np.abs(tango_statistic(n, a_only, b_only, difference)) <= z
@@ -129,22 +84,7 @@ def coverage_table(
     disagreements: Iterable[float] = GRID_DISAGREEMENT,
     shares: Iterable[float] = GRID_SHARE,
 ) -> pd.DataFrame:
-    """Coverage of the 95 % intervals over a grid.
-
-    Parameters
-    ----------
-    ns : iterable of int
-        Numbers of examples.
-    disagreements : iterable of float
-        Probabilities that exactly one model is right.
-    shares : iterable of float
-        True difference as a share of the disagreement, 0..1.
-
-    Returns
-    -------
-    DataFrame
-        Columns :data:`COLUMNS`.
-    """
+    """Coverage of the 95 % intervals over a grid; ``shares`` are differences over disagreement."""
     shares = tuple(shares)
     disagreements = tuple(disagreements)
     rows = [
@@ -200,18 +140,7 @@ def _bootstrap_holds(
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """The coverage table, in percent, as Markdown.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As made by :func:`coverage_table`.
-
-    Returns
-    -------
-    str
-        One line a row.
-    """
+    """The coverage table, in percent, as Markdown."""
     lines = [
         "| n | disagreement | expected disagreements | true difference (points) "
         "| percentile | BCa | Tango |",
@@ -228,7 +157,8 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 def main() -> None:
     """Write the coverage table and print it."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m qinspect_bench.coverage",
+                                     description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/interval_coverage.csv"))
     out: Path = parser.parse_args().out
     table = coverage_table()

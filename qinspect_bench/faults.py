@@ -1,236 +1,487 @@
-"""The fault benchmark: studies with a known cause, diagnosed, and scored as a confusion matrix.
+"""The faults: how each cause is put into a healthy case, at two strengths.
 
-What counts as right is decided here, before any diagnosis is looked at, from the examples alone:
-
-- *opened*: the gap that the diagnosis explains is significant, and the fault has changed it
-  significantly towards what it is, by at least half of what it is.  Right is the injected cause as
-  the primary one.
-- *silent*: the fault opened no gap that a test can tell from chance.  There is nothing to
-  explain, so right is ``none`` or ``noise``; whether the fault was still noticed (evidence of
-  it was seen) is counted apart.
-- *other gap*: a gap is significant, but not by the fault.  Not scored, counted.
-
-``noise`` as an injected cause is opened where the claimed gap is half a point or more and may be
-chance.  Pairs are right when evidence of both causes was seen.  Healthy controls are right
-when the answer is ``none`` or ``noise``.
+The function that injects a cause bears its name.  Faults of evaluation feed wrongly, mix up or
+choose; faults of files make another calibration set, format, constant or network; faults of
+training train again, or edit what training would have left behind.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
-import pandas as pd
+import numpy as np
 
-from qinspect import store
 from qinspect.causes import all_rules
-from qinspect.diagnosis.answer import Diagnosis
-from qinspect.diagnosis.engine import NOTICEABLE_PP, diagnose
-from qinspect.diagnosis.evidence import Evidence
-from qinspect.errors import QinspectError
-from qinspect.studies.pool import run_on_processes
-from qinspect_bench import faults_evaluation as evaluation
-from qinspect_bench import faults_files as files
-from qinspect_bench import faults_training as training
-from qinspect_bench.faults_base import Base, Inject, Injected, make_base
-from qinspect_bench.faults_design import ARCHITECTURES, CELLS, Cell, Plan, design
-
-# The function that injects a cause bears its name.
-FAULTS: dict[str, Inject] = {
-    cause: getattr(module, cause.replace("-", "_"))
-    for cause in all_rules()
-    for module in (evaluation, files, training)
-    if hasattr(module, cause.replace("-", "_"))
-}
-# Faults that not every architecture can have.
-_WITH_BATCHNORM = ("bn_cnn", "depthwise_cnn")
-SINGLE: dict[str, tuple[str, ...]] = {
-    cause: _WITH_BATCHNORM if cause == "batchnorm-lag" else ARCHITECTURES for cause in FAULTS
-}
-# The first is injected first: what is made later is made from what the earlier one left.
-PAIRS: tuple[tuple[str, str], ...] = (
-    ("batchnorm-lag", "calibration-outliers"),
-    ("stale-observers", "calibration-shift"),
-    ("qat-learning-rate", "calibration-outliers"),
-    ("calibration-shift", "evaluation-mismatch"),
-    ("calibration-outliers", "bias-saturation"),
-    ("different-network", "argmax-ties"),
+from qinspect.diagnosis import cases
+from qinspect.diagnosis.cases import Case, Claim
+from qinspect.schema import Array
+from qinspect.studies.build import finetune_seed
+from qinspect.tflite import constant, read_graph
+from qinspect.tflite.constants import INTEGER_KINDS, all_weights
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.inputs import Preprocessing
+from qinspect.tflite.requantize import replace_constants
+from qinspect.tflite.runner import Session
+from qinspect_bench.base import (
+    Base,
+    Inject,
+    Injected,
+    converted,
+    faintest,
+    files_only,
+    predictions,
+    recalibrated,
+    remade,
+    retrained_qat,
+    trained_float,
+    with_float,
+    with_ptq,
+    with_qat,
 )
-ROW = ("key", "kind", "truth", "strength", "dataset", "model", "seed", "half", "status", "answer",
-       "right", "noticed", "named", "proved", "gap", "gap_pp", "fault_pp", "seconds", "cpu_seconds",
-       "summary")
-_HEALTHY = frozenset({"none", "noise"})
-# Share of a gap that the fault must have made; less, and something else is the greater part.
-_MOST = 0.5
-# Cases of one network that a process takes on at once.
-_TASK = 10
-# More than the default, so that what a busy machine is slow at is not reported as not tried.
-_BUDGET_SECONDS = 900.0
+from qinspect_bench.networks import (
+    edited,
+    exported,
+    save_stranger,
+    small_activations,
+    unsettled,
+    wide_activation,
+    wide_weights,
+)
+
+# Causes that cannot be put into a study, and why.
+NOT_INJECTED: dict[str, str] = {
+    "kernel-difference": (
+        "which kernels run is decided by the installed runtime, and on this one the optimised and "
+        "the reference kernels agree on every file that the converter makes"
+    ),
+}
+_SHUFFLED = {"mild": 0.1, "strong": 1.0}
+_EXAMPLES = {"mild": 300, "strong": 100}
+_DRAWS = 200
+_CHECKPOINTS = {"mild": 10, "strong": 40}
+# Standard deviation of the noise between checkpoints, in levels of an 8-bit weight.
+_CHECKPOINT_NOISE = 8.0
+# PTQ is a typical one of so many.
+_TYPICAL_OF = 5
+_RELABELLED = {"mild": 0.5, "strong": 1.0}
+_PIXEL_NOISE = {"mild": 0.15, "strong": 0.4}
+
+Script = Callable[[Array, float, int], Array]
+
+# What scripts of others do with float pixels before they call set_tensor on an int8 input.
+_SCRIPTS: dict[str, tuple[Script, ...]] = {
+    "mild": (
+        lambda x, scale, zero: (x / scale + zero).astype(np.int8),
+        lambda x, scale, zero: _right(2 * x - 1, scale, zero),
+        lambda x, scale, zero: _right((x - x.mean()) / x.std(), scale, zero),
+    ),
+    "strong": (
+        lambda x, scale, zero: x.astype(np.int8),
+        lambda x, scale, zero: np.rint(x / scale).astype(np.int64).astype(np.int8),
+        lambda x, scale, zero: _right(x / 255, scale, zero),
+    ),
+}
+_CALIBRATION_SIZE = {"mild": 4, "strong": 1}
+_OUTLIER = {"mild": 50.0, "strong": 200.0}
+# Calibration inputs, by what somebody's preprocessing did to them.
+_UNITS: dict[str, tuple[tuple[float, float], ...]] = {
+    "mild": ((0.5, 0.0), (2.0, -1.0), (0.3, 0.0)),
+    "strong": ((1 / 255, 0.0), (255.0, 0.0), (0.1, 0.0)),
+}
+_WIDE_WEIGHTS = {"mild": 120.0, "strong": 300.0}
+_WIDE_ACTIVATION = {"mild": 200.0, "strong": 400.0}
+_STRANGER_EPOCHS = {"mild": 4, "strong": 1}
+# Softmax multiplies its inputs by this: 256 levels hold the difference of two classes no more.
+_FLATTER = {"mild": 0.01, "strong": 0.002}
+_INT32 = np.iinfo(np.int32)
+# Share of the start value left in batch norm's moving statistics: 0.99^n after 190 to 250 steps,
+# and after 50 to 120.
+_UNSETTLED = {"mild": (0.08, 0.1, 0.12, 0.15), "strong": (0.3, 0.4, 0.5, 0.6)}
+# Hidden activations against those of the healthy network, under observers that start at +-6.
+_ACTIVATIONS = {"mild": 1 / 4, "strong": 1 / 32}
+_RATES = {"mild": 1e-2, "strong": 5e-2}
+_FEW_EPOCHS = {"mild": 2, "strong": 1}
+_SHORT_RATE = 1e-3
 
 
-def plans() -> tuple[Plan, ...]:
-    """Every case of the benchmark."""
-    return design(SINGLE, PAIRS)
+def _right(x: Array, scale: float, zero: int) -> Array:
+    return np.clip(np.rint(x / scale) + zero, -128, 127).astype(np.int8)
 
 
-def inject(base: Base, plan: Plan) -> Injected:
-    """The case of a plan."""
-    if plan.kind == "control":
-        return Injected(evaluation.control(base, base.case, plan.strength), None)
-    case, before = base.case, None
-    for at, cause in enumerate(plan.truth):
-        made = FAULTS[cause](base, case, plan.strength, plan.variant)
-        case = made.case
-        before = made.before if at == 0 else before
-    return Injected(case, before)
+def input_quantization(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Predictions of a PTQ file with int8 input, as a script with a mistake gets them."""
+    assert case.keras_float is not None
+    assert case.data is not None
+    graph = converted(case.keras_float, "int8_io", case.calibration_x)
+    before = with_ptq(case, graph)
+    claimed = fed_by(graph, case.data.x, _SCRIPTS[strength][variant % 3])
+    return Injected(replace(before, claims={**before.claims, "ptq": Claim(claimed)}), before)
 
 
-def run_benchmark(
-    folder: Path,
-    *,
-    keys: Iterable[str] | None = None,
-    workers: int = 2,
-    on_row: Callable[[dict[str, Any]], None] | None = None,
-) -> pd.DataFrame:
-    """Make and diagnose every case that is not done yet.
+def fed_by(graph: Graph, x: Array, script: Script) -> Array:
+    """Predictions from stored integers that a script made."""
+    affine = graph.main.tensors[graph.main.inputs[0]].affine
+    assert affine is not None
+    stored = script(np.asarray(x, dtype=np.float64), float(affine.scale[0]),
+                    int(affine.zero_point[0]))
+    with Session(graph, how=Preprocessing(raw=True), workers=1) as session:
+        (output,) = session.run(stored).values()
+    return output.reshape(len(output), -1).argmax(axis=1)
 
-    Parameters
-    ----------
-    folder : Path
-        Scratch folder; rows are written there one by one, and an interrupted run goes on.
-    keys : iterable of str, optional
-        Only these plans.
-    workers : int
-        Processes of one thread each.
-    on_row : callable, optional
-        Told of every task that is done, and what failed in it.
 
-    Returns
-    -------
-    DataFrame
-        Columns :data:`ROW`, one row a case.
+def evaluation_mismatch(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """QAT's predictions of a tenth of the examples, or of all, come in another order.
+
+    Two of the strong variants reverse the order, or number the classes from 1.
     """
-    store.prepare_folder(folder, ("rows",))
-    wanted = None if keys is None else set(keys)
-    chosen = [plan for plan in plans() if wanted is None or plan.key in wanted]
-    todo = {cell: [p for p in chosen if p.cell == cell and not _row_path(folder, p).exists()]
-            for cell in CELLS}
-    # Short tasks, so that a process gives TensorFlow's memory back from time to time; in turn over
-    # the cells, because only one process can make the base of a cell.
-    tasks: dict[str, tuple[Any, ...]] = {
-        f"{cell.key}/{start}": (str(folder), cell, cases[start : start + _TASK])
-        for start in range(0, max(map(len, todo.values())), _TASK)
-        for cell, cases in todo.items()
-        if start < len(cases)
-    }
-    for key, result in run_on_processes(work, tasks, workers, runs_per_process=6):
-        if on_row is not None:
-            on_row({"task": key, "result": str(result)})
-    rows = [store.read_json(_row_path(folder, p)) for p in chosen if _row_path(folder, p).exists()]
-    return pd.DataFrame(rows, columns=list(ROW))
+    right = predictions(_graph(case, "qat"), case.data)
+    if strength == "strong" and variant % 3 == 1:
+        claimed = right[::-1].copy()
+    elif strength == "strong" and variant % 3 == 2:
+        claimed = right + 1
+    else:
+        rng = base.rng(2)
+        some = rng.choice(len(right), round(_SHUFFLED[strength] * len(right)), replace=False)
+        claimed = right.copy()
+        claimed[some] = right[rng.permutation(some)]
+    return Injected(replace(case, claims={**case.claims, "qat": Claim(claimed)}), case)
 
 
-def work(folder: str, cell: Cell, todo: list[Plan]) -> str:
-    """Make and diagnose some cases of one cell; the job of a worker process."""
-    from filelock import FileLock
+def noise(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Few examples, on which by chance QAT is a point or more ahead or behind."""
+    assert case.data is not None
+    right = {r: predictions(_graph(case, r), case.data) == case.data.y for r in ("ptq", "qat")}
+    difference = right["qat"].astype(int) - right["ptq"].astype(int)
+    rng = base.rng(3)
+    size = min(_EXAMPLES[strength], len(difference) // 2)
+    best: Array | None = None
+    for _ in range(_DRAWS):
+        index = np.sort(rng.choice(len(difference), size, replace=False))
+        if abs(difference[index].sum()) >= 0.01 * size:
+            best = index
+            break
+    if best is None:
+        best = np.arange(size)
+    return Injected(replace(files_only(case), data=case.data.take(best)), None)
 
-    root = Path(folder)
-    failed = []
-    with FileLock(root / f"{cell.key}.lock"):
-        base = make_base(cell, root)
-    for plan in todo:
-        try:
-            store.write_json(_row_path(root, plan), diagnosed(base, plan))
-        # A mistake in one injector or rule must not cost the cases behind it.
-        except Exception as error:
-            failed.append(f"{plan.key}: {type(error).__name__}: {error}")
-    return "; ".join([f"{len(todo) - len(failed)} of {len(todo)} cases", *failed])
+
+def lucky_checkpoint(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """QAT is the best on the test examples of many equally good checkpoints, PTQ a typical one.
+
+    Checkpoints are the files with noise on their weights; each was evaluated for real.  The float
+    file is not at hand: PTQ does not hold its weights any more.
+    """
+    assert case.data is not None
+    rng = base.rng(4)
+    qat, table = _checkpoints(case, "qat", _CHECKPOINTS[strength], rng)
+    ptq, _ = _checkpoints(case, "ptq", _TYPICAL_OF, rng)
+    two = replace(with_ptq(files_only(case), ptq[-1]), float_graph=None)
+    best = int((table == case.data.y).mean(axis=1).argmax())
+    made = with_qat(two, qat[best], checkpoints={"qat": table})
+    return Injected(made, with_qat(two, qat[-1]))
 
 
-def diagnosed(base: Base, plan: Plan) -> dict[str, Any]:
-    """One row of the benchmark."""
-    row: dict[str, Any] = {
-        "key": plan.key, "kind": plan.kind, "truth": "+".join(plan.truth) or "none",
-        "strength": plan.strength, "dataset": plan.cell.dataset, "model": plan.cell.model,
-        "seed": plan.cell.seed, "half": plan.cell.half,
-    }
-    made = inject(base, plan)
-    started, used = time.perf_counter(), time.process_time()
-    try:
-        found = diagnose(made.case, num_threads=1, budget=_BUDGET_SECONDS)
-    except QinspectError as error:
-        return {**row, "status": "failed", "answer": "failed", "right": False, "noticed": False,
-                "named": "", "proved": False, "gap": "", "gap_pp": None, "fault_pp": None,
-                "seconds": time.perf_counter() - started,
-                "cpu_seconds": time.process_time() - used, "summary": str(error)}
-    seconds, used = time.perf_counter() - started, time.process_time() - used
-    changed = fault_effect(made, found)
-    status = status_of(plan, found, changed)
-    named = [c.rule.id for c in found.ordered() if c.there]
-    store.write_text(
-        base.folder / "made" / f"{plan.key}.json", json.dumps(found.to_json(), indent=1)
+def _checkpoints(
+    case: Case, role: str, count: int, rng: np.random.Generator
+) -> tuple[list[Graph], Array]:
+    """Files with noise on their weights and their predictions, the median one last.
+
+    Their order means nothing, so a typical one may stand for the end of training.
+    """
+    assert case.data is not None
+    files = [read_graph(with_weight_noise(_graph(case, role), rng)) for _ in range(count)]
+    table = np.stack([predictions(one, case.data) for one in files])
+    order = np.argsort((table == case.data.y).mean(axis=1), kind="stable").tolist()
+    order.append(order.pop(count // 2))
+    return [files[at] for at in order], table[order]
+
+
+def with_weight_noise(graph: Graph, rng: np.random.Generator) -> bytes:
+    """The file with rounded normal noise on its int8 weights."""
+    values: dict[int, Array] = {}
+    for weight in all_weights(graph):
+        if weight.tensor.dtype != "int8":
+            continue
+        stored = np.asarray(constant(graph, weight.tensor), dtype=np.int64)
+        moved = stored + np.rint(rng.normal(0, _CHECKPOINT_NOISE, stored.shape)).astype(np.int64)
+        values[weight.tensor.index] = np.clip(moved, -127, 127).astype(np.int8)
+    return replace_constants(graph, values)
+
+
+def regularisation(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Labels of examples on which float and PTQ differ are changed to PTQ's answer.
+
+    No network is known that quantization is certain to help, so the examples are made to fit, on
+    a network that int8 changes noticeably.  Only the two files are at hand.
+    """
+    assert case.data is not None
+    two = replace(files_only(hard_float(base, case, "mild")), qat_graph=None)
+    found = {role: predictions(_graph(two, role), case.data) for role in ("float", "ptq")}
+    differ = np.flatnonzero(found["float"] != found["ptq"])
+    chosen = differ[base.rng(5).random(len(differ)) < _RELABELLED[strength]]
+    y = case.data.y.copy()
+    y[chosen] = found["ptq"][chosen]
+    return Injected(replace(two, data=replace(case.data, y=y)), None)
+
+
+def distribution_shift(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Noise on the pixels of the evaluation examples, within the range of the inputs."""
+    assert case.data is not None
+    x = case.data.x + base.rng(6).normal(0, _PIXEL_NOISE[strength], case.data.x.shape)
+    data = replace(case.data, x=np.clip(x, 0, 1).astype(np.float32))
+    made = replace(files_only(case), data=data, train=case.train)
+    return Injected(made, None)
+
+
+def calibration_small(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """One or four examples, those of least ink."""
+    few = faintest(_calibration(case), _CALIBRATION_SIZE[strength])
+    return Injected(recalibrated(case, few), case)
+
+
+def calibration_shift(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Calibration examples that were preprocessed otherwise."""
+    factor, offset = _UNITS[strength][variant % 3]
+    x = (_calibration(case) * factor + offset).astype(np.float32)
+    return Injected(recalibrated(case, x), case)
+
+
+def calibration_outliers(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """One example of the calibration set many times as bright."""
+    x = _calibration(case).copy()
+    x[base.rng(1).integers(len(x))] *= np.float32(_OUTLIER[strength])
+    return Injected(recalibrated(case, x), case)
+
+
+def different_format(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """PTQ of a format that spares activations, where int8 costs QAT some accuracy."""
+    before = hard_case(base, case, strength)
+    assert before.keras_float is not None
+    recipe = ("float16", "int16x8", "dynamic_range")[variant % 3]
+    graph = converted(before.keras_float, recipe, before.calibration_x)
+    return Injected(with_ptq(before, graph), before)
+
+
+def sensitive_layer(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """One activation whose range is set by a channel that tells nothing; only files at hand."""
+    hard = hard_case(base, case, strength)
+    return Injected(files_only(hard), files_only(case))
+
+
+def per_tensor_weights(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """One scale a tensor, where a channel that is never active has large weights."""
+    assert case.keras_float is not None
+    ratio = _WIDE_WEIGHTS[strength]
+    path = edited(
+        case.keras_float, base.folder / "made", f"wide-weights-{ratio:g}",
+        lambda model: wide_weights(model, ratio, _calibration(case)),
     )
-    return {
-        **row,
-        "status": status,
-        "answer": found.primary,
-        "right": is_right(plan, status, found.primary, named),
-        "noticed": all(cause in named for cause in plan.truth),
-        "named": " ".join(named),
-        "proved": found.proved,
-        "gap": f"{found.focus.b} - {found.focus.a}",
-        "gap_pp": round(found.focus.diff_pp, 3),
-        "fault_pp": None if changed is None else round(changed[0], 3),
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(used, 2),
-        "summary": found.sentence,
-    }
+    fine = retrained_qat(base, remade(case, path), f"wide-weights-qat-{ratio:g}")
+    coarse = with_ptq(fine, converted(path, "int8_per_tensor", case.calibration_x))
+    return Injected(files_only(coarse), files_only(fine))
 
 
-def fault_effect(made: Injected, found: Diagnosis) -> tuple[float, float, float] | None:
-    """Points by which the fault changed the gap that was explained, with its paired interval.
-
-    None where the examples themselves were changed, so that there is no pair.
-    """
-    if made.before is None:
-        return None
-    after, before = Evidence(made.case, 1).results(), Evidence(made.before, 1).results()
-    a, b = found.focus.a, found.focus.b
-    healthy = {f"{role} before": before.scores(role) for role in (a, b)}
-    return after.with_outputs(**healthy).contrast(
-        {b: 1.0, a: -1.0, f"{b} before": -1.0, f"{a} before": 1.0})
+def different_network(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """PTQ of a network trained from other initial weights, for fewer epochs."""
+    assert case.keras_float is not None
+    folder, epochs = base.folder / "made", _STRANGER_EPOCHS[strength]
+    start = save_stranger(case.keras_float, folder / "stranger-initial.h5", base.cell.seed + 500)
+    path, _ = trained_float(
+        base, f"stranger-{strength}", epochs, base.spec.float_lr, start, base.cell.seed + 500
+    )
+    made = with_ptq(case, converted(path, "int8", case.calibration_x))
+    return Injected(files_only(made), files_only(case))
 
 
-def status_of(plan: Plan, found: Diagnosis, changed: tuple[float, float, float] | None) -> str:
-    """``healthy``, ``opened``, ``silent`` or ``other gap``; see the head of this file."""
-    if plan.kind == "control":
-        return "healthy"
-    gap = found.focus
-    if plan.truth == ("noise",):
-        claimed = abs(gap.diff_pp) >= NOTICEABLE_PP and not gap.significant and not gap.equivalent
-        return "opened" if claimed else "silent"
-    if not gap.significant:
-        return "silent"
-    if changed is None:
-        return "opened"
-    nearer_zero = changed[1] if gap.diff_pp > 0 else -changed[2]
-    most = changed[0] / gap.diff_pp >= _MOST
-    return "opened" if nearer_zero > 0 and most else "other gap"
+def bias_saturation(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Biases of PTQ's first layer cut at the limit of 32 bits: the largest one, or a quarter."""
+    graph = case.ptq_graph
+    assert graph is not None
+    weight = next(
+        w for w in all_weights(graph)
+        if w.bias is not None and w.bias.dtype == "int32" and w.kind in INTEGER_KINDS
+    )
+    assert weight.bias is not None
+    stored = np.array(constant(graph, weight.bias))
+    count = 1 if strength == "mild" else max(2, len(stored) // 4)
+    at = np.argsort(-np.abs(stored.astype(np.int64)), kind="stable")[:count]
+    stored[at] = np.where(stored[at] < 0, _INT32.min, _INT32.max)
+    content = replace_constants(graph, {weight.bias.index: stored})
+    return Injected(files_only(with_ptq(case, read_graph(content))), files_only(case))
 
 
-def is_right(plan: Plan, status: str, answer: str, named: list[str]) -> bool:
-    """Whether a diagnosis gave the right answer; see the head of this file."""
-    if plan.kind == "pair":
-        return all(cause in named for cause in plan.truth)
-    if status == "opened":
-        return answer == plan.truth[0]
-    if status == "other gap":
-        return answer not in plan.truth
-    return answer in _HEALTHY
+def argmax_ties(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """A flatter softmax in the PTQ file, whose 256 levels then hold no difference."""
+    graph = case.ptq_graph
+    assert graph is not None
+    made = with_ptq(case, read_graph(with_softmax_factor(graph, _FLATTER[strength])))
+    return Injected(files_only(made), files_only(case))
 
 
-def _row_path(folder: Path, plan: Plan) -> Path:
-    return folder / "rows" / f"{plan.key}.json"
+def with_softmax_factor(graph: Graph, factor: float) -> bytes:
+    """The file with ``factor`` as the number that its softmax multiplies its inputs by."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as fb
+
+    model = fb.ModelT.InitFromPackedBuf(graph.content, 0)
+    for op in graph.main.operators:
+        if op.code == "SOFTMAX":
+            model.subgraphs[0].operators[op.index].builtinOptions.beta = factor
+    builder = flatbuffers.Builder(len(graph.content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def hard_case(base: Base, case: Case, strength: str) -> Case:
+    """Float, PTQ and QAT of a network that loses accuracy in int8, all made alike."""
+    return retrained_qat(base, hard_float(base, case, strength), f"hard-qat-{strength}")
+
+
+def hard_float(base: Base, case: Case, strength: str) -> Case:
+    """Float and PTQ of that network, beside the QAT file of the first one."""
+    assert case.keras_float is not None
+    ratio = _WIDE_ACTIVATION[strength]
+    path = edited(
+        case.keras_float, base.folder / "made", f"wide-activation-{ratio:g}",
+        lambda model: wide_activation(model, ratio, _calibration(case)),
+    )
+    return remade(case, path)
+
+
+def batchnorm_lag(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Float and PTQ with statistics that lag; QAT has settled its own while it trained."""
+    assert case.keras_float is not None
+    share = _UNSETTLED[strength][variant % 4]
+    path = edited(
+        case.keras_float, base.folder / "made", f"unsettled-{strength}-{variant % 4}",
+        lambda model: unsettled(model, share),
+    )
+    made = with_float(replace(case, keras_float=path), path)
+    return Injected(made, case)
+
+
+def stale_observers(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """QAT for one epoch from tfmot's start ranges, in a network with small activations."""
+    before = _small(base, case, strength)
+    return Injected(retrained_qat(base, before, f"stale-{strength}", warm_start=False), case)
+
+
+def _small(base: Base, case: Case, strength: str) -> Case:
+    """The same function with small activations, float and PTQ made from it."""
+    assert case.keras_float is not None
+    path = edited(
+        case.keras_float, base.folder / "made", f"small-{strength}",
+        lambda model: small_activations(model, _ACTIVATIONS[strength]),
+    )
+    return remade(case, path)
+
+
+def qat_learning_rate(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """QAT with steps some 300 or 1,700 times as large, and settled batch norm after them."""
+    made = retrained_qat(base, case, f"steps-{strength}", settle=True, qat_lr=_RATES[strength])
+    return Injected(made, case)
+
+
+def training_budget(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """A float model of one or two epochs, and QAT for four more."""
+    made = _short(base, case, strength)
+    return Injected(
+        retrained_qat(base, made, f"budget-{strength}", qat_epochs=4, qat_lr=_SHORT_RATE), case
+    )
+
+
+def undertrained(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Float of one or two epochs; then as long again, as float before PTQ and as QAT."""
+    short = _short(base, case, strength)
+    assert short.keras_float is not None
+    assert short.facts is not None
+    epochs = _FEW_EPOCHS[strength]
+    path, _ = trained_float(
+        base, f"short-ft-{strength}", epochs, _SHORT_RATE, short.keras_float,
+        finetune_seed(base.spec),
+    )
+    made = retrained_qat(
+        base, short, f"undertrained-{strength}", qat_epochs=epochs, qat_lr=_SHORT_RATE
+    )
+    facts = made.facts
+    assert facts is not None
+    made = with_float(made, path)
+    return Injected(replace(made, facts=replace(facts, equal_budget=True)), case)
+
+
+def _short(base: Base, case: Case, strength: str) -> Case:
+    """The case of a float model that was trained for few epochs."""
+    assert case.facts is not None
+    epochs = _FEW_EPOCHS[strength]
+    path, history = trained_float(
+        base, f"short-{strength}", epochs, _SHORT_RATE,
+        base.folder / "made" / "untrained.h5", base.spec.seed,
+    )
+    return replace(
+        remade(case, path), history=history.assign(phase="float"),
+        facts=replace(case.facts, float_epochs=epochs, float_lr=_SHORT_RATE),
+    )
+
+
+def qat_requantized(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """QAT's weights in a float network, quantized after training; strongly: with one example."""
+    assert case.keras_qat is not None
+    assert case.keras_float is not None
+    assert case.calibration_x is not None
+    path = exported(case.keras_qat, case.keras_float, base.folder / "made" / "exported.h5")
+    x = case.calibration_x if strength == "mild" else faintest(case.calibration_x, 1)
+    return Injected(with_qat(case, converted(path, "int8", x)), case)
+
+
+def qat_not_applied(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """The float model converted under QAT's name, where int8 costs PTQ some accuracy."""
+    before = hard_case(base, case, strength)
+    assert before.keras_float is not None
+    recipe = ("dynamic_range", "float32", "float16")[variant % 3]
+    graph = converted(before.keras_float, recipe, None)
+    # Its Keras model is the float one: annotated, never applied.
+    return Injected(replace(with_qat(before, graph), keras_qat=before.keras_float), before)
+
+
+def control(base: Base, case: Case, form: str) -> Case:
+    """A healthy case in one of the forms of what a person may have at hand."""
+    assert case.data is not None
+    assert case.train is not None
+    assert case.keras_float is not None
+    if form == "study":
+        return case
+    if form == "equal-budget":
+        return cases.case(base.folder / "study", equal_budget=True)
+    if form == "files-only":
+        return replace(files_only(case), train=case.train)
+    if form == "two-files":
+        return replace(files_only(case), qat_graph=None)
+    if form in ("half-of-examples", "other-half"):
+        parts = np.array_split(base.rng(8).permutation(len(case.data)), 2)
+        index = np.sort(parts[form == "other-half"])
+        return replace(files_only(case), data=case.data.take(index))
+    if form == "other-calibration":
+        order = base.rng(7).permutation(len(case.train))[:300]
+        return recalibrated(case, case.train.x[order])
+    graph = converted(case.keras_float, "int8_io", case.calibration_x)
+    loose = files_only(with_ptq(case, graph))
+    claims = {role: Claim(predictions(_graph(loose, role), case.data)) for role in loose.roles}
+    return replace(loose, claims=claims)
+
+
+def _graph(case: Case, role: str) -> Graph:
+    graph = case.graph(role)
+    assert graph is not None
+    return graph
+
+
+def _calibration(case: Case) -> Array:
+    assert case.calibration_x is not None
+    return case.calibration_x
+
+
+FAULTS: dict[str, Inject] = {
+    cause: globals()[cause.replace("-", "_")]
+    for cause in all_rules() if cause.replace("-", "_") in globals()
+}

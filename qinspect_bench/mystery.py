@@ -30,9 +30,8 @@ from qinspect.errors import SpecError, unknown_name
 from qinspect.schema import Array
 from qinspect.tflite import evaluate, read_graph
 from qinspect.tflite.graph import Graph
+from qinspect_bench.base import Base, Cell, make_base
 from qinspect_bench.faults import FAULTS
-from qinspect_bench.faults_base import Base, make_base
-from qinspect_bench.faults_design import Cell
 
 _CELL = Cell("plain_cnn", 0)
 RECIPES: dict[int, str] = {
@@ -68,17 +67,7 @@ RECIPES: dict[int, str] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is hidden.
-
-    Attributes
-    ----------
-    cause : str
-        Key of ``FAULTS``.
-    strength : {"mild", "strong"}
-    variant : int
-    hint : str
-        Shown after a wrong answer.
-    """
+    """What is hidden: a fault, and the hint shown after a wrong answer."""
 
     cause: str
     strength: str
@@ -88,20 +77,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Mystery:
-    """Files of somebody who asks why one of them is better.
-
-    Attributes
-    ----------
-    number : int
-    folder : Path
-        ``float.tflite``, ``ptq.tflite``, ``qat.tflite``; ``data.npz`` and ``calibration.npz``.
-    case : Case
-        All that is at hand, for :func:`qinspect.diagnose.diagnose` and for looking at.
-    """
+    """Files of somebody who asks why one of them is better."""
 
     number: int
-    folder: Path
-    case: Case
+    folder: Path  # ``float.tflite``, ``ptq.tflite`` and so on; ``data.npz``, ``calibration.npz``
+    case: Case  # all that is at hand, to be diagnosed and looked at
 
     @property
     def graphs(self) -> dict[str, Graph]:
@@ -121,14 +101,7 @@ class Mystery:
         return {role: evaluate(g.content, x).prediction == y for role, g in self.graphs.items()}
 
     def report(self) -> pd.DataFrame:
-        """What the owner says, beside what running the files gives.
-
-        Returns
-        -------
-        DataFrame
-            One row a file: ``reported`` and ``measured`` accuracy, per cent; ``same_answers``,
-            the share of examples on which the owner's prediction is the one measured, per cent.
-        """
+        """Accuracy that the owner says and that running the files gives, and same answers, in %."""
         rows = []
         for role, graph in self.graphs.items():
             own = evaluate(graph.content, self.data.x).prediction
@@ -142,18 +115,7 @@ class Mystery:
         return pd.DataFrame(rows).set_index("file")
 
     def check(self, answer: str) -> str:
-        """Whether ``answer``, the id of a cause, is the hidden one.
-
-        Returns
-        -------
-        str
-            The verdict; after a wrong answer with a hint.
-
-        Raises
-        ------
-        SpecError
-            If no cause has that id; the message lists the nearest ones.
-        """
+        """Whether ``answer``, the id of a cause, is the hidden one; a hint where it is not."""
         given = answer.strip().lower()
         if not given:
             return f"Mystery {self.number}: no answer yet."
@@ -168,23 +130,7 @@ class Mystery:
 
 
 def open_mystery(number: int, folder: str | os.PathLike[str] = "mysteries") -> Mystery:
-    """Make a puzzle, or find it made.
-
-    Parameters
-    ----------
-    number : int
-        1 to 6.
-    folder : path
-        Where the files are written, one folder a puzzle.  The first puzzle opened trains a small
-        network, from which all are made.
-
-    Raises
-    ------
-    SpecError
-        If there is no such number.
-    MissingExtraError
-        If TensorFlow is not installed.
-    """
+    """Make a puzzle, 1 to 6, in a folder, or find it made; the first one trains a small network."""
     if number not in RECIPES:
         raise SpecError(f"there is no mystery {number!r}; choose 1 to {len(RECIPES)}.")
     hidden = decoded(RECIPES[number])

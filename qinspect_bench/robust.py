@@ -55,13 +55,7 @@ def robust_specs(
     models: Sequence[str] = MODELS,
     input_ranges: Sequence[str] = INPUT_RANGES,
 ) -> list[StudySpec]:
-    """The runs, all cells of one seed before the next seed.
-
-    Raises
-    ------
-    SpecError
-        If a name is unknown.
-    """
+    """The runs, all cells of one seed before the next seed."""
     return [
         make_spec(
             "one-epoch", dataset=dataset, model=model, input_range=input_range, seed=seed,
@@ -159,23 +153,7 @@ def _correct(spec: StudySpec) -> tuple[dict[str, Array], dict[str, int]]:
 
 
 def run_robust(specs: Sequence[StudySpec], out: Path, workers: int = 1) -> pd.DataFrame:
-    """Run what has not finished, and give the table of the runs asked for.
-
-    Parameters
-    ----------
-    specs : sequence of StudySpec
-        From :func:`robust_specs`.
-    out : Path
-        Folder of the runs; ``runs.csv`` in it is written after each.
-    workers : int
-        Processes of one thread each.
-
-    Returns
-    -------
-    DataFrame
-        One row a finished run of the folder, whether it was asked for now or before.  A run that
-        failed is named on standard error and not in it.
-    """
+    """Run what has not finished; one row a finished run of the folder, asked for now or before."""
     folder = store.prepare_folder(out, parts=("runs",))
     tasks = {run_key(spec): (spec, str(folder)) for spec in _missing(specs, folder)}
     for done, (key, row) in enumerate(run_on_processes(run_one, tasks, workers), start=1):
@@ -207,23 +185,12 @@ def _table(folder: Path) -> pd.DataFrame:
 
 
 def cell_table(frame: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """Mean differences of each cell with intervals for new seeds and new examples.
+    """Mean differences b - a of each cell of two seeds or more, points, with 95 % intervals.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        From :func:`run_robust`; cells with fewer than two seeds are left out.
-    out : Path
-        Its folder.
-
-    Returns
-    -------
-    DataFrame
-        One row a cell: the mean accuracy of each arm in per cent; for each pair (a, b) of
-        ``PAIRS`` the mean difference b - a in points and two 95 % intervals, from the variances
-        (``_low_pp``, ``_high_pp``) and from the crossed bootstrap (``_boot_``), see
-        :class:`qinspect.stats.SeedComparison`; and whether ``robust`` is shown to lose at most
-        ``MARGIN_PP`` to ``ptq_ft`` (``yes``), to lose more (``no``), or neither.
+    Intervals are for new seeds and new examples: from the variances (``_low_pp``, ``_high_pp``)
+    and from the crossed bootstrap (``_boot_``), see :class:`qinspect.stats.SeedComparison`.
+    ``within_margin`` says whether ``robust`` is shown to lose at most ``MARGIN_PP`` to ``ptq_ft``
+    (``yes``), to lose more (``no``), or neither.
     """
     rows = []
     for cell, runs in frame.groupby(list(CELL), sort=False):

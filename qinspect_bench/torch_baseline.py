@@ -36,33 +36,9 @@ TFLITE_ARMS: dict[str, str] = {
 
 
 def torch_baseline(study: Study) -> pd.DataFrame:
-    """Predictions of a PyTorch network and of its dynamically quantized copy.
-
-    Parameters
-    ----------
-    study : Study
-        A finished study of the zoo's ``mlp``.
-
-    Returns
-    -------
-    DataFrame
-        One row a test example: ``id``, ``y``, ``torch_float``, ``torch_dynamic`` and the study's
-        own arms as in :data:`TFLITE_ARMS`; classes as int64.
-
-    Raises
-    ------
-    SpecError
-        If the study is of another model.
-    DataError
-        If the data set gives other test examples than the study was tested on.
-    MissingExtraError
-        If PyTorch is not installed.
-
-    Notes
-    -----
-    Weights start from Glorot's uniform distribution (Glorot & Bengio 2010) as in Keras, drawn by
-    PyTorch's generator, so the numbers differ from those of the Keras model.
-    """
+    """Predictions of a PyTorch ``mlp``, its dynamically quantized copy and the study's arms."""
+    # Weights start from Glorot's uniform distribution (Glorot & Bengio 2010) as in Keras, drawn by
+    # PyTorch's generator, so the numbers differ from those of the Keras model.
     spec = study.spec
     if spec.model != "mlp":
         raise SpecError(f"the study is of the model {spec.model!r}; the baseline is for 'mlp'.")

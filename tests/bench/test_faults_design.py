@@ -17,22 +17,33 @@ from qinspect.diagnosis.cases import Case
 from qinspect.stats import compare_paired, wilson_interval
 from qinspect.tflite import constant, evaluate, read_graph
 from qinspect.tflite.constants import all_weights
-from qinspect_bench import faults_evaluation as evaluation
-from qinspect_bench import faults_files as files
-from qinspect_bench.faults import FAULTS, PAIRS, is_right, plans, status_of
-from qinspect_bench.faults_base import Base, base_spec, faintest, files_only
-from qinspect_bench.faults_design import (
+from qinspect_bench import faults
+from qinspect_bench.base import (
     ARCHITECTURES,
     CELLS,
     CONTROL_CELLS,
-    CONTROLS,
     HALVES,
-    NOT_INJECTED,
-    STRENGTHS,
+    Base,
     Cell,
-    Plan,
+    base_spec,
+    faintest,
+    files_only,
 )
-from qinspect_bench.faults_score import by_cause, confusion, confusion_figure, misses, scores
+from qinspect_bench.benchmark import (
+    CONTROLS,
+    PAIRS,
+    STRENGTHS,
+    Plan,
+    by_cause,
+    confusion,
+    confusion_figure,
+    is_right,
+    misses,
+    plans,
+    scores,
+    status_of,
+)
+from qinspect_bench.faults import FAULTS, NOT_INJECTED
 
 # --- the design --------------------------------------------------------------------------------
 
@@ -201,7 +212,7 @@ def test_biases_are_cut_at_the_limit(healthy: Case, tmp_path: Path) -> None:
     limits = (np.iinfo(np.int32).min, np.iinfo(np.int32).max)
     counts = []
     for strength in STRENGTHS:
-        made = files.bias_saturation(base(healthy, tmp_path), healthy, strength, 0)
+        made = faults.bias_saturation(base(healthy, tmp_path), healthy, strength, 0)
         graph = made.case.ptq_graph
         assert graph is not None
         stored = [constant(graph, w.bias) for w in all_weights(graph) if w.bias is not None]
@@ -214,7 +225,7 @@ def test_biases_are_cut_at_the_limit(healthy: Case, tmp_path: Path) -> None:
 def test_a_flatter_softmax_ties_its_outputs(healthy: Case, tmp_path: Path) -> None:
     graph = healthy.ptq_graph
     assert graph is not None
-    changed = read_graph(files.with_softmax_factor(graph, 0.002))
+    changed = read_graph(faults.with_softmax_factor(graph, 0.002))
     assert len(changed.main.operators) == len(graph.main.operators)
     x = data().x[:200]
     assert evaluate(graph.content, x).tied.mean() < 0.2
@@ -224,7 +235,7 @@ def test_a_flatter_softmax_ties_its_outputs(healthy: Case, tmp_path: Path) -> No
 def test_weight_noise_changes_weights_alone(healthy: Case) -> None:
     graph = healthy.ptq_graph
     assert graph is not None
-    noisy = read_graph(evaluation.with_weight_noise(graph, np.random.default_rng(0)))
+    noisy = read_graph(faults.with_weight_noise(graph, np.random.default_rng(0)))
     weights = {w.tensor.index for w in all_weights(graph)}
     for tensor in graph.main.tensors:
         if not tensor.constant or tensor.dtype == "string":
@@ -241,9 +252,9 @@ def test_scripts_feed_what_they_say(healthy: Case) -> None:
     assert graph is not None
     x = data().x[:200]
     own = evaluate(graph.content, x).prediction
-    assert np.array_equal(evaluation.fed_by(graph, x, evaluation._right), own)
-    cast = evaluation._SCRIPTS["strong"][0]
-    assert np.mean(evaluation.fed_by(graph, x, cast) == own) < 0.9
+    assert np.array_equal(faults.fed_by(graph, x, faults._right), own)
+    cast = faults._SCRIPTS["strong"][0]
+    assert np.mean(faults.fed_by(graph, x, cast) == own) < 0.9
 
 
 def test_claims_are_the_same_predictions_in_another_order(healthy: Case, tmp_path: Path) -> None:
@@ -251,7 +262,7 @@ def test_claims_are_the_same_predictions_in_another_order(healthy: Case, tmp_pat
     assert graph is not None
     own = evaluate(graph.content, data().x).prediction
     for strength, variant, moved in (("mild", 0, (0.02, 0.1)), ("strong", 0, (0.5, 1.0))):
-        made = evaluation.evaluation_mismatch(
+        made = faults.evaluation_mismatch(
             base(healthy, tmp_path), healthy, strength, variant
         )
         claimed = made.case.claims["qat"].prediction
@@ -261,17 +272,17 @@ def test_claims_are_the_same_predictions_in_another_order(healthy: Case, tmp_pat
 
 def test_other_examples(healthy: Case, tmp_path: Path) -> None:
     where = base(healthy, tmp_path)
-    few = evaluation.noise(where, healthy, "strong", 0).case
+    few = faults.noise(where, healthy, "strong", 0).case
     assert few.data is not None
     assert len(few.data) == 100
-    shifted = evaluation.distribution_shift(where, healthy, "strong", 0).case
+    shifted = faults.distribution_shift(where, healthy, "strong", 0).case
     assert shifted.data is not None
     assert np.abs(shifted.data.x - data().x).mean() > 0.1
     assert np.array_equal(shifted.data.y, data().y)
 
 
 def test_checkpoints_hold_the_file_that_was_chosen(healthy: Case, tmp_path: Path) -> None:
-    made = evaluation.lucky_checkpoint(base(healthy, tmp_path), healthy, "mild", 0).case
+    made = faults.lucky_checkpoint(base(healthy, tmp_path), healthy, "mild", 0).case
     table = made.checkpoints["qat"]
     assert made.qat_graph is not None
     best = (table == data().y).mean(axis=1).argmax()

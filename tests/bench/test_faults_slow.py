@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from parts import need_package
 
-from qinspect_bench import faults_networks as networks
-from qinspect_bench.faults import plans, run_benchmark
+from qinspect_bench import networks
+from qinspect_bench.benchmark import plans, run_benchmark
 
 pytestmark = pytest.mark.slow
 

@@ -31,10 +31,8 @@ def edited(source: Path, folder: Path, name: str, edit: Callable[[Any], None]) -
 
 
 def unsettled(model: Any, share: float) -> None:
-    """Batch-norm statistics as a moving average leaves them while ``share`` of the start is left.
-
-    Keras starts at mean 0 and variance 1.
-    """
+    """Batch-norm statistics of a moving average in which ``share`` of the start is left."""
+    # Keras starts at mean 0 and variance 1.
     for layer in model.layers:
         if type(layer).__name__ == "BatchNormalization":
             layer.moving_mean.assign((1 - share) * layer.moving_mean)
@@ -42,10 +40,8 @@ def unsettled(model: Any, share: float) -> None:
 
 
 def small_activations(model: Any, factor: float) -> None:
-    """Every hidden activation multiplied by ``factor`` below 1, the output unchanged.
-
-    Exact with ReLU; with ReLU6 up to values that were cut at 6.
-    """
+    """Every hidden activation multiplied by ``factor`` below 1, the output unchanged."""
+    # Exact with ReLU; with ReLU6 up to values that were cut at 6.
     for at, layer in enumerate(_weighted(model)):
         last = layer is _weighted(model)[-1]
         if at:
@@ -55,19 +51,10 @@ def small_activations(model: Any, factor: float) -> None:
 
 
 def wide_activation(model: Any, ratio: float, x: Array) -> None:
-    """One channel behind the first layer ``ratio`` times as large as the others, and not used.
-
-    The other channels are made smaller and what the next layer makes of them larger; the channel
-    that matters least keeps its size and is left out by the next layer.  The one range of that
-    activation is then set by a channel that tells nothing.
-
-    Parameters
-    ----------
-    model : tf_keras.Model
-    ratio : float
-    x : ndarray
-        Examples on which to find that channel.
-    """
+    """One channel behind the first layer ``ratio`` times as large as the others, and not used."""
+    # The other channels are made smaller and what the next layer makes of them larger; the channel
+    # that matters least on the examples keeps its size and is left out by the next layer.  The one
+    # range of that activation is then set by a channel that tells nothing.
     first, second = _weighted(model)[:2]
     peaks = _peaks(model, second, x)
     # One that is hardly ever active would set no range.
@@ -78,16 +65,13 @@ def wide_activation(model: Any, ratio: float, x: Array) -> None:
     _scale_output(model, first, factors)
     back = np.full(channels, ratio)
     back[useless] = 0.0
-    _scale_kernel(second, _along_inputs(second, back))
+    _scale_kernel(second, back.reshape(-1, 1))
 
 
 def wide_weights(model: Any, ratio: float, x: Array) -> None:
-    """One channel of the first layer with weights ``ratio`` times as large, and never active.
-
-    Its bias keeps it below zero, so that ReLU gives nothing, whatever the weights are.  One scale
-    for all channels is then set by weights that tell nothing.  Parameters as of
-    :func:`wide_activation`.
-    """
+    """One channel of the first layer with weights ``ratio`` times as large, and never active."""
+    # Its bias keeps it below zero, so that ReLU gives nothing, whatever the weights are.  One scale
+    # for all channels is then set by weights that tell nothing.
     first, second = _weighted(model)[:2]
     dead = _least_useful(model, second, x, np.arange(_inputs(second)))
     norm = _norm_behind(model, first)
@@ -135,9 +119,6 @@ def save_stranger(like: Path, target: Path, seed: int) -> Path:
     return target
 
 
-# --- layers ----------------------------------------------------------------------------------
-
-
 def _weighted(model: Any) -> list[Any]:
     return [layer for layer in model.layers if type(layer).__name__ in _WEIGHTED]
 
@@ -149,10 +130,6 @@ def _kernel(layer: Any) -> Any:
 def _inputs(layer: Any) -> int:
     """Channels that a layer takes; the last but one axis of every kind of kernel."""
     return int(_kernel(layer).shape[-2])
-
-
-def _along_inputs(layer: Any, factors: Array) -> Array:
-    return factors.reshape(-1, 1)
 
 
 def _norm_behind(model: Any, layer: Any) -> Any | None:
