@@ -100,7 +100,7 @@ def _print_blocks(table: Table, console: Console) -> None:
     for first, *rest in table.cells(table.rows[: table.most]):
         _say(f"{table.heads[0]}: {first}", console)
         for head, value in zip(table.heads[1:], rest, strict=True):
-            console.print(Padding(Text(printable(f"{head}: {value}")), (0, 0, 0, 2)))
+            console.print(Padding(Text(printable(f"{head}: {value}")), (0, 0, 0, 2), expand=False))
 
 
 def _say(line: str, console: Console, style: str = "") -> None:
