@@ -144,9 +144,9 @@ def kernel_row(
         "output_sqnr_db": None, "accuracy_default": None, "accuracy_reference": None,
         "error": None,
     }
-    default = evaluate(graph.content, x, num_threads=num_threads)
+    default = evaluate(graph, x, num_threads=num_threads)
     try:
-        reference = evaluate(graph.content, x, num_threads=num_threads, kernels="reference")
+        reference = evaluate(graph, x, num_threads=num_threads, kernels="reference")
     except QinspectError as error:
         return {**row, "error": str(error)}
     flips = default.prediction != reference.prediction
@@ -346,7 +346,7 @@ def _of_files(
     models = []
     for name, file, graph, how in zip(names, files, graphs, hows, strict=True):
         x, said = prepare(examples.x, graph, how)
-        result = evaluate(graph.content, x, num_threads=num_threads)
+        result = evaluate(graph, x, num_threads=num_threads)
         notes += [f"{name}: {note}" for note in (*said, *result.notes)]
         y = examples.y + how.label_offset if labelled else None
         model = _Model(name, Path(file), graph, how, x, y, result)

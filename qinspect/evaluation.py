@@ -64,7 +64,7 @@ def evaluate(
     for (name, file), how in zip(named.items(), ways, strict=True):
         graph = open_model(file)
         x, said = prepare(examples.x, graph, how)
-        result = run_file(graph.content, x, num_threads=num_threads, kernels=kernels)
+        result = run_file(graph, x, num_threads=num_threads, kernels=kernels)
         outputs[name] = result.outputs
         notes += [f"{name}: {note}" for note in (*said, *result.notes)]
     offset = {how.label_offset for how in ways}

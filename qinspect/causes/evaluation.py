@@ -158,7 +158,7 @@ def _best_mistake(evidence: Evidence, role: str) -> _Tried:
     graph = evidence.graph(role)
     best, name, said = 0.0, "", ""
     for mistake, words, x in mistakes(graph, evidence.data.x[index]):
-        explained = float(np.mean(evidence.run(graph.content, x).prediction == claimed[index]))
+        explained = float(np.mean(evidence.run(graph, x).prediction == claimed[index]))
         if explained > best:
             best, name, said = explained, mistake, words
     # A mistake that changes few predictions must explain most of those few, not merely the rest.

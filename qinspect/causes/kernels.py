@@ -41,7 +41,7 @@ def _reference(evidence: Evidence, role: str, index: Array) -> Array:
     return evidence.once(
         ("reference", role, len(index)),
         lambda: evaluate(
-            evidence.graph(role).content, evidence.data.x[index], kernels="reference",
+            evidence.graph(role), evidence.data.x[index], kernels="reference",
             num_threads=evidence.num_threads,
         ).prediction,
     )

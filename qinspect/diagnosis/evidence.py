@@ -28,6 +28,7 @@ from qinspect.tflite.graph import Graph
 from qinspect.tflite.identity import Identification, identify
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.run import Evaluation
+from qinspect.tflite.runner import Model
 
 T = TypeVar("T")
 
@@ -106,12 +107,12 @@ class Evidence:
     def evaluation(self, role: str) -> Evaluation:
         """The file of a role, run correctly on the evaluation examples."""
         return self.once(
-            ("evaluate", role), lambda: self.run(self.graph(role).content, self.data.x)
+            ("evaluate", role), lambda: self.run(self.graph(role), self.data.x)
         )
 
-    def run(self, content: bytes, x: Array) -> Evaluation:
+    def run(self, model: Model, x: Array) -> Evaluation:
         """Any file on any examples."""
-        return evaluate(content, x, num_threads=self.num_threads)
+        return evaluate(model, x, num_threads=self.num_threads)
 
     def right(self, prediction: Array, index: Array | None = None) -> Array:
         """Which evaluation examples a prediction gets right, bool."""

@@ -18,7 +18,7 @@ from qinspect.schema import TENSORS, Array
 from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph, Subgraph, Tensor
 from qinspect.tflite.match import GraphMatch
-from qinspect.tflite.ports import Examples, real_values
+from qinspect.tflite.ports import Arrays, real_values
 from qinspect.tflite.requantize import Ranges, activations, check_float
 from qinspect.tflite.runner import Session
 
@@ -55,13 +55,12 @@ def _holds_reals(tensor: Tensor) -> bool:
 
 def activation_statistics(
     graph: Graph,
-    x: Examples | Iterable[Examples],
+    x: Arrays | Iterable[Arrays],
     tensors: Mapping[int, str] | None = None,
     *,
     per_channel: bool = False,
     batch_size: int = 32,
     num_threads: int = 2,
-    isolated: bool = False,
 ) -> Activations:
     """Extremes, moments, NaN and infinity counts, percentiles, histograms of activations."""
     if batch_size < 1:
@@ -74,8 +73,7 @@ def activation_statistics(
     whole = {i: StreamingStatistics() for i in layers}
     split: dict[int, StreamingStatistics] = {}
     examples = 0
-    with Session(graph, name=graph.file, tensors=list(layers), workers=num_threads,
-                 isolated=isolated) as session:
+    with Session(graph, name=graph.file, tensors=list(layers), workers=num_threads) as session:
         for batch in batches(x, batch_size):
             stored = session.run(batch, copy=False)
             # What cannot be read for every example is left out, which a note says.
@@ -149,8 +147,7 @@ class ObservedRanges:
 
 
 def observe_ranges(
-    graph: Graph, x: Examples, *, batch_size: int = 32, num_threads: int = 2,
-    isolated: bool = False,
+    graph: Graph, x: Arrays, *, batch_size: int = 32, num_threads: int = 2
 ) -> ObservedRanges:
     """Run a float32 network and note the ranges of its activations, example by example."""
     # Minimum and maximum, as TensorFlow's converter calibrates; litert-quantizer's own calibrator
@@ -158,8 +155,8 @@ def observe_ranges(
     check_float(graph)
     tensors = activations(graph)
     lows, highs = [], []
-    with Session(graph, name=graph.file, tensors=[t.index for t in tensors], workers=num_threads,
-                 isolated=isolated) as session:
+    wanted = [t.index for t in tensors]
+    with Session(graph, name=graph.file, tensors=wanted, workers=num_threads) as session:
         for batch in batches(x, batch_size):
             found = session.run(batch, copy=False)
             gone = [t.name for t in tensors if t.index not in found]

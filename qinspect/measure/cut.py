@@ -51,20 +51,21 @@ class CutModel:
     outputs: dict[Hashable, int]
 
 
-def cut_session(cut: CutModel, file: str, **options: Any) -> Session:
-    """A cut model ready to run; ``file`` names its origin in messages."""
-    return Session(cut.content, name=f"the operators of {file}", how=None, **options)
+def cut_session(cut: CutModel, graph: Graph, **options: Any) -> Session:
+    """A cut model ready to run, as guarded as the network that it comes from."""
+    return Session(cut.content, name=f"the operators of {graph.file}", how=None,
+                   isolated=graph.guarded, **options)
 
 
-def _try(cut: CutModel, file: str, isolated: bool) -> None:
+def _try(cut: CutModel, graph: Graph) -> None:
     """Run a cut model once, on ones."""
-    with cut_session(cut, file, workers=1, isolated=isolated) as session:
+    with cut_session(cut, graph, workers=1) as session:
         tensors = [port.tensor for port in session.ports.inputs]
         session.run({t.index: np.ones((1, *t.shape), t.dtype) for t in tensors})
 
 
 def wire_pairs(
-    float_graph: Graph, quant_graph: Graph, pairs: Sequence[Pair], *, isolated: bool = False
+    float_graph: Graph, quant_graph: Graph, pairs: Sequence[Pair]
 ) -> tuple[CutModel, list[str]]:
     """The pairs' float operators, wired to the inputs of the quantized ones; what is left out."""
     # Sources are tensor indices of the quantized network, or its inputs; outputs are named by the
@@ -83,12 +84,12 @@ def wire_pairs(
     if not layers:
         return cut, notes
     try:
-        _try(cut, float_graph.file, isolated)
+        _try(cut, float_graph)
     except ModelFileError:
         # One operator that cannot run must not take the others with it.
         for key, layer in list(layers.items()):
             try:
-                _try(cut_operators(float_graph, {key: layer}), float_graph.file, isolated)
+                _try(cut_operators(float_graph, {key: layer}), float_graph)
             except ModelFileError as error:
                 del layers[key]
                 notes.append(f"no local error of {pairs[cast(int, key)].layer}: {error}")

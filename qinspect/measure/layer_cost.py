@@ -31,6 +31,7 @@ from qinspect.tflite.requantize import (
     quantize_file,
 )
 from qinspect.tflite.run import Evaluation, evaluate
+from qinspect.tflite.runner import Model
 from qinspect.tflite.sandbox import open_model
 
 # One row a layer and variant ("only" it quantized, "all_but" it), or a point of the curve ("keep");
@@ -80,7 +81,7 @@ class MixedFiles:
         self.layers = quantizable_operators(graph, precision)
         if not self.layers:
             raise SpecError(f"{graph.file} has no layer that can be quantized to {precision}.")
-        self._reference = self._evaluate(graph.content)
+        self._reference = self._evaluate(graph)
         self.float = self._variant("float", (), graph.content, self._reference)
         self.full = self._make("full", (), self.keep, self.precision)
 
@@ -104,8 +105,8 @@ class MixedFiles:
         content = quantize_file(self.graph, self.ranges, others, dict.fromkeys(_at(layers), own))
         return self._variant(kind, layers, content, self._evaluate(content))
 
-    def _evaluate(self, content: bytes) -> Evaluation:
-        return evaluate(content, self.x, num_threads=self.num_threads)
+    def _evaluate(self, model: Model) -> Evaluation:
+        return evaluate(model, self.x, num_threads=self.num_threads)
 
     def _variant(
         self, kind: Any, layers: tuple[QuantizableOperator, ...], content: bytes, result: Evaluation

@@ -23,7 +23,7 @@ from qinspect.measure.probe import (
 )
 from qinspect.schema import ERRORS, Array
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.ports import Examples, real_values
+from qinspect.tflite.ports import Arrays, real_values
 from qinspect.tflite.runner import Kernels, Session
 
 _HISTOGRAM_COLUMNS = ("layer", "op", "reference", "part", "low", "high", "count", "unit")
@@ -61,7 +61,7 @@ def layer_errors(
     float_graph: Graph,
     quant_graph: Graph,
     pairs: Pairs,
-    x: Examples | Iterable[Examples],
+    x: Arrays | Iterable[Arrays],
     *,
     local: bool = True,
     accumulated: bool = True,
@@ -69,7 +69,6 @@ def layer_errors(
     batch_size: int = 16,
     num_threads: int = 2,
     kernels: Kernels = "default",
-    isolated: bool = False,
 ) -> LayerErrors:
     """Local and accumulated quantization error of every matched layer; x in float input units.
 
@@ -92,9 +91,9 @@ def layer_errors(
     cut: CutModel | None = None
     notes: list[str] = []
     if local:
-        cut, notes = wire_pairs(float_graph, quant_graph, named, isolated=isolated)
+        cut, notes = wire_pairs(float_graph, quant_graph, named)
     rows, missing = _rows(float_graph, quant_graph, named, cut)
-    options = {"workers": 1, "batch_size": batch_size, "kernels": kernels, "isolated": isolated}
+    options = {"workers": 1, "batch_size": batch_size, "kernels": kernels}
     examples = 0
     # Kernels and array arithmetic release Python's lock, so threads share the processor well; a
     # batch always goes to the same worker, which keeps the sums reproducible.
@@ -150,7 +149,7 @@ class _Worker:
             self._float = Session(float_graph, name=float_graph.file,
                                   tensors=[row.a for row in rows], **options)
         if self._cut is not None:
-            self._alone = cut_session(self._cut, float_graph.file, **options)
+            self._alone = cut_session(self._cut, float_graph, **options)
         self.local: dict[int, ErrorSums] = {}
         self.accumulated: dict[int, ErrorSums] = {}
         self._missing: dict[str, None] = {}
@@ -163,7 +162,7 @@ class _Worker:
             if accumulated:
                 self.accumulated[at] = ErrorSums(affine, histograms=histograms)
 
-    def measure(self, batch: Examples) -> None:
+    def measure(self, batch: Arrays) -> None:
         """Take in one batch of examples."""
         feeds = self._quant.feeds(batch)
         stored = self._quant.view(feeds)

@@ -111,8 +111,8 @@ def perturbation_null(
             f"{related}), so what lies between them is not quantization error alone."
         )
     noise = weight_noise(float_graph, quantized, match_graphs(float_graph, quantized))
-    reference = evaluate(float_graph.content, x, num_threads=num_threads)
-    studied = evaluate(quantized.content, x, num_threads=num_threads)
+    reference = evaluate(float_graph, x, num_threads=num_threads)
+    studied = evaluate(quantized, x, num_threads=num_threads)
     sqnr = error_metrics(reference.outputs, studied.outputs)["sqnr_db"]
     if not np.isfinite(sqnr):
         raise DataError(
@@ -271,7 +271,7 @@ def matching_factor(
     seeds = generator.integers(2**32, size=_MATCH_DRAWS)
     if len(x) > _MATCH_EXAMPLES:
         x = x[np.sort(generator.choice(len(x), _MATCH_EXAMPLES, replace=False))]
-    reference = evaluate(graph.content, x, num_threads=num_threads).outputs
+    reference = evaluate(graph, x, num_threads=num_threads).outputs
     factor = 1.0
     # Output noise grows with the square of the amplitude as long as the network is nearly linear in
     # it, so a few fixed-point steps with the same random directions find the factor.
@@ -323,7 +323,7 @@ def calibration_draws(
 def _evaluate_all(
     graph: Graph, draw: Callable[[], bytes], count: int, x: Array, num_threads: int
 ) -> Draws:
-    reference = evaluate(graph.content, x, num_threads=num_threads).outputs
+    reference = evaluate(graph, x, num_threads=num_threads).outputs
     predictions, quality = [], []
     for _ in range(count):
         result = evaluate(draw(), x, num_threads=num_threads)

@@ -10,7 +10,7 @@ import numpy as np
 from qinspect.errors import DataError, SpecError
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.match import GraphMatch
-from qinspect.tflite.ports import Examples
+from qinspect.tflite.ports import Arrays
 
 
 class Pair(NamedTuple):
@@ -54,7 +54,7 @@ def as_pairs(pairs: Pairs, graph_a: Graph, graph_b: Graph) -> list[Pair]:
     return named
 
 
-def batches(x: Examples | Iterable[Examples], batch_size: int) -> Iterator[Examples]:
+def batches(x: Arrays | Iterable[Arrays], batch_size: int) -> Iterator[Arrays]:
     """Batches of at most ``batch_size`` examples of arrays, or of an iterable of arrays."""
     seen = False
     for part in [x] if isinstance(x, (np.ndarray, Mapping)) else x:
@@ -69,6 +69,6 @@ def batches(x: Examples | Iterable[Examples], batch_size: int) -> Iterator[Examp
         raise DataError("there are no examples to measure (x is empty).")
 
 
-def count(x: Examples) -> int:
+def count(x: Arrays) -> int:
     """Number of examples."""
     return len(next(iter(x.values()), ())) if isinstance(x, Mapping) else len(x)

@@ -508,7 +508,7 @@ def inspect(*files: str | os.PathLike[str], timeout: float = TIMEOUT) -> Inspect
 def inspect_file(path: str | os.PathLike[str], timeout: float = TIMEOUT) -> dict[str, Any]:
     """The fields of :class:`Identification` and whether it ``runs``, as plain data fit for JSON."""
     graph = read_graph(path)
-    result = probe(graph.content, timeout=timeout)
+    result = probe(graph, timeout=timeout)
     described = plain(asdict(identify(graph)))
     described["runs"] = result.status
     if result.message:

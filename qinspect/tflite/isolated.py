@@ -46,38 +46,43 @@ _SLACK = 50
 MEMORY = 4 << 30
 _WORKER_MEMORY = 256 << 20
 _LARGE = 64 << 20
+# Idle children that are kept: layer passes use several at a time.
+_SPARES = 4
 _SCRIPT = Path(__file__).with_name("runner_child.py")
 _WINDOWS = os.name == "nt"
 
 
 class Died(Exception):
-    """A child is no more; the message follows the file's name.  ``final``: by other kernels too."""
+    """A child is no more; the message follows the file's name."""
 
-    def __init__(self, message: str, final: bool = False) -> None:
+    def __init__(self, message: str, *, final: bool = False, late: bool = False) -> None:
         super().__init__(message)
-        self.final = final
+        self.late = late  # it did not die but never answered
+        self.final = final or late  # other kernels would fare no better
 
 
 class Remote:
     """The engine of one file in a child process."""
 
-    def __init__(self, content: bytes, plan: Plan) -> None:
+    def __init__(self, content: bytes, plan: Plan, *, timeout: float | None = None,
+                 memory: int = MEMORY) -> None:
         self.content, self.plan = content, plan
         self.layout: Layout = []
-        self._seconds = TIMEOUT
+        self._timeout, self._limit = timeout or TIMEOUT, memory
+        self._seconds = self._timeout
         self._well = False
         self._slot = self._width = 0
         self._open()
 
     def _open(self) -> None:
-        self._process = _spare_or_new(len(self.content))
+        self._process = _spare_or_new(len(self.content), self._limit)
         self._process.send({"do": "open", "plan": asdict(self.plan), "bytes": len(self.content)},
                            self.content)
         self._opened = False
 
     def _await(self, seconds: float) -> dict[str, Any]:
         if not self._opened:
-            self._process.wait(TIMEOUT)
+            self._process.wait(self._timeout)
             self._opened = True
         answer = self._process.wait(seconds)
         self.layout = [laid and (tuple(laid[0]), np.dtype(laid[1])) for laid in answer["layout"]]
@@ -94,15 +99,16 @@ class Remote:
             self._process.send({"do": "settle", "feeds": places, "count": stop - start,
                                 "first": start, "size": len(memory)})
             try:
-                answer = self._await(TIMEOUT)
+                answer = self._await(self._timeout)
                 break
-            except Died:
+            except Died as died:
                 # One that served another file before may have been damaged by that.
-                if not self._process.used:
+                if died.late or not self._process.used:
                     raise
                 self._open()
         self._process.used = True
         self._seconds = time.monotonic() - began
+        self._well = True
         return answer["events"], answer["size"]
 
     def load(self, take: Take, start: int, stop: int) -> None:
@@ -130,7 +136,8 @@ class Remote:
                ) -> list[dict[str, Any]]:
         """Wait for what was begun and copy it out; what the user should know."""
         memory, command = self._begun
-        answer = self._await(TIMEOUT + _SLACK * self._seconds * command["count"])
+        self._well = False
+        answer = self._await(self._timeout + _SLACK * self._seconds * command["count"])
         for out, place in zip(outs, command["outs"], strict=True):
             if out is not None and place is not None:
                 out[...] = array_at(memory, place)
@@ -146,7 +153,7 @@ class Remote:
             with contextlib.suppress(Died, Refused):
                 self._process.wait(TIMEOUT)
                 with _LOCK:
-                    if len(_spare) < 2:
+                    if len(_spare) < _SPARES and self._limit == MEMORY:
                         _spare.append(self._process)
                         return
         self._process.kill()
@@ -248,7 +255,7 @@ class Process:
             doing = self._doing()
             self.kill()
             raise Died(f"did not finish within {seconds:g} s in a child process while {doing} and "
-                       "was stopped.", final=True) from None
+                       "was stopped.", late=True) from None
         except BaseException:  # an interrupted notebook must not leave the child behind
             self.kill()
             raise
@@ -317,16 +324,17 @@ _LOCK = threading.Lock()
 _spare: list[Process] = []
 
 
-def _spare_or_new(size: int) -> Process:
+def _spare_or_new(size: int, memory: int) -> Process:
     """A child that is left over from a file that ran well, or a new one for a model of a size."""
     with _LOCK:
-        while _spare and size < _LARGE:
+        while _spare and size < _LARGE and memory == MEMORY:
             process = _spare.pop()
             if process.process.poll() is None:
                 return process
             process.kill()
     # Workers, and copies of the weights that kernels arrange anew, are not the file's appetite.
-    return Process(MEMORY + cores() * _WORKER_MEMORY + 8 * (size // _LARGE) * _LARGE)
+    room = cores() * _WORKER_MEMORY if memory == MEMORY else 0
+    return Process(memory + room + 8 * (size // _LARGE) * _LARGE)
 
 
 @atexit.register

@@ -22,7 +22,7 @@ INTEGERS = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uin
 # What NumPy and LiteRT exchange as plain arrays; resources must not even be looked at.
 READABLE = FLOATS | INTEGERS | {"bool"}
 # One array, or one for each input by its name or tensor index.
-Examples = Array | Mapping[Any, Array]
+Arrays = Array | Mapping[Any, Array]
 # Outputs of two files are paired by their values only where that fits them this much better.
 _BETTER = 0.5
 
@@ -171,7 +171,7 @@ def check_inputs(ports: Ports, name: str) -> None:
         raise ModelFileError(f"{name} has no input, so there is nothing to evaluate.")
 
 
-def feeds_of(ports: Ports, x: Examples, how: Preprocessing | None, name: str) -> Feeds:
+def feeds_of(ports: Ports, x: Arrays, how: Preprocessing | None, name: str) -> Feeds:
     """Arrays matched to inputs by name, else by a shape that only one of them fits."""
     # Without `how` they are stored values, which nobody need look at.
     how, stored = how or Preprocessing(), how is None
@@ -198,7 +198,7 @@ def feeds_of(ports: Ports, x: Examples, how: Preprocessing | None, name: str) ->
     return Feeds(tensors, tuple(arrays), convert, shapes, lead, unused)
 
 
-def _match(ports: Sequence[Port], x: Examples, name: str
+def _match(ports: Sequence[Port], x: Arrays, name: str
            ) -> tuple[dict[str, Array], tuple[str, ...]]:
     if not isinstance(x, Mapping):
         if len(ports) > 1:
@@ -385,7 +385,7 @@ def _converter(port: Port, array: Array, how: Preprocessing, name: str
 
 
 def _not_finite(array: Array) -> int:
-    """Examples with a NaN or infinite value, counted piece by piece."""
+    """Arrays with a NaN or infinite value, counted piece by piece."""
     step = max(1, (1 << 20) // max(1, array[0].size))
     return sum(
         int(np.count_nonzero(~np.isfinite(part).reshape(len(part), -1).all(axis=1)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from qinspect.schema import Array
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.ports import Examples
+from qinspect.tflite.ports import Arrays
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.runner import Kernels, Model, run_files
 
@@ -44,14 +44,14 @@ class Evaluation:
 
 def evaluate(
     model: Model,
-    x: Examples,
+    x: Arrays,
     *,
     batch_size: int | None = None,
     num_threads: int | None = None,
     kernels: Kernels = "default",
     output: int | str = 0,
     sequence: bool = False,
-    isolated: bool = False,
+    isolated: bool | None = None,
 ) -> Evaluation:
     """Outputs and predictions of a file for every example, given in units of its float input."""
     # `num_threads` interpreters of one thread each run side by side, one a core unless given.

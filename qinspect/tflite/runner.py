@@ -22,10 +22,10 @@ from qinspect.quiet import quiet
 from qinspect.schema import Array
 from qinspect.tflite.graph import Graph, Operator, Subgraph, Tensor
 from qinspect.tflite.inputs import Preprocessing
-from qinspect.tflite.isolated import Died, Remote, cores, too_large
+from qinspect.tflite.isolated import MEMORY, Died, Remote, cores, too_large
 from qinspect.tflite.ports import (
     READABLE,
-    Examples,
+    Arrays,
     Feeds,
     Port,
     check_inputs,
@@ -53,7 +53,7 @@ Model = str | os.PathLike[str] | bytes | Graph
 # What the widest operator reads and writes for one batch stays in a core's cache.
 _CACHE = 1 << 20
 _MAX_BATCH = 64
-# Examples move in blocks of about so many bytes, for which the files take turns.
+# Arrays move in blocks of about so many bytes, for which the files take turns.
 _BLOCK = 16 << 20
 # Every worker holds the weights once more.
 _WEIGHTS = 1 << 30
@@ -102,6 +102,18 @@ def foreign_operators(graph: Graph) -> str | None:
     return None
 
 
+def refusal(graph: Graph, refused: Refused, memory: int = MEMORY) -> str:
+    """Why LiteRT does not run a file, to follow its name."""
+    foreign = foreign_operators(graph)
+    if foreign and re.search("custom op|flex", refused.reason, re.IGNORECASE):
+        return foreign
+    doing = STEPS[refused.step]
+    if refused.reason == "MemoryError" or "bad_alloc" in refused.reason:
+        return too_large(doing, memory)
+    where = f" at example {refused.example}" if refused.example >= 0 else ""
+    return f"is refused by LiteRT while {doing}{where}: {refused.reason}"
+
+
 def _operators(graph: Graph) -> Iterator[Operator]:
     return (operator for subgraph in graph.subgraphs for operator in subgraph.operators)
 
@@ -120,7 +132,7 @@ def state_of(graph: Graph) -> str:
 
 
 def batch_for(subgraph: Subgraph) -> int:
-    """Examples to run at once so that what an operator reads and writes stays in the cache."""
+    """Arrays to run at once so that what an operator reads and writes stays in the cache."""
     widths = {t.index: _bytes(t) for t in subgraph.tensors if not t.constant}
     most = max((sum(widths.get(i, 0) for i in (*operator.inputs, *operator.outputs))
                 for operator in subgraph.operators), default=1)
@@ -138,8 +150,9 @@ def _bytes(tensor: Tensor) -> int:
 class Session:
     """A file ready to run; to be used in a ``with`` block.
 
-    ``tensors`` are indices or names of further tensors to read.  With ``isolated`` every example
-    runs in a child process, whose death is a :class:`ModelFileError`.  ``sequence`` keeps a file's
+    ``tensors`` are indices or names of further tensors to read.  With ``isolated``, by default for
+    guarded graphs, every example runs in a child process, whose death is a ModelFileError.
+    ``sequence`` keeps a file's
     state from one example to the next.  With ``how`` None inputs are fed as they are, unchecked.
     """
 
@@ -155,7 +168,7 @@ class Session:
         batch_size: int | None = None,
         workers: int | None = None,
         sequence: bool = False,
-        isolated: bool = False,
+        isolated: bool | None = None,
         how: Preprocessing | None = _AS_GIVEN,
     ) -> None:
         if kernels not in KERNELS:
@@ -174,7 +187,8 @@ class Session:
         self.how = how
         self._kernels: tuple[str, ...] = KERNELS if kernels == "default" else (kernels,)
         self._batch_size, self._workers = batch_size, workers
-        self._sequence, self._isolated = sequence, isolated
+        self._sequence = sequence
+        self._isolated = self.graph.guarded if isolated is None else isolated
         self._notes: list[str] = []
         self._missed: dict[int, str] = {}
         if not signature and len(self.graph.signatures) > 1:
@@ -272,11 +286,11 @@ class Session:
 
     # --- running -------------------------------------------------------------------------------
 
-    def feeds(self, x: Examples) -> Feeds:
-        """Examples matched to the inputs and checked."""
+    def feeds(self, x: Arrays) -> Feeds:
+        """Arrays matched to the inputs and checked."""
         return feeds_of(self.ports, x, self.how, self.name)
 
-    def run(self, x: Examples | Feeds, *, copy: bool = True) -> dict[int, Array]:
+    def run(self, x: Arrays | Feeds, *, copy: bool = True) -> dict[int, Array]:
         """Stored values of outputs and tensors by index, one entry an example.
 
         Without ``copy`` the next call writes into the same arrays.
@@ -292,7 +306,7 @@ class Session:
         self.finish(outs)
         return self.filled(outs)
 
-    def view(self, x: Examples | Feeds) -> dict[int, Array]:
+    def view(self, x: Arrays | Feeds) -> dict[int, Array]:
         """As :meth:`run`, in the interpreter's memory if it can be: let go before the next call."""
         feeds = x if isinstance(x, Feeds) else self.feeds(x)
         if isinstance(self._runner, _Local) and self._plain is None:
@@ -491,14 +505,7 @@ class Session:
                              f"{self._missed[port.tensor.index]}.")
 
     def _refusal(self, refused: Refused) -> ModelFileError:
-        foreign = foreign_operators(self.graph)
-        if foreign and re.search("custom op|flex", refused.reason, re.IGNORECASE):
-            return ModelFileError(f"{self.name} {foreign}")
-        if refused.reason == "MemoryError" or "bad_alloc" in refused.reason:
-            return ModelFileError(f"{self.name} {too_large(STEPS[refused.step])}")
-        verb = "open" if refused.step == 1 else "run"
-        where = f" (at example {refused.example})" if refused.example >= 0 else ""
-        return ModelFileError(f"LiteRT cannot {verb} {self.name}{where}: {refused.reason}")
+        return ModelFileError(f"{self.name} {refusal(self.graph, refused)}")
 
 
 class _Local:
@@ -572,7 +579,7 @@ class Run:
 
 def run_files(
     models: Mapping[str, Model],
-    x: Examples,
+    x: Arrays,
     *,
     how: Mapping[str, Preprocessing] | None = None,
     progress: Callable[[int, int], None] | None = None,

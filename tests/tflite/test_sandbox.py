@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as fb
-from small_net import small_net
+from small_net import SHAPE, small_net
 
 from qinspect.errors import ModelFileError
-from qinspect.tflite import ensure_runs, probe, read_graph
+from qinspect.tflite import ensure_runs, isolated, probe, read_graph
 from qinspect.tflite.identity import identify
 
 EXPECTED = {
@@ -53,6 +52,7 @@ def test_the_file_and_what_happened_are_named(odd_dir: Path) -> None:
 
 def test_a_hanging_child_is_stopped() -> None:
     # No interpreter starts within 10 ms, which stands for one that never answers.
+    isolated._end_spare()
     start = time.monotonic()
     result = probe(small_net(seed=11), timeout=0.01)
     assert result.status == "timeout"
@@ -83,16 +83,17 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_child_needs_neither_qinspect_nor_tensorflow() -> None:
-    child = Path(probe.__code__.co_filename).with_name("probe_child.py")
+    child = Path(isolated.__file__).with_name("runner_child.py")
     code = (
         "import runpy, sys; "
         f"ns = runpy.run_path({str(child)!r}); "
-        f"ns['run_once']({small_net()!r}, print); "
+        "import numpy as np; "
+        f"engine = ns['Engine']({small_net()!r}, ns['Plan'](inputs=(0,), reads=())); "
+        f"engine.settle(lambda a, b: [np.ones((1, *{SHAPE}), np.float32)], 1); "
         "print([m for m in ('qinspect', 'tensorflow', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:3] == ["open", "allocate", "invoke"]
-    assert done.stdout.strip().endswith("[]")
+    assert done.stdout.strip() == "[]"
 
 
 # --- mutants ---------------------------------------------------------------------------------
@@ -211,62 +212,13 @@ def test_no_mutant_hurts_the_reader(data_dir: Path) -> None:
     assert slowest < 5
 
 
-_BATCH = """
-import json, os, runpy, sys
-arguments = json.loads(sys.argv[1])
-sys.path[:0] = arguments["path"]
-child = runpy.run_path(arguments["child"])
-child["limit"](4 << 30, 60)
-for number in range(arguments["first"], arguments["count"]):
-    os.write(1, f"{number}\\n".encode())
-    with open(os.path.join(arguments["folder"], str(number)), "rb") as file:
-        content = file.read()
-    try:
-        child["run_once"](content, lambda step: None)
-    except Exception:
-        pass
-os.write(1, b"done\\n")
-os._exit(0)
-"""
-
-
 @pytest.mark.slow
-def test_mutants_kill_only_children(data_dir: Path, tmp_path: Path) -> None:
-    """Each is run by LiteRT in a child that a new one replaces when it dies or hangs."""
-    files = all_mutants(data_dir)
-    for number, content in enumerate(files):
-        (tmp_path / str(number)).write_bytes(content)
-    child = Path(probe.__code__.co_filename).with_name("probe_child.py")
-    first, deaths, hangs = 0, [], []
-    while first < len(files):
-        arguments = json.dumps({
-            "path": [p for p in sys.path if p], "child": str(child), "folder": str(tmp_path),
-            "first": first, "count": len(files),
-        })
-        with (tmp_path / "out").open("w+b") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-c", _BATCH, arguments], stdout=out,
-                stderr=subprocess.DEVNULL, start_new_session=True,
-            )
-            seen, since = -1, time.monotonic()
-            while process.poll() is None:
-                time.sleep(0.05)
-                lines = os.pread(out.fileno(), 1 << 20, 0).split()
-                if len(lines) > seen:
-                    seen, since = len(lines), time.monotonic()
-                elif time.monotonic() - since > 8:
-                    process.kill()
-                    process.wait()
-                    hangs.append(first + seen - 1)
-            last = os.pread(out.fileno(), 1 << 20, 0).split()[-1]
-        if last == b"done":
-            break
-        deaths.append(int(last))
-        first = int(last) + 1
-    # The sandbox gives the same answer for those that died, and this process is still here.
-    for number in deaths[:3]:
-        result = probe((tmp_path / str(number)).read_bytes(), timeout=10)
-        assert result.status != "ok"
-        assert result.message
-    assert len(deaths) < len(files) // 2
-    assert len(hangs) < 20
+def test_mutants_kill_only_children(data_dir: Path) -> None:
+    """LiteRT runs each in a child; this process is still here, and every answer is a sentence."""
+    found = [probe(content, timeout=10) for content in all_mutants(data_dir)]
+    status = Counter(result.status for result in found)
+    assert status["ok"] > 50
+    assert status["refused"] > 50
+    assert status["timeout"] < 20
+    assert all(bool(result.message) == (result.status != "ok") for result in found)
+    assert not [result for result in found if "\n" in result.message]
