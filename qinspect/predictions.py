@@ -378,9 +378,10 @@ class Results(Shown):
     @property
     def sentence(self) -> str:
         """The metric of each model in words."""
-        listed = ", ".join(f"{name} {self.metric.scale * self.value(name):.2f}"
+        unit = "%" if self.metric.scale == 100 else self.metric.unit
+        listed = ", ".join(f"{name} {self.metric.scale * self.value(name):.2f} {unit}"
                            for name in self.models)
-        return f"{self.metric.title} on {self.n:,} examples ({self.metric.unit}): {listed}."
+        return f"{self.metric.title.capitalize()} on {self.n:,} examples: {listed}."
 
     def to_json(self) -> dict[str, Any]:
         """Models and what they are worth, as numbers, strings, lists and dicts."""

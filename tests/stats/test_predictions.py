@@ -388,7 +388,7 @@ def test_unknown_names_are_refused():
 def test_frames_sentences_and_json_hold_every_model():
     found = models()
     assert found.frame["model"].tolist() == ["float", "ptq", "qat"]
-    assert "accuracy on 400 examples (points): float 9" in found.sentence
+    assert "Accuracy on 400 examples: float 9" in found.sentence
     listed = json.loads(json.dumps(found.compare().to_json(), allow_nan=False))
     assert [row["score"] for row in listed["models"]] == [found.value(m) for m in found.models]
     assert all({"metric", "gap", "unit", "direction"} <= set(c) for c in listed["comparisons"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,26 +18,31 @@ if TYPE_CHECKING:
 
 def comparisons_view(found: Comparisons) -> View:
     """The view of comparisons of predictions alone."""
-    names = text.short_names(found.results.models)
+    there = {name for one in found for name in (one.a, one.b)}
+    compared = tuple(name for name in found.results.models if name in there)
+    names = text.short_names(compared)
     pairs = short([one.to_json() for one in found], names)
-    only = next((one.a, one.b) for one in found) if len(found) == 1 else None
+    first = next(((one.a, one.b) for one in found), ())
     return View(
         f"{found.results.source or 'Comparison'}: {found.results.n:,} examples",
         tuple(text.renamed(one.sentence, names) for one in found),
-        (model_table(found.results, names), comparison_table(pairs)),
+        (model_table(found.results, names, compared), comparison_table(pairs)),
         {**(pair_figures(pairs) if pairs else {}),
-         **({"resamples": lambda: resamples(found.results, *only)} if only else {})},
+         **({"resamples": lambda: resamples(found.results, *first)} if len(found) == 1 else {})},
         notes=(*alike(found.cochran_q), *found.results.notes), names=names,
-        explore=widget("SignificanceExplorer", found.results),
+        explore=widget("SignificanceExplorer", found.results, *first),
     )
 
 
-def model_table(results: Results, names: Mapping[str, str]) -> Table:
-    """One row a model of some results: the metric with its interval."""
-    metric = results.metric
+def model_table(
+    results: Results, names: Mapping[str, str], only: Collection[str] | None = None
+) -> Table:
+    """One row a model of some results, or of some of them: the metric with its interval."""
+    metric, frame = results.metric, results.frame
+    rows = frame if only is None else frame[frame["model"].isin(only)]
     form = text.percent if metric.scale == 100 else text.number
     percent = f"{100 * results.confidence:g} % interval"
-    return table(f"{metric.title.capitalize()} on {results.n:,} examples", results.frame, {
+    return table(f"{metric.title.capitalize()} on {results.n:,} examples", rows, {
         "model": lambda row: names[row["model"]], metric.title: ("value", form),
         percent: (lambda row: (row["low"], row["high"]), text.percent_interval),
         "read as": "read_as"}, spare=("read as",))
