@@ -53,7 +53,7 @@ def layer_rows(
     Returns
     -------
     rows : list of dict
-        ``schema.ERRORS`` with a, b (names), stored_low, stored_high (ends of the stored range of
+        ``ERRORS`` with a, b (names), stored_low, stored_high (ends of the stored range of
         the output) and, given calibration examples, calibration_low, calibration_high (minimum and
         maximum of the float file on them) and range_ratio (stored over calibration width).
     notes : list of str

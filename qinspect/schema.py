@@ -10,8 +10,6 @@ Array = np.ndarray[Any, Any]
 
 # One row a trained or converted model.
 RUNS = ("arm", "file", "scheme", "bytes", "n", "accuracy", "accuracy_low", "accuracy_high")
-# One row an example x run.
-PREDICTIONS = ("arm", "id", "y", "prediction", "correct")
 # One row an epoch of one training.
 HISTORY = ("phase", "epoch", "steps", "loss", "accuracy", "val_loss", "val_accuracy",
            "learning_rate", "seconds")
@@ -21,10 +19,3 @@ OBSERVERS = ("step", "layer", "tensor", "kind", "min", "max")
 TENSORS = ("file", "layer", "tensor", "kind", "channel", "count", "nan", "inf", "min", "max",
            "mean", "std", "scale", "zero_point", "stored_min", "stored_max",
            "p0_1", "p50", "p99_9", "index")
-# One row a layer x reference kind (local or accumulated).
-ERRORS = ("layer", "op", "reference", "count", "nan", "sqnr_db", "mse", "rmse_over_scale",
-          "cosine", "bias", "max_abs", "clipped_share", "rounded_share",
-          "effective_bits", "clipped_energy")
-# One row a cause.
-FINDINGS = ("id", "verdict", "confirmed_by_intervention", "effect_pp", "ci_low_pp", "ci_high_pp",
-            "evidence", "remedy")

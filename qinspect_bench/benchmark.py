@@ -36,7 +36,7 @@ from qinspect.show.style import row_height
 from qinspect.stats import wilson_interval
 from qinspect.studies.pool import run_on_processes
 from qinspect_bench.base import ARCHITECTURES, CELLS, HALVES, Base, Cell, Injected, make_base
-from qinspect_bench.faults import FAULTS, control
+from qinspect_bench.faults import FAULTS, PAIRS, SINGLE, control
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,20 +46,6 @@ STRENGTHS: tuple[str, ...] = ("mild", "strong")
 CONTROLS: tuple[str, ...] = (
     "study", "equal-budget", "files-only", "two-files", "loose-files", "other-calibration",
     "half-of-examples", "other-half",
-)
-# Faults that not every architecture can have.
-_WITH_BATCHNORM = ("bn_cnn", "depthwise_cnn")
-SINGLE: dict[str, tuple[str, ...]] = {
-    cause: _WITH_BATCHNORM if cause == "batchnorm-lag" else ARCHITECTURES for cause in FAULTS
-}
-# The first is injected first: what is made later is made from what the earlier one left.
-PAIRS: tuple[tuple[str, str], ...] = (
-    ("batchnorm-lag", "calibration-outliers"),
-    ("stale-observers", "calibration-shift"),
-    ("qat-learning-rate", "calibration-outliers"),
-    ("calibration-shift", "evaluation-mismatch"),
-    ("calibration-outliers", "bias-saturation"),
-    ("different-network", "argmax-ties"),
 )
 # One row a case; of the confusion matrix a truth and an answer.
 ROW = ("key", "kind", "truth", "strength", "dataset", "model", "seed", "half", "status", "answer",

@@ -24,6 +24,7 @@ from qinspect.tflite.inputs import Preprocessing
 from qinspect.tflite.requantize import replace_constants
 from qinspect.tflite.runner import Session
 from qinspect_bench.base import (
+    ARCHITECTURES,
     Base,
     Inject,
     Injected,
@@ -485,3 +486,17 @@ FAULTS: dict[str, Inject] = {
     cause: globals()[cause.replace("-", "_")]
     for cause in all_rules() if cause.replace("-", "_") in globals()
 }
+# Faults that not every architecture can have.
+_WITH_BATCHNORM = ("bn_cnn", "depthwise_cnn")
+SINGLE: dict[str, tuple[str, ...]] = {
+    cause: _WITH_BATCHNORM if cause == "batchnorm-lag" else ARCHITECTURES for cause in FAULTS
+}
+# The first is injected first: what is made later is made from what the earlier one left.
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("batchnorm-lag", "calibration-outliers"),
+    ("stale-observers", "calibration-shift"),
+    ("qat-learning-rate", "calibration-outliers"),
+    ("calibration-shift", "evaluation-mismatch"),
+    ("calibration-outliers", "bias-saturation"),
+    ("different-network", "argmax-ties"),
+)

@@ -120,7 +120,7 @@ class ErrorSums:
         return result
 
     def metrics(self) -> dict[str, float]:
-        """The metrics named in ``schema.ERRORS``; NaN where they rest on NaN or lack a grid."""
+        """The metrics by name; NaN where they rest on NaN or lack a grid."""
         # sqnr_db: 10 log10(sum reference^2 / sum error^2); inf without error.  bias: mean error.
         # rmse_over_scale: 0.289 is ideal rounding.  clipped_share: elements whose reference is more
         # than half a step outside the grid; rounded_share: other elements that changed.
@@ -152,9 +152,13 @@ class ErrorSums:
                 "max_abs": self.max_abs if n else nan,
                 "clipped_share": clipped,
                 "rounded_share": rounded / n if n else nan,
-                "clipped_energy": energy,
                 "effective_bits": bits,
+                "clipped_energy": energy,
             }
+
+
+# Of the frames of errors: one row a layer x reference kind (local or accumulated).
+ERRORS = ("layer", "op", "reference", *ErrorSums().metrics())
 
 
 def error_metrics(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.cut import CutModel, NetworkInput, cut_session, wire_pairs
-from qinspect.measure.error_metrics import ErrorSums
+from qinspect.measure.error_metrics import ERRORS, ErrorSums
 from qinspect.measure.probe import (
     Pair,
     Pairs,
@@ -21,7 +21,7 @@ from qinspect.measure.probe import (
     batches,
     count,
 )
-from qinspect.schema import ERRORS, Array
+from qinspect.schema import Array
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.ports import Arrays, real_values
 from qinspect.tflite.runner import Kernels, Session
@@ -31,7 +31,7 @@ _HISTOGRAM_COLUMNS = ("layer", "op", "reference", "part", "low", "high", "count"
 
 @dataclass(frozen=True)
 class LayerErrors:
-    """Errors of every layer: ``schema.ERRORS`` by layer and reference, and their histograms."""
+    """Errors of every layer: ``ERRORS`` by layer and reference, and their histograms."""
 
     errors: pd.DataFrame  # reference "local" or "accumulated", in the order of the pairs
     # One row a bin that is not empty, part "rounded" or "clipped"; unit "step" (error / scale of

@@ -31,7 +31,6 @@ from qinspect_bench.base import (
 )
 from qinspect_bench.benchmark import (
     CONTROLS,
-    PAIRS,
     STRENGTHS,
     Plan,
     by_cause,
@@ -43,7 +42,7 @@ from qinspect_bench.benchmark import (
     scores,
     status_of,
 )
-from qinspect_bench.faults import FAULTS, NOT_INJECTED
+from qinspect_bench.faults import FAULTS, NOT_INJECTED, PAIRS
 
 # --- the design --------------------------------------------------------------------------------
 

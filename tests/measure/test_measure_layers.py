@@ -11,11 +11,12 @@ from ai_edge_litert import schema_py_generated as flat
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.activations import activation_statistics, activation_tensors
 from qinspect.measure.cut import CutOperators, cut_operators
+from qinspect.measure.error_metrics import ERRORS
 from qinspect.measure.local import layer_errors
 from qinspect.measure.probe import Pair
 from qinspect.measure.scales import scale_table
 from qinspect.measure.weights import channel_summary, weight_errors
-from qinspect.schema import ERRORS, TENSORS
+from qinspect.schema import TENSORS
 from qinspect.tflite import evaluate, match_graphs, read_graph
 from qinspect.tflite.ports import real_values
 from qinspect.tflite.runner import Session

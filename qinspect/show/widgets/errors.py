@@ -23,7 +23,7 @@ from qinspect.show.widgets.base import (
 )
 from qinspect.show.widgets.figure import FigureView
 
-# Column of schema.ERRORS -> title, whether large is bad, format.
+# Column of ERRORS -> title, whether large is bad, format.
 METRICS: dict[str, tuple[str, bool, Callable[[float], str]]] = {
     "sqnr_db": ("SQNR", False, text.decibels),
     "rmse_over_scale": ("RMSE / step", True, text.number),
