@@ -63,7 +63,8 @@ def test_what_is_named_is_found_in_its_files(house: ModuleType) -> None:
     files = {
         "qinspect/causes/far_away.py": rule, "tests/test_far.py": "far_away",
         "qinspect/causes/other.py": rule.replace("far-away", "near"),
-        "docs/causes.md": "<!-- Made by `make docs` from here -->\nfar-away", "README.md": "far-away",
+        "docs/causes.md": "<!-- Made by `make docs` from here -->\nfar-away",
+        "README.md": "far-away",
     }
     assert house.causes(files) == {"far-away", "near"}
     found = house.costs(files, "a cause", house.causes(files), r"\b({name}|{other})\b")
