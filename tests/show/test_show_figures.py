@@ -353,6 +353,15 @@ def test_seeds_and_sizes_are_where_they_belong() -> None:
     ]
 
 
+def test_a_side_without_examples_leaves_room_for_its_number() -> None:
+    for only in (0, 3):
+        rows = pd.DataFrame([{"a": "ptq", "b": "qat", "a_only": 0, "b_only": only}])
+        ax = figures.discordance(rows).axes()
+        low, high = ax.get_xlim()
+        assert low < 0 < only + 0.1 < high
+        assert all(tick == int(tick) for tick in ax.get_xticks())
+
+
 def test_accuracies_are_drawn_from_the_frame_of_results_too() -> None:
     y = np.arange(50) % 5
     found = results({"ptq": y, "qat": np.where(y == 1, 0, y)}, y)

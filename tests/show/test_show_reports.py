@@ -208,3 +208,19 @@ def test_the_text_of_a_cell_is_returned_not_displayed(monkeypatch: pytest.Monkey
     assert found.sentence.split()[0] in wanted
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     assert found._repr_mimebundle_()["text/plain"] == wanted
+
+
+@pytest.mark.parametrize("models", [3, 4])
+def test_many_verdicts_are_counted_and_folded(models: int) -> None:
+    y = np.arange(400) % 4
+    right = {f"m{i}": np.where((np.arange(400) < 100) & (i == 0), y + 1, y) for i in range(models)}
+    found = results(right, y).compare()
+    view = view_of(found)
+    folded = [line for section in view.sections if section.folded for line in section.sentences]
+    every = [one.sentence for one in found]
+    if models == 3:
+        assert list(view.sentences) == every
+        assert not folded
+    else:
+        assert view.sentences == ("Of 6 pairs: one better in 3, equivalent in 3.",)
+        assert folded == every

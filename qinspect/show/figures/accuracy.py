@@ -9,7 +9,16 @@ import pandas as pd
 
 from qinspect.show import text
 from qinspect.show.figure import Figure, least, most
-from qinspect.show.style import INK, arm_colour, label, legend_beside, name_rows, row_height
+from qinspect.show.style import (
+    COLOURS,
+    INK,
+    arm_colour,
+    label,
+    legend_beside,
+    model_colours,
+    name_rows,
+    row_height,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +42,8 @@ def accuracy_forest(runs: pd.DataFrame) -> Figure:
             ax.axvline(100 * float(reference.iloc[0]), color=INK, linewidth=1, linestyle="--",
                        zorder=0)
         name_rows(ax, list(runs["arm"]))
-        ax.set_xlabel("accuracy, % (point and interval; dashed: float)")
+        dashed = "; dashed: float" if len(reference) else ""
+        ax.set_xlabel(f"accuracy, % (point and interval{dashed})")
 
     ordered = runs.sort_values("accuracy", kind="stable").to_dict("records")
     worst, best = ordered[0], ordered[-1]
@@ -50,12 +60,19 @@ def accuracy_size(runs: pd.DataFrame) -> Figure:
     runs = _as_runs(runs)
 
     def draw(ax: Axes) -> None:
+        arms = [str(arm) for arm in runs["arm"]]
+        # Names of no family would all be grey.
+        known = {arm_colour(arm) for arm in arms} != {COLOURS["float"]}
+        colours = {arm: arm_colour(arm) for arm in arms} if known else model_colours(arms)
         for turn, record in enumerate(runs.to_dict("records")):
-            _mark(ax, record, turn)
+            _mark(ax, record, turn, colours[str(record["arm"])])
         ax.set_xscale("log")
         ax.margins(x=0.12)
         low, high = ax.get_xlim()
-        ticks = [m * 10.0**k for k in range(-3, 9) for m in (1, 2, 5) if low <= m * 10.0**k <= high]
+        for marks in ((1, 2, 5), range(1, 10)):
+            ticks = [m * 10.0**k for k in range(-3, 9) for m in marks if low <= m * 10.0**k <= high]
+            if len(ticks) > 2:
+                break
         if len(ticks) < 2:  # files of nearly one size
             ticks = [float(f"{tick:.3g}") for tick in np.linspace(low, high, 5)[1:-1]]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -81,8 +98,8 @@ def _as_runs(frame: pd.DataFrame) -> pd.DataFrame:
                                  "high": "accuracy_high"})
 
 
-def _mark(ax: Axes, record: dict[Any, Any], turn: int) -> None:
-    size, colour = record["bytes"] / 1000, arm_colour(str(record["arm"]))
+def _mark(ax: Axes, record: dict[Any, Any], turn: int, colour: str) -> None:
+    size = record["bytes"] / 1000
     ax.vlines([size], [100 * record["accuracy_low"]], [100 * record["accuracy_high"]],
               color=colour, linewidth=1.0, alpha=0.4)
     ax.plot(size, 100 * record["accuracy"], _MARKERS[turn % len(_MARKERS)], color=colour,

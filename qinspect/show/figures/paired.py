@@ -75,7 +75,10 @@ def discordance(comparisons: pd.DataFrame) -> Figure:
                                 textcoords="offset points")
         ax.axvline(0, color=INK, linewidth=0.8)
         name_rows(ax, [f"{text.elided(r['a'], 16)} | {text.elided(r['b'], 16)}" for r in records])
-        ax.margins(x=0.15)
+        left, right = (max((r[key] for r in records), default=0) for key in ("a_only", "b_only"))
+        room = 0.15 * max(left + right, 1)
+        ax.set_xlim(-left - room, right + room)
+        ax.locator_params(axis="x", integer=True, min_n_ticks=1)
         ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
         ax.set_xlabel("examples: only the left model right | only the right model right")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,15 @@ import pandas as pd
 
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
-from qinspect.show.view import View, widget
+from qinspect.show.view import Section, View, widget
+from qinspect.verdicts import DIFFERENCES
 
 if TYPE_CHECKING:
     from qinspect.predictions import Comparisons, Results
     from qinspect.show.figure import Figure
+
+# Pairs whose verdicts are read as sentences; more are counted, and read from the table.
+_FEW = 3
 
 
 def comparisons_view(found: Comparisons) -> View:
@@ -23,15 +28,26 @@ def comparisons_view(found: Comparisons) -> View:
     names = text.short_names(compared)
     pairs = short([one.to_json() for one in found], names)
     first = next(((one.a, one.b) for one in found), ())
+    every = tuple(text.renamed(one.sentence, names) for one in found)
+    many = len(every) > _FEW
     return View(
         f"{found.results.source or 'Comparison'}: {found.results.n:,} examples",
-        tuple(text.renamed(one.sentence, names) for one in found),
+        (_counted(found),) if many else every,
         (model_table(found.results, names, compared), comparison_table(pairs)),
         {**(pair_figures(pairs) if pairs else {}),
          **({"resamples": lambda: resamples(found.results, *first)} if len(found) == 1 else {})},
+        (Section("Every verdict", every, folded=True),) if many else (),
         notes=(*alike(found.cochran_q), *found.results.notes), names=names,
         explore=widget("SignificanceExplorer", found.results, *first),
     )
+
+
+def _counted(found: Comparisons) -> str:
+    """How many pairs have which verdict."""
+    counts = Counter("one better" if one.significant else DIFFERENCES[one.verdict]
+                     for one in found)
+    listed = ", ".join(f"{words} in {count}" for words, count in counts.most_common())
+    return f"Of {len(found)} pairs: {listed}."
 
 
 def model_table(
