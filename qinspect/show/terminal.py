@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # Narrower than this a column of words is not worth the name.
 _NARROW = 14
+_NAMES = 28
 _PLAIN_WIDTH = 100
 _ROOMY = 10_000
 
@@ -43,7 +45,7 @@ def print_view(view: View, console: Console) -> None:
             print_table(table, console)
         if section.code:
             # Not wrapped, so that it can be copied.
-            console.print(Padding(Text(section.code), (0, 0, 0, 4)), soft_wrap=True)
+            console.print(Text(indent(section.code, "    ")), soft_wrap=True)
     for note in view.notes:
         _say(f"note: {note}", console)
 
@@ -62,9 +64,10 @@ def print_table(table: Table, console: Console) -> None:
     """Print a table; one that no omission makes narrow enough goes row by row."""
     if not table:
         return
+    narrower = table
     for head in (None, *table.spare):
-        table = table if head is None else table.without(head)
-        drawn = _drawn(table)
+        narrower = narrower if head is None else narrower.without(head)
+        drawn = _drawn(narrower)
         if _least_width(drawn, console) <= console.width:
             console.print(drawn)
             break
@@ -87,9 +90,11 @@ def _drawn(table: Table) -> RichTable:
                       title=Text(printable(table.title), style="bold") if table.title else None,
                       show_header=any(table.heads))
     for head, right, *cells in zip(table.heads, table.right(), *shown, strict=True):
-        longest = max(map(len, (head, *cells)))
+        # The first column has the names: they are broken last.
+        least = _NARROW if drawn.columns else _NAMES
         drawn.add_column(Text(printable(head)), justify="right" if right else "left",
-                         no_wrap=right, overflow="fold", min_width=min(longest, _NARROW))
+                         no_wrap=right, overflow="fold",
+                         min_width=min(max(map(len, (head, *cells))), least))
     for row in shown:
         drawn.add_row(*map(Text, row))
     return drawn

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qinspect.errors import DataError, unknown_name
 from qinspect.show.figure import Figure
 from qinspect.show.table import STYLE, Table, in_notebook
-from qinspect.show.text import escaped
+from qinspect.show.text import escaped, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -149,4 +149,12 @@ def environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(loader=PackageLoader("qinspect.show", "templates"), autoescape=True,
-                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                       finalize=_shown)
+
+
+def _shown(value: Any) -> Any:
+    """Text without control characters; lines of code stay lines."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "\n".join(map(printable, value.split("\n")))

@@ -83,7 +83,7 @@ def effect_plot(effects: pd.DataFrame, gap_pp: float) -> Figure:
         f"{text.interval((row['ci_low_pp'], row['ci_high_pp']))}"
         for row in effects.to_dict("records")
     )
-    said = (f"Of the gap of {text.points(gap_pp)} points, the remedies alone close: {listed}. "
+    said = (f"Of the gap of {gap_pp:.2f} points, the remedies alone close: {listed}. "
             "They overlap.")
     return Figure(draw, said, "What each remedy alone closes",
                   (7.0, row_height(len(effects), each=0.4, base=1.2)))
