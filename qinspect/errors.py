@@ -39,22 +39,7 @@ class MissingExtraError(QinspectError):
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> SpecError:
-    """Error for an unknown name that lists the nearest allowed ones.
-
-    Parameters
-    ----------
-    kind : str
-        What was asked for, e.g. ``"data set"``.
-    name : str
-        The name that is not known.
-    allowed : iterable of str
-        The names that are.
-
-    Returns
-    -------
-    SpecError
-        To be raised by the caller.
-    """
+    """Error for an unknown name of a kind, ``"data set"`` say, that lists the nearest allowed."""
     names = list(allowed)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}."

@@ -14,41 +14,17 @@ from qinspect.data.shipped import shipped_files
 from qinspect.errors import StoreError, require_extra
 from qinspect.store import write_bytes
 
-# --- Copy the notebooks to a working folder, keep the learner's edits, and  ---------------------
-
 _MANIFEST = ".qinspect-notebooks.json"
 
 
 def notebook_sources(*, exercises: bool = False) -> dict[str, bytes]:
-    """Content of the notebooks that ship with qinspect, by file name.
-
-    Parameters
-    ----------
-    exercises : bool
-        Without the cells tagged ``solution``.
-
-    Raises
-    ------
-    StoreError
-        If this installation has none.
-    """
+    """Content of the notebooks that ship with qinspect, by name, with solutions or without."""
     found = {name: item.read_bytes() for name, item in shipped_files("notebooks", ".ipynb").items()}
     return {name: without_solutions(text) for name, text in found.items()} if exercises else found
 
 
 def without_solutions(content: bytes) -> bytes:
-    """A notebook for learners: each run of cells tagged ``solution`` becomes one empty code cell.
-
-    Parameters
-    ----------
-    content : bytes
-        A notebook, format 4.
-
-    Returns
-    -------
-    bytes
-        The notebook with everything else as it was.
-    """
+    """A notebook for learners: a run of cells tagged ``solution`` becomes one empty code cell."""
     notebook = json.loads(content)
     kept: list[dict[str, Any]] = []
     for cell in notebook["cells"]:
@@ -56,40 +32,16 @@ def without_solutions(content: bytes) -> bytes:
         if "solution" not in tags:
             kept.append(cell)
         elif not kept or "answer" not in kept[-1]["metadata"].get("tags", []):
-            kept.append(
-                {
-                    "cell_type": "code",
-                    "execution_count": None,
-                    "id": cell["id"],
-                    "metadata": {"tags": ["answer"]},
-                    "outputs": [],
-                    "source": ["# your answer\n"],
-                }
-            )
+            kept.append({
+                "cell_type": "code", "execution_count": None, "id": cell["id"],
+                "metadata": {"tags": ["answer"]}, "outputs": [], "source": ["# your answer\n"],
+            })
     text = json.dumps({**notebook, "cells": kept}, indent=1, ensure_ascii=False)
     return f"{text}\n".encode()
 
 
 def copy_notebooks(folder: Path, *, exercises: bool = False) -> list[str]:
-    """Copy the notebooks into ``folder``; a notebook that was edited there is left alone.
-
-    Parameters
-    ----------
-    folder : Path
-        Working folder, made if it is missing.
-    exercises : bool
-        Copy them without the solutions of the exercises.
-
-    Returns
-    -------
-    list of str
-        One line a notebook: copied, updated, kept.
-
-    Raises
-    ------
-    StoreError
-        If the folder cannot be written.
-    """
+    """Copy the notebooks, leave alone what was edited, and say in a line what was done to each."""
     manifest_path = folder / _MANIFEST
     lines = []
     try:
@@ -101,20 +53,14 @@ def copy_notebooks(folder: Path, *, exercises: bool = False) -> list[str]:
         for name, content in notebook_sources(exercises=exercises).items():
             target = folder / name
             digest = hashlib.sha256(content).hexdigest()
-            if not target.exists():
+            present = hashlib.sha256(target.read_bytes()).hexdigest() if target.exists() else None
+            # One that is there is replaced only if it is as an older version put it there.
+            if present not in (None, digest, copied.get(name)):
+                lines.append(f"kept your edited {target}")
+                continue
+            if present != digest:
                 write_bytes(target, content)
-                lines.append(f"copied {target}")
-            else:
-                present = hashlib.sha256(target.read_bytes()).hexdigest()
-                if present == digest:
-                    pass
-                elif present == copied.get(name):
-                    # Untouched since an older version put it there.
-                    write_bytes(target, content)
-                    lines.append(f"updated {target}")
-                else:
-                    lines.append(f"kept your edited {target}")
-                    continue
+                lines.append(f"{'updated' if present else 'copied'} {target}")
             copied[name] = digest
         write_bytes(manifest_path, json.dumps(copied, indent=1).encode())
     except OSError as error:
@@ -126,13 +72,7 @@ def copy_notebooks(folder: Path, *, exercises: bool = False) -> list[str]:
 
 
 def start_lab(folder: Path, *, browser: bool = True) -> int:
-    """Run JupyterLab on ``folder`` until it is stopped; returns its exit code.
-
-    Raises
-    ------
-    MissingExtraError
-        If JupyterLab is not installed.
-    """
+    """Run JupyterLab on ``folder`` until it is stopped; returns its exit code."""
     if importlib.util.find_spec("jupyterlab") is None:
         raise require_extra("jupyterlab", "lab", "opening the notebooks")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"]

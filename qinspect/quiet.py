@@ -15,18 +15,9 @@ _LOCK = threading.RLock()
 
 @contextlib.contextmanager
 def quiet() -> Iterator[list[str]]:
-    """Swallow what is written to file descriptors 1 and 2, C++ logs included.
-
-    Yields
-    ------
-    list of str
-        Filled with the swallowed lines when the block ends, for use in an error message.
-
-    Notes
-    -----
-    Python's ``sys.stdout`` and ``sys.stderr`` are flushed first, so nothing of the caller's is
-    lost.  In a notebook, where they are not the process's own, what Python prints still shows.
-    """
+    """Swallow and list what is written to file descriptors 1 and 2, C++ logs included."""
+    # The list is filled when the block ends.  In a notebook, where Python's streams are not the
+    # process's own, what Python prints still shows.
     lines: list[str] = []
     with _LOCK, tempfile.TemporaryFile() as sink:
         _flush()

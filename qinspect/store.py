@@ -24,13 +24,7 @@ if TYPE_CHECKING:
 def prepare_folder(
     path: str | os.PathLike[str], parts: tuple[str, ...] = ("models", "steps")
 ) -> Path:
-    """Make the folder and those in it, and prove that it can be written.
-
-    Raises
-    ------
-    StoreError
-        If it cannot be made or written.
-    """
+    """Make the folder and those in it, and prove that it can be written."""
     folder = Path(path)
     try:
         for part in parts:
@@ -61,13 +55,7 @@ def locked(folder: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
-
-    Raises
-    ------
-    StoreError
-        If the file cannot be written (a full disk, for example).
-    """
+    """Write a file so that a reader sees the old content or the new, never a part."""
     handle, temporary = -1, ""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -100,13 +88,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises
-    ------
-    StoreError
-        If the file is missing or is not JSON.
-    """
+    """Read JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -121,13 +103,7 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Read a table written by :func:`write_frame`.
-
-    Raises
-    ------
-    StoreError
-        If the file is missing or is not a table.
-    """
+    """Read a table written by :func:`write_frame`."""
     import pandas as pd
 
     try:
@@ -146,13 +122,7 @@ def write_arrays(path: Path, arrays: dict[str, Array]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """Read arrays written by :func:`write_arrays`, with pickling off.
-
-    Raises
-    ------
-    StoreError
-        If the file is missing or malformed.
-    """
+    """Read arrays written by :func:`write_arrays`, with pickling off."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}

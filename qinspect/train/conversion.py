@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,7 @@ def convert(
     """
     recipe = find_recipe(recipe)
     model = model_of(model)
+    check_is_keras2(model)
     x = None if calibration is None else load_examples(calibration)[0].x
     if recipe.name == "int8" and x is None and is_quantized(model):
         return convert_qat(model)
@@ -187,16 +188,13 @@ def keep_in_float(model: Any, layers: Sequence[str], x: Array) -> bytes:
     options = lite.experimental.QuantizationDebugOptions(
         denylisted_nodes=[output for (_, output), keep in zip(plain, kept, strict=True) if keep]
     )
-    try:
-        with quiet():
-            debugger = lite.experimental.QuantizationDebugger(
-                converter=converter, debug_dataset=lambda: one_by_one(x), debug_options=options
-            )
-            content = bytes(debugger.get_nondebug_quantized_model())
-    # The converter raises its own ConverterError, but also ValueError, RuntimeError and others.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise TrainError(f"the converter cannot quantize {model.name!r}: {reason}") from error
+
+    def quantized() -> bytes:
+        return bytes(lite.experimental.QuantizationDebugger(
+            converter=converter, debug_dataset=lambda: one_by_one(x), debug_options=options
+        ).get_nondebug_quantized_model())
+
+    content = _without_chatter(quantized, f"model {model.name!r} with layers in float")
     if [weight.kind not in INTEGER_KINDS for weight, _ in converted_weights(content)] != kept:
         raise TrainError(
             f"the converter left other layers of {model.name!r} in float than {', '.join(names)}; "
@@ -238,9 +236,13 @@ def make_converter(model: Any) -> Any:
 
 def run_converter(converter: Any, what: str) -> bytes:
     """Run a TFLite converter without its chatter."""
+    return _without_chatter(converter.convert, what)
+
+
+def _without_chatter(convert: Callable[[], bytes], what: str) -> bytes:
     try:
         with quiet():
-            content = converter.convert()
+            content = convert()
     # The converter raises its own ConverterError, but also ValueError, RuntimeError and others.
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -6,6 +6,7 @@ display with an id keeps its last text.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
@@ -32,71 +33,62 @@ def make_progress() -> Progress:
         standard error, and a long phase one line a minute.  Nothing goes to standard output.
     """
     if _in_notebook():
-        return NotebookProgress()
+        return _Notebook(_REFRESH_SECONDS)
     if sys.stderr.isatty():
-        return TerminalProgress()
-    return LogProgress()
+        return _Terminal(_REFRESH_SECONDS)
+    return _Log(_LOG_SECONDS, shown=time.monotonic())
 
 
 def no_progress(phase: str, done: int, total: int, message: str) -> None:
     """Show nothing."""
 
 
-class TerminalProgress:
-    """Rewrite one line; a finished phase keeps its line."""
+class _Display:
+    """Shows a state unless the last one was shown a moment ago; the end of a phase always."""
 
-    def __init__(self) -> None:
-        self._shown = 0.0
+    def __init__(self, seconds: float, shown: float = -math.inf) -> None:
+        self._seconds, self._shown = seconds, shown
 
     def __call__(self, phase: str, done: int, total: int, message: str) -> None:
-        """Show the state."""
         ended, now = done >= total, time.monotonic()
-        if not ended and now - self._shown < _REFRESH_SECONDS:
-            return
-        self._shown = now
-        width = shutil.get_terminal_size().columns - 1
-        line = _line(phase, done, total, message)[:width]
+        if ended or now - self._shown >= self._seconds:
+            self._shown = now
+            self.show(phase, done, total, message, ended)
+
+    def show(self, phase: str, done: int, total: int, message: str, ended: bool) -> None:
+        raise NotImplementedError
+
+
+class _Terminal(_Display):
+    """Rewrite one line; a finished phase keeps its line."""
+
+    def show(self, phase: str, done: int, total: int, message: str, ended: bool) -> None:
+        line = _line(phase, done, total, message)[: shutil.get_terminal_size().columns - 1]
         # Return to the start of the line and clear it to its end.
         sys.stderr.write(f"\r\x1b[K{line}" + ("\n" if ended else ""))
         sys.stderr.flush()
 
 
-class LogProgress:
+class _Log(_Display):
     """One line for each finished phase and a line a minute of a long one, for a file."""
 
-    def __init__(self) -> None:
-        self._shown = time.monotonic()
-
-    def __call__(self, phase: str, done: int, total: int, message: str) -> None:
-        """Show the state."""
-        now = time.monotonic()
-        if done >= total or now - self._shown >= _LOG_SECONDS:
-            self._shown = now
-            print(f"{phase}: {_printable(message)}", file=sys.stderr, flush=True)
+    def show(self, phase: str, done: int, total: int, message: str, ended: bool) -> None:
+        print(f"{phase}: {_printable(message)}", file=sys.stderr, flush=True)
 
 
-class NotebookProgress:
+class _Notebook(_Display):
     """One output that is updated in place and keeps its last text when the notebook is saved."""
 
-    def __init__(self) -> None:
-        self._handle: Any = None
-        self._finished: list[str] = []
-        self._shown = 0.0
+    _handle: Any = None
+    _finished: tuple[str, ...] = ()
 
-    def __call__(self, phase: str, done: int, total: int, message: str) -> None:
-        """Show the state."""
+    def show(self, phase: str, done: int, total: int, message: str, ended: bool) -> None:
         from IPython.display import display
 
-        ended, now = done >= total, time.monotonic()
-        if not ended and now - self._shown < _REFRESH_SECONDS:
-            return
-        self._shown = now
-        line = _line(phase, done, total, message)
-        text = "\n".join([*self._finished, line])
-        if ended:
-            self._finished.append(line)
+        lines = (*self._finished, _line(phase, done, total, message))
+        self._finished = lines if ended else self._finished
         # Plain text, never HTML: phase and message may hold names from files.
-        bundle = {"text/plain": text}
+        bundle = {"text/plain": "\n".join(lines)}
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)
         else:
