@@ -31,6 +31,15 @@ def odd_dir(data_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases(data_dir: Path) -> Path:
+    """Small inputs with the right values for each, beside the data."""
+    folder = data_dir.parent / "cases"
+    if not folder.exists():
+        missing(f"no folder {folder} with cases")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def converted_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one small network in every format, see ``converted.py`` (some 40 seconds)."""
     for package in ("tensorflow", "tf_keras", "tensorflow_model_optimization"):

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect.affine import LIMITS
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.probe import batches, count
 from qinspect.measure.streaming import Histogram, StreamingStatistics
 from qinspect.measure.weights import stored_columns
 from qinspect.schema import TENSORS, Array
 from qinspect.tflite.constants import weights_of
-from qinspect.tflite.graph import Graph, Subgraph, Tensor
+from qinspect.tflite.graph import Graph, Subgraph
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.ports import Arrays, real_values
 from qinspect.tflite.requantize import Ranges, activations, check_float
@@ -42,15 +41,8 @@ def activation_tensors(graph: Graph) -> dict[int, str]:
     return {
         i: subgraph.tensors[i].name
         for i in dict.fromkeys([*subgraph.inputs, *made])
-        if i >= 0 and _holds_reals(subgraph.tensors[i])
+        if i >= 0 and subgraph.tensors[i].real
     }
-
-
-def _holds_reals(tensor: Tensor) -> bool:
-    if tensor.constant:
-        return False
-    quantized = tensor.dtype in LIMITS and tensor.quantization is not None
-    return tensor.dtype in ("float32", "float16") or quantized
 
 
 def activation_statistics(

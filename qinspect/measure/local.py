@@ -87,7 +87,10 @@ def layer_errors(
     for name, size in (("batch_size", batch_size), ("num_threads", num_threads)):
         if size < 1:
             raise SpecError(f"{name} is {size}; choose at least 1.")
-    named = as_pairs(pairs, float_graph, quant_graph)
+    # Shapes that a network computes are no layers, and would keep it from running in batches.
+    named = [pair for pair in as_pairs(pairs, float_graph, quant_graph)
+             if float_graph.main.tensors[pair.output_a].real
+             and quant_graph.main.tensors[pair.output_b].real]
     cut: CutModel | None = None
     notes: list[str] = []
     if local:

@@ -57,6 +57,12 @@ class Tensor:
         return Affine(q.scale, q.zero_point, *LIMITS[self.dtype], q.axis)
 
     @property
+    def real(self) -> bool:
+        """Whether it depends on the input and holds real numbers, be it as integers."""
+        quantized = self.dtype in LIMITS and self.quantization is not None
+        return not self.constant and (self.dtype in ("float32", "float16") or quantized)
+
+    @property
     def stored_range(self) -> tuple[float, float] | None:
         """Least and greatest real number that it can hold where all of it has one scale."""
         affine = self.affine

@@ -51,7 +51,7 @@ Kernels = Literal["default", "builtin", "reference"]
 Model = str | os.PathLike[str] | bytes | Graph
 
 # What the widest operator reads and writes for one batch stays in a core's cache.
-_CACHE = 1 << 20
+_CACHE = 1 << 19
 _MAX_BATCH = 64
 # Arrays move in blocks of about so many bytes, for which the files take turns.
 _BLOCK = 16 << 20

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+from dataclasses import replace
+
 import flatbuffers
 import numpy as np
 import pandas as pd
 import pytest
 from ai_edge_litert import schema_py_generated as flat
+from tiny_graphs import floor_mod
 
-from qinspect.errors import DataError, SpecError
+from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import activation_statistics, activation_tensors
 from qinspect.measure.cut import CutOperators, cut_operators
 from qinspect.measure.error_metrics import ERRORS
@@ -237,6 +241,45 @@ def test_depthwise_network_per_layer(data_dir):
     assert (weights["max_abs"] <= 0.5001 * weights["scale"]).all()
 
 
+@pytest.mark.parametrize(("a", "b", "data"), [
+    ("01-lstm-state/lstm_float", "01-lstm-state/lstm_ptq", "01-lstm-state/seq_eval"),
+    ("02-reshape-traceback/tut_float", "02-reshape-traceback/tut_qat",
+     "02-reshape-traceback/tut_eval"),
+    ("03-yolo-head-traceback/yolo_float", "03-yolo-head-traceback/yolo_ptq",
+     "03-yolo-head-traceback/yolo_x"),
+    ("08-stream-segfault/stream_float", "08-stream-segfault/stream2",
+     "08-stream-segfault/stream_seq"),
+    ("13-several-inputs/mi_float", "13-several-inputs/mi_ptq", "13-several-inputs/mi_eval2"),
+])
+def test_layers_of_any_graph(cases, a, b, data):
+    """State, computed shapes, tensors without dimensions, resources, several inputs."""
+    with np.load(cases / f"{data}.npz", allow_pickle=False) as archive:
+        x = {name: archive[name][:40] for name in archive.files if name != "y"}
+    x = x["x"] if list(x) == ["x"] else x
+    graphs = [read_graph(cases / f"{name}.tflite") for name in (a, b)]
+    plain = layer_errors(*graphs, match_graphs(*graphs), x)
+    last = by_layer(plain.errors, "accumulated").iloc[-1]
+    first, second = (evaluate(graph, x).outputs.astype(float) for graph in graphs)
+    assert last["mse"] == pytest.approx(np.mean((second - first) ** 2), rel=1e-3, abs=1e-12)
+    assert plain.examples == 40
+    kept = activation_statistics(graphs[1], x)
+    assert kept.tensors["count"].gt(0).all()
+    # In a child process as here.
+    graphs = [replace(graph, guarded=True) for graph in graphs]
+    guarded = layer_errors(*graphs, match_graphs(*graphs), x)
+    pd.testing.assert_frame_equal(guarded.errors, plain.errors)
+    pd.testing.assert_frame_equal(activation_statistics(graphs[1], x).tensors, kept.tensors)
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="no trap elsewhere")
+def test_a_layer_pass_survives_a_file_that_kills_its_process():
+    graph = replace(read_graph(floor_mod()), guarded=True)
+    feeds = {"a": np.full((400, 1), 9, np.int32), "b": np.full((400, 1), 4, np.int32)}
+    feeds["a"][300], feeds["b"][300] = -(2**31), -1
+    with pytest.raises(ModelFileError, match="SIGFPE"):
+        activation_statistics(graph, feeds)
+
+
 def test_weights_per_channel(net, pairs):
     a, b, _ = net
     weights = weight_errors(a, b, pairs)
@@ -264,8 +307,6 @@ def test_a_dead_channel_is_found_and_left_out_of_the_disparity(net, pairs):
 
 def test_recipe_of_a_file_with_ranges_that_never_left_their_start(net, pairs):
     """The same file with every output scale replaced by that of [-6, 6]."""
-    from dataclasses import replace
-
     a, b, x = net
     wide = np.array([12 / 255])
     outputs = {op.outputs[0] for op in b.main.operators}

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as fb
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from parts import missing
 from small_net import SHAPE, small_net
 from tiny_graphs import custom_operator, floor_mod, one_operator
 
@@ -24,14 +23,6 @@ from qinspect.tflite.ports import match_outputs, ports_of
 from qinspect.tflite.runner import Session, run_files
 
 both = pytest.mark.parametrize("isolated_too", [False, True], ids=["here", "child"])
-
-
-@pytest.fixture(scope="session")
-def cases(data_dir: Path) -> Path:
-    folder = data_dir.parent / "cases"
-    if not folder.exists():
-        missing(f"no folder {folder} with cases")
-    return folder
 
 
 @pytest.fixture(scope="session")
