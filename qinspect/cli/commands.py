@@ -27,6 +27,7 @@ from qinspect.cli.options import (
     TestSize,
     TrainSize,
     app,
+    print_json,
     show,
     show_result,
 )
@@ -346,25 +347,29 @@ def _yes_or_no(word: str) -> bool:
 @app.command()
 def convert(
     model: Annotated[Path, typer.Argument(help="A Keras file, float or QAT.")],
-    out: Annotated[Path, typer.Argument(help="The .tflite file to write.")],
     recipe: Annotated[
         str, typer.Option(help="int8, float16, dynamic_range, int16x8 and so on.")
     ] = "int8",
     calibration: Calibration = None,
+    out: Annotated[Path | None, typer.Option(help="Default: MODEL-RECIPE.tflite.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Convert a Keras model to a .tflite file by a PTQ recipe; a QAT model has its ranges."""
     from qinspect.store import write_bytes
     from qinspect.train import convert as run
 
     content = run(model, recipe, calibration)
+    out = out or model.with_name(f"{model.stem}-{recipe}.tflite")
     write_bytes(out, content)
-    print(f"written: {out} ({len(content):,} bytes)")
+    if as_json:
+        print_json({"file": str(out), "recipe": recipe, "bytes": len(content)})
+    else:
+        print(f"written: {out} ({len(content):,} bytes)")
 
 
 @app.command()
 def robust_qat(
     model: Annotated[Path, typer.Argument(help="A trained float Keras file.")],
-    out: Annotated[Path, typer.Argument(help="The .tflite file to write.")],
     train: Annotated[Path, typer.Option(help="Training .npz with x and y.")],
     validation: Annotated[
         Path | None, typer.Option(help="Validation .npz: training that harms is undone.")
@@ -376,6 +381,7 @@ def robust_qat(
     freeze_batchnorm: Annotated[
         bool, typer.Option("--freeze-batchnorm", help="Re-estimate batch norm once and keep it.")
     ] = False,
+    out: Annotated[Path | None, typer.Option(help="Default: MODEL-robust-qat.tflite.")] = None,
     keras: Annotated[Path | None, typer.Option(help="Write the QAT model here, .h5.")] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -390,6 +396,7 @@ def robust_qat(
         batch_size=batch_size, seed=seed, calibration=calibration,
         freeze_batchnorm=freeze_batchnorm, progress=make_progress(),
     )
+    out = out or model.with_name(f"{model.stem}-robust-qat.tflite")
     write_bytes(out, found.content)
     if keras is not None:
         save_keras(found.model, keras)

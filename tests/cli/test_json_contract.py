@@ -134,20 +134,18 @@ def test_keras_files_become_tflite_files(folder: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "train.npz", x=rng.random((64, 8, 8, 1), dtype=np.float32),
              y=np.arange(64) % 4)
-    answer = ask("robust-qat", tmp_path / "model.h5", tmp_path / "qat.tflite",
-                 "--train", tmp_path / "train.npz", "--keras", tmp_path / "qat.h5")
-    valid("robust-qat", answer)
-    done = CliRunner().invoke(app, ["convert", str(tmp_path / "model.h5"),
-                                    str(tmp_path / "ptq.tflite"), "--calibration",
-                                    str(tmp_path / "train.npz")])
-    assert done.exit_code == 0, done.output
+    trained = ask("robust-qat", tmp_path / "model.h5", "--train", tmp_path / "train.npz",
+                  "--keras", tmp_path / "qat.h5", "--out", tmp_path / "qat.tflite")
+    valid("robust-qat", trained)
+    ptq = ask("convert", tmp_path / "model.h5", "--calibration", tmp_path / "train.npz")
     # A QAT model is converted by its own ranges.
-    done = CliRunner().invoke(app, ["convert", str(tmp_path / "qat.h5"),
-                                    str(tmp_path / "again.tflite")])
-    assert done.exit_code == 0, done.output
-    for name in ("ptq", "qat", "again"):
-        assert scheme_of(read_graph(tmp_path / f"{name}.tflite")) == "int8"
-    assert (tmp_path / "again.tflite").stat().st_size == answer["bytes"]
+    again = ask("convert", tmp_path / "qat.h5")
+    for answer in (ptq, again):
+        valid("convert", answer)
+        assert scheme_of(read_graph(answer["file"])) == "int8"
+    assert again["file"] == str(tmp_path / "qat-int8.tflite")
+    assert (tmp_path / "qat-int8.tflite").read_bytes() == (tmp_path / "qat.tflite").read_bytes()
+    assert again["bytes"] == trained["bytes"]
 
 
 @pytest.mark.parametrize("data", ["data", "grouped", "unlabelled"])

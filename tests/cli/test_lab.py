@@ -146,7 +146,7 @@ def test_unknown_table_is_an_error_with_the_nearest_name() -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy of the sources, so that the checkout stays as it is."""
     folder = tmp_path_factory.mktemp("wheel")
-    for name in ("qinspect", "notebooks", "data"):
+    for name in ("qinspect", "qinspect_bench", "notebooks", "data"):
         shutil.copytree(
             ROOT / name, folder / name,
             ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
@@ -167,11 +167,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_every_module_notebook_and_table(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    code = [path for path in (ROOT / "qinspect").rglob("*") if path.is_file()]
+    kinds = {".py", ".pyi", ".js", ".html", ".json", ".typed"}
     expected = {
         path.relative_to(ROOT).as_posix()
-        for path in code
-        if "__pycache__" not in path.parts and path.suffix in {".py", ".js", ".html", ".typed"}
+        for package in ("qinspect", "qinspect_bench") for path in (ROOT / package).rglob("*")
+        if "__pycache__" not in path.parts and path.suffix in kinds
     }
     expected |= {f"qinspect/notebooks/{path.name}" for path in NOTEBOOKS}
     expected |= {f"qinspect/tables/{path.name}" for path in (ROOT / "data").glob("*.csv")}
