@@ -223,14 +223,14 @@ class FileComparison(Shown):
     comparisons : Comparisons or None
         Every pair's accuracies; None without labels.
     files : tuple of path
-    data : path
+    data : path or Dataset
     preprocessing : tuple of Preprocessing
     """
 
     numbers: dict[str, Any] = field(repr=False)
     comparisons: Comparisons | None
     files: tuple[str | os.PathLike[str], ...]
-    data: str | os.PathLike[str]
+    data: str | os.PathLike[str] | Dataset
     preprocessing: tuple[Preprocessing, ...]
 
     @property
@@ -271,7 +271,7 @@ class FileComparison(Shown):
 
 
 def compare(
-    what: Any, data: str | os.PathLike[str] | None = None,
+    what: Any, data: str | os.PathLike[str] | Dataset | None = None,
     calibration: str | os.PathLike[str] | None = None, *,
     preprocessing: Sequence[Preprocessing] | None = None, reference: str | None = None,
     confidence: float = 0.95, margin: float = 1.0, seed: int = 0,
@@ -283,7 +283,7 @@ def compare(
     ----------
     what : Results, or what ``results`` takes, or a sequence of ``.tflite`` paths
         Files need ``data``.
-    data : path, optional
+    data : path or Dataset, optional
         ``.npz`` with ``x`` and, if known, ``y`` (and ``id``, ``group``).
     calibration : path, optional
         ``.npz`` with ``x``: its ranges are set beside the stored ones.
@@ -328,7 +328,7 @@ def compare(
 
 
 def _of_files(
-    files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str],
+    files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | Dataset,
     calibration: str | os.PathLike[str] | None, hows: Sequence[Preprocessing], *,
     confidence: float, margin: float, seed: int, detail_examples: int, num_threads: int,
 ) -> tuple[dict[str, Any], Comparisons | None]:

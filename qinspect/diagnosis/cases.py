@@ -17,6 +17,7 @@ from qinspect.data.npz import load_npz, read_arrays
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.schema import Array
+from qinspect.shown import Shown
 from qinspect.studies.build import calibration_examples, finetune_seed
 from qinspect.studies.run import load_splits
 from qinspect.studies.stored import Study, load_study
@@ -89,7 +90,7 @@ class TrainingFacts:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Shown):
     """One puzzle to be diagnosed; every part but two files may be missing.
 
     Attributes
@@ -206,6 +207,25 @@ class Case:
         if scheme_of(next(iter(graphs.values()))) != "float32":
             return None
         return layer_tables(graphs, None if self.data is None else self.data.x[:examples])
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row an input of a diagnosis: whether it is there."""
+        return pd.DataFrame([(name, words, self.has(name)) for name, words in NEEDS.items()],
+                            columns=["input", "what", "given"])
+
+    @property
+    def sentence(self) -> str:
+        """Which files there are, and what is missing."""
+        n = "no" if self.data is None else f"{len(self.data):,}"
+        missing = ", ".join(words for name, words in NEEDS.items() if not self.has(name))
+        return (f"{', '.join(self.roles)} on {n} examples. "
+                + (f"Not given: {missing}." if missing else "Nothing is missing."))
+
+    def to_json(self) -> dict[str, Any]:
+        """Which inputs there are."""
+        return {"name": self.name, "n": None if self.data is None else len(self.data),
+                "inputs": {name: self.has(name) for name in NEEDS}}
 
     def has(self, need: str) -> bool:
         """Whether an input of :data:`NEEDS` is there."""

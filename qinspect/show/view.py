@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 _IN_CELL = 2
 # Module of ``show/views`` in which the view of a class is made, by ``<class_in_snake_case>_view``.
 _HOMES = {
-    "Comparisons": "predictions", "Diagnosis": "diagnosis", "FileComparison": "files",
-    "Inspections": "files", "Layers": "layers", "Results": "predictions",
-    "RobustQat": "training", "Sensitivity": "layers", "Study": "training", "Sweep": "training",
+    "Case": "diagnosis", "Comparisons": "predictions", "Diagnosis": "diagnosis",
+    "FileComparison": "files", "Inspections": "files", "Layers": "layers",
+    "Results": "predictions", "RobustQat": "training", "Sensitivity": "layers",
+    "Study": "training", "Sweep": "training",
 }
 
 

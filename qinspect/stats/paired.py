@@ -106,6 +106,12 @@ class Comparison:
         return self.p_single if self.p_adjusted is None else self.p_adjusted
 
     @property
+    def brief(self) -> str:
+        """The difference with its interval and the number of examples, to put into a sentence."""
+        low, high = self.ci_pp
+        return f"{self.diff_pp:+.2f} {self.unit} [{low:+.2f}, {high:+.2f}], n = {self.n:,}"
+
+    @property
     def significant(self) -> bool:
         """Whether one of the two is shown to be better."""
         return self.verdict in ("a_better", "b_better")

@@ -80,6 +80,17 @@ def test_missing_inputs_are_named(rule: Rule) -> None:
         assert all(words in found.sentence for words in missing)
 
 
+def test_a_case_says_what_it_has() -> None:
+    bare = Case(ptq_graph=float_graph(), float_graph=float_graph())
+    given = bare.frame.set_index("input")["given"]
+    assert set(given.index[given]) == {"float", "ptq"} == set(bare.roles)
+    assert "the training data" in bare.sentence
+    assert "the PTQ .tflite file" not in bare.sentence
+    shown = bare._repr_mimebundle_()
+    assert "the training history" in shown["text/html"]
+    assert len(repr(bare)) < 120
+
+
 # --- effects ----------------------------------------------------------------------------------
 
 

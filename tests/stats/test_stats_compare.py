@@ -220,3 +220,10 @@ def test_bad_groups_are_refused():
         compare_paired([True, False], [True, True], groups=[3, 3])
     with pytest.raises(DataError, match="groups have shape"):
         compare_paired([True, False], [True, True], groups=[3, 4, 5])
+
+
+def test_in_brief_it_is_the_difference_with_its_interval():
+    a = np.repeat([True, False], [90, 10])
+    found = compare_paired(a, np.roll(a, 3))
+    low, high = found.ci_pp
+    assert found.brief == f"+0.00 points [{low:+.2f}, {high:+.2f}], n = 100"

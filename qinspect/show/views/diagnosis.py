@@ -17,6 +17,7 @@ from qinspect.verdicts import CAUSES
 
 if TYPE_CHECKING:
     from qinspect.diagnosis.answer import Cause, Diagnosis, Effect
+    from qinspect.diagnosis.cases import Case
     from qinspect.measure.layer_tables import Layers
     from qinspect.show.figure import Figure
 
@@ -46,6 +47,13 @@ def diagnosis_view(found: Diagnosis) -> View:
         explore=widget("DiagnosisBoard", found),
         layers=layers,
     )
+
+
+def case_view(case: Case) -> View:
+    """The view of a case: what there is to be diagnosed."""
+    return View(f"Case: {case.name}", (case.sentence,), (table("Inputs", case.frame, {
+        "input": "what", "given": lambda row: "yes" if row["given"] else "no"}),),
+        layers=case.layers)
 
 
 def leads(found: Diagnosis, cause: Cause) -> bool:
