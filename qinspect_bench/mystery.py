@@ -16,6 +16,7 @@ import json
 import os
 import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,8 @@ from qinspect.causes import all_rules
 from qinspect.data.dataset import Dataset
 from qinspect.diagnosis.cases import Case, Claim
 from qinspect.errors import SpecError, unknown_name
-from qinspect.schema import Array
+from qinspect.predictions import Results
 from qinspect.tflite import evaluate, read_graph
-from qinspect.tflite.graph import Graph
 from qinspect_bench.base import Base, Cell, make_base
 from qinspect_bench.faults import FAULTS
 
@@ -84,10 +84,9 @@ class Mystery:
     case: Case  # all that is at hand, to be diagnosed and looked at
 
     @property
-    def graphs(self) -> dict[str, Graph]:
-        """The files, read, by role."""
-        found = {role: self.case.graph(role) for role in self.case.roles}
-        return {role: graph for role, graph in found.items() if graph is not None}
+    def files(self) -> dict[str, Path]:
+        """The files by role, the float one first."""
+        return {role: self.folder / f"{role}.tflite" for role in self.case.roles}
 
     @property
     def data(self) -> Dataset:
@@ -95,24 +94,25 @@ class Mystery:
         assert self.case.data is not None
         return self.case.data
 
-    def correct(self) -> dict[str, Array]:
-        """Which examples each file gets right, evaluated here; bool, shape (n,)."""
-        x, y = self.data.x, self.data.y
-        return {role: evaluate(g.content, x).prediction == y for role, g in self.graphs.items()}
+    @cached_property
+    def results(self) -> Results:
+        """What the files give, run here."""
+        graphs = [self.case.graph(role) for role in self.files]
+        outputs = [evaluate(g.content, self.data.x).prediction for g in graphs if g is not None]
+        return Results(dict(zip(self.files, outputs, strict=True)), self.data.y, self.data.ids)
 
     def report(self) -> pd.DataFrame:
-        """Accuracy that the owner says and that running the files gives, and same answers, in %."""
-        rows = []
-        for role, graph in self.graphs.items():
-            own = evaluate(graph.content, self.data.x).prediction
-            told = self.case.claims[role].prediction
-            rows.append({
-                "file": role,
-                "reported": 100 * float(np.mean(told == self.data.y)),
-                "measured": 100 * float(np.mean(own == self.data.y)),
-                "same_answers": 100 * float(np.mean(told == own)),
-            })
-        return pd.DataFrame(rows).set_index("file")
+        """One row a file, all in per cent: accuracy ``reported`` by the owner, and ``measured``.
+
+        ``same_answers``: the share of examples on which the owner's prediction is the one measured.
+        """
+        told = {role: self.case.claims[role].prediction for role in self.files}
+        return pd.DataFrame({
+            "reported": {role: 100 * np.mean(told[role] == self.data.y) for role in told},
+            "measured": {role: 100 * self.results.value(role) for role in told},
+            "same_answers": {role: 100 * np.mean(told[role] == self.results.outputs[role])
+                             for role in told},
+        }).rename_axis("file")
 
     def check(self, answer: str) -> str:
         """Whether ``answer``, the id of a cause, is the hidden one; a hint where it is not."""
@@ -127,6 +127,13 @@ class Mystery:
             rule = rules[given]
             return f"Mystery {self.number}: right, {rule.title}. Remedy: {rule.remedy}"
         return f"Mystery {self.number}: not {given}. Hint: {hidden.hint}"
+
+
+def suspects() -> pd.DataFrame:
+    """Ids of the causes that an answer may name, and what each asks."""
+    rules = all_rules().values()
+    return pd.DataFrame([(rule.id, rule.question) for rule in rules],
+                        columns=["answer", "what it asks"]).set_index("answer")
 
 
 def open_mystery(number: int, folder: str | os.PathLike[str] = "mysteries") -> Mystery:

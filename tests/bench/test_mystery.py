@@ -13,8 +13,17 @@ from qinspect.causes import all_rules
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.errors import SpecError
+from qinspect.tflite import evaluate
 from qinspect_bench import mystery as module
-from qinspect_bench.mystery import RECIPES, Mystery, Recipe, decoded, encoded, open_mystery
+from qinspect_bench.mystery import (
+    RECIPES,
+    Mystery,
+    Recipe,
+    decoded,
+    encoded,
+    open_mystery,
+    suspects,
+)
 
 TRUTH = {number: decoded(text).cause for number, text in RECIPES.items()}
 
@@ -92,14 +101,19 @@ def test_the_diagnosis_finds_at_least_five_of_six(puzzles: dict[int, Mystery]) -
 def test_every_puzzle_is_one(puzzles: dict[int, Mystery]) -> None:
     for puzzle in puzzles.values():
         report = puzzle.report()
-        assert list(report.index) == list(puzzle.graphs)
+        assert list(report.index) == list(puzzle.files)
         # Something to be explained in what the owner reports, and enough examples to see it.
         assert report["reported"].max() - report["reported"].min() > 2
         assert len(puzzle.data) >= 500
-        right = puzzle.correct()
-        assert all(hits.shape == (len(puzzle.data),) for hits in right.values())
-        for role in puzzle.graphs:
-            assert np.isclose(report.loc[role, "measured"], 100 * right[role].mean())
+        results = puzzle.results
+        for role, file in puzzle.files.items():
+            right = evaluate(file, puzzle.data.x).prediction == puzzle.data.y
+            assert np.array_equal(results.scores(role), right)
+            assert np.isclose(report.loc[role, "measured"], 100 * right.mean())
+
+
+def test_every_cause_is_a_suspect() -> None:
+    assert list(suspects().index) == list(all_rules())
 
 
 @pytest.mark.slow
