@@ -13,6 +13,8 @@ from parts import ROOT, need_package
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_CELLS, MAX_WORDS, MAX_FUNCTION_LINES, MAX_SECONDS = 70, 2500, 15, 120
+# Of the project, in one notebook and in all of them.
+MAX_MODULES, MAX_MODULES_IN_ALL = 3, 6
 
 
 def cells_of(path: Path) -> list[dict]:
@@ -21,6 +23,49 @@ def cells_of(path: Path) -> list[dict]:
 
 def source(cell: dict) -> str:
     return "".join(cell["source"])
+
+
+def code_of(cell: dict) -> ast.Module:
+    """A code cell without magics, parsed."""
+    return ast.parse(re.sub(r"^\s*[%!].*$", "", source(cell), flags=re.MULTILINE))
+
+
+def modules_of(path: Path) -> list[str]:
+    """Modules of the project that a notebook imports, in order, once each."""
+    found = []
+    for cell in cells_of(path):
+        if cell["cell_type"] != "code":
+            continue
+        for node in ast.walk(code_of(cell)):
+            if isinstance(node, ast.Import):
+                found += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.append(node.module)
+    return [name for name in dict.fromkeys(found) if name.startswith("qinspect")]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_shows_the_public_face(path: Path) -> None:
+    modules = modules_of(path)
+    assert modules[0] == "qinspect"
+    assert len(modules) <= MAX_MODULES, modules
+    # What is imported from a package by name and is a module would be one more.
+    text = " ".join(source(cell) for cell in cells_of(path) if cell["cell_type"] == "code")
+    assert not re.search(r"from qinspect import|import qinspect\.", text)
+
+
+def test_all_notebooks_import_few_modules() -> None:
+    modules = {name for path in NOTEBOOKS for name in modules_of(path)}
+    assert len(modules) <= MAX_MODULES_IN_ALL, sorted(modules)
+
+
+def test_the_mysteries_are_not_answered_by_running_all() -> None:
+    cells = cells_of(ROOT / "notebooks" / "12_mysteries.ipynb")
+    (given,) = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    values: dict = {}
+    exec(source(given), values)
+    assert values["reveal"] == []
+    assert set(values["answers"].values()) == {""}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -42,9 +87,10 @@ def test_form(path: Path) -> None:
     assert "?" in source(cells[0]), "the first cell states the question"
     assert "Summary" in source(cells[-1]), "the last cell answers it"
     for cell in cells:
+        if "checkpoint" in cell["metadata"].get("tags", []):
+            assert source(cell).startswith("# Self-check:"), "say what is checked"
         if cell["cell_type"] == "code":
-            code = re.sub(r"^\s*[%!].*$", "", source(cell), flags=re.MULTILINE)
-            for node in ast.walk(ast.parse(code)):
+            for node in ast.walk(code_of(cell)):
                 if isinstance(node, ast.FunctionDef):
                     assert node.end_lineno is not None
                     assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES
