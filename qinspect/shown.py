@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,18 @@ if TYPE_CHECKING:
     from qinspect.show.figure import Figure
 
 _LONGEST = 100
+
+
+def kernel() -> Any:
+    """The shell of the notebook kernel that this runs in, or None."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell if hasattr(shell, "kernel") else None
+
+
+def tell(message: str) -> None:
+    """A line to the user: on standard error, which a notebook would show as a red box."""
+    print(message, file=sys.stderr if kernel() is None else sys.stdout)
 
 
 class Shown:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from qinspect.show import text
 from qinspect.show.text import escaped
+from qinspect.shown import kernel
 
 Form = Callable[[Any], str]
 Get = str | Callable[[Any], Any]
@@ -119,7 +120,7 @@ class Table:
         return f"<Table: {self.title or ', '.join(self.heads)}, {len(self.rows)} rows>"
 
     def _repr_html_(self) -> str:
-        return STYLE + self.html(live=in_notebook())
+        return STYLE + self.html(live=kernel() is not None)
 
 
 def table(
@@ -162,22 +163,6 @@ def _order(value: Any) -> str:
     return f' data-order="{-1e308 if text.missing(first) else float(first)}"'
 
 
-def in_notebook() -> bool:
-    """Whether this runs in a kernel."""
-    return _shell() is not None
-
-
-def _shell() -> Any:
-    import sys
-
-    if "IPython" not in sys.modules:
-        return None
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    return shell if hasattr(shell, "kernel") else None
-
-
 _loaded_in: list[str] = []
 
 
@@ -196,7 +181,7 @@ def _sorting(name: str) -> str:
     ready = re.search(r'"(itables-[^"]+-ready)"', bundle)
     assert holder is not None
     assert ready is not None
-    parent = _shell().get_parent() or {}
+    parent = kernel().get_parent() or {}
     cell = str(parent.get("metadata", {}).get("cellId", ""))
     if not _loaded_in:
         _loaded_in.append(cell)

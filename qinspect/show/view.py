@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from qinspect.errors import DataError, unknown_name
 from qinspect.show.figure import Figure
-from qinspect.show.table import STYLE, Table, in_notebook
+from qinspect.show.table import STYLE, Table
 from qinspect.show.text import escaped, printable
+from qinspect.shown import kernel
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -111,7 +112,7 @@ def widget(name: str, *given: Any) -> Callable[[], Any]:
 
 def cell(view: View) -> str:
     """The output of a notebook's cell: legible without kernel and scripts, on light and dark."""
-    return fragment(view, view.own_figures()[:_IN_CELL], live=in_notebook())
+    return fragment(view, view.own_figures()[:_IN_CELL], live=kernel() is not None)
 
 
 def fragment(view: View, figures: tuple[str, ...], *, live: bool = False,

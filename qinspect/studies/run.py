@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from qinspect.data import load_dataset, split
 from qinspect.data.dataset import Splits
 from qinspect.errors import DataError, SpecError
 from qinspect.schema import Array
+from qinspect.shown import tell
 from qinspect.studies.arms import Arm, arms_for, models_for
 from qinspect.studies.build import BuildContext, make_initial, make_model, make_tflite
 from qinspect.studies.spec import StudySpec, input_digests, make_spec
@@ -84,7 +84,7 @@ def run_study(
     notify: Callable[[str], None] | None = None, num_threads: int = 2,
 ) -> Study:
     """The study of a spec, run or only loaded; files are run with ``num_threads`` threads."""
-    say = notify or (lambda text: print(text, file=sys.stderr))
+    say = notify or tell
     splits = load_splits(spec)
     folder = store.prepare_folder(out)
     with store.locked(folder, say):

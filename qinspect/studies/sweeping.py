@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from qinspect import store
 from qinspect.errors import QinspectError, SpecError, unknown_name
+from qinspect.shown import tell
 from qinspect.studies.pool import dask_executor, one_thread, run_on_executor, run_on_processes
 from qinspect.studies.run import run_study
 from qinspect.studies.spec import StudySpec, input_digests, make_spec
@@ -178,7 +178,7 @@ def run_sweep(
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
         raise SpecError(f"workers is {workers!r}; it must be a whole number of at least 1.")
     check_distinct(list(specs))
-    say = notify or (lambda text: print(text, file=sys.stderr))
+    say = notify or tell
     wanted = {run_key(spec): spec for spec in specs}
     folder = store.prepare_folder(out, parts=("runs",)).absolute()
     with store.locked(folder, say):

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from qinspect.shown import kernel
+
 # progress(phase, done, total, message)
 Progress = Callable[[str, int, int, str], None]
 
@@ -32,7 +34,7 @@ def make_progress() -> Progress:
         is rewritten, in a notebook one output cell; elsewhere each finished phase is one line of
         standard error, and a long phase one line a minute.  Nothing goes to standard output.
     """
-    if _in_notebook():
+    if kernel():
         return _Notebook(_REFRESH_SECONDS)
     if sys.stderr.isatty():
         return _Terminal(_REFRESH_SECONDS)
@@ -105,9 +107,3 @@ def _line(phase: str, done: int, total: int, message: str) -> str:
 def _printable(text: str) -> str:
     """Without line breaks and control characters, which would break the line."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return type(shell).__name__ == "ZMQInteractiveShell"

@@ -8,6 +8,8 @@ import sys
 import pytest
 from parts import need_package
 
+from qinspect import shown
+from qinspect.shown import tell
 from qinspect.train import progress
 
 
@@ -83,3 +85,13 @@ def test_a_saved_notebook_keeps_the_last_text() -> None:
     lines = output["data"]["text/plain"].splitlines()
     assert [line.split(" [")[0] for line in lines] == ["float", "<b>qat</b>"]
     assert all("100 %" in line and line.endswith("epoch 4/4") for line in lines)
+
+
+def test_messages_leave_standard_output_to_results_but_for_notebooks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell("one")
+    monkeypatch.setattr(shown, "kernel", object)
+    tell("two")
+    found = capsys.readouterr()
+    assert (found.err, found.out) == ("one\n", "two\n")
