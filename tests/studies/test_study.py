@@ -125,7 +125,7 @@ def test_splits_do_not_overlap(finished) -> None:
 def test_report_is_one_self_contained_file(finished) -> None:
     text = (finished[0] / "report.html").read_text()
     assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:|#)", text)
-    assert text.count("<img") == text.count("alt=") == 6
+    assert text.count("<img") == text.count("alt=") == 7
     for arm in ("ptq_int8", "qat_bn"):
         assert f">{arm}</td>" in text
 
