@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
-from qinspect.affine import quantize
+from qinspect.affine import Affine, quantize
 from qinspect.errors import DataError, ModelFileError, SpecError, unknown_name
 from qinspect.schema import Array
 from qinspect.tflite.graph import Graph, Tensor
@@ -378,14 +378,37 @@ def _converter(port: Port, array: Array, how: Preprocessing, name: str
         return narrow
     if dtype.kind == "b":
         return lambda part: real(part) != 0
-    if affine is not None:
-        # Divided in float64, as the TensorFlow Lite quantization specification rounds.
-        return lambda part: quantize(real(part).astype(np.float64), affine)
+    if affine is not None and affine.scale.size == 1 and affine.scale[0] > 0:
+        return lambda part: quantized(real(part), affine)
     return whole
 
 
+def quantized(x: Array, affine: Affine) -> Array:
+    """Integers of finite values, those of ``quantize`` in float64, by float32 where it can be."""
+    scale, zero = affine.scale[0], int(affine.zero_point[0])
+    low, high = affine.low - zero, affine.high - zero
+    if (x.dtype.itemsize > 2 and x.dtype != np.float32) or np.float32(scale) != scale:
+        return quantize(x.astype(np.float64), affine)
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    # Of a quotient that is not clipped anyway the float32 error is below this; only so near to a
+    # tie can it round to another integer, and there the quotient is taken again.
+    error = 2.0**-23 * (max(abs(low), abs(high)) + 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        parts = x / np.float32(scale)
+        whole = np.rint(parts)
+        parts -= whole
+        np.abs(parts, out=parts)
+        if not parts.max(initial=0) < 0.5 - error:
+            near = np.flatnonzero(~(parts < 0.5 - error))
+            whole.reshape(-1)[near] = np.rint(x.reshape(-1)[near].astype(np.float64) / scale)
+    np.clip(whole, low, high, out=whole)
+    whole += np.float32(zero)
+    return whole.astype(np.int8 if affine.low >= -128 and affine.high <= 127 else
+                        np.uint8 if affine.low >= 0 and affine.high <= 255 else np.int16)
+
+
 def _not_finite(array: Array) -> int:
-    """Arrays with a NaN or infinite value, counted piece by piece."""
+    """Examples with a NaN or infinite value, counted piece by piece."""
     step = max(1, (1 << 20) // max(1, array[0].size))
     return sum(
         int(np.count_nonzero(~np.isfinite(part).reshape(len(part), -1).all(axis=1)))

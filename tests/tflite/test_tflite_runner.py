@@ -16,10 +16,11 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from small_net import SHAPE, small_net
 from tiny_graphs import custom_operator, floor_mod, one_operator
 
+from qinspect.affine import Affine, quantize
 from qinspect.errors import DataError, ModelFileError, QinspectError, SpecError
 from qinspect.tflite import isolated, read_graph, runner
 from qinspect.tflite.inputs import Preprocessing
-from qinspect.tflite.ports import match_outputs, ports_of
+from qinspect.tflite.ports import match_outputs, ports_of, quantized
 from qinspect.tflite.runner import Session, run_files
 
 both = pytest.mark.parametrize("isolated_too", [False, True], ids=["here", "child"])
@@ -549,6 +550,24 @@ def test_whole_numbers_go_in_as_they_are_or_not_at_all() -> None:
         run(identity(fb.TensorType.FLOAT32), x[:0])
     with pytest.raises(DataError, match="not numbers"):
         run(identity(fb.TensorType.FLOAT32), np.array([["a"] * 4]))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-128, 127), (0, 255), (-32768, 32767)])
+def test_quick_quantization_equals_the_one_in_float64_bit_for_bit(low, high) -> None:
+    rng = np.random.default_rng(high)
+    for _ in range(60):
+        scale = np.float64(np.float32(np.exp(rng.uniform(-9, 3))))
+        affine = Affine(np.array([scale]), np.array([rng.integers(low, high + 1)]), low, high)
+        ties = (rng.integers(2 * low, 2 * high, 3000) + 0.5) * scale
+        x = np.concatenate([ties, np.nextafter(ties.astype(np.float32), np.float32(np.inf)),
+                            rng.normal(0, 200 * scale, 3000), rng.normal(0, 1e5 * scale, 500),
+                            [0.0, -0.0, 3e38, -3e38, 1e-45, np.finfo(np.float32).tiny]])
+        for values in (x.astype(np.float32), x.astype(np.float32)[::-2].reshape(-1, 1),
+                       rng.integers(0, 256, (40, 50)).astype(np.uint8).T, x):
+            expected = quantize(values.astype(np.float64), affine)
+            found = quantized(values, affine)
+            np.testing.assert_array_equal(found, expected)
+            assert found.dtype == expected.dtype
 
 
 def test_stored_integers_can_be_fed_raw(data_dir, cifar, expected) -> None:
