@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect.data.dataset import Dataset
-from qinspect.errors import DataError, QinspectError, SpecError
+from qinspect.errors import QinspectError, SpecError
 from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
@@ -27,7 +27,7 @@ from qinspect.store import plain
 from qinspect.tflite import evaluate, inspect_file, match_graphs, read_graph, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.inputs import Preprocessing, file_names, load_examples, prepare
+from qinspect.tflite.inputs import Preprocessing, check_classes, file_names, load_examples, prepare
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.sandbox import open_model
@@ -350,7 +350,8 @@ def _of_files(
         notes += [f"{name}: {note}" for note in (*said, *result.notes)]
         y = examples.y + how.label_offset if labelled else None
         model = _Model(name, Path(file), graph, how, x, y, result)
-        _check_classes(model)
+        if y is not None:
+            check_classes(graph, y, name)
         models.append(model)
 
     head = slice(0, detail_examples)
@@ -402,22 +403,6 @@ def _of_files(
 def _takes_integers(model: _Model) -> bool:
     changed = (model.how.scale, model.how.offset) != (1.0, 0.0)
     return changed or model.graph.main.tensors[model.graph.main.inputs[0]].dtype != "float32"
-
-
-def _check_classes(model: _Model) -> None:
-    if model.y is None:
-        return
-    if model.classes < 2:
-        raise DataError(
-            f"{model.name} gives one number for an example; accuracy needs one for each class. "
-            "Leave y out to compare outputs alone."
-        )
-    low, high = int(model.y.min()), int(model.y.max())
-    if low < 0 or high >= model.classes:
-        raise DataError(
-            f"labels run from {low} to {high}, but {model.name} has classes 0 to "
-            f"{model.classes - 1}; bridge them with --label-offset."
-        )
 
 
 def _compared(

@@ -8,7 +8,15 @@ from qinspect.data.dataset import Dataset
 from qinspect.errors import DataError, SpecError
 from qinspect.predictions import Results
 from qinspect.tflite import evaluate as run_file
-from qinspect.tflite.inputs import File, Model, Preprocessing, load_examples, named_files, prepare
+from qinspect.tflite.inputs import (
+    File,
+    Model,
+    Preprocessing,
+    check_classes,
+    load_examples,
+    named_files,
+    prepare,
+)
 from qinspect.tflite.runner import Kernels
 from qinspect.tflite.sandbox import open_model
 
@@ -63,6 +71,7 @@ def evaluate(
     outputs, notes = {}, []
     for (name, file), how in zip(named.items(), ways, strict=True):
         graph = open_model(file)
+        check_classes(graph, examples.y + how.label_offset, name)
         x, said = prepare(examples.x, graph, how)
         result = run_file(graph, x, num_threads=num_threads, kernels=kernels)
         outputs[name] = result.outputs

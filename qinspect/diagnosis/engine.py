@@ -14,6 +14,7 @@ from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried
 from qinspect.errors import DataError, QinspectError, unknown_name
 from qinspect.stats import Comparison
 from qinspect.studies.stored import Study
+from qinspect.tflite.inputs import check_classes
 
 # A gap below this many points is not one that a person would claim; chosen.
 NOTICEABLE_PP = 0.5
@@ -87,6 +88,9 @@ def diagnose(
     given = case_or_study if isinstance(case_or_study, Case) else case(case_or_study)
     if given.data is None or bool((given.data.y < 0).any()):
         raise DataError("a diagnosis needs evaluation examples with labels: x and y.")
+    for role in given.roles:
+        if (graph := given.graph(role)) is not None:
+            check_classes(graph, given.data.y)
     started = time.perf_counter()
     deadline = started + budget
     say = progress or (lambda text: None)

@@ -20,7 +20,7 @@ from qinspect.schema import Array
 from qinspect.shown import Shown
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.inputs import Examples, Preprocessing, load_examples, prepare
+from qinspect.tflite.inputs import Examples, Preprocessing, check_classes, load_examples, prepare
 from qinspect.tflite.match import match_graphs
 from qinspect.tflite.requantize import (
     PRECISIONS,
@@ -298,6 +298,8 @@ def sensitivity(
     quantized = None if like is None else open_model(like)
     how = preprocessing or Preprocessing()
     examples, labelled = load_examples(data)
+    if labelled:
+        check_classes(graph, examples.y + how.label_offset)
     x = _real(examples.x, graph, quantized, how)
     calibration_x = None
     if calibration is not None:
