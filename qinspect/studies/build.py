@@ -37,12 +37,12 @@ class BuildContext:
         """Where a Keras model is kept."""
         return self.folder / "models" / f"{name}.h5"
 
-    def once(self, step: str, action: Callable[[], None]) -> None:
-        """Do a step unless an earlier run has finished it."""
+    def once(self, step: str, make: Callable[..., None], *arguments: Any) -> None:
+        """Do a step, ``make(self, *arguments)``, unless an earlier run has finished it."""
         if store.is_done(self.folder, step):
             return
         started = time.perf_counter()
-        action()
+        make(self, *arguments)
         store.mark_done(self.folder, step, {"seconds": round(time.perf_counter() - started, 3)})
 
 

@@ -140,7 +140,7 @@ def _run_steps(
         {name: getattr(splits, name).ids.tolist()
          for name in ("train", "validation", "calibration", "test")},
     )
-    context.once("initial", lambda: make_initial(context))
+    context.once("initial", make_initial)
     batchnorm = has_batchnorm(load_keras(context.model_path("initial")))
     models, arms = models_for(batchnorm), arms_for(batchnorm, spec.recipes)
     files = [arm for arm in arms if arm.recipe is not None]
@@ -148,11 +148,11 @@ def _run_steps(
     done = 0
     for name in models:
         show("study", done, total, f"training {name}")
-        context.once(name, lambda name=name: make_model(context, name))  # type: ignore[misc]
+        context.once(name, make_model, name)
         done += 1
     for arm in files:
         show("study", done, total, f"converting {arm.name}")
-        context.once(f"tflite-{arm.name}", lambda arm=arm: make_tflite(context, arm))  # type: ignore[misc]
+        context.once(f"tflite-{arm.name}", make_tflite, arm)
         done += 1
     show("study", done, total, "evaluating")
     _evaluate_arms(context, arms, num_threads)
