@@ -7,9 +7,9 @@ import io
 
 import numpy as np
 import pytest
-from conftest import need_package
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import need_package
 from PIL import Image
 from show_study import HOSTILE, write_study
 
