@@ -242,11 +242,9 @@ def test_null_groups_find_a_winner_at_the_stated_rate_from_every_entry(files, tm
         better["effect"] += effect.ci_pp[0] > 0 or effect.ci_pp[1] < 0
         ungrouped += compare_paired(found["ptq_int8"] == 0, found["qat"] == 0).significant
     assert ungrouped / sets > 0.4
-    for entry in ("api", "file", "study", "sweep", "diagnose"):
+    # Of the part and the effect it is the interval alone, without the test's second gate.
+    for entry in ("api", "file", "study", "sweep", "diagnose", "part", "effect"):
         assert better[entry] / sets <= 0.06, better
-    # Intervals alone, without the test's second gate: 5 % and the error of 300 draws.
-    for entry in ("part", "effect"):
-        assert better[entry] / sets <= 0.09, better
 
 
 def test_a_sweep_over_seeds_takes_groups_along(tmp_path, monkeypatch):
