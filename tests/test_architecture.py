@@ -14,7 +14,7 @@ PACKAGE = ROOT / "qinspect"
 # A module may import what stands before it; the lab and the command line stand after all.
 ROOMS = (
     "errors", "schema", "quiet", "affine", "store", "verdicts", "shown", "stats", "metrics",
-    "predictions", "data", "tflite", "measure", "comparisons", "evaluation", "train", "studies",
+    "data", "predictions", "tflite", "measure", "comparisons", "evaluation", "train", "studies",
     "loading", "diagnosis", "causes", "show", "doctor", "lab", "cli",
     "__init__", "__main__",
 )
