@@ -262,7 +262,9 @@ def _error_frame(worker: _Worker) -> pd.DataFrame:
         {"layer": row.layer, "op": row.op, "reference": reference, **sums.metrics()}
         for row, reference, sums in worker.measured()
     ]
-    return pd.DataFrame.from_records(records, columns=list(ERRORS))
+    frame = pd.DataFrame.from_records(records, columns=list(ERRORS))
+    # Without a row, where no tensor could be read, a column would be one of objects.
+    return frame.astype(dict.fromkeys(ERRORS[3:], float)) if frame.empty else frame
 
 
 def _histogram_frame(worker: _Worker) -> pd.DataFrame:
