@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
+import flatbuffers
 import numpy as np
+from ai_edge_litert import schema_py_generated as fb
 
 from qinspect.affine import LIMITS
 from qinspect.errors import ModelFileError, SpecError
@@ -58,7 +60,8 @@ def check_float(graph: Graph) -> None:
             )
         if tensor.dtype == "float16":
             raise ModelFileError(
-                f"{graph.file} is not a float32 model: tensor {tensor.name!r} is float16."
+                f"{graph.file} is not a float32 model: tensor {tensor.name!r} is float16; give the "
+                "float32 file it was made from."
             )
     scopes = [_scope(graph.main, op) for op in graph.main.operators]
     names = [tensor.name for tensor in activations(graph)]
@@ -135,7 +138,7 @@ def quantize_file(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             quantizer = _quantizer("quantizer").Quantizer(
-                graph.content, manager.get_quantization_recipe()
+                _with_wide_codes(graph.content), manager.get_quantization_recipe()
             )
             result = quantizer.quantize(
                 observed, enable_progress_bar=False, enable_progress_report=False
@@ -145,6 +148,21 @@ def quantize_file(
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelFileError(f"litert-quantizer cannot quantize {graph.file}: {reason}") from error
     return bytes(result.quantized_model)
+
+
+def _with_wide_codes(content: bytes) -> bytes:
+    """The file with every operator code in its wide field, the only one the quantizer reads."""
+    # Converters before TensorFlow 2.4 wrote the byte field alone, which it takes for ADD (0).
+    model = fb.Model.GetRootAs(content, 0)
+    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+    if all(code.BuiltinCode() >= code.DeprecatedBuiltinCode() for code in codes):
+        return content
+    unpacked = fb.ModelT.InitFromPackedBuf(content, 0)
+    for code in unpacked.operatorCodes:
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(unpacked.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _observations(graph: Graph, ranges: Ranges) -> dict[str, dict[str, Any]]:
@@ -202,8 +220,6 @@ def _regex(graph: Graph, index: int) -> str:
 
 def _operation(graph: Graph, op: Operator) -> Any:
     """The quantizer's name of an operator, or None for one that it does not know."""
-    from ai_edge_litert import schema_py_generated as fb
-
     known = _quantizer("utils.tfl_flatbuffer_utils").TFL_OP_CODE_TO_NAME
     return known.get(getattr(fb.BuiltinOperator, op.code, -1))
 

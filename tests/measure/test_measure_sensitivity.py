@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as fb
 from parts import ROOT, need_package
 from small_net import examples, small_net
 
@@ -16,7 +18,7 @@ from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges, stored_ranges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.layer_cost import MixedFiles, sensitivity, sensitivity_order
-from qinspect.tflite.constants import dequantized
+from qinspect.tflite.constants import dequantized, weights_of
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.match import match_graphs
 from qinspect.tflite.read import read_graph
@@ -55,6 +57,24 @@ def test_ranges_equal_those_of_the_quantizers_own_calibrator(graph: Graph, range
     for name, (low, high) in ranges.bounds.items():
         assert low == pytest.approx(float(found[name]["min"].item()), rel=1e-5, abs=1e-6)
         assert high == pytest.approx(float(found[name]["max"].item()), rel=1e-5, abs=1e-6)
+
+
+def test_a_file_of_an_old_converter_is_quantized_as_one_of_a_new(
+    graph: Graph, ranges: Ranges
+) -> None:
+    model = fb.ModelT.InitFromPackedBuf(graph.content, 0)
+    for code in model.operatorCodes:
+        code.builtinCode = 0
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    old = read_graph(bytes(builder.Output()))
+    assert [op.code for op in old.main.operators] == [op.code for op in graph.main.operators]
+    new, found = (read_graph(quantize_file(one, ranges)) for one in (graph, old))
+    x = examples(20)
+    assert np.array_equal(evaluate(found, x).raw, evaluate(new, x).raw)
+    for weight in weights_of(found.main):
+        assert weight.tensor.quantization is not None
+        assert not weight.tensor.quantization.zero_point.any()
 
 
 def test_ranges_of_a_subset_are_those_of_calibrating_on_it(graph: Graph) -> None:
