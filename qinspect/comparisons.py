@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect.data.dataset import Dataset
+from qinspect.data.dataset import Dataset, count, take
 from qinspect.errors import QinspectError, SpecError
 from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
@@ -21,7 +21,7 @@ from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.measure.local import layer_errors
 from qinspect.measure.scales import scale_table
 from qinspect.predictions import Comparisons, Results, results
-from qinspect.schema import Array
+from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.store import plain
 from qinspect.tflite import evaluate, inspect_file, match_graphs, read_graph, scheme_of
@@ -34,8 +34,8 @@ from qinspect.tflite.sandbox import open_model
 
 
 def layer_rows(
-    models: Sequence[tuple[str, Graph, Array, Preprocessing]],
-    calibration_x: Array | None,
+    models: Sequence[tuple[str, Graph, Arrays, Preprocessing]],
+    calibration_x: Arrays | None,
     *,
     num_threads: int = 2,
 ) -> tuple[list[dict[str, Any]], list[str]]:
@@ -75,7 +75,7 @@ def layer_rows(
     for other, quantized, fed, _ in models:
         if other == name:
             continue
-        if fed.shape != x.shape or not np.array_equal(fed, x):
+        if not _same(fed, x):
             notes.append(
                 f"no layer errors of {other}: it is given other values than {name}, so its "
                 "layers cannot be compared."
@@ -94,6 +94,12 @@ def layer_rows(
         for row in records(found.errors):
             rows.append({"a": name, "b": other, **row, **ranges.get(row["layer"], {})})
     return rows, notes
+
+
+def _same(a: Arrays, b: Arrays) -> bool:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+    return not isinstance(a, Mapping) and not isinstance(b, Mapping) and np.array_equal(a, b)
 
 
 def _ranges(
@@ -128,7 +134,7 @@ def recipe_rows(models: Sequence[tuple[str, Graph]]) -> list[dict[str, Any]]:
 
 
 def kernel_row(
-    name: str, graph: Graph, x: Array, y: Array | None, ids: Array, *, num_threads: int = 2
+    name: str, graph: Graph, x: Arrays, y: Array | None, ids: Array, *, num_threads: int = 2
 ) -> dict[str, Any]:
     """Default (XNNPACK) kernels against reference kernels on the same examples.
 
@@ -140,7 +146,7 @@ def kernel_row(
         accuracy_reference (None without labels), error (why reference kernels did not run).
     """
     row: dict[str, Any] = {
-        "file": name, "examples": len(x), "flips": None, "flip_ids": [], "max_abs": None,
+        "file": name, "examples": count(x), "flips": None, "flip_ids": [], "max_abs": None,
         "output_sqnr_db": None, "accuracy_default": None, "accuracy_reference": None,
         "error": None,
     }
@@ -190,7 +196,7 @@ class _Model:
     path: Path
     graph: Graph
     how: Preprocessing
-    x: Array
+    x: Arrays
     y: Array | None
     result: Evaluation
 
@@ -266,7 +272,8 @@ class FileComparison(Shown):
             return None
         first = floats[0]
         chosen = [first, *(name for name in names if name != first and ways[name] == ways[first])]
-        x, _ = prepare(load_examples(self.data)[0].x[:examples], graphs[first], ways[first])
+        some = take(load_examples(self.data).x, slice(examples))
+        x, _ = prepare(some, graphs[first], ways[first])
         return layer_tables({name: graphs[name] for name in chosen}, x)
 
 
@@ -340,39 +347,41 @@ def _of_files(
     if len(hows) != len(files):
         raise SpecError(f"there are {len(files)} files but {len(hows)} preprocessings.")
     graphs = [open_model(file) for file in files]
-    examples, labelled = load_examples(data)
-    notes: list[str] = []
+    examples = load_examples(data)
+    notes = list(examples.notes)
     names = file_names(files)
     models = []
     for name, file, graph, how in zip(names, files, graphs, hows, strict=True):
-        x, said = prepare(examples.x, graph, how)
-        result = evaluate(graph, x, num_threads=num_threads)
+        fed, said = prepare(examples.x, graph, how)
+        result = evaluate(graph, fed, num_threads=num_threads)
         notes += [f"{name}: {note}" for note in (*said, *result.notes)]
-        y = examples.y + how.label_offset if labelled else None
-        model = _Model(name, Path(file), graph, how, x, y, result)
+        y = examples.labels + how.label_offset if examples.labelled else None
+        model = _Model(name, Path(file), graph, how, fed, y, result)
         if y is not None:
             check_classes(graph, y, name)
         models.append(model)
 
     head = slice(0, detail_examples)
-    calibration_x = None if calibration is None else load_examples(calibration)[0].x
-    compared = _compared(models, examples, confidence, margin, seed) if labelled else None
+    calibration_x = None if calibration is None else load_examples(calibration).x
+    compared = _compared(models, examples, confidence, margin, seed) if examples.labelled else None
     layers, missing = layer_rows(
-        [(m.name, m.graph, m.x[head], m.how) for m in models], calibration_x,
+        [(m.name, m.graph, take(m.x, head), m.how) for m in models], calibration_x,
         num_threads=num_threads,
     )
     notes += missing
-    if examples.x.dtype.kind in "iu" and not any(_takes_integers(m) for m in models):
+    x = examples.x
+    if (not isinstance(x, Mapping) and x.dtype.kind in "iu"
+            and not any(_takes_integers(m) for m in models)):
         notes.append(
-            f"x holds integers from {examples.x.min()} to {examples.x.max()}, and every file takes "
+            f"x holds integers from {x.min()} to {x.max()}, and every file takes "
             "floats, so nothing shows whether they are in the units the files expect."
         )
-    if not labelled:
+    if not examples.labelled:
         notes.append("there are no labels, so only agreement and outputs are compared.")
     report = plain(
         {
             "n": len(examples),
-            "labelled": labelled,
+            "labelled": examples.labelled,
             "names": names,
             "files": [_file_row(m, compared) for m in models],
             "comparisons": [one.to_json() for one in compared or ()],
@@ -387,7 +396,7 @@ def _of_files(
             "recipes": recipe_rows([(m.name, m.graph) for m in models]),
             "kernels": [
                 kernel_row(
-                    m.name, m.graph, m.x[head], None if m.y is None else m.y[head],
+                    m.name, m.graph, take(m.x, head), None if m.y is None else m.y[head],
                     examples.ids[head], num_threads=num_threads,
                 )
                 for m in models
@@ -410,7 +419,7 @@ def _compared(
 ) -> Comparisons:
     # Classes may be numbered differently; what counts is the same class.
     outputs = {m.name: m.result.prediction - m.how.label_offset for m in models}
-    return Results(outputs, examples.y, examples.ids, examples.group, confidence=confidence,
+    return Results(outputs, examples.labels, examples.ids, examples.group, confidence=confidence,
                    margin=margin_pp, seed=seed).compare()
 
 

@@ -65,13 +65,13 @@ def evaluate(
     ways = list(preprocessing or [Preprocessing()] * len(named))
     if len(ways) != len(named):
         raise SpecError(f"there are {len(named)} files but {len(ways)} preprocessings.")
-    examples, labelled = load_examples(data)
-    if not labelled:
+    examples = load_examples(data)
+    if not examples.labelled:
         raise DataError("the examples have no labels y; 'compare' says what can be said without.")
-    outputs, notes = {}, []
+    outputs, notes = {}, list(examples.notes)
     for (name, file), how in zip(named.items(), ways, strict=True):
         graph = open_model(file)
-        check_classes(graph, examples.y + how.label_offset, name)
+        check_classes(graph, examples.labels + how.label_offset, name)
         x, said = prepare(examples.x, graph, how)
         result = run_file(graph, x, num_threads=num_threads, kernels=kernels)
         outputs[name] = result.outputs
@@ -80,5 +80,5 @@ def evaluate(
     if len(offset) > 1:
         raise SpecError("files with other labels cannot be compared in one set of results; "
                         "give them one label offset.")
-    return Results(outputs, examples.y + offset.pop(), examples.ids, examples.group,
+    return Results(outputs, examples.labels + offset.pop(), examples.ids, examples.group,
                    confidence=confidence, margin=margin, seed=seed, notes=tuple(notes))

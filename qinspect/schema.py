@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+# One array, or one for each input of a model by its name or tensor index.
+Arrays = Array | Mapping[Any, Array]
 
 # One row a trained or converted model.
 RUNS = ("arm", "file", "scheme", "bytes", "n", "accuracy", "accuracy_low", "accuracy_high")

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from qinspect import store
-from qinspect.data.dataset import Dataset
+from qinspect.data.dataset import Dataset, one_array
 from qinspect.data.streams import stream
 from qinspect.diagnosis import cases
 from qinspect.diagnosis.cases import Case
-from qinspect.schema import Array
+from qinspect.schema import Array, Arrays
 from qinspect.studies.run import load_splits, run_study
 from qinspect.studies.spec import StudySpec, make_spec
 from qinspect.tflite import evaluate, read_graph
@@ -136,7 +136,7 @@ def _pretrain(cell: Cell, own: Path, spec: StudySpec) -> None:
 
     train = load_splits(spec).train
     reset(cell.seed)
-    model = build_model(cell.model, train.x.shape[1:], train.num_classes, seed=cell.seed)
+    model = build_model(cell.model, train.array.shape[1:], train.num_classes, seed=cell.seed)
     save_keras(model, own / "made" / "untrained.h5")
     for phase, (epochs, rate) in enumerate(zip(_TRAINED[cell.dataset], (1e-3, 2e-4), strict=True)):
         fit(model, train, None, epochs=epochs, learning_rate=rate, seed=cell.seed + 100 * phase)
@@ -219,7 +219,7 @@ def faintest(x: Array, count: int) -> Array:
     return x[np.argsort(ink, kind="stable")[:count]]
 
 
-def converted(model: Path, recipe: str, x: Array | None) -> Graph:
+def converted(model: Path, recipe: str, x: Arrays | None) -> Graph:
     """A Keras file by a recipe, as a file that has been read."""
     from qinspect.train import convert, load_keras, reset
 
@@ -264,10 +264,11 @@ def retrained_qat(
         history, observers = fit_qat(
             model, case.train, None, epochs=facts.qat_epochs, learning_rate=facts.qat_lr,
             batch_size=facts.batch_size, seed=facts.seed,
-            warm_start_x=case.calibration_x if facts.warm_start else None,
+            warm_start_x=(one_array(case.calibration_x, "the calibration set")
+                          if facts.warm_start and case.calibration_x is not None else None),
         )
         if settle:
-            reestimate_batchnorm(model, case.train.x)
+            reestimate_batchnorm(model, case.train.array)
         save_keras(model, path)
         for log, table in zip(logs, (history, observers), strict=True):
             store.write_frame(log, table.assign(phase="qat"))
@@ -301,7 +302,7 @@ def trained_float(
             batch_size=base.spec.batch_size, seed=seed,
         )
         # Few steps leave batch norm behind, which is another cause.
-        reestimate_batchnorm(model, base.case.train.x)
+        reestimate_batchnorm(model, base.case.train.array)
         save_keras(model, path)
         store.write_frame(log, history)
     return path, store.read_frame(log)

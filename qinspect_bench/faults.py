@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from qinspect.causes import all_rules
+from qinspect.data.dataset import one_array
 from qinspect.diagnosis import cases
 from qinspect.diagnosis.cases import Case, Claim
 from qinspect.schema import Array
@@ -116,7 +117,7 @@ def input_quantization(base: Base, case: Case, strength: str, variant: int) -> I
     assert case.data is not None
     graph = converted(case.keras_float, "int8_io", case.calibration_x)
     before = with_ptq(case, graph)
-    claimed = fed_by(graph, case.data.x, _SCRIPTS[strength][variant % 3])
+    claimed = fed_by(graph, case.data.array, _SCRIPTS[strength][variant % 3])
     return Injected(replace(before, claims={**before.claims, "ptq": Claim(claimed)}), before)
 
 
@@ -152,7 +153,7 @@ def evaluation_mismatch(base: Base, case: Case, strength: str, variant: int) -> 
 def noise(base: Base, case: Case, strength: str, variant: int) -> Injected:
     """Few examples, on which by chance QAT is a point or more ahead or behind."""
     assert case.data is not None
-    right = {r: predictions(_graph(case, r), case.data) == case.data.y for r in ("ptq", "qat")}
+    right = {r: predictions(_graph(case, r), case.data) == case.data.labels for r in ("ptq", "qat")}
     difference = right["qat"].astype(int) - right["ptq"].astype(int)
     rng = base.rng(3)
     size = min(_EXAMPLES[strength], len(difference) // 2)
@@ -178,7 +179,7 @@ def lucky_checkpoint(base: Base, case: Case, strength: str, variant: int) -> Inj
     qat, table = _checkpoints(case, "qat", _CHECKPOINTS[strength], rng)
     ptq, _ = _checkpoints(case, "ptq", _TYPICAL_OF, rng)
     two = replace(with_ptq(files_only(case), ptq[-1]), float_graph=None)
-    best = int((table == case.data.y).mean(axis=1).argmax())
+    best = int((table == case.data.labels).mean(axis=1).argmax())
     made = with_qat(two, qat[best], checkpoints={"qat": table})
     return Injected(made, with_qat(two, qat[-1]))
 
@@ -193,7 +194,7 @@ def _checkpoints(
     assert case.data is not None
     files = [read_graph(with_weight_noise(_graph(case, role), rng)) for _ in range(count)]
     table = np.stack([predictions(one, case.data) for one in files])
-    order = np.argsort((table == case.data.y).mean(axis=1), kind="stable").tolist()
+    order = np.argsort((table == case.data.labels).mean(axis=1), kind="stable").tolist()
     order.append(order.pop(count // 2))
     return [files[at] for at in order], table[order]
 
@@ -221,7 +222,7 @@ def regularisation(base: Base, case: Case, strength: str, variant: int) -> Injec
     found = {role: predictions(_graph(two, role), case.data) for role in ("float", "ptq")}
     differ = np.flatnonzero(found["float"] != found["ptq"])
     chosen = differ[base.rng(5).random(len(differ)) < _RELABELLED[strength]]
-    y = case.data.y.copy()
+    y = case.data.labels.copy()
     y[chosen] = found["ptq"][chosen]
     return Injected(replace(two, data=replace(case.data, y=y)), None)
 
@@ -229,7 +230,7 @@ def regularisation(base: Base, case: Case, strength: str, variant: int) -> Injec
 def distribution_shift(base: Base, case: Case, strength: str, variant: int) -> Injected:
     """Noise on the pixels of the evaluation examples, within the range of the inputs."""
     assert case.data is not None
-    x = case.data.x + base.rng(6).normal(0, _PIXEL_NOISE[strength], case.data.x.shape)
+    x = case.data.array + base.rng(6).normal(0, _PIXEL_NOISE[strength], case.data.array.shape)
     data = replace(case.data, x=np.clip(x, 0, 1).astype(np.float32))
     made = replace(files_only(case), data=data, train=case.train)
     return Injected(made, None)
@@ -429,9 +430,8 @@ def qat_requantized(base: Base, case: Case, strength: str, variant: int) -> Inje
     """QAT's weights in a float network, quantized after training; strongly: with one example."""
     assert case.keras_qat is not None
     assert case.keras_float is not None
-    assert case.calibration_x is not None
     path = exported(case.keras_qat, case.keras_float, base.folder / "made" / "exported.h5")
-    x = case.calibration_x if strength == "mild" else faintest(case.calibration_x, 1)
+    x = _calibration(case) if strength == "mild" else faintest(_calibration(case), 1)
     return Injected(with_qat(case, converted(path, "int8", x)), case)
 
 
@@ -479,7 +479,7 @@ def _graph(case: Case, role: str) -> Graph:
 
 def _calibration(case: Case) -> Array:
     assert case.calibration_x is not None
-    return case.calibration_x
+    return one_array(case.calibration_x, "the calibration set")
 
 
 FAULTS: dict[str, Inject] = {

@@ -25,7 +25,7 @@ import pandas as pd
 
 from qinspect import store
 from qinspect.causes import all_rules
-from qinspect.data.dataset import Dataset
+from qinspect.data.dataset import Dataset, one_array
 from qinspect.diagnosis.cases import Case, Claim
 from qinspect.errors import SpecError, unknown_name
 from qinspect.predictions import Results
@@ -98,8 +98,8 @@ class Mystery:
     def results(self) -> Results:
         """What the files give, run here."""
         graphs = [self.case.graph(role) for role in self.files]
-        outputs = [evaluate(g.content, self.data.x).prediction for g in graphs if g is not None]
-        return Results(dict(zip(self.files, outputs, strict=True)), self.data.y, self.data.ids)
+        outputs = [evaluate(g.content, self.data.array).prediction for g in graphs if g is not None]
+        return Results(dict(zip(self.files, outputs, strict=True)), self.data.labels, self.data.ids)
 
     def report(self) -> pd.DataFrame:
         """One row a file, all in per cent: accuracy ``reported`` by the owner, and ``measured``.
@@ -108,7 +108,7 @@ class Mystery:
         """
         told = {role: self.case.claims[role].prediction for role in self.files}
         return pd.DataFrame({
-            "reported": {role: 100 * np.mean(told[role] == self.data.y) for role in told},
+            "reported": {role: 100 * np.mean(told[role] == self.data.labels) for role in told},
             "measured": {role: 100 * self.results.value(role) for role in told},
             "same_answers": {role: 100 * np.mean(told[role] == self.results.outputs[role])
                              for role in told},
@@ -173,9 +173,10 @@ def _stored(case: Case, folder: Path) -> Case:
         store.write_bytes(path, graph.content)
         files[f"{role}_graph"] = read_graph(path)
     assert case.data is not None
-    store.write_arrays(folder / "data.npz", {"x": case.data.x, "y": case.data.y})
+    store.write_arrays(folder / "data.npz", {"x": case.data.array, "y": case.data.labels})
     if case.calibration_x is not None:
-        store.write_arrays(folder / "calibration.npz", {"x": case.calibration_x})
+        x = one_array(case.calibration_x, "the calibration set")
+        store.write_arrays(folder / "calibration.npz", {"x": x})
     for name, source in (("keras_float", case.keras_float), ("keras_qat", case.keras_qat)):
         if source is not None:
             files[name] = folder / f"{name}.h5"
@@ -190,7 +191,7 @@ def _with_claims(case: Case) -> Case:
     for role in case.roles:
         graph = case.graph(role)
         if role not in claims and graph is not None:
-            claims[role] = Claim(evaluate(graph.content, case.data.x).prediction)
+            claims[role] = Claim(evaluate(graph.content, case.data.array).prediction)
     return replace(case, claims=claims)
 
 

@@ -125,7 +125,7 @@ def _correct(spec: StudySpec) -> tuple[dict[str, Array], dict[str, int]]:
 
     reset(spec.seed)
     model = build_model(
-        spec.model, train.x.shape[1:], train.num_classes,
+        spec.model, train.array.shape[1:], train.num_classes,
         bn_momentum=spec.bn_momentum, seed=spec.seed,
     )
     fit(model, train, None, **{**settings, "learning_rate": spec.float_lr, "seed": spec.seed})
@@ -138,15 +138,15 @@ def _correct(spec: StudySpec) -> tuple[dict[str, Array], dict[str, int]]:
     fit(model, train, None, **settings)
     files["ptq_ft"] = convert(model, "int8", calibration)
     model.set_weights(first)
-    reestimate_batchnorm(model, train.x)
+    reestimate_batchnorm(model, train.array)
     record = robust.record
     fit(
         model, train, None, **{**settings, "learning_rate": record.peak_rate},
         warm_up=record.warm_up, decay_from=record.decay_from,
     )
-    files["ptq_same"] = convert(reestimate_batchnorm(model, train.x), "int8", calibration)
+    files["ptq_same"] = convert(reestimate_batchnorm(model, train.array), "int8", calibration)
     correct = {
-        arm: evaluate(content, test.x, num_threads=1).prediction == test.y
+        arm: evaluate(content, test.array, num_threads=1).prediction == test.labels
         for arm, content in files.items()
     }
     return correct, {"train_n": len(train), "calibration_n": size, "test_n": len(test)}

@@ -48,9 +48,9 @@ def torch_baseline(study: Study) -> pd.DataFrame:
     model = _train(splits, spec)
     columns: dict[str, Array] = {
         "id": splits.test.ids,
-        "y": splits.test.y,
-        "torch_float": _predict(model, splits.test.x),
-        "torch_dynamic": _predict(_quantize(model), splits.test.x),
+        "y": splits.test.labels,
+        "torch_float": _predict(model, splits.test.array),
+        "torch_dynamic": _predict(_quantize(model), splits.test.array),
     }
     columns |= {column: study.prediction(arm) for arm, column in TFLITE_ARMS.items()}
     return pd.DataFrame(columns)
@@ -85,8 +85,8 @@ def _train(splits: Splits, spec: StudySpec) -> Any:
     torch = _torch()
     torch.manual_seed(spec.seed)
     train = splits.train
-    model = _network(int(np.prod(train.x.shape[1:])), train.num_classes)
-    x, y = torch.from_numpy(np.asarray(train.x, np.float32)), torch.from_numpy(train.y)
+    model = _network(int(np.prod(train.array.shape[1:])), train.num_classes)
+    x, y = torch.from_numpy(np.asarray(train.array, np.float32)), torch.from_numpy(train.labels)
     adam = torch.optim.Adam(model.parameters(), lr=spec.float_lr, eps=1e-7)
     for epoch in range(spec.float_epochs):
         order = torch.from_numpy(batch_order(len(train), spec.seed, epoch))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from qinspect.data.dataset import one_array
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.evidence import Evidence
@@ -144,15 +145,19 @@ def _ptq_settled(evidence: Evidence) -> Array:
     from qinspect.train import reestimate_batchnorm
 
     model = retrain.loaded(evidence, "keras_float")
-    return retrain.ptq_of(evidence, reestimate_batchnorm(model, evidence.examples("train")))
+    return retrain.ptq_of(evidence, reestimate_batchnorm(model, _training_x(evidence)))
 
 
 def _qat_settled(evidence: Evidence) -> Array:
     from qinspect.train import convert_qat, reestimate_batchnorm
 
     model = retrain.loaded(evidence, "keras_qat")
-    reestimate_batchnorm(model, evidence.examples("train"))
+    reestimate_batchnorm(model, _training_x(evidence))
     return evidence.run(convert_qat(model), evidence.data.x).prediction
+
+
+def _training_x(evidence: Evidence) -> Array:
+    return one_array(evidence.examples("train"), "the training data")
 
 
 RULE = Rule(

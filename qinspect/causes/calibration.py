@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qinspect.data.dataset import count, one_array
 from qinspect.diagnosis.evidence import LAYER_SHARE, WIDE_RATIO, Evidence
 from qinspect.diagnosis.requantized import best_source, calibration_source, requantized, trimmed
 from qinspect.diagnosis.rule import (
@@ -150,9 +151,10 @@ def _measure(evidence: Evidence) -> _Ranges | None:
     if evidence.case.has("calibration"):
         ratios = evidence.ranges("ptq", "calibration")["ratio"]
         used = bool((np.abs(np.log(ratios)) < _SAME_RANGE).mean() > 0.5)
-        size = len(evidence.examples("calibration"))
+        size = count(evidence.examples("calibration"))
         if used:
-            widths = [_typical(evidence.examples(s)) for s in ("calibration", "evaluation")]
+            widths = [_typical(one_array(evidence.examples(source), f"the {source} set"))
+                      for source in ("calibration", "evaluation")]
             typical = widths[0] / widths[1] if widths[1] > 0 else None
     fed = table[table["kind"] == "input"]["ratio"]
     return _Ranges(

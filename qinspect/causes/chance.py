@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qinspect.data.dataset import take
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import some_examples
@@ -121,7 +122,7 @@ def _check_checkpoints(evidence: Evidence) -> Finding:
     for role, table in evidence.case.checkpoints.items():
         if role not in evidence.case.roles:
             continue
-        right = table == evidence.data.y
+        right = table == evidence.data.labels
         accuracies = right.mean(axis=1)
         optimism = _optimism(right, evidence.rng(5))
         chosen = float(evidence.correct(role).mean())
@@ -169,15 +170,15 @@ def _check_gain(evidence: Evidence) -> Finding:
             "is no gain to explain.", [gain], facts,
         )
     index = some_examples(evidence, _PERTURBATION_EXAMPLES)
-    x, y = evidence.data.x, evidence.data.y
+    x, y = evidence.data.x, evidence.data.labels
     if index is not None:
-        x, y = x[index], y[index]
+        x, y = take(x, index), y[index]
     null = perturbation_null(
         evidence.graph("float"), evidence.graph("ptq"), x, y, draws=_PERTURBATION_DRAWS,
         seed=evidence.case.seed, num_threads=evidence.num_threads,
     ).output
     facts |= {"random_gain_mean_pp": null.mean_pp, "random_gain_sd_pp": null.sd_pp,
-              "perturbation_examples": len(x)}
+              "perturbation_examples": len(y)}
     luck = _LUCK.of(null.p)
     measures = together(gain, luck)
     if not luck.speaks:

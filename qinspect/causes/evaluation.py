@@ -157,7 +157,7 @@ def _best_mistake(evidence: Evidence, role: str) -> _Tried:
         index = np.sort(evidence.rng(4).choice(n, _REPRODUCED_EXAMPLES, replace=False))
     graph = evidence.graph(role)
     best, name, said = 0.0, "", ""
-    for mistake, words, x in mistakes(graph, evidence.data.x[index]):
+    for mistake, words, x in mistakes(graph, evidence.data.array[index]):
         explained = float(np.mean(evidence.run(graph, x).prediction == claimed[index]))
         if explained > best:
             best, name, said = explained, mistake, words
@@ -217,7 +217,7 @@ def _check_feeding(evidence: Evidence) -> Finding:
 
 def _input_ranges(evidence: Evidence) -> tuple[dict[str, object], list[Measure], str]:
     """Whether the evaluation inputs fit the range that the quantized files' inputs store."""
-    x = evidence.data.x
+    x = evidence.data.array
     low, high = float(x.min()), float(x.max())
     width = max(high, 0.0) - min(low, 0.0)
     facts: dict[str, object] = {"x_low": low, "x_high": high}
@@ -269,7 +269,7 @@ def _check_pairing(evidence: Evidence) -> Finding:
         if role not in evidence.case.roles:
             continue
         own = evidence.evaluation(role).prediction
-        problem = _problem(claim, own, evidence.data.ids, evidence.data.y)
+        problem = _problem(claim, own, evidence.data.ids, evidence.data.labels)
         if problem:
             measures.append(_MISPAIRED.of(True, role))
         if len(claim.prediction) == len(own):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from qinspect.data.dataset import take
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import some_examples
 from qinspect.diagnosis.rule import (
@@ -41,7 +42,7 @@ def _reference(evidence: Evidence, role: str, index: Array) -> Array:
     return evidence.once(
         ("reference", role, len(index)),
         lambda: evaluate(
-            evidence.graph(role), evidence.data.x[index], kernels="reference",
+            evidence.graph(role), take(evidence.data.x, index), kernels="reference",
             num_threads=evidence.num_threads,
         ).prediction,
     )
@@ -86,7 +87,7 @@ def _use_reference(evidence: Evidence, finding: Finding) -> Trial | None:
 def _check_ties(evidence: Evidence) -> Finding:
     facts: dict[str, object] = {}
     measures, words, hurt = [], [], []
-    y = evidence.data.y
+    y = evidence.data.labels
     for role in evidence.case.roles:
         found = evidence.evaluation(role)
         raw = found.raw.reshape(len(y), -1)
@@ -124,7 +125,7 @@ def _before_softmax(graph: Graph) -> int | None:
 
 def _logits(evidence: Evidence, finding: Finding) -> Trial | None:
     index = some_examples(evidence)
-    x = evidence.data.x if index is None else evidence.data.x[index]
+    x = evidence.data.x if index is None else take(evidence.data.x, index)
     swaps = {}
     for role in finding.hurts:
         graph = evidence.graph(role)

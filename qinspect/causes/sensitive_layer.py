@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from qinspect.data.dataset import take
 from qinspect.diagnosis.evidence import OWN_EXAMPLES, Evidence
 from qinspect.diagnosis.requantized import requantized, some_examples, with_stored_ranges
 from qinspect.diagnosis.rule import (
@@ -51,7 +52,7 @@ def _check(evidence: Evidence) -> Finding:
     for role in evidence.case.roles[1:]:
         found = layer_errors(
             evidence.graph("float"), evidence.graph(role), evidence.match("float", role),
-            evidence.data.x[:OWN_EXAMPLES], accumulated=False, histograms=False,
+            take(evidence.data.x, slice(OWN_EXAMPLES)), accumulated=False, histograms=False,
             num_threads=evidence.num_threads,
         ).errors
         found = found[np.isfinite(found["sqnr_db"]) & ~found["op"].isin(["SOFTMAX"])]
@@ -102,7 +103,7 @@ def _levels(evidence: Evidence) -> dict[str, float]:
     """
     stored = evidence.calibrated_tensors("ptq")
     table = activation_statistics(
-        evidence.graph("float"), evidence.data.x[:OWN_EXAMPLES], per_channel=True,
+        evidence.graph("float"), take(evidence.data.x, slice(OWN_EXAMPLES)), per_channel=True,
         num_threads=evidence.num_threads,
     ).tensors
     # What never leaves one value needs no levels.

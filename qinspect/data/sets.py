@@ -148,14 +148,14 @@ def load_dataset(
             raise unknown_name("option of glyphs", min(strange), _KNOBS)
         n = knobs.pop("n", limit or _GLYPHS)
         made = glyphs(n if limit is None else min(n, limit), seed=seed, **knobs)
-        return made if top == 1.0 else replace(made, x=made.x * np.float32(top))
+        return made if top == 1.0 else replace(made, x=made.array * np.float32(top))
     if name == "digits":
         return _scaled(_limited(_digits(), limit, seed), 16.0, top)
     if name in OFFICIAL:
         return _scaled(_limited(_load_official(name), limit, seed), 255.0, top)
     if name.endswith(".npz") or Path(name).exists():
         own = _limited(load_npz(name), limit, seed)
-        return _scaled(own, 255.0, top) if own.x.dtype == np.uint8 else _cast(own)
+        return _scaled(own, 255.0, top) if own.array.dtype == np.uint8 else _cast(own)
     raise unknown_name("data set", name, DATASETS)
 
 
@@ -171,15 +171,15 @@ def _digits() -> Dataset:
 def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     if limit is None or limit >= len(dataset):
         return dataset
-    strata = dataset.y
+    strata = dataset.strata
     if dataset.part is not None:
-        strata = 2 * dataset.y + (dataset.part == "test")
+        strata = 2 * strata + (dataset.part == "test")
     return dataset.take(np.sort(draw(strata, limit, stream(seed, "limit"))))
 
 
 def _scaled(dataset: Dataset, native: float, top: float) -> Dataset:
     """Images of 0..``native`` as float32 of 0..``top`` with a channel axis."""
-    x: Array = dataset.x[..., None] if dataset.x.ndim == 3 else dataset.x
+    x = dataset.array[..., None] if dataset.array.ndim == 3 else dataset.array
     x = x.astype(np.float32)
     if top != native:
         # Dividing, not multiplying by 1/255, gives the float32 that everybody's x / 255 gives.
@@ -189,4 +189,4 @@ def _scaled(dataset: Dataset, native: float, top: float) -> Dataset:
 
 
 def _cast(dataset: Dataset) -> Dataset:
-    return replace(dataset, x=dataset.x.astype(np.float32, copy=False))
+    return replace(dataset, x=dataset.array.astype(np.float32, copy=False))

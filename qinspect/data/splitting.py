@@ -64,7 +64,7 @@ def split(
     test: int | None = None,
     seed: int = 0,
 ) -> Splits:
-    """Divide a data set into four disjoint parts, stratified by class.
+    """Divide a data set into four disjoint parts, stratified by class where ``y`` holds classes.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def split(
     SpecError
         If a size is not a positive integer or the sizes do not fit the data set.
     DataError
-        If a label is missing (negative) or a class is missing from the train or the test part.
+        If a class is missing from the train or the test part.
 
     Notes
     -----
@@ -94,12 +94,9 @@ def split(
     part as a whole; sizes are then met as nearly as the groups allow, and the classes are
     balanced greedily.  Validation and calibration may lack a class when they are small.
     """
-    y = np.asarray(dataset.y)
+    y = dataset.strata
     if len(y) == 0:
         raise DataError(f"data set {dataset.name} is empty; it needs examples to be split.")
-    if y.min() < 0:
-        raise DataError(f"data set {dataset.name} has examples without a label; splitting by "
-                        "class needs a label for every example.")
     everything = np.arange(len(y))
     pools: list[tuple[Array, tuple[str, ...]]] = [(everything, _DRAWN)]
     if dataset.part is not None:
@@ -194,9 +191,12 @@ def _check(dataset: Dataset, index: dict[str, Array]) -> None:
         if len(seen):
             raise DataError(f"group {str(seen[0])!r} of {dataset.name} lies in both the official "
                             "train and test images; a group must be in one of them.")
-    counts = np.bincount(dataset.y, minlength=dataset.num_classes)
+    if not dataset.num_classes:
+        return
+    labels = dataset.labels
+    counts = np.bincount(labels, minlength=dataset.num_classes)
     for part in ("train", "test"):
-        here = np.bincount(dataset.y[index[part]], minlength=dataset.num_classes)
+        here = np.bincount(labels[index[part]], minlength=dataset.num_classes)
         if len(absent := np.flatnonzero(here == 0)):
             label = absent[0]
             raise DataError(f"class {label} of {dataset.name} is missing from the {part} part "
@@ -243,7 +243,7 @@ def calibration_subset(
     if order == "random":
         index = stream(seed, "calibration").permutation(len(dataset))
     elif order == "sorted_by_class":
-        index = np.argsort(dataset.y, kind="stable")
+        index = np.argsort(dataset.labels, kind="stable")
     else:
         index = np.arange(len(dataset))
     return dataset.take(index[:size])

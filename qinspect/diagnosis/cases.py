@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from qinspect import store
-from qinspect.data.dataset import Dataset
-from qinspect.data.npz import load_npz, read_arrays
+from qinspect.data.dataset import Dataset, take
+from qinspect.data.npz import read_arrays
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
-from qinspect.schema import Array
+from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.studies.build import calibration_examples, finetune_seed
 from qinspect.studies.run import load_splits
@@ -24,7 +24,7 @@ from qinspect.studies.stored import Study, load_study
 from qinspect.tflite import read_graph, read_keras, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.inputs import Preprocessing, prepare
+from qinspect.tflite.inputs import Examples, Preprocessing, load_examples, prepare
 from qinspect.tflite.sandbox import open_model
 
 File = str | os.PathLike[str]
@@ -141,7 +141,7 @@ class Case(Shown):
     ptq_graph: Graph | None = None
     qat_graph: Graph | None = None
     data: Dataset | None = None
-    calibration_x: Array | None = None
+    calibration_x: Arrays | None = None
     train: Dataset | None = None
     keras_float: Path | None = None
     keras_qat: Path | None = None
@@ -206,7 +206,8 @@ class Case(Shown):
         graphs = {role: graph for role in self.roles if (graph := self.graph(role)) is not None}
         if scheme_of(next(iter(graphs.values()))) != "float32":
             return None
-        return layer_tables(graphs, None if self.data is None else self.data.x[:examples])
+        x = None if self.data is None else take(self.data.x, slice(examples))
+        return layer_tables(graphs, x)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -344,18 +345,20 @@ def case(
     first = next(iter(graphs.values()), None)
     how = Preprocessing(input_scale, input_offset, label_offset)
 
-    def examples(source: File | Dataset, *, labels: bool = True) -> Dataset:
-        loaded = source if isinstance(source, Dataset) else load_npz(
-            Path(source), require_labels=labels)
+    def examples(source: Examples) -> Dataset:
+        loaded = load_examples(source)
         # Only the units are bridged here; a range that does not fit a file is a cause to be found.
         x = loaded.x
         if first is not None and (input_scale, input_offset) != (1.0, 0.0):
             x, _ = prepare(loaded.x, first, how)
-        y = loaded.y + label_offset if (loaded.y >= 0).all() else loaded.y
-        return Dataset(loaded.name, x, y, loaded.ids, loaded.num_classes, loaded.group)
+        y = loaded.labels + label_offset if label_offset and loaded.labelled else loaded.y
+        return replace(loaded, x=x, y=y)
 
-    if calibration is not None and not isinstance(calibration, np.ndarray):
-        calibration = examples(calibration, labels=False).x
+    calibration_x: Arrays | None = None
+    if calibration is not None:
+        # An array is what the model is given, as it is.
+        calibration_x = (calibration if isinstance(calibration, np.ndarray)
+                         else examples(calibration).x)
     table = history if history is None or isinstance(history, pd.DataFrame) else store.read_frame(
         Path(history))
     return Case(
@@ -363,7 +366,7 @@ def case(
         ptq_graph=graphs.get("ptq"),
         qat_graph=graphs.get("qat"),
         data=examples(data),
-        calibration_x=calibration,
+        calibration_x=calibration_x,
         train=None if train is None else examples(train),
         keras_float=None if keras_float is None else Path(keras_float),
         keras_qat=None if keras_qat is None else Path(keras_qat),

@@ -86,11 +86,11 @@ def diagnose(
     ['calibration-shift', 'explains']
     """
     given = case_or_study if isinstance(case_or_study, Case) else case(case_or_study)
-    if given.data is None or bool((given.data.y < 0).any()):
+    if given.data is None or not given.data.labelled:
         raise DataError("a diagnosis needs evaluation examples with labels: x and y.")
     for role in given.roles:
         if (graph := given.graph(role)) is not None:
-            check_classes(graph, given.data.y)
+            check_classes(graph, given.data.labels)
     started = time.perf_counter()
     deadline = started + budget
     say = progress or (lambda text: None)

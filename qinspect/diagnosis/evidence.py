@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from qinspect.data.dataset import Dataset
+from qinspect.data.dataset import Dataset, count, take
 from qinspect.data.streams import stream
 from qinspect.diagnosis.cases import Case
 from qinspect.errors import ModelFileError
@@ -20,7 +20,7 @@ from qinspect.measure.activations import (
 )
 from qinspect.measure.weights import weight_errors
 from qinspect.predictions import Comparisons, Results
-from qinspect.schema import Array
+from qinspect.schema import Array, Arrays
 from qinspect.stats import Comparison
 from qinspect.tflite import evaluate, match_graphs
 from qinspect.tflite.ancestry import Lineage, lineage
@@ -110,13 +110,13 @@ class Evidence:
             ("evaluate", role), lambda: self.run(self.graph(role), self.data.x)
         )
 
-    def run(self, model: Model, x: Array) -> Evaluation:
+    def run(self, model: Model, x: Arrays) -> Evaluation:
         """Any file on any examples."""
         return evaluate(model, x, num_threads=self.num_threads)
 
     def right(self, prediction: Array, index: Array | None = None) -> Array:
         """Which evaluation examples a prediction gets right, bool."""
-        y = self.data.y if index is None else self.data.y[index]
+        y = self.data.labels if index is None else self.data.labels[index]
         return np.asarray(prediction == y)
 
     def own_correct(self, role: str) -> Array:
@@ -137,7 +137,7 @@ class Evidence:
         if not self.claim_pairs(role):
             return self.own_correct(role)
         claim = self.case.claims[role]
-        y = self.data.y if claim.y is None else claim.y
+        y = self.data.labels if claim.y is None else claim.y
         return np.asarray(claim.prediction == y)
 
     def results(self, *, own: bool = False) -> Results:
@@ -145,7 +145,7 @@ class Evidence:
         case = self.case
         right = self.own_correct if own else self.correct
         return self.once(("results", own), lambda: Results(
-            {role: right(role) for role in case.roles}, self.data.y, self.data.ids,
+            {role: right(role) for role in case.roles}, self.data.labels, self.data.ids,
             self.data.group, confidence=case.confidence, margin=case.margin_pp, seed=case.seed))
 
     def comparison(self, a: str, b: str, *, own: bool = False) -> Comparison:
@@ -163,16 +163,16 @@ class Evidence:
 
     # --- ranges -----------------------------------------------------------------------------
 
-    def examples(self, source: str) -> Array:
+    def examples(self, source: str) -> Arrays:
         """Examples of ``evaluation``, ``calibration`` or ``train``, a random part of many."""
         if source == "calibration":
             assert self.case.calibration_x is not None
             return self.case.calibration_x
         x = self.data.x if source == "evaluation" else self.case.train.x  # type: ignore[union-attr]
-        if len(x) <= _RANGE_EXAMPLES:
+        if count(x) <= _RANGE_EXAMPLES:
             return x
-        chosen = self.rng(1).choice(len(x), _RANGE_EXAMPLES, replace=False)
-        return x[np.sort(chosen)]
+        chosen = self.rng(1).choice(count(x), _RANGE_EXAMPLES, replace=False)
+        return take(x, np.sort(chosen))
 
     def observed(self, source: str) -> ObservedRanges:
         """Ranges of the float file's activations for each example."""
@@ -243,7 +243,7 @@ class Evidence:
     def _own(self, role: str) -> pd.DataFrame:
         graph = self.graph(role)
         found = activation_statistics(
-            graph, self.data.x[: OWN_EXAMPLES], num_threads=self.num_threads
+            graph, take(self.data.x, slice(OWN_EXAMPLES)), num_threads=self.num_threads
         ).tensors
         moved = {
             i

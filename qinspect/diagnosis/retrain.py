@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qinspect.data.dataset import Dataset
+from qinspect.data.dataset import Dataset, one_array
 from qinspect.diagnosis.cases import TrainingFacts
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.schema import Array
@@ -124,8 +124,8 @@ def loaded(evidence: Evidence, which: str) -> Any:
 def _calibration_x(evidence: Evidence) -> Array:
     """The calibration set, or a part of the training data."""
     if evidence.case.calibration_x is not None:
-        return evidence.case.calibration_x
-    return evidence.examples("train")[:_CALIBRATION_EXAMPLES]
+        return one_array(evidence.case.calibration_x, "the calibration set")
+    return one_array(evidence.examples("train"), "the training data")[:_CALIBRATION_EXAMPLES]
 
 
 def _facts(evidence: Evidence) -> TrainingFacts:

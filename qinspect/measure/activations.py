@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qinspect.data.dataset import count
 from qinspect.errors import DataError, ModelFileError, SpecError
-from qinspect.measure.probe import batches, count
+from qinspect.measure.probe import batches
 from qinspect.measure.streaming import Histogram, StreamingStatistics
 from qinspect.measure.weights import stored_columns
-from qinspect.schema import TENSORS, Array
+from qinspect.schema import TENSORS, Array, Arrays
 from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph, Subgraph
 from qinspect.tflite.match import GraphMatch
-from qinspect.tflite.ports import Arrays, real_values
+from qinspect.tflite.ports import real_values
 from qinspect.tflite.requantize import Ranges, activations, check_float
 from qinspect.tflite.runner import Session
 

@@ -16,7 +16,7 @@ from qinspect.errors import ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges, stored_ranges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.predictions import Results
-from qinspect.schema import Array
+from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
@@ -62,7 +62,7 @@ class MixedFiles:
         self,
         graph: Graph,
         ranges: Ranges,
-        x: Array,
+        x: Arrays,
         *,
         precision: Precision = "int8",
         keep: Precision = "float32",
@@ -297,22 +297,22 @@ def sensitivity(
     graph = open_model(float_file)
     quantized = None if like is None else open_model(like)
     how = preprocessing or Preprocessing()
-    examples, labelled = load_examples(data)
-    if labelled:
-        check_classes(graph, examples.y + how.label_offset)
+    examples = load_examples(data)
+    if examples.labelled:
+        check_classes(graph, examples.labels + how.label_offset)
     x = _real(examples.x, graph, quantized, how)
     calibration_x = None
     if calibration is not None:
-        calibration_x = _real(load_examples(calibration)[0].x, graph, quantized, how)
+        calibration_x = _real(load_examples(calibration).x, graph, quantized, how)
     ranges, notes = _ranges(graph, calibration_x, quantized, num_threads)
     files = MixedFiles(graph, ranges, x, precision=precision, keep=keep, num_threads=num_threads)
     variants = [files.float, files.full, *files.one_at_a_time()]
     order = sensitivity_order(variants)
     results = None
-    if labelled:
+    if examples.labelled:
         results = Results(
             {"float": files.float.prediction, "full": files.full.prediction},
-            examples.y + how.label_offset, groups=examples.group, confidence=confidence,
+            examples.labels + how.label_offset, groups=examples.group, confidence=confidence,
         )
 
     def frame(found: list[Variant]) -> pd.DataFrame:
@@ -321,11 +321,11 @@ def sensitivity(
 
     return Sensitivity(
         frame(variants), frame([files.full, *files.keep_curve(order)]), tuple(order), precision,
-        keep, len(x), confidence, margin, notes, graph, ranges,
+        keep, len(examples), confidence, margin, notes, graph, ranges,
     )
 
 
-def _real(x: Array, graph: Graph, quantized: Graph | None, how: Preprocessing) -> Array:
+def _real(x: Arrays, graph: Graph, quantized: Graph | None, how: Preprocessing) -> Arrays:
     """Examples as the float model takes them, checked against the quantized input if any."""
     real, _ = prepare(x, graph, how)
     if quantized is not None:
@@ -334,7 +334,7 @@ def _real(x: Array, graph: Graph, quantized: Graph | None, how: Preprocessing) -
 
 
 def _ranges(
-    graph: Graph, calibration_x: Array | None, quantized: Graph | None, num_threads: int
+    graph: Graph, calibration_x: Arrays | None, quantized: Graph | None, num_threads: int
 ) -> tuple[Ranges, tuple[str, ...]]:
     """Ranges of a quantized file if there is one, else of calibration examples; and notes."""
     observed = None

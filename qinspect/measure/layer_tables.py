@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect.data.dataset import Dataset
+from qinspect.data.dataset import Dataset, count, take
 from qinspect.errors import DataError, QinspectError
 from qinspect.measure.activations import activation_statistics
 from qinspect.measure.clipping import Binned, clip_effect
@@ -17,7 +17,7 @@ from qinspect.measure.local import LayerErrors, layer_errors
 from qinspect.measure.probe import Pair, as_pairs
 from qinspect.measure.streaming import Histogram
 from qinspect.measure.weights import stored_columns, weight_channels
-from qinspect.schema import TENSORS, Array
+from qinspect.schema import TENSORS, Array, Arrays
 from qinspect.shown import Shown
 from qinspect.store import plain
 from qinspect.tflite import match_graphs, scheme_of
@@ -178,12 +178,12 @@ def layers(
     graphs = {name: open_model(file) for name, file in named_files(files).items()}
     if data is None:
         return layer_tables(graphs, None)
-    x = load_examples(data)[0].x[:examples]
+    x = take(load_examples(data).x, slice(examples))
     first = next(iter(graphs.values()))
     return layer_tables(graphs, prepare(x, first, preprocessing or Preprocessing())[0])
 
 
-def layer_tables(files: Mapping[str, Graph], x: Array | None) -> Layers:
+def layer_tables(files: Mapping[str, Graph], x: Arrays | None) -> Layers:
     """Measure the layers of a float file, the first one, and of the files made from it.
 
     ``x``: examples in the units of the float input; without them only weights are read.
@@ -225,7 +225,7 @@ def layer_tables(files: Mapping[str, Graph], x: Array | None) -> Layers:
             notes.append(f"no layer errors of {name}: {error}")
     frame = pd.DataFrame.from_records(records, columns=list(TENSORS))
     layers = tuple(pair.layer for pair in pairs[names[0]])
-    examples = 0 if x is None else len(x)
+    examples = 0 if x is None else count(x)
     return Layers(
         names, layers, frame, weights, activations, errors, tuple(dict.fromkeys(notes)), examples
     )

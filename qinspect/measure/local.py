@@ -11,19 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qinspect.data.dataset import count
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.cut import CutModel, NetworkInput, cut_session, wire_pairs
 from qinspect.measure.error_metrics import ERRORS, ErrorSums
-from qinspect.measure.probe import (
-    Pair,
-    Pairs,
-    as_pairs,
-    batches,
-    count,
-)
-from qinspect.schema import Array
+from qinspect.measure.probe import Pair, Pairs, as_pairs, batches
+from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.ports import Arrays, real_values
+from qinspect.tflite.ports import real_values
 from qinspect.tflite.runner import Kernels, Session
 
 _HISTOGRAM_COLUMNS = ("layer", "op", "reference", "part", "low", "high", "count", "unit")

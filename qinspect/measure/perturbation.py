@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaincinv
 
+from qinspect.data.dataset import count, take
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.activations import ObservedRanges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.probe import Pairs, as_pairs
 from qinspect.measure.weights import weight_tensor
-from qinspect.schema import Array
+from qinspect.schema import Array, Arrays
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.constants import dequantized
 from qinspect.tflite.graph import Graph
@@ -92,7 +93,7 @@ class Draws:
 def perturbation_null(
     float_graph: Graph,
     quantized: Graph,
-    x: Array,
+    x: Arrays,
     y: Array,
     *,
     draws: int = 200,
@@ -102,8 +103,8 @@ def perturbation_null(
     """Test the gain of a quantized file against at least 100 perturbations of its float parent."""
     # It conditions on these examples and this float network: it does not speak of other examples
     # (the paired comparison does) nor of training again (seeds do).
-    if len(x) != len(y):
-        raise DataError(f"there are {len(x)} examples but {len(y)} labels.")
+    if count(x) != len(y):
+        raise DataError(f"there are {count(x)} examples but {len(y)} labels.")
     related = lineage(float_graph, quantized).verdict
     if not related.startswith("same weights"):
         raise ModelFileError(
@@ -234,7 +235,7 @@ def perturbed(
 def perturb(
     graph: Graph,
     noise: Sequence[WeightNoise],
-    x: Array,
+    x: Arrays,
     *,
     draws: int = 200,
     factor: float = 1.0,
@@ -258,7 +259,7 @@ def perturb(
 def matching_factor(
     graph: Graph,
     noise: Sequence[WeightNoise],
-    x: Array,
+    x: Arrays,
     sqnr_db: float,
     *,
     rng: int | np.random.Generator = 0,
@@ -269,8 +270,8 @@ def matching_factor(
         raise SpecError(f"the output SQNR to match is {sqnr_db:g} dB; it must be finite.")
     generator = np.random.default_rng(rng)
     seeds = generator.integers(2**32, size=_MATCH_DRAWS)
-    if len(x) > _MATCH_EXAMPLES:
-        x = x[np.sort(generator.choice(len(x), _MATCH_EXAMPLES, replace=False))]
+    if count(x) > _MATCH_EXAMPLES:
+        x = take(x, np.sort(generator.choice(count(x), _MATCH_EXAMPLES, replace=False)))
     reference = evaluate(graph, x, num_threads=num_threads).outputs
     factor = 1.0
     # Output noise grows with the square of the amplitude as long as the network is nearly linear in
@@ -297,7 +298,7 @@ def matching_factor(
 def calibration_draws(
     graph: Graph,
     observed: ObservedRanges,
-    x: Array,
+    x: Arrays,
     *,
     sets: int = 100,
     size: int = 100,
@@ -321,7 +322,7 @@ def calibration_draws(
 
 
 def _evaluate_all(
-    graph: Graph, draw: Callable[[], bytes], count: int, x: Array, num_threads: int
+    graph: Graph, draw: Callable[[], bytes], count: int, x: Arrays, num_threads: int
 ) -> Draws:
     reference = evaluate(graph, x, num_threads=num_threads).outputs
     predictions, quality = [], []

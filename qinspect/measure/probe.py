@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qinspect.data.dataset import count
 from qinspect.errors import DataError, SpecError
+from qinspect.schema import Arrays
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.match import GraphMatch
-from qinspect.tflite.ports import Arrays
 
 
 class Pair(NamedTuple):
@@ -67,8 +68,3 @@ def batches(x: Arrays | Iterable[Arrays], batch_size: int) -> Iterator[Arrays]:
                 yield np.asarray(part[rows])
     if not seen:
         raise DataError("there are no examples to measure (x is empty).")
-
-
-def count(x: Arrays) -> int:
-    """Number of examples."""
-    return len(next(iter(x.values()), ())) if isinstance(x, Mapping) else len(x)

@@ -56,7 +56,7 @@ def make_initial(context: BuildContext) -> None:
         model = load_keras(spec.model)
     else:
         model = build_model(
-            spec.model, train.x.shape[1:], train.num_classes,
+            spec.model, train.array.shape[1:], train.num_classes,
             bn_momentum=spec.bn_momentum, seed=spec.seed,
         )
     check_model(model)
@@ -70,14 +70,14 @@ def make_model(context: BuildContext, name: str) -> None:
     reset(context.spec.seed)
     model = load_keras(context.model_path(PARENTS[name]))
     if name == "float_bn":
-        reestimate_batchnorm(model, context.splits.train.x)
+        reestimate_batchnorm(model, context.splits.train.array)
     elif name.startswith("qat"):
         model = _train_qat(context, model, name)
     else:
         _train_float(context, model, name)
     if name in {"float_ft_bn", "qat_bn"}:
         # Training unsettles the statistics again; both sides are compared with settled ones.
-        reestimate_batchnorm(model, context.splits.train.x)
+        reestimate_batchnorm(model, context.splits.train.array)
     save_keras(model, context.model_path(name))
 
 
@@ -141,4 +141,4 @@ def calibration_examples(spec: StudySpec, splits: Splits, recipe: str = "int8") 
     chosen = PTQ_RECIPES[recipe]
     part = getattr(splits, chosen.calibration_source)
     size = min(spec.calibration_size, len(part))
-    return calibration_subset(part, size, order=chosen.calibration_order, seed=spec.seed).x
+    return calibration_subset(part, size, order=chosen.calibration_order, seed=spec.seed).array

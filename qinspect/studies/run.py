@@ -165,17 +165,17 @@ def _evaluate_arms(context: BuildContext, arms: tuple[Arm, ...], num_threads: in
     from qinspect.train import load_keras, predict
 
     test = context.splits.test
-    arrays: dict[str, Array] = {"id": test.ids, "y": test.y}
+    arrays: dict[str, Array] = {"id": test.ids, "y": test.labels}
     if test.group is not None:
         arrays["group"] = test.group
     notes: dict[str, list[str]] = {}
     for arm in arms:
         if arm.recipe is None:
-            outputs = predict(load_keras(context.folder / arm.file), test.x)
+            outputs = predict(load_keras(context.folder / arm.file), test.array)
             prediction, tied = outputs.argmax(axis=1), np.zeros(len(outputs), dtype=bool)
             raw: Array = outputs
         else:
-            result = evaluate(context.folder / arm.file, test.x, num_threads=num_threads)
+            result = evaluate(context.folder / arm.file, test.array, num_threads=num_threads)
             outputs, raw = result.outputs, result.raw
             prediction, tied = result.prediction, result.tied
             notes[arm.name] = list(result.notes)

@@ -7,25 +7,27 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import numpy as np
 
 from qinspect.affine import LIMITS, dequantize
 from qinspect.data.dataset import Dataset
+from qinspect.data.examples import examples_of
 from qinspect.data.npz import load_npz
 from qinspect.errors import DataError, SpecError
-from qinspect.schema import Array
+from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph, Tensor
 
 T = TypeVar("T")
 File = str | os.PathLike[str]
 Model = File | bytes
-Examples = str | os.PathLike[str] | Dataset | Array | tuple[Array, Array]
+Examples = str | os.PathLike[str] | Dataset | Arrays | tuple[Arrays, Array]
 
 # A data range this many times as wide as the input's is in other units, not an outlier.
 _TOO_WIDE = 2.0
 _CLIPPED_SHARE = 0.01
+_WHOLE = ("int32", "int64", "uint32", "uint16", "bool")
 # Data within so few steps of the input's scale are in other units as well.
 _TOO_FEW_STEPS = 4
 
@@ -40,19 +42,16 @@ class Preprocessing:
     raw: bool = False  # integer x is the stored input itself, not real values to be quantized
 
 
-def load_examples(data: Examples) -> tuple[Dataset, bool]:
-    """Examples of an ``.npz`` file, a data set, x, or (x, y); and whether all have labels."""
+def load_examples(data: Examples) -> Dataset:
+    """Examples of an ``.npz`` file, a data set, x, or (x, y); x may be a mapping by input."""
+    if isinstance(data, Dataset):
+        return data
     if isinstance(data, (str, os.PathLike)):
-        data = load_npz(Path(data), require_labels=False)
-    elif not isinstance(data, Dataset):
-        x, y = data if isinstance(data, tuple) else (data, None)
-        x = np.asarray(x)
-        labels = np.full(len(x), -1) if y is None else np.asarray(y, dtype=np.int64)
-        if labels.shape != (len(x),):
-            raise DataError(f"there are {len(x)} examples but labels of shape {labels.shape}.")
-        classes = int(labels.max(initial=-1)) + 1
-        data = Dataset("data", x, labels, np.arange(len(x)).astype(str), classes)
-    return data, bool((data.y >= 0).all())
+        return load_npz(Path(data))
+    x, y = data if isinstance(data, tuple) else (data, None)
+    arrays = ({key: np.asarray(one) for key, one in x.items()} if isinstance(x, Mapping)
+              else np.asarray(x))
+    return examples_of("the examples", "data", arrays, None if y is None else np.asarray(y))
 
 
 def _per_file(
@@ -110,15 +109,58 @@ def _finite_number(text: str) -> float:
     return value
 
 
-def prepare(x: Array, graph: Graph, how: Preprocessing) -> tuple[Array, tuple[str, ...]]:
-    """Examples in the units of one model's float input, float32, checked against it, and notes."""
-    tensor = graph.main.tensors[graph.main.inputs[0]] if graph.main.inputs else None
+@overload
+def prepare(x: Array, graph: Graph, how: Preprocessing) -> tuple[Array, tuple[str, ...]]: ...
+@overload
+def prepare(x: Arrays, graph: Graph, how: Preprocessing) -> tuple[Arrays, tuple[str, ...]]: ...
+def prepare(x: Arrays, graph: Graph, how: Preprocessing) -> tuple[Arrays, tuple[str, ...]]:
+    """Examples in the units of one model's float inputs, float32, checked against them, and notes.
+
+    Arrays by name are matched to the inputs, and come back under the names of these.
+    """
+    # Ports are built on the preprocessing of this module.
+    from qinspect.tflite.ports import example_shape, match_inputs, ports_of
+
+    ports = ports_of(graph).inputs
+    if not isinstance(x, Mapping):
+        if len(ports) != 1:
+            return x, ()  # refused, with the names of the inputs, where it is run
+        return _fitted(x, graph, ports[0].tensor, example_shape(ports[0], x), how)
+    if how.raw or (how.scale, how.offset) != (1.0, 0.0):
+        raise SpecError(f"{graph.file} is given several arrays; --input-scale, --input-offset and "
+                        "--raw-input are for files with one input.")
+    found, unused = match_inputs(ports, x, Path(graph.file).name)
+    fed, notes = {}, [f"{key!r} is no input of {graph.file} and was left out." for key in unused]
+    for port in ports:
+        array = found[port.name]
+        fed[port.name], said = _fitted(array, graph, port.tensor, example_shape(port, array), how)
+        notes += said
+    return fed, tuple(notes)
+
+
+def _fitted(
+    x: Array, graph: Graph, tensor: Tensor, shape: tuple[int, ...] | None, how: Preprocessing
+) -> tuple[Array, tuple[str, ...]]:
+    """One array for one input: in its shape, then in its units."""
+    reshaped: tuple[str, ...] = ()
+    if shape is not None and shape != x.shape[1:]:
+        reshaped = (f"{graph.file}: examples of shape {x.shape[1:]} were given as {shape}.",)
+        x = x.reshape(len(x), *shape)
+    fed, notes = _in_units(x, graph, tensor, how)
+    return fed, reshaped + notes
+
+
+def _in_units(
+    x: Array, graph: Graph, tensor: Tensor, how: Preprocessing
+) -> tuple[Array, tuple[str, ...]]:
     if how.raw:
         return _raw(x, graph, tensor, how), ()
     # Without a change the values stay exactly what they are.
     changed = (how.scale, how.offset) != (1.0, 0.0)
+    if not changed and tensor.dtype in _WHOLE:
+        return x, ()  # token ids and the like, which float32 would round
     real = (x.astype(np.float64) * how.scale + how.offset if changed else x).astype(np.float32)
-    affine = None if tensor is None else tensor.affine
+    affine = tensor.affine
     if affine is None or affine.scale.size != 1 or not affine.scale[0] > 0:
         return real, ()
     step, low, high = affine.grid
@@ -139,11 +181,10 @@ def prepare(x: Array, graph: Graph, how: Preprocessing) -> tuple[Array, tuple[st
     return real, ()
 
 
-def _raw(x: Array, graph: Graph, tensor: Tensor | None, how: Preprocessing) -> Array:
-    if tensor is None or tensor.dtype not in LIMITS:
-        kind = tensor.dtype if tensor else "nothing"
-        raise SpecError(f"{graph.file} takes {kind}; raw integers can only be fed to an integer "
-                        "input.")
+def _raw(x: Array, graph: Graph, tensor: Tensor, how: Preprocessing) -> Array:
+    if tensor.dtype not in LIMITS:
+        raise SpecError(f"{graph.file} takes {tensor.dtype}; raw integers can only be fed to an "
+                        "integer input.")
     if x.dtype.kind not in "iu":
         raise SpecError(f"x is {x.dtype}; only integer x can be fed raw.")
     if (how.scale, how.offset) != (1.0, 0.0):

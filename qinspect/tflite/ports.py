@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
 from qinspect.affine import Affine, quantize
 from qinspect.errors import DataError, ModelFileError, SpecError, unknown_name
-from qinspect.schema import Array
+from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph, Tensor
 from qinspect.tflite.inputs import Preprocessing
 from qinspect.tflite.read import DAMAGE, Budget, Damaged, tables, text
@@ -21,8 +20,6 @@ FLOATS = {"float32", "float16", "float64"}
 INTEGERS = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"}
 # What NumPy and LiteRT exchange as plain arrays; resources must not even be looked at.
 READABLE = FLOATS | INTEGERS | {"bool"}
-# One array, or one for each input by its name or tensor index.
-Arrays = Array | Mapping[Any, Array]
 # Outputs of two files are paired by their values only where that fits them this much better.
 _BETTER = 0.5
 
@@ -178,7 +175,7 @@ def feeds_of(ports: Ports, x: Arrays, how: Preprocessing | None, name: str) -> F
     if len(ports.inputs) > 1 and (how.raw or (how.scale, how.offset) != (1.0, 0.0)):
         raise SpecError(f"{name} has {len(ports.inputs)} inputs; --input-scale, --input-offset and "
                         "--raw-input are for files with one.")
-    by_port, unused = _match(ports.inputs, x, name)
+    by_port, unused = match_inputs(ports.inputs, x, name)
     arrays = [by_port[port.name] for port in ports.inputs]
     count = len(arrays[0])
     for port, array in zip(ports.inputs, arrays, strict=True):
@@ -198,8 +195,9 @@ def feeds_of(ports: Ports, x: Arrays, how: Preprocessing | None, name: str) -> F
     return Feeds(tensors, tuple(arrays), convert, shapes, lead, unused)
 
 
-def _match(ports: Sequence[Port], x: Arrays, name: str
-           ) -> tuple[dict[str, Array], tuple[str, ...]]:
+def match_inputs(ports: Sequence[Port], x: Arrays, name: str
+                 ) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Arrays by the name of the input that each belongs to, and the names of those left over."""
     if not isinstance(x, Mapping):
         if len(ports) > 1:
             raise DataError(
@@ -222,7 +220,7 @@ def _match(ports: Sequence[Port], x: Arrays, name: str
                 found[port.name] = left.pop(key)
     for _ in ports:  # each assignment may make another one unique
         open_ports = [port for port in ports if port.name not in found]
-        fits = {port.name: [k for k, v in left.items() if _rest(port, v) is not None
+        fits = {port.name: [k for k, v in left.items() if example_shape(port, v) is not None
                             or _whole(port, v) is not None] for port in open_ports}
         for port_name, keys in fits.items():
             if len(keys) == 1 and sum(keys[0] in others for others in fits.values()) == 1:
@@ -269,7 +267,7 @@ def _fits(given: tuple[int, ...], want: tuple[int, ...]) -> tuple[int, ...] | No
     return None
 
 
-def _rest(port: Port, array: Array) -> tuple[int, ...] | None:
+def example_shape(port: Port, array: Array) -> tuple[int, ...] | None:
     """Shape of one example where the leading dimension of the input counts examples."""
     return _fits(array.shape[1:], port.shape[1:]) if port.shape else None
 
@@ -282,7 +280,7 @@ def _whole(port: Port, array: Array) -> tuple[int, ...] | None:
 def _shapes(ports: Sequence[Port], arrays: Sequence[Array], name: str
             ) -> tuple[int, tuple[tuple[int, ...], ...]]:
     leads = {port.tensor.shape[0] if port.shape else 0 for port in ports}
-    rests = [_rest(port, array) for port, array in zip(ports, arrays, strict=True)]
+    rests = [example_shape(port, array) for port, array in zip(ports, arrays, strict=True)]
     if len(leads) == 1 and 0 not in leads and None not in rests:
         return leads.pop(), tuple(r for r in rests if r is not None)
     shapes = []

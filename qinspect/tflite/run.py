@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qinspect.schema import Array
+from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.ports import Arrays
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.runner import Kernels, Model, run_files
 

@@ -67,7 +67,7 @@ def convert(
     recipe = find_recipe(recipe)
     model = model_of(model)
     check_is_keras2(model)
-    x = None if calibration is None else load_examples(calibration)[0].x
+    x = None if calibration is None else load_examples(calibration).array
     if recipe.name == "int8" and x is None and is_quantized(model):
         return convert_qat(model)
     tf = tensorflow()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
-from qinspect.errors import DataError, TrainError
+from qinspect.errors import TrainError
 from qinspect.shown import Shown
 from qinspect.tflite.inputs import Examples, load_examples
 from qinspect.train.check import check_is_keras2, check_model
@@ -185,15 +185,15 @@ def robust_qat(
     to 0 at the end; statistics are re-estimated and ranges calibrated anew, since both moved more
     slowly than the weights.
     """
-    model, data = model_of(model), _labelled(train)
-    held_out = None if validation is None else _labelled(validation)
+    model, data = model_of(model), load_examples(train)
+    held_out = None if validation is None else load_examples(validation)
     check_is_keras2(model)
     if is_quantized(model):
         raise TrainError(
             f"model {model.name!r} is a QAT model already; give the float model it was made from."
         )
     check_model(model, skip_layers=tuple(skip_layers))
-    check_examples(model, data.x, data.name)
+    check_examples(model, data.array, data.name)
     check_numbers(epochs, learning_rate, batch_size, 0.0, 1.0 if decay_from is None else decay_from)
     steps = epochs * math.ceil(len(data) / batch_size)
     peak_rate, warm_up = learning_rate, 0.0
@@ -203,9 +203,9 @@ def robust_qat(
     elif decay_from is None:
         decay_from = _DECAY_FROM
     drawn = stream(seed, "robust qat").permutation(len(data))
-    statistics_x = data.x[np.sort(drawn[:_STATISTICS])]
-    calibration_x = (data.x[np.sort(drawn[:_CALIBRATION])] if calibration is None
-                     else load_examples(calibration)[0].x)
+    statistics_x = data.array[np.sort(drawn[:_STATISTICS])]
+    calibration_x = (data.array[np.sort(drawn[:_CALIBRATION])] if calibration is None
+                     else load_examples(calibration).array)
     check_examples(model, calibration_x, "the calibration set")
     with_batchnorm = has_batchnorm(model)
     qat_model = quantize_aware(
@@ -242,13 +242,6 @@ def robust_qat(
     return RobustQat(qat_model, convert_qat(qat_model), record, history, observers)
 
 
-def _labelled(examples: Examples) -> Dataset:
-    data, labelled = load_examples(examples)
-    if not labelled:
-        raise DataError(f"{data.name} has no labels y, which training and validation need.")
-    return data
-
-
 def _copy(model: Any) -> Any:
     copy = tf_keras().models.clone_model(model)
     copy.set_weights(model.get_weights())
@@ -258,4 +251,4 @@ def _copy(model: Any) -> Any:
 def _accuracy(model: Any, data: Dataset | None) -> float:
     if data is None or len(data) == 0:
         return float("nan")
-    return float((predict(model, data.x).argmax(axis=1) == data.y).mean())
+    return float((predict(model, data.array).argmax(axis=1) == data.labels).mean())

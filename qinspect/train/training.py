@@ -105,7 +105,7 @@ def fit(
     themselves (dropout); call :func:`qinspect.train.reset` before for these.
     """
     check_numbers(epochs, learning_rate, batch_size, warm_up, decay_from)
-    check_examples(model, train.x, train.name)
+    check_examples(model, train.array, train.name)
     _check_labels(model, train)
     if epochs == 0:
         return pd.DataFrame(columns=list(HISTORY))
@@ -283,8 +283,8 @@ def _schedule(peak: float, steps: int, warm_up: float, decay_from: float) -> Any
 def _batches(train: Dataset, epochs: int, batch_size: int, seed: int) -> Any:
     """All batches of all epochs as one data set, so that Keras traces its step only once."""
     tf = tensorflow()
-    x = tf.constant(np.asarray(train.x, dtype=np.float32))
-    y = tf.constant(np.asarray(train.y, dtype=np.int64))
+    x = tf.constant(np.asarray(train.array, dtype=np.float32))
+    y = tf.constant(np.asarray(train.labels, dtype=np.int64))
     order = np.stack([batch_order(len(train), seed, epoch) for epoch in range(epochs)])
     orders = tf.data.Dataset.from_tensor_slices(order)
     index = orders.flat_map(lambda one: tf.data.Dataset.from_tensor_slices(one).batch(batch_size))
@@ -292,7 +292,7 @@ def _batches(train: Dataset, epochs: int, batch_size: int, seed: int) -> Any:
 
 
 def _evaluation_batches(data: Dataset) -> Any:
-    x, y = np.asarray(data.x, dtype=np.float32), np.asarray(data.y, dtype=np.int64)
+    x, y = np.asarray(data.array, dtype=np.float32), np.asarray(data.labels, dtype=np.int64)
     return tensorflow().data.Dataset.from_tensor_slices((x, y)).batch(_EVALUATION_BATCH).cache()
 
 
@@ -320,7 +320,7 @@ def _check_labels(model: Any, train: Dataset) -> None:
             f"model {model.name!r} gives outputs of shape {outputs}; a classifier gives one "
             "vector of class scores."
         )
-    low, high = int(train.y.min()), int(train.y.max())
+    low, high = int(train.labels.min()), int(train.labels.max())
     if low < 0 or high >= outputs[1]:
         raise DataError(
             f"{train.name} has labels from {low} to {high}, but model {model.name!r} has "

@@ -212,7 +212,6 @@ def test_rare_class_reaches_train_and_test() -> None:
         (np.arange(40) % 4, {"test": 3}, DataError, "missing from the test part"),
         (np.array([0] * 39 + [1]), {}, DataError, "class 1 .* missing from the train part"),
         (np.array([0] * 20 + [2] * 20), {}, DataError, "class 1 .* has 0 in all"),
-        (np.array([0, -1] * 20), {}, DataError, "without a label"),
     ],
 )
 def test_what_cannot_be_split(
@@ -260,3 +259,17 @@ def test_unknown_calibration_order() -> None:
     pool = split(load_dataset("digits")).calibration
     with pytest.raises(SpecError, match="sorted_by_class"):
         calibration_subset(pool, 10, "sorted")
+
+
+@pytest.mark.parametrize("y", [None, np.linspace(-1, 1, 40), np.zeros((40, 2, 2), np.uint8)])
+def test_without_class_labels_parts_are_random_and_disjoint(y: np.ndarray | None) -> None:
+    ids = np.array([f"toy-{i}" for i in range(40)])
+    data = Dataset("toy", {"a": np.arange(40.0)[:, None], "b": np.arange(40)}, y, ids, 0)
+    got = split(data, seed=3)
+    parts = [getattr(got, name) for name in ("train", "validation", "calibration", "test")]
+    assert sorted(np.concatenate([part.ids for part in parts])) == sorted(ids)
+    for part in parts:
+        at = np.array([int(name.removeprefix("toy-")) for name in part.ids])
+        np.testing.assert_array_equal(part.x["b"], at)
+        assert y is None or np.array_equal(part.y, y[at])
+    assert list(got.test.ids) != sorted(got.test.ids)

@@ -255,7 +255,7 @@ def test_same_case_same_answer() -> None:
 def test_errors_are_one_sentence() -> None:
     with pytest.raises(SpecError, match="at least two"):
         Case(float_graph=float_graph())
-    unlabelled = dataclasses.replace(data(), y=np.full(N, -1))
+    unlabelled = dataclasses.replace(data(), y=None)
     with pytest.raises(DataError, match="labels"):
         diagnose(case(float_graph(), data=unlabelled))
     with pytest.raises(QinspectError, match="arm"):

@@ -180,7 +180,7 @@ def test_errors_say_what_is_wrong(graph: Graph, ranges: Ranges) -> None:
     other = read_graph(small_net(seed=9))
     with pytest.raises(ModelFileError, match="unrelated networks"):
         sensitivity(graph, examples(3), like=other)
-    with pytest.raises(DataError, match="3 examples but labels of shape"):
+    with pytest.raises(DataError, match="'y' has shape"):
         sensitivity(graph, (examples(3), np.zeros(2, int)), calibration=examples(3))
 
 

@@ -67,7 +67,8 @@ class FlipBrowser(Explorer):
         self._study = study
         self._data = data
         self._at = {} if data is None else {name: i for i, name in enumerate(data.ids.tolist())}
-        self._ends = (0.0, 1.0) if data is None else (float(data.x.min()), float(data.x.max()))
+        self._ends = (0.0, 1.0) if data is None else (
+            float(data.array.min()), float(data.array.max()))
         arms = list(study.arms)
         self.a = choice("model a", arms, "qi-flip-a", a if a in arms else arms[0])
         self.b = choice("model b", arms, "qi-flip-b", b if b in arms else arms[-1])
@@ -132,7 +133,7 @@ class FlipBrowser(Explorer):
         at = self._at.get(str(row["id"]))
         if self._data is None or at is None:
             return ""
-        source = picture(self._data.x[at], *self._ends)
+        source = picture(self._data.array[at], *self._ends)
         if source is None:
             return ""
         names = self._names()
