@@ -37,6 +37,7 @@ from qinspect.tflite.requantize import quantize_file
 from qinspect.tflite.sandbox import open_model
 
 Array = np.ndarray[Any, Any]
+PLAIN = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 
 
 @dataclass(frozen=True)
@@ -77,37 +78,42 @@ def inputs_of(file: Path, examples: int) -> dict[str, Array]:
 
 def with_float_constants(content: bytes) -> bytes:
     """The same network with the results of DEQUANTIZE and DENSIFY of constants as constants."""
-    # XNNPACK would unpack them in memory of its own.
-    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    run = Interpreter(model_content=content, experimental_preserve_all_tensors=True,
-                      experimental_op_resolver_type=plain)
-    run.allocate_tensors()
-    run.invoke()
     model = fb.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
-    constant = {i for i, t in enumerate(graph.tensors) if model.buffers[t.buffer].data is not None}
-    left = []
-    unpacking = (fb.BuiltinOperator.DEQUANTIZE, fb.BuiltinOperator.DENSIFY)
+    known = {i for i, t in enumerate(graph.tensors) if model.buffers[t.buffer].data is not None}
+    unpacking = []
     for operator in graph.operators:
         kind = model.operatorCodes[operator.opcodeIndex]
         code = max(kind.builtinCode, kind.deprecatedBuiltinCode)
-        if code not in unpacking or operator.inputs[0] not in constant:
-            left.append(operator)
-            continue
-        (made,) = operator.outputs
-        buffer = fb.BufferT()
-        buffer.data = np.frombuffer(run.get_tensor(made).tobytes(), np.uint8)
-        graph.tensors[made].buffer = len(model.buffers)
-        model.buffers.append(buffer)
-        constant.add(made)
-    used = {i for operator in left for i in operator.inputs}
+        if code in (fb.BuiltinOperator.DEQUANTIZE, fb.BuiltinOperator.DENSIFY) and (
+                operator.inputs[0] in known):
+            unpacking.append(operator)
+            known.update(operator.outputs)
+    made = [operator.outputs[0] for operator in unpacking]
+    kept, ends = [o for o in graph.operators if o not in unpacking], (graph.inputs, graph.outputs)
+    # They run alone, without XNNPACK, which would unpack them in memory of its own; not every whole
+    # file runs without it.
+    graph.operators, graph.inputs, graph.outputs, model.signatureDefs = unpacking, [], made, None
+    run = Interpreter(model_content=packed(model), experimental_op_resolver_type=PLAIN)
+    run.allocate_tensors()
+    run.invoke()
+    graph.operators, (graph.inputs, graph.outputs) = kept, ends
+    used = {i for operator in kept for i in operator.inputs}
     for index, tensor in enumerate(graph.tensors):
-        if tensor.type == fb.TensorType.FLOAT16 and index not in used:
+        if index in made and index in used:
+            buffer = fb.BufferT()
+            buffer.data = np.frombuffer(run.get_tensor(index).tobytes(), np.uint8)
+            tensor.buffer = len(model.buffers)
+            model.buffers.append(buffer)
+        elif index in known - used:
             # Nothing reads it any more; what it held must not count as a float16 weight.
             tensor.type, tensor.buffer, tensor.sparsity = fb.TensorType.INT32, 0, None
             tensor.shape, tensor.shapeSignature = [], None
-    graph.operators = left
-    builder = flatbuffers.Builder(len(content))
+    return packed(model)
+
+
+def packed(model: fb.ModelT) -> bytes:
+    builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 

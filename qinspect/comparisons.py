@@ -17,7 +17,7 @@ from qinspect.data.dataset import Dataset, count, take
 from qinspect.errors import QinspectError, SpecError
 from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
-from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
+from qinspect.measure.layer_tables import EXAMPLES, Layers, float_file, layer_tables
 from qinspect.measure.local import layer_errors
 from qinspect.measure.scales import scale_table
 from qinspect.predictions import Comparisons, Results, results
@@ -39,7 +39,7 @@ def layer_rows(
     *,
     num_threads: int = 2,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Errors of every layer of every other file against the first float32 file.
+    """Errors of every layer of every other file against the first float file.
 
     Parameters
     ----------
@@ -59,10 +59,10 @@ def layer_rows(
     notes : list of str
         What is missing, and why.
     """
-    floats = [m for m in models if scheme_of(m[1]) == "float32"]
-    if not floats:
-        return [], ["no file is float32, so the errors of layers have no reference."]
-    name, graph, x, how = floats[0]
+    name = float_file({m[0]: m[1] for m in models})
+    if name is None:
+        return [], ["no file is float32 or float16, so the errors of layers have no reference."]
+    graph, x, how = next(m[1:] for m in models if m[0] == name)
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     observed = None
@@ -222,7 +222,7 @@ class FileComparison(Shown):
         or more; agreement : share of equal predictions and output SQNR (dB; None where outputs
         are equal or have other shapes) of every pair; flips : ids of examples that only one gets
         right (without labels: that they classify differently); lineage : every pair; layers :
-        local and accumulated error of each layer against the first float32 file; recipes : scales
+        local and accumulated error of each layer against the first float file; recipes : scales
         side by side, for files that are both quantized; kernels : default against reference
         kernels; ties : examples whose greatest output is reached by several classes, and the
         accuracy if all of them went well or badly.  Fit for JSON.
@@ -260,17 +260,16 @@ class FileComparison(Shown):
         return self.numbers
 
     def layers(self, examples: int = EXAMPLES) -> Layers | None:
-        """Layers of the first float32 file and of those after it that take the same units.
+        """Layers of the first float file and of those after it that take the same units.
 
-        Measured on the first examples; None where there is no float32 file.
+        Measured on the first examples; None where there is no float file.
         """
         names = self.numbers["names"]
         graphs = {name: read_graph(file) for name, file in zip(names, self.files, strict=True)}
         ways = dict(zip(names, self.preprocessing, strict=True))
-        floats = [name for name in names if scheme_of(graphs[name]) == "float32"]
-        if not floats:
+        first = float_file(graphs)
+        if first is None:
             return None
-        first = floats[0]
         chosen = [first, *(name for name in names if name != first and ways[name] == ways[first])]
         some = take(load_examples(self.data).x, slice(examples))
         x, _ = prepare(some, graphs[first], ways[first])

@@ -72,7 +72,7 @@ def wire_pairs(
     # position of the pair.
     layers: dict[Hashable, CutOperators] = {}
     notes: list[str] = []
-    constants = (set(_constant_tensors(float_graph.main)), set(_constant_tensors(quant_graph.main)))
+    constants = (set(constant_tensors(float_graph.main)), set(constant_tensors(quant_graph.main)))
     network_inputs = _network_inputs(quant_graph)
     for at, pair in enumerate(pairs):
         found = _layer(float_graph, quant_graph, pair, constants, network_inputs)
@@ -147,7 +147,7 @@ def _outside_inputs(subgraph: Subgraph, operators: Sequence[int], constants: set
     return list(dict.fromkeys(i for i in read if i >= 0 and i not in made | constants))
 
 
-def _constant_tensors(subgraph: Subgraph) -> dict[int, int | None]:
+def constant_tensors(subgraph: Subgraph) -> dict[int, int | None]:
     """Tensors that do not depend on the input, with the operator that computes them if any."""
     # Float16 weights reach their layer through a DEQUANTIZE of a constant, for example.
     constants: dict[int, int | None] = {t.index: None for t in subgraph.tensors if t.constant}
@@ -177,7 +177,7 @@ def cut_operators(graph: Graph, layers: Mapping[Hashable, CutOperators]) -> CutM
     model.version = original.version
     model.operatorCodes = original.operatorCodes
     model.buffers = [flat.BufferT()]
-    builder = _Builder(original, model, _constant_tensors(graph.main))
+    builder = _Builder(original, model, constant_tensors(graph.main))
     inputs: dict[Hashable, int] = {}
     outputs: dict[Hashable, int] = {}
     for name, layer in layers.items():

@@ -13,6 +13,7 @@ from qinspect.data.dataset import Dataset, count, take
 from qinspect.errors import DataError, QinspectError
 from qinspect.measure.activations import activation_statistics
 from qinspect.measure.clipping import Binned, clip_effect
+from qinspect.measure.cut import constant_tensors
 from qinspect.measure.local import LayerErrors, layer_errors
 from qinspect.measure.probe import Pair, as_pairs
 from qinspect.measure.streaming import Histogram
@@ -141,6 +142,12 @@ class Layers(Shown):
         return effect["clipped_share"], effect["sqnr_db"]
 
 
+def float_file(graphs: Mapping[str, Graph]) -> str | None:
+    """The first float32 file, else the first float16 one, which computes with floats as well."""
+    schemes = {scheme_of(graph): name for name, graph in reversed([*graphs.items()])}
+    return schemes.get("float32", schemes.get("float16"))
+
+
 def layers(
     files: Sequence[File] | Mapping[str, File | bytes], data: File | Dataset | None = None, *,
     examples: int = EXAMPLES, preprocessing: Preprocessing | None = None,
@@ -165,7 +172,7 @@ def layers(
     Raises
     ------
     DataError
-        If the first file is not float32, or the examples do not fit it.
+        If the first file is neither float32 nor float16, or the examples do not fit it.
     ModelFileError
         If a file cannot be read or run.
 
@@ -189,10 +196,12 @@ def layer_tables(files: Mapping[str, Graph], x: Arrays | None) -> Layers:
     ``x``: examples in the units of the float input; without them only weights are read.
     """
     names = tuple(files)
-    if not names or scheme_of(files[names[0]]) != "float32":
-        found = scheme_of(files[names[0]]) if names else "nothing"
-        raise DataError(f"the first file must be float32 to compare with, but it is {found}.")
+    if not names:
+        raise DataError("no file was given; the first one must be a float file to compare with.")
     reference = files[names[0]]
+    if float_file({names[0]: reference}) is None:
+        raise DataError("the first file must be float32 or float16 to compare with, but it is "
+                        f"{scheme_of(reference)}.")
     pairs, notes = _pairs(files)
     records: list[dict[str, Any]] = []
     weights: dict[tuple[str, str], Array] = {}
@@ -239,6 +248,8 @@ def _pairs(files: Mapping[str, Graph]) -> tuple[dict[str, list[Pair]], list[str]
     notes: list[str] = []
     layer_of: dict[int, str] = {}
     outputs: dict[int, int] = {}
+    # Operators that unpack constants are no layers.
+    unpacking = set(constant_tensors(reference.main).values()) - {None}
     for name in names[1:] or names:
         found = as_pairs(match_graphs(reference, files[name]), reference, files[name])
         for pair in found:
@@ -247,7 +258,7 @@ def _pairs(files: Mapping[str, Graph]) -> tuple[dict[str, list[Pair]], list[str]
                 layer_of[pair.op_a] = f"{pair.layer} ({pair.op_a})" if taken else pair.layer
                 outputs[pair.op_a] = pair.output_a
         pairs[name] = [pair._replace(layer=layer_of[pair.op_a]) for pair in found]
-        lost = len(reference.main.operators) - len(found)
+        lost = len(reference.main.operators) - len(unpacking) - len(found)
         if lost > 0:
             notes.append(f"{name}: {lost} operators of {names[0]} have no counterpart in it.")
     pairs[names[0]] = [

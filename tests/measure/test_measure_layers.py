@@ -10,19 +10,27 @@ import numpy as np
 import pandas as pd
 import pytest
 from ai_edge_litert import schema_py_generated as flat
+from small_net import examples, half, small_net
 from tiny_graphs import floor_mod
 
 from qinspect.errors import DataError, ModelFileError, SpecError
-from qinspect.measure.activations import activation_statistics, activation_tensors
+from qinspect.measure.activations import (
+    activation_statistics,
+    activation_tensors,
+    observe_ranges,
+)
 from qinspect.measure.cut import CutOperators, cut_operators
 from qinspect.measure.error_metrics import ERRORS
+from qinspect.measure.layer_tables import layer_tables
 from qinspect.measure.local import layer_errors
 from qinspect.measure.probe import Pair
 from qinspect.measure.scales import scale_table
 from qinspect.measure.weights import channel_summary, weight_errors
 from qinspect.schema import TENSORS
 from qinspect.tflite import evaluate, match_graphs, read_graph
+from qinspect.tflite.constants import constant
 from qinspect.tflite.ports import real_values
+from qinspect.tflite.requantize import quantize_file, replace_constants
 from qinspect.tflite.runner import Session
 
 OPS = 16
@@ -54,6 +62,19 @@ def test_the_last_accumulated_error_is_that_of_the_whole_network(net, pairs):
     assert result.examples == len(x)
     assert tuple(result.errors.columns) == ERRORS
     assert len(result.errors) == 2 * OPS
+
+
+def test_a_float16_file_is_a_reference_like_the_float32_one_of_its_rounded_weights():
+    graph, x = read_graph(small_net()), examples(30)
+    rounded = {t.index: constant(graph, t).astype(np.float16)
+               for t in graph.main.tensors if t.constant and t.dtype == "float32"}
+    ours, theirs = read_graph(half(graph.content)), read_graph(replace_constants(graph, rounded))
+    int8 = read_graph(quantize_file(graph, observe_ranges(graph, x).over()))
+    found = layer_tables({"half": ours, "int8": int8}, x)
+    expected = layer_tables({"float": theirs, "int8": int8}, x)
+    pd.testing.assert_frame_equal(found.frame, expected.frame)
+    assert len(found.frame)
+    assert found.notes == expected.notes
 
 
 def test_local_error_of_a_convolution_against_numpy(net, pairs):

@@ -133,3 +133,32 @@ def examples(n: int, seed: int = 1, *, channels: int = SHAPE[2]) -> np.ndarray:
     """Standard normal inputs, float32."""
     shape = (n, *SHAPE[:2], channels)
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def half(content: bytes) -> bytes:
+    """The same network with float16 constants behind DEQUANTIZE, as the converter writes them."""
+    model = fb.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    code = fb.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = fb.BuiltinOperator.DEQUANTIZE
+    code.version = 3
+    model.operatorCodes.append(code)
+    unpacking = []
+    for index, tensor in enumerate(list(graph.tensors)):
+        data = model.buffers[tensor.buffer].data
+        if data is None or tensor.type != fb.TensorType.FLOAT32:
+            continue
+        packed, operator = fb.TensorT(), fb.OperatorT()
+        packed.name, packed.shape = f"{bytes(tensor.name).decode()}/half", tensor.shape
+        packed.type, packed.buffer = fb.TensorType.FLOAT16, tensor.buffer
+        rounded = data.view(np.float32).astype(np.float16)
+        model.buffers[tensor.buffer].data = rounded.view(np.uint8)
+        tensor.buffer = 0
+        operator.opcodeIndex = len(model.operatorCodes) - 1
+        operator.inputs, operator.outputs = [len(graph.tensors)], [index]
+        graph.tensors.append(packed)
+        unpacking.append(operator)
+    graph.operators = [*unpacking, *graph.operators]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
