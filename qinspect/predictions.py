@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect import store
-from qinspect.data.tables import CORRECT, read_table
+from qinspect.data.tables import CORRECT, Reading, read_table
 from qinspect.errors import DataError, SpecError, unknown_name
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array
@@ -235,6 +235,11 @@ class Results(Shown):
         return compare_seeds(self.scores(a), self.scores(b), a=a, b=b, confidence=self.confidence,
                              groups=self.groups, rng=self.seed)
 
+    def compare_runs(self) -> RunComparisons:
+        """Every pair of ways of training, over the runs."""
+        return RunComparisons(
+            tuple(self.over_runs(a, b) for a, b in combinations(self.models, 2)), self)
+
     def compare(
         self, pairs: Iterable[tuple[str, str]] | None = None, *, reference: str | None = None,
         correction: str | None = "holm",
@@ -387,7 +392,7 @@ class Results(Shown):
 
     def _one_run(self) -> None:
         if self.runs is not None:
-            raise SpecError(f"there are results of {len(self.runs)} runs; use over_runs, which "
+            raise SpecError(f"there are results of {len(self.runs)} runs; use compare_runs, which "
                             "takes seeds for what they are.")
 
 
@@ -454,21 +459,70 @@ class Comparisons(Shown):
         """Models and comparisons as numbers, strings, lists and dicts."""
         overall = {} if self.cochran_q is None else {"cochran_q": self.cochran_q}
         return {"file": self.results.source, **self.results.to_json(), **overall,
+                "notes": list(self.results.notes),
                 "comparisons": [one.to_json() for one in self]}
 
 
+@dataclass(frozen=True)
+class RunComparisons(Shown):
+    """Comparisons of ways of training: the same models of several runs (seeds).
+
+    Attributes
+    ----------
+    comparisons : tuple of qinspect.stats.SeedComparison
+        Of every pair, each by itself.
+    results : Results
+        What was compared.
+
+    Examples
+    --------
+    >>> y = np.arange(200) % 4
+    >>> runs = {name: [np.where((y + run) % bad == 0, 0, y) for run in range(3)]
+    ...         for name, bad in (("ptq", 9), ("qat", 3))}
+    >>> found = results(runs, y, runs=(0, 1, 2)).compare_runs()
+    >>> found.frame[["a", "b", "seeds", "n"]].to_dict("records")
+    [{'a': 'ptq', 'b': 'qat', 'seeds': 3, 'n': 200}]
+    """
+
+    comparisons: tuple[SeedComparison, ...]
+    results: Results = field(repr=False)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a comparison: mean difference b - a, its interval, and the runs' signs."""
+        return pd.DataFrame(
+            [(c.a, c.b, c.seeds, c.n, c.diff_pp, *c.ci_pp, c.b_wins, c.ties, c.a_wins)
+             for c in self.comparisons],
+            columns=["a", "b", "seeds", "n", "diff_pp", "low_pp", "high_pp", "b_wins", "ties",
+                     "a_wins"])
+
+    @property
+    def sentence(self) -> str:
+        """Every comparison in words."""
+        return " ".join(one.sentence for one in self.comparisons)
+
+    def to_json(self) -> dict[str, Any]:
+        """Models and comparisons as numbers, strings and lists."""
+        return {"file": self.results.source, **self.results.to_json(),
+                "notes": list(self.results.notes),
+                "runs": [str(run) for run in self.results.runs or ()],
+                "comparisons": [one.to_json() for one in self.comparisons]}
+
+
 def results(
-    source: str | os.PathLike[str] | Mapping[str, Any] | Any, y: Any = None, *, groups: Any = None,
-    ids: Any = None, runs: Iterable[Any] | None = None, metric: Metric | None = None,
+    source: str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any] | Any, y: Any = None, *,
+    groups: Any = None, ids: Any = None, runs: Iterable[Any] | None = None,
+    metric: Metric | None = None, models: Iterable[str] = (), correct: Iterable[str] = (),
     confidence: float | None = None, margin: float | None = None, seed: int | None = None,
 ) -> Results:
-    """What several models gave on the same examples, from a file, from arrays or from a study.
+    """What several models gave on the same examples, from files, from arrays or from a study.
 
     Parameters
     ----------
-    source : path, mapping of name to array_like, or result
-        A file of predictions, see Notes; the outputs of each model: labels (n,), class scores
-        (n, k) or, as booleans, which examples are right; or something that has ``results``.
+    source : path, sequence of paths, mapping of name to array_like, or result
+        A file of predictions, see Notes, or several, joined by id; the outputs of each model:
+        labels (n,), class scores (n, k) or, as booleans, which examples are right; or something
+        that has ``results``.
     y : array_like, optional
         Labels of the outputs in a mapping.
     groups, ids : array_like, optional
@@ -477,6 +531,10 @@ def results(
         Labels of the training runs, where every output in a mapping has a first axis of runs.
     metric : Metric, optional
         Accuracy by default.
+    models : iterable of str
+        Of a file, the columns to compare; all by default.
+    correct : iterable of str
+        Of a file, the models whose 0 and 1 say which examples are right.
     confidence, margin : float, optional
         Of the intervals (0.95), and the difference that would matter, in the unit of the metric
         (1); those of a study by default.
@@ -490,18 +548,24 @@ def results(
     Raises
     ------
     DataError
-        When a file is missing or of another kind, has no ``y`` or fewer than two models, is empty,
-        or holds object arrays, arrays of unequal length, missing values or values that cannot be
-        labels; when arrays do not fit each other.
+        When a file is missing or of another kind, has no labels or fewer than two models, is
+        empty, repeats an id, or holds object arrays, arrays of unequal length, missing values or
+        values that are hardly predictions; when arrays or files do not fit each other.
 
     Notes
     -----
-    A file is an ``.npz`` with one-dimensional arrays, or a ``.csv`` with a header line, separated
-    by commas, semicolons or tabs.  It holds ``y`` and one column a model: predicted labels,
-    compared with ``y``, or correctness.  A column is correctness only if it is boolean (``True``
-    and ``False`` in a ``.csv``) or its name starts with ``correct_``; that prefix is left out of
-    the model's name.  A column ``group`` holds the cluster of each example, ``id`` or ``ids`` its
-    name.
+    A file is an ``.npz`` with one-dimensional arrays, a ``.csv`` with a header line, separated by
+    commas, semicolons or tabs, or a ``.parquet``.  It holds the labels (``y``, ``label``,
+    ``y_true``, ``target`` and the like) and one column a model: predicted labels, compared with
+    them, or correctness.  A column is correctness only if it is boolean (``True`` and ``False`` in
+    a ``.csv``), its name starts with ``correct_``, which is left out of the model's name, or it is
+    named in ``correct``.  ``group`` holds the cluster of each example; ``id``, ``filename`` and
+    the like, or any text of unique file names, its name; ``seed`` or ``run`` the training run, and
+    every run must have the same ids.  ``fold``, ``split`` and ``index`` are left out.  Blanks
+    around text do not count.
+
+    A long file has one row an example and model: ``id``, ``model``, ``prediction`` (or
+    ``correct``) and, at least once, labels.
 
     Examples
     --------
@@ -522,8 +586,15 @@ def results(
                        None if runs is None else tuple(runs), **options)
     if isinstance(own := getattr(source, "results", None), Results):
         return replace(own, **options)
-    table = read_table(Path(source))
-    return Results(table.outputs, table.y, table.ids, table.groups, source=str(source), **options)
+    files = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    how: Reading = "guess" if metric is None else "classes" if metric is ACCURACY else "numbers"
+    table = read_table([Path(file) for file in files], models=tuple(models),
+                       correct=tuple(correct), reading=how)
+    if table.real and metric in (None, ACCURACY):
+        raise DataError(f"y of {files[0]} holds numbers that are not whole, so it is a quantity; "
+                        "give a metric for one, such as mae.")
+    return Results(table.outputs, table.y, table.ids, table.groups, table.runs,
+                   source=", ".join(map(str, files)), notes=table.notes, **options)
 
 
 def _at(output: Any, at: Any) -> Any:

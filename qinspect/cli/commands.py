@@ -166,17 +166,31 @@ def sensitivity(
 
 @app.command()
 def significance(
-    file: Annotated[Path, typer.Argument(help="An .npz or .csv with y and two or more columns.")],
+    files: Annotated[list[Path], typer.Argument(
+        help="An .npz, .csv or .parquet with labels and predictions of two or more models; "
+             "several files are joined by id.")],
+    models: Annotated[
+        str | None, typer.Option(help="Columns to compare, separated by commas.")
+    ] = None,
+    correct: Annotated[list[str] | None, typer.Option(
+        help="Model whose 0 and 1 say which examples are right; may be given several times.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What predictions are scored by; accuracy by default.")
+    ] = None,
     confidence: Confidence = 0.95,
     margin: Margin = 1.0,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Compare models from their predictions alone: is the difference real?"""
+    from qinspect.metrics import metric as metric_of
     from qinspect.predictions import results
 
-    found = results(file, confidence=confidence, margin=margin, seed=seed).compare()
-    show_result(found, as_json=as_json)
+    chosen = [] if models is None else [name.strip() for name in models.split(",")]
+    found = results(files, models=chosen, correct=correct or (), confidence=confidence,
+                    metric=None if metric is None else metric_of(metric), margin=margin, seed=seed)
+    show_result(found.compare() if found.runs is None else found.compare_runs(), as_json=as_json)
 
 
 @app.command()

@@ -3,81 +3,381 @@
 from __future__ import annotations
 
 import csv
+import re
 import warnings
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
-from qinspect.errors import DataError
+from qinspect.errors import DataError, require_extra, unknown_name
 from qinspect.schema import Array
 from qinspect.stats.paired import as_correct
 
-# Columns of a file that describe an example and are no model's results.
-_RESERVED = ("y", "id", "ids", "group")
+# Names of columns that are no model's, whatever their case: the true label, the example, its
+# cluster, the training run, and what is only left out.
+_Y = ("y", "label", "labels", "y_true", "true", "true_label", "target", "targets", "class", "truth",
+      "ground_truth")
+_IDS = ("id", "ids", "example_id", "example", "sample_id", "filename", "file_name", "file", "path",
+        "filepath", "file_path", "image", "image_id", "image_name", "image_path", "image_file")
+_GROUPS = ("group", "groups")
+_RUNS = ("seed", "run", "random_seed")
+_ASIDE = ("fold", "split", "index", "idx")
+# Of a long table, one row an example and model.
+_MODEL = ("model", "model_name")
+_PREDICTED = ("prediction", "predictions", "predicted", "pred", "y_pred", "correct")
 # Starts the name of a column that says which examples are right.
 CORRECT = "correct_"
+# Start the names of columns that are surely predicted classes.
+_CLASSES = ("pred_", "prediction_", "predicted_")
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error)
+# A file name or path.
+_FILE_NAME = re.compile(r".*[/\\].+|.*\.[A-Za-z0-9]{1,5}")
+# Share of examples that a constant difference to y explains from which the labels are shifted, and
+# the correlation of wrong answers with y from which numbers are a quantity, no classes; chosen.
+_SHIFTED, _QUANTITY = 0.5, 0.95
+# Chance of as few right answers by guessing, below which it is said; chosen.
+_BELOW_CHANCE = 1e-4
+_FEW_WRONG = 20
+
+# How numbers are read: classes or, for a metric that takes them, scores and quantities.
+Reading = Literal["guess", "classes", "numbers"]
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a file holds: of each model labels or, as booleans, which examples are right."""
+    """What files hold: of each model labels, numbers or, as booleans, which examples are right.
+
+    ``outputs`` are of shape (n,), with ``runs`` (runs, n).
+    """
 
     outputs: dict[str, Array]
     y: Array
     ids: Array | None = None
     groups: Array | None = None
+    runs: tuple[Any, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def real(self) -> bool:
+        """Whether y is a quantity, not classes."""
+        return not _is_whole(self.y)
 
 
-def read_table(file: Path) -> Table:
-    """The columns in a file of predictions."""
-    if not file.is_file():
-        raise DataError(f"there is no file {file}.")
-    readers = {".npz": _read_npz, ".csv": _read_csv}
-    if file.suffix.lower() not in readers:
-        raise DataError(f"{file} ends in {file.suffix or 'nothing'!r}; give an .npz or a .csv.")
-    columns = readers[file.suffix.lower()](file)
-    if "y" not in columns:
-        listed = ", ".join(columns) or "nothing"
-        raise DataError(f"{file} has no column y with the true labels; it holds {listed}.")
-    y = _labels(columns["y"], "y", file)
-    n = len(y)
-    outputs: dict[str, Array] = {}
-    for column, values in columns.items():
-        if column in _RESERVED:
-            continue
-        if values.shape != (n,):
+@dataclass(frozen=True)
+class _Part:
+    """Columns of one file, or of one model of a long one, by what they are."""
+
+    where: str
+    columns: dict[str, Array]
+    y: Array | None = None
+    ids: Array | None = None
+    groups: Array | None = None
+    runs: Array | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def take(self, at: Array) -> _Part:
+        """The same columns of some of the rows."""
+
+        def of_rows(values: Array | None) -> Array | None:
+            return None if values is None else values[at]
+
+        return replace(
+            self, columns={name: values[at] for name, values in self.columns.items()},
+            y=of_rows(self.y), ids=of_rows(self.ids), groups=of_rows(self.groups),
+            runs=of_rows(self.runs))
+
+    @property
+    def keys(self) -> pd.Index[str]:
+        """What tells the rows apart: the id, and the run where there are several."""
+        if self.ids is None:
+            raise DataError(f"{self.where} has no column of ids, by which rows are put together; "
+                            "add a column id with one name an example.")
+        keys = _text(self.ids)
+        found = pd.Index(keys if self.runs is None else
+                         np.char.add(np.char.add(_text(self.runs), " / "), keys))
+        if twice := found[found.duplicated()].tolist():
+            name, runs = twice[0], "" if self.runs is None else "run / "
             raise DataError(
-                f"{file}: {column} has shape {values.shape} but y has {n} labels; "
-                "every model needs one value an example."
-            )
-        name = column.removeprefix(CORRECT) or column
-        if name in outputs:
-            raise DataError(f"{file} has two columns for the model {name!r}; rename one.")
-        if values.dtype == bool or column.startswith(CORRECT):
-            outputs[name] = as_correct(values, f"{column} in {file}")
-        else:
-            outputs[name] = _predictions(values, y, column, file)
+                f"{self.where}: the {runs}id {name[:60]!r} occurs {(found == name).sum()} times, "
+                f"{len(set(twice))} ids more than once; an example counts once, so drop the "
+                "repeats, add a column 'seed' if they are runs, or name this one 'group' if its "
+                "rows only belong together.")
+        return found
+
+
+def read_table(
+    files: Sequence[Path], *, models: Collection[str] = (), correct: Collection[str] = (),
+    reading: Reading = "guess",
+) -> Table:
+    """The columns of files of predictions, of several files joined by id.
+
+    ``models`` chooses columns, ``correct`` names those that say which examples are right.
+    """
+    parts = [part for file in files for part in _parts(file, models)]
+    joined = _join(parts) if len(parts) > 1 else parts[0]
+    where = joined.where
+    if joined.y is None:
+        listed = ", ".join(joined.columns) or "nothing"
+        raise DataError(f"{where} has no column y with the true labels; it holds {listed}.")
+    named = _named(joined.columns, where)
+    for kind in (models, correct):
+        for name in kind:
+            if name not in named:
+                raise unknown_name("model", name, named)
+    if models:
+        named = {name: named[name] for name in models}
+    y = joined.y.astype(np.int64) if joined.y.dtype == bool else joined.y
+    outputs, notes = {}, list(joined.notes)
+    for name, column in named.items():
+        values = joined.columns[column]
+        if name in correct or column.startswith(CORRECT) or (
+                values.dtype == bool and joined.y.dtype != bool):
+            outputs[name] = as_correct(values, f"{column} in {where}")
+            continue
+        values = values.astype(np.int64) if values.dtype == bool else values
+        if reading == "numbers" or not _is_whole(y):
+            outputs[name] = _numbers(values, y, column, where)
+            continue
+        _check_classes(values, y, column, where, guess=reading == "guess")
+        notes += _remarks(values, y, name)
+        outputs[name] = values
     if len(outputs) < 2:
         found = f"only {next(iter(outputs))}" if outputs else "none"
-        raise DataError(f"{file} must hold at least two models besides y, but holds {found}.")
-    group = None
-    if "group" in columns:
-        group = _labels(columns["group"], "group", file)
-        if len(group) != n:
-            raise DataError(f"{file}: group has {len(group)} values but y has {n} labels.")
-    ids = columns.get("id", columns.get("ids"))
-    if ids is not None and ids.shape != (n,):
-        raise DataError(f"{file}: the ids have shape {ids.shape} but y has {n} labels.")
-    return Table(outputs, y, ids, group)
+        raise DataError(f"{where} must hold at least two models besides y, but holds {found}.")
+    table = Table(outputs, y, joined.ids, joined.groups, notes=tuple(notes))
+    if joined.runs is not None:
+        return _by_run(table, joined)
+    if joined.ids is not None:
+        _ = joined.keys
+    return table
 
 
-def _read_npz(file: Path) -> dict[str, Array]:
-    columns = {}
+def _named(columns: Mapping[str, Array], where: str) -> dict[str, str]:
+    """Columns by the names of their models."""
+    named: dict[str, str] = {}
+    for column in columns:
+        name = column.removeprefix(CORRECT) or column
+        if name in named:
+            raise DataError(f"{where} has two columns for the model {name!r}; rename one.")
+        named[name] = column
+    return named
+
+
+def read_columns(file: Path) -> dict[str, Array]:
+    """The columns of a table in a file: .csv, .parquet or .npz with arrays of any shape."""
+    return {name: _present(values) for name, values in _read(file).items()}
+
+
+def _read(file: Path) -> dict[str, Array | DataError]:
+    """Columns; one with missing values is the error that its use is."""
+    if not file.is_file():
+        raise DataError(f"there is no file {file}.")
+    readers = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
+    if file.suffix.lower() not in readers:
+        raise DataError(f"{file} ends in {file.suffix or 'nothing'!r}; give an .npz, a .csv or a "
+                        ".parquet.")
+    return readers[file.suffix.lower()](file)
+
+
+def _present(values: Array | DataError) -> Array:
+    if isinstance(values, DataError):
+        raise values
+    return values
+
+
+def _parts(file: Path, models: Collection[str]) -> list[_Part]:
+    """The columns of a file by what their names say; a long table is one part a model."""
+    raw = _read(file)
+    where = str(file)
+    free = [name for name in raw
+            if name not in models and (name.removeprefix(CORRECT) or name) not in models]
+
+    def called(names: tuple[str, ...]) -> list[str]:
+        found = [name for name in free if _plain(name) in names]
+        return sorted(found, key=lambda name: names.index(_plain(name)))
+
+    def one(names: tuple[str, ...], what: str) -> str | None:
+        found = called(names)
+        if len(found) > 1:
+            raise DataError(f"{where}: {' and '.join(found)} may both be {what}; remove or rename "
+                            "all but one, or name the models with --models.")
+        return found[0] if found else None
+
+    label, group = one(_Y, "the true label"), one(_GROUPS, "the group")
+    run, model = one(_RUNS, "the training run"), one(_MODEL, "the model's name")
+    predicted = one(_PREDICTED, "the prediction") if model else None
+    ids, aside = called(_IDS), called(_ASIDE)
+    taken = {label, group, run, *aside}
+    if model and predicted:
+        taken |= {model, predicted}
+    ids += [name for name in free
+            if name not in taken and name not in ids and _is_id(name, raw[name], label, raw)]
+    taken |= set(ids)
+    roles = {key: None if name is None else _column(raw, name, where)
+             for key, name in (("y", label), ("groups", group), ("runs", run),
+                               ("ids", ids[0] if ids else None))}
+    columns = {name: _column(raw, name, where) for name in raw if name not in taken}
+    long = (_column(raw, model, where), _column(raw, predicted, where)) if (
+        model and predicted) else None
+    if long is not None:
+        columns = {"prediction": long[1]}
+    n = len(next(iter([values for values in (roles["y"], *columns.values()) if values is not None]
+                      ), ()))
+    for name, values in {**roles, **columns}.items():
+        if values is not None and len(values) != n:
+            raise DataError(f"{where}: {name} has shape {values.shape} but y has {n} labels; "
+                            "every column needs one value an example.")
+    _check_same_examples(raw, ids, where)
+    _check_split(raw, aside, where)
+    notes = [f"{', '.join([*ids[1:], *aside])} of {file.name}: no model, left out."] if (
+        ids[1:] or aside) else []
+    runs = roles["runs"]
+    if runs is not None and len(np.unique(runs)) == 1:
+        notes.append(f"All examples are of {run} {runs[0]}.")
+        roles["runs"] = None
+    whole = _Part(where, columns, **roles, notes=tuple(notes))
+    if long is None:
+        return [whole]
+    prefix = CORRECT if predicted and _plain(predicted) == "correct" else ""
+    found = []
+    for name in dict.fromkeys(_text(long[0]).tolist()):
+        part = whole.take(np.flatnonzero(_text(long[0]) == name))
+        found.append(replace(part, where=f"{where} ({name})", notes=(),
+                             columns={prefix + name: part.columns["prediction"]}))
+    found[0] = replace(found[0], notes=whole.notes)
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _is_id(name: str, values: Array | DataError, label: str | None, raw: Mapping[str, Any]) -> bool:
+    """Whether a column names the examples: id_... or ..._id, or text of unique file names."""
+    if isinstance(values, DataError) or values.ndim != 1 or len(set(values.tolist())) < len(values):
+        return False
+    if _plain(name).startswith("id_") or _plain(name).endswith("_id"):
+        return True
+    return (values.dtype.kind == "U" and len(values) > 1
+            and all(_FILE_NAME.fullmatch(one) for one in values.tolist())
+            and (label is None or not set(values.tolist()) & set(np.ravel(raw[label]).tolist())))
+
+
+def _check_same_examples(raw: Mapping[str, Any], ids: list[str], where: str) -> None:
+    """Refuse rows whose ids name different examples: a table pasted together without a join."""
+    texts = {name: _text(raw[name]) for name in ids if not isinstance(raw[name], DataError)}
+    for name, text in list(texts.items())[1:]:
+        first, other = next(iter(texts.items()))
+        at = np.flatnonzero(other != text)
+        if len(at) and set(other.tolist()) == set(text.tolist()):
+            raise DataError(
+                f"{where}: {first} and {name} hold the same ids in another order, first "
+                f"{other[at[0]][:60]!r} beside {text[at[0]][:60]!r}, so rows mix examples; give "
+                "the models in files of their own, which are joined by id.")
+
+
+def _check_split(raw: Mapping[str, Any], aside: list[str], where: str) -> None:
+    """Refuse training examples beside others."""
+    for name in aside:
+        found = set() if isinstance(raw[name], DataError) else set(_text(raw[name]).tolist())
+        if len(found) > 1 and {one.lower() for one in found} & {"train", "training"}:
+            listed = ", ".join(sorted(found)[:5])
+            raise DataError(f"{where}: {name} holds {listed}; keep the rows of one of them.")
+
+
+def _join(parts: list[_Part]) -> _Part:
+    """Rows of the same id put together; the order of ids is not trusted."""
+    first = parts[0]
+    if len({part.runs is None for part in parts}) > 1:
+        bare = next(part.where for part in parts if part.runs is None)
+        raise DataError(f"{bare} has no runs (no column seed) but another table has; give both "
+                        "the same seeds.")
+    keys = first.keys
+    aligned = [first]
+    for part in parts[1:]:
+        at = keys.get_indexer(part.keys)
+        if (at < 0).any() or len(part.keys) != len(keys):
+            lacks = keys.difference(part.keys)
+            more = part.keys.difference(keys)
+            name = [*lacks, *more][0]
+            raise DataError(
+                f"{first.where} and {part.where} hold different examples: {len(lacks)} are only in "
+                f"the first, {len(more)} only in the second, such as {name[:60]!r}; keep those "
+                "that both have.")
+        aligned.append(part.take(np.argsort(at)))
+
+    def agreed(name: str) -> Array | None:
+        known = [(part.where, values) for part in aligned
+                 if (values := getattr(part, name)) is not None]
+        for where, values in known[1:]:
+            at = np.flatnonzero(_text(values) != _text(known[0][1]))
+            if len(at):
+                raise DataError(f"{known[0][0]} and {where} disagree on {name} of "
+                                f"{keys[at[0]][:60]!r}: {known[0][1][at[0]]} and "
+                                f"{values[at[0]]}; are they of the same data?")
+        return known[0][1] if known else None
+
+    owners = [name for part in parts for name in part.columns]
+    columns: dict[str, Array] = {}
+    for part in aligned:
+        for name, values in part.columns.items():
+            unclear = owners.count(name) > 1 or _plain(name) in _PREDICTED
+            # A file's own name says more than 'prediction'.
+            new = _of_file(name, part) if unclear else name
+            if new in columns:
+                raise DataError(f"{part.where} has another column for the model {new!r}; rename "
+                                "one.")
+            columns[new] = values
+    where = ", ".join(dict.fromkeys(part.where.partition(" (")[0] for part in parts))
+    return _Part(where, columns, agreed("y"), first.ids, agreed("groups"), first.runs,
+                 tuple(note for part in aligned for note in part.notes))
+
+
+def _of_file(column: str, part: _Part) -> str:
+    """Name of a model whose column has an unclear name."""
+    stem = Path(part.where).stem
+    prefix = CORRECT if column.startswith(CORRECT) or _plain(column) == "correct" else ""
+    return prefix + (stem if len(part.columns) == 1 else f"{stem} {column.removeprefix(CORRECT)}")
+
+
+def _by_run(table: Table, part: _Part) -> Table:
+    """Outputs with a first axis of runs, of the same examples in the same order."""
+    assert part.runs is not None
+    _ = part.keys
+    text = _text(part.runs)
+    labels = list(dict.fromkeys(part.runs.tolist()))
+    rows = [np.flatnonzero(text == one) for one in dict.fromkeys(text.tolist())]
+    ids = _text(np.asarray(part.ids))
+    keys = pd.Index(ids[rows[0]])
+    ordered = []
+    for label, at in zip(labels, rows, strict=True):
+        place = keys.get_indexer(pd.Index(ids[at]))
+        if (place < 0).any() or len(at) != len(keys):
+            raise DataError(
+                f"{part.where}: run {label} has other examples than run {labels[0]} "
+                f"({len(at)} and {len(keys)}); runs are compared on the same examples, so keep "
+                "those that every run has, or give a file a run.")
+        ordered.append(at[np.argsort(place)])
+    for name, values in (("y", table.y), ("groups", table.groups)):
+        if values is not None and any((values[at] != values[ordered[0]]).any() for at in ordered):
+            raise DataError(f"{part.where}: {name} of the same id differs between runs; are the "
+                            "ids those of one data set?")
+    at = ordered[0]
+    return Table(
+        {name: np.stack([values[one] for one in ordered]) for name, values in
+         table.outputs.items()}, table.y[at], np.asarray(part.ids)[at],
+        None if table.groups is None else table.groups[at], tuple(labels), table.notes)
+
+
+def _read_npz(file: Path) -> dict[str, Array | DataError]:
+    columns: dict[str, Array | DataError] = {}
     try:
         archive = np.load(file, allow_pickle=False)
         # A renamed .npy.
@@ -99,7 +399,7 @@ def _read_npz(file: Path) -> dict[str, Array]:
     return columns
 
 
-def _read_csv(file: Path) -> dict[str, Array]:
+def _read_csv(file: Path) -> dict[str, Array | DataError]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
@@ -124,57 +424,155 @@ def _read_csv(file: Path) -> dict[str, Array]:
         raise DataError(f"{file} has more than one column {twice[0]!r}; rename one.")
     if len(header) != frame.shape[1]:
         raise DataError(f"{file} has a header line that cannot be split into columns.")
-    columns = {}
-    for name, column in zip(header, frame.columns, strict=True):
-        if name == "":
-            # The nameless first column of a data frame's own index.
-            continue
-        values = frame[column]
-        if values.isna().any():
-            missing = values.isna().to_numpy()
-            # Header is line 1.
-            raise DataError(
-                f"{file}: {name} has {int(missing.sum())} missing values, the first in line "
-                f"{int(np.argmax(missing)) + 2}; fill or remove them."
-            )
-        columns[name] = (
-            values.to_numpy() if values.dtype.kind in "biuf" else values.to_numpy(dtype=str)
-        )
-    return columns
+    # The nameless first column is a data frame's own index.  The header is line 1.
+    return {name: _of_series(frame[column], f"{file}: {name}", "line", 2)
+            for name, column in zip(header, frame.columns, strict=True) if name}
 
 
-def _labels(values: Array, name: str, file: Path) -> Array:
-    """Labels as whole numbers or text."""
+def _read_parquet(file: Path) -> dict[str, Array | DataError]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise require_extra("pyarrow", "parquet", "reading a .parquet file") from None
+    try:
+        # Without what pandas noted in the file: an index of its own is a column like others.
+        frame = ParquetFile(file).read().to_pandas(ignore_metadata=True)
+    except (ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{file} cannot be read as .parquet: {reason.rstrip('.')}.") from None
+    return {str(name): _of_series(frame[name], f"{file}: {name}", "row", 0)
+            for name in frame.columns if not str(name).startswith("__index_level_")}
+
+
+def _of_series(values: pd.Series[Any], named: str, place: str, first: int) -> Array | DataError:
+    missing = values.isna().to_numpy()
+    if missing.any():
+        return DataError(f"{named} has {int(missing.sum())} missing values, the first in {place} "
+                         f"{int(np.argmax(missing)) + first}; fill or remove them.")
+    return values.to_numpy() if values.dtype.kind in "biuf" else values.to_numpy(dtype=str)
+
+
+def _column(raw: Mapping[str, Array | DataError], name: str, where: str) -> Array:
+    """A column as numbers or text without blanks around it, one value an example."""
+    values = _present(raw[name])
     if values.ndim != 1:
         raise DataError(
-            f"{file}: {name} has shape {values.shape}; it must be one label an example "
+            f"{where}: {name} has shape {values.shape}; it must be one value an example "
             "(take the arg max of class scores first)."
         )
     if values.size == 0:
-        raise DataError(f"{file}: {name} is empty; at least one example is needed.")
+        raise DataError(f"{where}: {name} is empty; at least one example is needed.")
+    if values.dtype.kind not in "biufUS":
+        raise DataError(f"{where}: {name} is of type {values.dtype}; labels are numbers or text.")
     if values.dtype.kind == "f":
         bad = int(np.count_nonzero(~np.isfinite(values)))
-        if bad:
+        if bad and not name.startswith(CORRECT):
             raise DataError(
-                f"{file}: {name} has {bad} NaN or infinite values; remove or mend them."
+                f"{where}: {name} has {bad} NaN or infinite values; remove or mend them."
             )
-        broken = values != np.round(values)
-        if broken.any():
-            raise DataError(
-                f"{file}: {name} holds {values[broken][0]:g}, which is no class label; "
-                "give predicted classes, not scores."
-            )
-    elif values.dtype.kind not in "biuUS":
-        raise DataError(f"{file}: {name} is of type {values.dtype}; labels are numbers or text.")
-    return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    return np.char.strip(values) if values.dtype.kind == "U" else values
 
 
-def _predictions(values: Array, y: Array, name: str, file: Path) -> Array:
-    """Predicted labels of the kind of y."""
-    found = _labels(values, name, file)
-    if (found.dtype.kind == "U") != (y.dtype.kind == "U"):
-        kinds = ["text" if array.dtype.kind == "U" else "numbers" for array in (found, y)]
+def _text(values: Array) -> Array:
+    """Values as text that is the same for 3, 3.0 and '3'."""
+    if values.dtype.kind == "f" and _is_whole(values):
+        values = values.astype(np.int64)
+    return np.char.strip(values.astype(str)) if values.ndim == 1 else values.astype(str)
+
+
+def _is_whole(values: Array) -> bool:
+    return values.dtype.kind != "f" or bool((values == np.round(values)).all())
+
+
+def _numbers(values: Array, y: Array, name: str, where: str) -> Array:
+    """Predicted quantities or scores."""
+    for one, found in ((name, values), ("y", y)):
+        if found.dtype.kind == "U":
+            raise DataError(f"{where}: {one} holds text; this needs numbers.")
+    return values.astype(np.float64) if not _is_whole(y) else values
+
+
+def _check_classes(values: Array, y: Array, name: str, where: str, *, guess: bool) -> None:
+    """Refuse a column that can hardly be predicted classes."""
+    declared = name.startswith(_CLASSES)
+    right = f"name it {CORRECT}{name} (or give --correct {name}) if 1 means right"
+    flags = values.dtype.kind in "iuf" and set(np.unique(values).tolist()) <= {0, 1}
+    if (values.dtype.kind == "U") != (y.dtype.kind == "U"):
+        kinds = ["text" if array.dtype.kind == "U" else "numbers" for array in (values, y)]
         raise DataError(
-            f"{file}: {name} holds {kinds[0]} but y holds {kinds[1]}; they cannot be compared."
+            f"{where}: {name} holds {kinds[0]} but y holds {kinds[1]}; they cannot be compared, "
+            f"so {right if flags else 'write both alike, or choose other columns with --models'}."
         )
+    if not _is_whole(values):
+        broken = values[values != np.round(values)][0]
+        raise DataError(
+            f"{where}: {name} holds {broken:g}, which is no class label; give predicted classes, "
+            "or a metric that takes numbers: auc or log-loss for scores of two classes, mae or "
+            "mse for a quantity."
+        )
+    classes = np.unique(y)
+    if flags and values.any() and len(classes) > 2 and not declared:
+        raise DataError(
+            f"{where}: {name} holds only 0 and 1 but y has {len(classes)} classes; {right}, "
+            f"pred_{name} if these are classes."
+        )
+    known = np.isin(values, classes)
+    if values.dtype.kind == "U":
+        folded = {one.casefold(): one for one in classes.tolist()}
+        for one in np.unique(values[~known]).tolist():
+            if one.casefold() in folded:
+                raise DataError(f"{where}: {name} holds {one[:60]!r} where y has "
+                                f"{folded[one.casefold()][:60]!r}; write classes alike.")
+    else:
+        _check_numbered(values.astype(np.float64), y.astype(np.float64), name, where, guess=guess)
+    if not known.any():
+        raise DataError(
+            f"{where}: no value of {name} (such as {str(values[0])[:60]!r}) ever occurs in y (such "
+            f"as {str(y[0])[:60]!r}); write classes alike, or choose other columns with --models."
+        )
+
+
+def _check_numbered(values: Array, y: Array, name: str, where: str, *, guess: bool) -> None:
+    """Refuse classes counted from another start, and quantities."""
+    wrong = values != y
+    if not wrong.any():
+        return
+    steps, counts = np.unique((values - y)[wrong], return_counts=True)
+    step, count = steps[counts.argmax()], int(counts.max())
+    if len(np.unique(y)) > 2 and count > max(_SHIFTED * len(y), len(y) - int(wrong.sum())):
+        raise DataError(
+            f"{where}: {name} is y {'+' if step > 0 else '-'} {abs(step):g} on {count:,} of "
+            f"{len(y):,} examples and y on {len(y) - int(wrong.sum()):,}; its classes are counted "
+            f"from another start, so {'subtract' if step > 0 else 'add'} {abs(step):g}."
+        )
+    if not guess or len(np.unique(y)) < 8 or wrong.sum() < _FEW_WRONG:
+        return
+    if min(np.ptp(values[wrong]), np.ptp(y[wrong])) == 0:
+        return
+    if np.corrcoef(values[wrong], y[wrong])[0, 1] > _QUANTITY:
+        off = float(np.abs(values - y).mean())
+        raise DataError(
+            f"{where}: {name} misses y by {off:.3g} in the mean and hits it in "
+            f"{100 * (1 - wrong.mean()):.0f} %, so both may be quantities, not classes; give "
+            "--metric mae for a quantity, --metric accuracy for classes."
+        )
+
+
+def _remarks(values: Array, y: Array, name: str) -> list[str]:
+    """What is odd about predicted classes, in sentences."""
+    classes, found = np.unique(y), []
+    foreign = values[~np.isin(values, classes)]
+    if len(foreign):
+        listed = ", ".join(str(one)[:40] for one in np.unique(foreign)[:5].tolist())
+        found.append(f"{name} predicts classes that never occur in y ({listed}) on "
+                     f"{len(foreign):,} of {len(y):,} examples.")
+    if len(classes) > 1 and len(np.unique(values)) == 1:
+        found.append(f"{name} predicts {str(values[0])[:40]} on all {len(y):,} examples.")
+    right = int(np.count_nonzero(values == y))
+    if len(classes) > 1 and binom.cdf(right, len(y), 1 / len(classes)) < _BELOW_CHANCE:
+        found.append(f"{name} is right on {right:,} of {len(y):,} examples, far fewer than by "
+                     f"guessing one of {len(classes)} classes: are labels and order those of y?")
     return found

@@ -26,8 +26,8 @@ _IN_CELL = 2
 _HOMES = {
     "Case": "diagnosis", "Comparisons": "predictions", "Diagnosis": "diagnosis",
     "FileComparison": "files", "Inspections": "files", "Layers": "layers",
-    "Results": "predictions", "RobustQat": "training", "Sensitivity": "layers",
-    "Study": "training", "Sweep": "training",
+    "Results": "predictions", "RobustQat": "training", "RunComparisons": "predictions",
+    "Sensitivity": "layers", "Study": "training", "Sweep": "training",
 }
 
 

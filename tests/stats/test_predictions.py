@@ -130,7 +130,7 @@ def test_files_that_are_none_are_refused(tmp_path):
         results(tmp_path)
     other = tmp_path / "p.txt"
     other.write_text("y,a,b")
-    with pytest.raises(DataError, match=r"give an \.npz or a \.csv"):
+    with pytest.raises(DataError, match=r"give an \.npz, a \.csv or a \.par"):
         results(other)
     np.savez(tmp_path / "whole.npz", y=Y, a=A, b=B)
     content = (tmp_path / "whole.npz").read_bytes()

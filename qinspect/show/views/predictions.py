@@ -14,7 +14,7 @@ from qinspect.show.view import Section, View, widget
 from qinspect.verdicts import DIFFERENCES
 
 if TYPE_CHECKING:
-    from qinspect.predictions import Comparisons, Results
+    from qinspect.predictions import Comparisons, Results, RunComparisons
     from qinspect.show.figure import Figure
 
 # Pairs whose verdicts are read as sentences; more are counted, and read from the table.
@@ -39,6 +39,27 @@ def comparisons_view(found: Comparisons) -> View:
         (Section("Every verdict", every, folded=True),) if many else (),
         notes=(*alike(found.cochran_q), *found.results.notes), names=names,
         explore=widget("SignificanceExplorer", found.results, *first),
+    )
+
+
+def run_comparisons_view(found: RunComparisons) -> View:
+    """The view of ways of training, compared over their runs."""
+    names = text.short_names(found.results.models)
+    percent = f"{100 * found.results.confidence:g} % interval"
+    rows = short(found.frame.to_dict("records"), names)  # type: ignore[arg-type]
+    pairs = table("Ways of training, paired by run and example", rows, {
+        "a": "a", "b": "b", "b - a, points": ("diff_pp", text.points),
+        percent: (lambda row: (row["low_pp"], row["high_pp"]), text.interval),
+        "runs b ahead": "b_wins", "level": "ties", "a ahead": "a_wins"})
+    first = found.comparisons[0]
+    alone = "" if len(rows) == 1 else " Every interval is of its pair by itself."
+    return View(
+        f"{found.results.source or 'Comparison'}: {first.seeds} runs of {first.n:,} examples",
+        tuple(text.renamed(one.sentence, names) for one in found.comparisons),
+        (model_table(found.results, names), pairs),
+        {"seeds": lambda: figures.seeds_plot(found.results.by_run(first.a, first.b), first.ci_pp)},
+        notes=(f"This is about ways of training, over new runs and new examples.{alone}",
+               *found.results.notes), names=names,
     )
 
 
