@@ -47,6 +47,7 @@ class Tensor:
     quantization: Quantization | None
     sparse: bool = False
     variable: bool = False
+    flaw: str = ""  # how its scales contradict its shape; they are then left out
 
     @property
     def affine(self) -> Affine | None:
@@ -112,6 +113,12 @@ class Graph:
     def main(self) -> Subgraph:
         """The first subgraph, which the interpreter runs by default."""
         return self.subgraphs[0]
+
+    @property
+    def flaws(self) -> list[str]:
+        """Tensors whose scales cannot be used, a clause each."""
+        return [tensor.flaw for subgraph in self.subgraphs for tensor in subgraph.tensors
+                if tensor.flaw]
 
     @property
     def size(self) -> int:

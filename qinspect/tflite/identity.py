@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SMALL_KERNEL = 1024
 _BORDER = frozenset({"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"})
 _FLEX = "Flex"
+_MOST_NAMES = 5
 _ORIGINS = {"ptq": ", quantized after training", "qat": ", from quantization-aware training"}
 _KIND_WORDS = {
     "float32": "float weights and float activations",
@@ -336,18 +337,23 @@ def _structure_warnings(graph: Graph) -> list[str]:
     return found
 
 
+def _listed(names: list[str]) -> str:
+    rest = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + rest
+
+
 def _operator_warnings(graph: Graph) -> list[str]:
     custom = Counter(op.custom for s in graph.subgraphs for op in s.operators if op.custom)
-    flex = sum(count for name, count in custom.items() if name.startswith(_FLEX))
+    flex = sorted(name for name in custom if name.startswith(_FLEX))
     found = []
     if flex:
         found.append(
-            f"{flex} operators need TensorFlow itself (Select TF operators, Flex); LiteRT alone "
-            "cannot run them."
+            f"{sum(custom[name] for name in flex)} operators need TensorFlow itself (Select TF "
+            f"operators, Flex): {_listed(flex)}; LiteRT alone cannot run them."
         )
     other = sorted(name for name in custom if not name.startswith(_FLEX))
     if other:
-        found.append(f"custom operators that LiteRT does not know: {', '.join(other[:5])}.")
+        found.append(f"custom operators that LiteRT does not know: {_listed(other)}.")
     unknown = {
         op.code for s in graph.subgraphs for op in s.operators if op.code.startswith("UNKNOWN_")
     }

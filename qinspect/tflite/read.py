@@ -192,7 +192,8 @@ def read_graph(model: str | os.PathLike[str] | bytes | bytearray) -> Graph:
     ------
     ModelFileError
         If the path cannot be read, or the content is not a TensorFlow Lite model of schema
-        version 3 with at least one subgraph and consistent indices and quantization.
+        version 3 with at least one subgraph and consistent indices.  Scales that contradict the
+        shape of their tensor are a flaw of that tensor alone (``Graph.flaws``).
     """
     content = read_content(model)
     name = "model" if isinstance(model, (bytes, bytearray)) else os.fspath(model)
@@ -316,6 +317,7 @@ def _read_tensor(table: Any, index: int, filled: list[bool], budget: Budget) -> 
     if buffer and buffer >= len(filled):
         raise Damaged(f"{what} uses buffer {buffer}, but there are {len(filled)}")
     budget.take(1, len(table.Name() or b""), f"the name of {what}")
+    quantization, flaw = _read_quantization(table.Quantization(), shape, what, budget)
     return Tensor(
         index=index,
         name=text(table.Name()),
@@ -324,17 +326,19 @@ def _read_tensor(table: Any, index: int, filled: list[bool], budget: Budget) -> 
         dtype=_TYPES[code],
         constant=bool(filled) and filled[buffer],
         buffer=buffer,
-        quantization=_read_quantization(table.Quantization(), shape, what, budget),
+        quantization=quantization,
         sparse=table.Sparsity() is not None,
         variable=table.IsVariable(),
+        flaw=flaw,
     )
 
 
 def _read_quantization(
     table: Any, shape: tuple[int, ...], what: str, budget: Budget
-) -> Quantization | None:
+) -> tuple[Quantization | None, str]:
+    """Scales of a tensor, or what is wrong with them: no reason not to read the rest of a file."""
     if table is None:
-        return None
+        return None, ""
     if table.DetailsType() == fb.QuantizationDetails.BlockwiseQuantization:
         union = table.Details()
         block = fb.BlockwiseQuantization()
@@ -342,28 +346,28 @@ def _read_quantization(
         return Quantization(
             scale=np.empty(0), zero_point=np.empty(0, np.int64), axis=None, blockwise=True,
             block_scales=block.Scales(), block_size=block.BlockSize(),
-        )
+        ), ""
     scale = vector(table, "Scale", 4, budget).astype(np.float64)
     zero_point = vector(table, "ZeroPoint", 8, budget).astype(np.int64)
     if scale.size == 0:
-        return None
+        return None, ""
     if zero_point.size <= 1:
         zero_point = np.full(scale.size, zero_point[0] if zero_point.size else 0, np.int64)
     if zero_point.size != scale.size:
-        raise Damaged(f"{what} has {scale.size} scales but {zero_point.size} zero points")
+        return None, f"{what} has {scale.size} scales but {zero_point.size} zero points"
     axis = None
     if scale.size > 1:
         axis = table.QuantizedDimension()
         if not 0 <= axis < len(shape):
-            raise Damaged(
+            return None, (
                 f"{what} has the quantized dimension {axis}, but only {len(shape)} dimensions"
             )
         if shape[axis] != scale.size:
-            raise Damaged(
+            return None, (
                 f"{what} has {scale.size} scales for the {shape[axis]} channels of its "
                 f"quantized dimension {axis}"
             )
-    return Quantization(scale=scale, zero_point=zero_point, axis=axis)
+    return Quantization(scale=scale, zero_point=zero_point, axis=axis), ""
 
 
 def _read_operator(

@@ -83,6 +83,13 @@ def compiled_for(graph: Graph) -> str | None:
     return None
 
 
+def not_run(graph: Graph) -> str | None:
+    """Why a file is not even given to LiteRT, to follow its name, or None."""
+    if graph.flaws:
+        return f"is damaged: {graph.flaws[0]}; convert it again."
+    return compiled_for(graph)
+
+
 def foreign_operators(graph: Graph) -> str | None:
     """What to do about operators that LiteRT may lack, to follow the file's name, or None."""
     custom = _custom(graph)
@@ -178,7 +185,7 @@ class Session:
                 raise SpecError(f"{option} is {value}; choose at least 1.")
         self.graph = model if isinstance(model, Graph) else read_graph(model)
         self.name = name or Path(self.graph.file).name
-        reason = compiled_for(self.graph)
+        reason = not_run(self.graph)
         if reason:
             raise ModelFileError(f"{self.name} {reason}")
         self.ports = ports_of(self.graph, signature)

@@ -15,7 +15,7 @@ from qinspect.tflite.graph import Graph, Tensor
 from qinspect.tflite.isolated import MEMORY, Died, Remote, too_large
 from qinspect.tflite.ports import FLOATS, READABLE
 from qinspect.tflite.read import read_graph
-from qinspect.tflite.runner import compiled_for, refusal
+from qinspect.tflite.runner import not_run, refusal
 from qinspect.tflite.runner_child import KERNELS, Plan, Refused
 
 Status = Literal["ok", "refused", "crashed", "timeout"]
@@ -76,7 +76,7 @@ def open_model(model: str | os.PathLike[str] | bytes | Graph) -> Graph:
 
 
 def _probe(graph: Graph, timeout: float, memory: int) -> ProbeResult:
-    reason = compiled_for(graph)
+    reason = not_run(graph)
     inputs = [graph.main.tensors[i] for i in graph.main.inputs]
     if sum(np.prod(t.shape, dtype=np.float64) for t in inputs) > memory / 32:
         reason = too_large("allocating its tensors", memory)

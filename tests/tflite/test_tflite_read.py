@@ -12,10 +12,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as fb
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_net import small_net
+from small_net import examples, small_net
 
 from qinspect.errors import ModelFileError
-from qinspect.tflite import constant, dequantized, read_graph
+from qinspect.tflite import constant, dequantized, evaluate, inspect_file, read_graph
 
 
 def pack(model: fb.ModelT) -> bytes:
@@ -246,14 +246,31 @@ def _zero_points(model, graph):
         (_operator_code, "operator code 77"),
         (_type, "unknown type 99"),
         (_shape, "has the shape"),
-        (_axis, "quantized dimension 9"),
-        (_channels, "5 scales for the 1 channels"),
-        (_zero_points, "6 scales but 4 zero points"),
     ],
 )
 def test_contradictions_are_named(change, words: str) -> None:
     with pytest.raises(ModelFileError, match=words):
         read_graph(edited(change))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_axis, "tensor 1 has the quantized dimension 9, but only "),
+        (_channels, "tensor 1 has 5 scales for the 1 channels"),
+        (_zero_points, "tensor 1 has 6 scales but 4 zero points"),
+    ],
+)
+def test_a_flaw_of_one_tensor_costs_a_warning(change, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "flawed.tflite"
+    file.write_bytes(edited(change))
+    assert read_graph(file).main.tensors[1].quantization is None
+    found = inspect_file(file)
+    assert found["runs"] == "refused"
+    assert words in found["warnings"][0]
+    assert len([line for line in found["warnings"] if words in line]) == 1
+    with pytest.raises(ModelFileError, match=f"flawed.tflite is damaged: {words}"):
+        evaluate(read_graph(file), examples(2))
 
 
 def test_missing_path_and_wrong_buffer_size(tmp_path: Path) -> None:
