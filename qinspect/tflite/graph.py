@@ -15,6 +15,9 @@ SCHEMES: tuple[str, ...] = (
     "float32", "float16", "dynamic_range", "weight_only", "int8", "uint8", "int16x8", "mixed",
 )
 
+# These hand on the values that they are given.
+RESHAPING = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"})
+
 
 @dataclass(frozen=True)
 class Quantization:

@@ -17,7 +17,7 @@ from qinspect.data.examples import examples_of
 from qinspect.data.npz import load_npz
 from qinspect.errors import DataError, SpecError
 from qinspect.schema import Array, Arrays
-from qinspect.tflite.graph import Graph, Tensor
+from qinspect.tflite.graph import RESHAPING, Graph, Tensor
 
 T = TypeVar("T")
 File = str | os.PathLike[str]
@@ -160,25 +160,62 @@ def _in_units(
     if not changed and tensor.dtype in _WHOLE:
         return x, ()  # token ids and the like, which float32 would round
     real = (x.astype(np.float64) * how.scale + how.offset if changed else x).astype(np.float32)
-    affine = tensor.affine
-    if affine is None or affine.scale.size != 1 or not affine.scale[0] > 0:
+    fit = input_fit(real, graph, tensor)
+    if fit is None:
         return real, ()
+    if fit.other_units:
+        bridge = "bridge them with --input-scale and --input-offset"
+        if tensor.affine is not None:
+            bridge += ", or --raw-input if x holds stored integers"
+        raise DataError(f"the data do not fit {graph.file}: {fit.ranges} in steps of "
+                        f"{fit.step:g}; {bridge}.")
+    if fit.outside > _CLIPPED_SHARE:
+        return real, (f"{graph.file}: {100 * fit.outside:.1f} % of the input values are clipped "
+                      f"({fit.ranges}).",)
+    return real, ()
+
+
+@dataclass(frozen=True)
+class InputFit:
+    """Values given to an input of a file against those that it can be stored as."""
+
+    ranges: str  # both, in words
+    step: float
+    outside: float  # share of the values that are clipped
+    other_units: bool
+
+
+def input_fit(real: Array, graph: Graph, tensor: Tensor) -> InputFit | None:
+    """How real values fit an input of a file; None where it is computed with as it comes."""
+    stored, where = _stored_input(graph, tensor)
+    affine = stored.affine
+    if affine is None or affine.scale.size != 1 or not affine.scale[0] > 0:
+        return None
     step, low, high = affine.grid
     least, most = float(real.min()), float(real.max())
     outside = float(np.mean((real < low - step / 2) | (real > high + step / 2)))
-    ranges = f"x runs from {least:g} to {most:g}, its input holds {low:g} to {high:g}"
     too_wide = most - least >= _TOO_WIDE * (high - low) or most < low or least > high
     too_narrow = 0 < most - least < _TOO_FEW_STEPS * step
-    if (too_wide and outside > _CLIPPED_SHARE) or too_narrow:
-        raise DataError(
-            f"the data do not fit {graph.file}: {ranges} in steps of {step:g}; bridge them with "
-            "--input-scale and --input-offset, or --raw-input if x holds stored integers."
-        )
-    if outside > _CLIPPED_SHARE:
-        return real, (
-            f"{graph.file}: {100 * outside:.1f} % of the input values are clipped ({ranges}).",
-        )
-    return real, ()
+    return InputFit(
+        f"x runs from {least:g} to {most:g}, {where} holds {low:g} to {high:g}", step, outside,
+        (too_wide and outside > _CLIPPED_SHARE) or too_narrow)
+
+
+def _stored_input(graph: Graph, tensor: Tensor) -> tuple[Tensor, str]:
+    """What an input is stored as: itself, or what a QUANTIZE behind a float one writes."""
+    main = graph.main
+    # One step for each operator at most: a damaged file may hold a cycle.
+    for _ in main.operators:
+        users = [op for op in main.operators
+                 if tensor.index in op.inputs and op.code != "SHAPE"]
+        if tensor.affine is not None or len({op.code for op in users}) != 1:
+            break
+        if users[0].code not in {*RESHAPING, "QUANTIZE"} or not users[0].outputs:
+            break
+        tensor = main.tensors[users[0].outputs[0]]
+        if users[0].code == "QUANTIZE":
+            return tensor, "the QUANTIZE behind its float input"
+    return tensor, "its input"
 
 
 def _raw(x: Array, graph: Graph, tensor: Tensor, how: Preprocessing) -> Array:
