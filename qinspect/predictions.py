@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr, ndtri
 
 from qinspect import store
 from qinspect.data.tables import CORRECT, Reading, read_table
 from qinspect.errors import DataError, SpecError, unknown_name
 from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics import metric as named_metric
 from qinspect.schema import Array
 from qinspect.shown import Shown
 from qinspect.stats import (
@@ -27,9 +29,14 @@ from qinspect.stats import (
     cochran_q,
     compare_paired,
     compare_seeds,
+    compare_sets,
     contrast_interval,
     mcnemar_power,
     mean_interval,
+    pseudo_values,
+    resampled_values,
+    score_interval,
+    set_interval,
     wilson_interval,
 )
 from qinspect.stats.many import corrected
@@ -62,8 +69,9 @@ class Results(Shown):
     metric : Metric
     confidence : float
         Two-sided level of every interval.
-    margin : float
-        Difference that would matter, in the unit of the metric.
+    margin : float or None
+        Difference that would matter, in the unit of the metric; None: the metric's own, which
+        ``limit`` tells.
     seed : int
         Of what is drawn at random.
     source : str
@@ -75,7 +83,7 @@ class Results(Shown):
     --------
     >>> y = np.array([0, 1, 2, 1])
     >>> found = Results({"float": y, "ptq": np.array([0, 1, 2, 2])}, y)
-    >>> found.value("ptq"), found.comparison("float", "ptq").diff_pp
+    >>> found.value("ptq"), found.comparison("float", "ptq").gap
     (0.75, -25.0)
     """
 
@@ -86,7 +94,7 @@ class Results(Shown):
     runs: tuple[Any, ...] | None = None
     metric: Metric = ACCURACY
     confidence: float = 0.95
-    margin: float = 1.0
+    margin: float | None = None
     seed: int = 0
     source: str = ""
     notes: tuple[str, ...] = ()
@@ -123,12 +131,22 @@ class Results(Shown):
                 for name, output in self.outputs.items()}
 
     @property
+    def limit(self) -> float:
+        """Difference that would matter, in the unit of the metric."""
+        if self.margin is not None:
+            return self.margin
+        return self.metric.margin_of(self.value(self.models[0]))
+
+    @property
     def about(self) -> str:
         """What comparisons speak of: these ``files``, or ways of ``training`` (several runs)."""
         return "files" if self.runs is None else "training"
 
     def scores(self, model: str) -> Array:
         """Scores of the examples, (n,) or (runs, n): of accuracy, whether each is right."""
+        if self.metric.kind == "set":
+            raise SpecError(f"{self.metric.title} is a statistic of all examples; single ones have "
+                            "no score.")
         if model not in self._scores:
             self._scores[model] = self._score(model)
         return self._scores[model]
@@ -144,9 +162,9 @@ class Results(Shown):
         if _is_right(output):
             found: Array = np.asarray(output)
         elif self.runs is None:
-            found = self.metric.score(np.asarray(self.y), output)
+            found = self.metric.scores(self.y, output)
         else:
-            found = np.stack([self.metric.score(np.asarray(self.y), one) for one in output])
+            found = np.stack([self.metric.scores(self.y, one) for one in output])
         wanted = (self.n,) if self.runs is None else (len(self.runs), self.n)
         if found.shape != wanted:
             raise DataError(f"{model} has results of shape {found.shape}; it must be {wanted}.")
@@ -154,27 +172,78 @@ class Results(Shown):
 
     def value(self, model: str) -> float:
         """The metric of a model, the mean over runs where there are several."""
-        return float(self.scores(model).mean())
+        if self.metric.kind == "example":
+            return float(self.scores(model).mean())
+        return float(self._values(model).mean())
+
+    def _values(self, model: str) -> Array:
+        """The metric of each run."""
+        if self.metric.kind == "example":
+            return np.atleast_1d(self.scores(model).mean(axis=-1))
+        if model not in self.outputs:
+            raise unknown_name("model", model, self.models)
+        if model not in self._scores:
+            self._scores[model] = np.array([self.metric.score(self.y, one)
+                                            for one in self._runs_of(model)])
+        return self._scores[model]
+
+    def _runs_of(self, model: str) -> list[Any]:
+        output = self.outputs[model]
+        return [output] if self.runs is None else list(output)
 
     def value_interval(self, model: str) -> tuple[float, float]:
-        """Interval of a model's accuracy, of independent examples; over runs, of the mean."""
+        """Interval of a model's metric; over runs, of the mean of the runs."""
         if self.runs is not None:
-            return mean_interval(self.scores(model).mean(axis=1), self.confidence)
-        right = as_correct(self.scores(model), model)
+            return mean_interval(self._values(model), self.confidence)
+        if self.metric.kind == "set":
+            return set_interval(self._drawn(model), self.value(model), self._units, self.confidence)
+        scores = self.scores(model)
+        if scores.dtype != bool and self.metric.id != ACCURACY.id:
+            return score_interval(scores, self.confidence, self.groups)
+        right = as_correct(scores, model)
         return wilson_interval(int(right.sum()), len(right), self.confidence)
+
+    @property
+    def _units(self) -> int:
+        """Examples, or groups of them."""
+        return self.n if self.groups is None else len(np.unique(self.groups))
+
+    def _drawn(self, model: str) -> Array:
+        """The statistic of the set on resamples of it, the same ones for every model."""
+        if model not in self._resamples:
+            self._resamples[model] = resampled_values(
+                self.metric, self.y, self.outputs[model], groups=self.groups, seed=self.seed)
+        return self._resamples[model]
+
+    @cached_property
+    def _resamples(self) -> dict[str, Array]:
+        return {}
 
     def comparison(self, a: str, b: str) -> Comparison:
         """Paired comparison b - a, by itself."""
         self._one_run()
+        if self.metric.kind == "set":
+            return compare_sets(
+                self.metric, (self.value(a), self.value(b)), (self._drawn(a), self._drawn(b)),
+                a=a, b=b, n=self.n, units=self._units, confidence=self.confidence,
+                margin=self.limit, groups=None if self.groups is None else self._units,
+                seed=self.seed)
         return compare_paired(
             self.scores(a), self.scores(b), a=a, b=b, confidence=self.confidence,
-            margin_pp=self.margin, groups=self.groups, seed=self.seed)
+            margin=self.limit, groups=self.groups, seed=self.seed, metric=self.metric)
 
     def contrast(self, signs: Mapping[str, float]) -> tuple[float, float, float]:
         """Sum of signed metrics with its interval, in the metric's unit."""
         self._one_run()
+        if self.metric.kind == "set":
+            total = sum(sign * self.value(name) for name, sign in signs.items())
+            drawn = np.sum([sign * self._drawn(name) for name, sign in signs.items()], axis=0)
+            low, high = set_interval(drawn, total, self._units, self.confidence)
+            scale = self.metric.scale
+            return scale * total, scale * low, scale * high
         return contrast_interval({name: self.scores(name) for name in signs}, signs,
-                                 confidence=self.confidence, groups=self.groups)
+                                 confidence=self.confidence, groups=self.groups,
+                                 metric=self.metric)
 
     def effect(self, a: str, b: str, instead: Mapping[str, str]) -> tuple[float, float, float]:
         """What other models in the place of a and b take out of the gap b - a, with its interval.
@@ -205,7 +274,7 @@ class Results(Shown):
             low, middle, high = sorted(
                 math.copysign(1.0, gap) * end for end in self.effect(a, b, instead))
             values = [self.value(instead.get(one, one)) for one in (a, b)]
-            fell = sum(values) < self.value(a) + self.value(b) - 1e-12
+            fell = self.metric.better * (sum(values) - self.value(a) - self.value(b)) < -1e-12
             verdict = ("no effect" if low <= 0 <= high else "widens" if high < 0 else
                        "spoils" if fell else "closes")
             share = middle / abs(gap) if gap else math.nan
@@ -225,15 +294,25 @@ class Results(Shown):
     def by_run(self, a: str, b: str) -> pd.DataFrame:
         """The comparison b - a of each run by itself: ``seed``, ``diff_pp`` and its interval."""
         found = {run: self.of_run(run).comparison(a, b) for run in self.runs or ()}
-        return pd.DataFrame([(run, c.diff_pp, *c.ci_pp, c.verdict) for run, c in found.items()],
+        return pd.DataFrame([(run, c.gap, *c.interval, c.verdict) for run, c in found.items()],
                             columns=["seed", "diff_pp", "low_pp", "high_pp", "verdict"])
 
     def over_runs(self, a: str, b: str) -> SeedComparison:
         """Comparison b - a of two ways of training, over runs paired by seed and by example."""
         if self.runs is None:
             raise SpecError("there is one run; comparing ways of training needs several seeds.")
-        return compare_seeds(self.scores(a), self.scores(b), a=a, b=b, confidence=self.confidence,
-                             groups=self.groups, rng=self.seed)
+        tables, groups = [], self.groups
+        for name in (a, b):
+            if self.metric.kind == "example":
+                tables.append(self.scores(name))
+            else:
+                # Of a statistic of a set, blocks of examples or groups stand for the examples.
+                tables.append(np.stack([
+                    pseudo_values(self.metric, self.y, one, groups=self.groups, seed=self.seed)
+                    for one in self._runs_of(name)]))
+                groups = None
+        return compare_seeds(*tables, a=a, b=b, confidence=self.confidence, groups=groups,
+                             rng=self.seed, metric=self.metric)
 
     def compare_runs(self) -> RunComparisons:
         """Every pair of ways of training, over the runs."""
@@ -280,10 +359,16 @@ class Results(Shown):
             pairs = [(reference, name) for name in self.models if name != reference]
         elif pairs is None:
             pairs = combinations(self.models, 2)
-            if len(self.models) > 2:
+            if len(self.models) > 2 and self._right_or_wrong:
                 overall = cochran_q({name: self.scores(name) for name in self.models})
         found = [self.comparison(a, b) for a, b in pairs]
         return Comparisons(tuple(corrected(found) if correction else found), self, overall)
+
+    @property
+    def _right_or_wrong(self) -> bool:
+        """Whether each example is either right or wrong."""
+        return self.metric.kind == "example" and all(
+            self.scores(name).dtype == bool for name in self.models)
 
     def take(self, index: Array) -> Results:
         """The same models on some of the examples."""
@@ -306,21 +391,35 @@ class Results(Shown):
     def resampled(self, a: str, b: str, n_resamples: int = 9999) -> Array:
         """What b - a would be on resampled examples (whole groups), in the metric's unit."""
         self._one_run()
+        if self.metric.kind == "set":
+            return self.metric.scale * (self._drawn(b) - self._drawn(a))
         difference = self.scores(b).astype(float) - self.scores(a)
         return self.metric.scale * bootstrap_distribution(
             difference, groups=self.groups, n_resamples=n_resamples, rng=self.seed)
 
     def luck(self, a: str, b: str, n: int, draws: int = 400) -> tuple[float, float, float]:
         """Of draws of ``n`` examples, the shares in which a is ahead, both level, b ahead."""
-        a_only, b_only = self._only(a, b)
-        counts = np.random.default_rng((self.seed, n)).multivariate_hypergeometric(
-            [a_only, b_only, self.n - a_only - b_only], n, draws)
-        ahead = np.sign(counts[:, 1] - counts[:, 0])
+        rng = np.random.default_rng((self.seed, n))
+        if self._right_or_wrong:
+            a_only, b_only = self._only(a, b)
+            counts = rng.multivariate_hypergeometric(
+                [a_only, b_only, self.n - a_only - b_only], n, draws)
+            ahead = np.sign(counts[:, 1] - counts[:, 0])
+        else:
+            parts = (self.take(rng.choice(self.n, n, replace=False)) for _ in range(draws))
+            ahead = self.metric.better * np.sign(
+                np.array([part.value(b) - part.value(a) for part in parts]))
         behind, level, before = (float(np.mean(ahead == sign)) for sign in (-1, 0, 1))
         return behind, level, before
 
     def power(self, a: str, b: str, n: int) -> float:
         """Probability that ``n`` examples find a difference as large as the one on all of them."""
+        if not self._right_or_wrong:
+            c = self.comparison(a, b)
+            # The smallest detectable difference is so many standard errors on all examples.
+            errors = float(ndtri(1 - (1 - self.confidence) / 2))
+            error = c.detectable / (errors + float(ndtri(0.8))) * math.sqrt(self.n / n)
+            return float(ndtr(abs(c.gap) / error - errors)) if error > 0 else math.nan
         a_only, b_only = self._only(a, b)
         return mcnemar_power(n, 100 * (b_only - a_only) / self.n, (a_only + b_only) / self.n,
                              alpha=1 - self.confidence)
@@ -331,24 +430,48 @@ class Results(Shown):
                 int(np.count_nonzero(right_b & ~right_a)))
 
     def answers(self, model: str) -> Array:
-        """Predicted classes, (n,); of a model of which only correctness is known, that."""
+        """Predicted classes, (n,); of a model of which only correctness is known, that.
+
+        Of metrics that are not about classes, the one number of each example or else its score.
+        """
         output = np.asarray(self.outputs[model])
-        return output.argmax(axis=1) if output.ndim == 2 else output
+        if self.metric.classes and output.ndim == 2:
+            return output.argmax(axis=1)
+        if output.size == self.n:
+            return output.reshape(-1)
+        return self.scores(model)
 
     def flips(self, a: str, b: str, which: str = "b") -> pd.DataFrame:
         """Examples that only ``a`` or only ``b`` gets right, or both wrong and ``differ``.
 
-        ``index``, ``id``, ``y`` and the two answers ``a``, ``b``, in the order of the examples.
+        ``index``, ``id``, ``y`` and the two answers ``a``, ``b``, in the order of the examples.  Of
+        scores that are not right or wrong, examples on which ``a`` or ``b`` is better, the largest
+        difference first.
         """
         right_a, right_b = self.scores(a), self.scores(b)
         said = {"a": self.answers(a), "b": self.answers(b)}
+        if not self._right_or_wrong:
+            return self._better_on(right_a, right_b, said, which)
         masks = {"a": right_a & ~right_b, "b": right_b & ~right_a,
                  "differ": ~right_a & ~right_b & (said["a"] != said["b"])}
         if which not in masks:
             raise SpecError(f"which is {which!r}; choose one of {', '.join(masks)}.")
-        at = np.flatnonzero(masks[which])
+        return self._examples(np.flatnonzero(masks[which]), said)
+
+    def _better_on(
+        self, a: Array, b: Array, said: dict[str, Array], which: str
+    ) -> pd.DataFrame:
+        """Examples on which one is better, the largest difference first."""
+        if which not in ("a", "b"):
+            raise SpecError(f"which is {which!r}; choose 'a' or 'b'.")
+        ahead = self.metric.better * (b.astype(float) - a) * (1 if which == "b" else -1)
+        order = np.argsort(-ahead, kind="stable")
+        return self._examples(order[ahead[order] > 0], said)
+
+    def _examples(self, at: Array, said: dict[str, Array]) -> pd.DataFrame:
         ids = np.arange(self.n) if self.ids is None else self.ids
-        labels = {} if self.y is None else {"y": self.y[at]}
+        one_label = self.y is not None and np.ndim(self.y) == 1
+        labels = {"y": np.asarray(self.y)[at]} if one_label else {}
         return pd.DataFrame({"index": at, "id": ids[at], **labels,
                              **{side: values[at] for side, values in said.items()}})
 
@@ -357,7 +480,8 @@ class Results(Shown):
         self._one_run()
         arrays = {"y": self.y, "id": self.ids, "group": self.groups}
         for name, how in self.read_as.items():
-            arrays[f"{CORRECT}{name}" if how == "correctness" else name] = self.answers(name)
+            kept = self.answers(name) if self.metric.classes else np.asarray(self.outputs[name])
+            arrays[f"{CORRECT}{name}" if how == "correctness" else name] = kept
         store.write_arrays(Path(path), {key: np.asarray(values) for key, values in arrays.items()
                                         if values is not None})
 
@@ -376,16 +500,16 @@ class Results(Shown):
     @property
     def sentence(self) -> str:
         """The metric of each model in words."""
-        unit = "%" if self.metric.scale == 100 else self.metric.unit
-        listed = ", ".join(f"{name} {self.metric.scale * self.value(name):.2f} {unit}"
-                           for name in self.models)
-        return f"{self.metric.title.capitalize()} on {self.n:,} examples: {listed}."
+        listed = ", ".join(f"{name} {self.metric.words(self.value(name))}" for name in self.models)
+        title = self.metric.title
+        return f"{title[0].upper()}{title[1:]} on {self.n:,} examples: {listed}."
 
     def to_json(self) -> dict[str, Any]:
         """Models and what they are worth, as numbers, strings, lists and dicts."""
         return {
             "n": self.n,
-            "models": [{"name": name, "accuracy": self.value(name), "score": self.value(name),
+            "models": [{"name": name, "score": self.value(name),
+                        "accuracy": self.value(name) if self.metric.id == ACCURACY.id else None,
                         "metric": self.metric.id, "read_as": self.read_as[name]}
                        for name in self.models],
         }
@@ -446,7 +570,7 @@ class Comparisons(Shown):
     def frame(self) -> pd.DataFrame:
         """One row a comparison; ``gap`` is b - a in ``unit``, ``p`` what the verdict rests on."""
         return pd.DataFrame(
-            [(c.a, c.b, c.n, c.metric, c.accuracy_a, c.accuracy_b, c.gap, *c.ci_pp, c.unit,
+            [(c.a, c.b, c.n, c.metric.id, c.value_a, c.value_b, c.gap, *c.interval, c.metric.unit,
               c.a_only, c.b_only, c.p, c.p_single, c.family, c.verdict) for c in self],
             columns=list(_COLUMNS))
 
@@ -491,7 +615,7 @@ class RunComparisons(Shown):
     def frame(self) -> pd.DataFrame:
         """One row a comparison: mean difference b - a, its interval, and the runs' signs."""
         return pd.DataFrame(
-            [(c.a, c.b, c.seeds, c.n, c.diff_pp, *c.ci_pp, c.b_wins, c.ties, c.a_wins)
+            [(c.a, c.b, c.seeds, c.n, c.gap, *c.interval, c.b_wins, c.ties, c.a_wins)
              for c in self.comparisons],
             columns=["a", "b", "seeds", "n", "diff_pp", "low_pp", "high_pp", "b_wins", "ties",
                      "a_wins"])
@@ -512,7 +636,7 @@ class RunComparisons(Shown):
 def results(
     source: str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any] | Any, y: Any = None, *,
     groups: Any = None, ids: Any = None, runs: Iterable[Any] | None = None,
-    metric: Metric | None = None, models: Iterable[str] = (), correct: Iterable[str] = (),
+    metric: Metric | str | None = None, models: Iterable[str] = (), correct: Iterable[str] = (),
     confidence: float | None = None, margin: float | None = None, seed: int | None = None,
 ) -> Results:
     """What several models gave on the same examples, from files, from arrays or from a study.
@@ -529,15 +653,16 @@ def results(
         Cluster and name of each example of a mapping.
     runs : iterable, optional
         Labels of the training runs, where every output in a mapping has a first axis of runs.
-    metric : Metric, optional
-        Accuracy by default.
+    metric : Metric or str, optional
+        What outputs are scored by, accuracy by default; a name as :func:`qinspect.metrics.metric`
+        takes it.
     models : iterable of str
         Of a file, the columns to compare; all by default.
     correct : iterable of str
         Of a file, the models whose 0 and 1 say which examples are right.
     confidence, margin : float, optional
         Of the intervals (0.95), and the difference that would matter, in the unit of the metric
-        (1); those of a study by default.
+        (of accuracy 1); those of a study by default.
     seed : int, optional
         Of what is drawn at random.
 
@@ -573,6 +698,8 @@ def results(
     >>> found.value("qat")
     1.0
     """
+    if isinstance(metric, str):
+        metric = named_metric(metric)
     given = {"metric": metric, "confidence": confidence, "margin": margin, "seed": seed}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if isinstance(source, Mapping):

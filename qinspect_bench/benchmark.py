@@ -202,7 +202,7 @@ def diagnosed(base: Base, plan: Plan) -> dict[str, Any]:
         "named": " ".join(named),
         "proved": found.proved,
         "gap": f"{found.focus.b} - {found.focus.a}",
-        "gap_pp": round(found.focus.diff_pp, 3),
+        "gap_pp": round(found.focus.gap, 3),
         "fault_pp": None if changed is None else round(changed[0], 3),
         "seconds": round(seconds, 2),
         "cpu_seconds": round(used, 2),
@@ -228,14 +228,14 @@ def status_of(plan: Plan, found: Diagnosis, changed: tuple[float, float, float] 
         return "healthy"
     gap = found.focus
     if plan.truth == ("noise",):
-        claimed = abs(gap.diff_pp) >= NOTICEABLE_PP and not gap.significant and not gap.equivalent
+        claimed = abs(gap.gap) >= NOTICEABLE_PP and not gap.significant and not gap.equivalent
         return "opened" if claimed else "silent"
     if not gap.significant:
         return "silent"
     if changed is None:
         return "opened"
-    nearer_zero = changed[1] if gap.diff_pp > 0 else -changed[2]
-    most = changed[0] / gap.diff_pp >= _MOST
+    nearer_zero = changed[1] if gap.gap > 0 else -changed[2]
+    most = changed[0] / gap.gap >= _MOST
     return "opened" if nearer_zero > 0 and most else "other gap"
 
 

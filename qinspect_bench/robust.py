@@ -203,9 +203,9 @@ def cell_table(frame: pd.DataFrame, out: Path) -> pd.DataFrame:
         for a, b in PAIRS:
             found = results.over_runs(a, b)
             name = f"{b}_minus_{a}"
-            row[f"{name}_pp"] = found.diff_pp
-            row[f"{name}_low_pp"], row[f"{name}_high_pp"] = found.ci_pp
-            row[f"{name}_boot_low_pp"], row[f"{name}_boot_high_pp"] = found.crossed_ci_pp
+            row[f"{name}_pp"] = found.gap
+            row[f"{name}_low_pp"], row[f"{name}_high_pp"] = found.interval
+            row[f"{name}_boot_low_pp"], row[f"{name}_boot_high_pp"] = found.crossed_interval
         low, high = row["robust_minus_ptq_ft_low_pp"], row["robust_minus_ptq_ft_high_pp"]
         row["within_margin"] = (
             "yes" if low >= -MARGIN_PP else "no" if high < -MARGIN_PP else "cannot tell"

@@ -156,8 +156,9 @@ def test_every_entry_gives_the_same_numbers_for_the_same_pair(seed, grouped, fil
     row = next(c for c in study.summary["comparisons"] if (c["a"], c["b"]) == pair)
     assert numbers(row) == numbers(wanted)
     record = finished_record("key", study, 1.0)["results"]
-    assert record["qat_minus_ptq_pp"] == wanted.diff_pp
-    assert [record["qat_minus_ptq_low_pp"], record["qat_minus_ptq_high_pp"]] == list(wanted.ci_pp)
+    assert record["qat_minus_ptq_pp"] == wanted.gap
+    ends = record["qat_minus_ptq_low_pp"], record["qat_minus_ptq_high_pp"]
+    assert ends == wanted.interval
 
     # diagnose, from files and from claims.
     for claims in (False, True):
@@ -203,7 +204,7 @@ def test_contrasts_are_the_same_in_a_study_and_in_an_intervention(grouped, files
                             Trial("training on", {"ptq": found["ptq_int8_ft"]}))
     budget = study.summary["decomposition"][0]
     assert budget["id"] == "training-budget"
-    assert (effect.effect_pp, *effect.ci_pp) == pytest.approx((budget["diff_pp"], *budget["ci_pp"]))
+    assert (effect.amount, *effect.interval) == pytest.approx((budget["diff_pp"], *budget["ci_pp"]))
     # On a part of the examples the groups are taken along.
     index = np.arange(0, len(y), 3)
     trial = Trial("training on", {"ptq": found["ptq_int8_ft"][index]}, index=index)
@@ -211,7 +212,7 @@ def test_contrasts_are_the_same_in_a_study_and_in_an_intervention(grouped, files
     expected = contrast_interval(
         {arm: values[index] for arm, values in right.items()}, budget["arms"],
         groups=None if group is None else group[index])
-    assert (some.effect_pp, *some.ci_pp) == pytest.approx(expected)
+    assert (some.amount, *some.interval) == pytest.approx(expected)
 
 
 def test_null_groups_find_a_winner_at_the_stated_rate_from_every_entry(files, tmp_path):
@@ -239,7 +240,7 @@ def test_null_groups_find_a_winner_at_the_stated_rate_from_every_entry(files, tm
         better["sweep"] += record["qat_minus_ptq_verdict"] in ("ptq_int8", "qat")
         better["diagnose"] += focus.significant
         better["part"] += part[0] > 0 or part[1] < 0
-        better["effect"] += effect.ci_pp[0] > 0 or effect.ci_pp[1] < 0
+        better["effect"] += effect.interval[0] > 0 or effect.interval[1] < 0
         ungrouped += compare_paired(found["ptq_int8"] == 0, found["qat"] == 0).significant
     assert ungrouped / sets > 0.4
     # Of the part and the effect it is the interval alone, without the test's second gate.
@@ -261,4 +262,4 @@ def test_a_sweep_over_seeds_takes_groups_along(tmp_path, monkeypatch):
     stacked = {arm: np.stack([one.arrays[f"prediction__{arm}"] for one in studies.values()])
                for arm in ("ptq_int8", "qat")}
     runs = Results(stacked, y, groups=group, runs=(0, 1, 2)).over_runs("ptq_int8", "qat")
-    assert (found.diff_pp, found.ci_pp) == (runs.diff_pp, runs.ci_pp)
+    assert (found.gap, found.interval) == (runs.gap, runs.interval)

@@ -61,11 +61,11 @@ def _check_noise(evidence: Evidence) -> Finding:
     a, b = evidence.case.pair
     c = evidence.comparison(a, b)
     facts = {
-        "gap_pp": c.diff_pp, "low_pp": c.ci_pp[0], "high_pp": c.ci_pp[1], "p": c.p_single,
+        "gap_pp": c.gap, "low_pp": c.interval[0], "high_pp": c.interval[1], "p": c.p_single,
         "p_adjusted": c.p_adjusted, "only_a_right": c.a_only, "only_b_right": c.b_only,
-        "smallest_detectable_pp": c.mde_pp, "examples": c.n,
+        "smallest_detectable_pp": c.detectable, "examples": c.n,
     }
-    zero = _ZERO.of(c.ci_pp[0] <= 0 <= c.ci_pp[1])
+    zero = _ZERO.of(c.interval[0] <= 0 <= c.interval[1])
     if c.verdict in ("a_better", "b_better"):
         return ruled_out(
             f"the difference is real on these {c.n:,} examples ({p_words(c.p)}); whether "
@@ -74,14 +74,16 @@ def _check_noise(evidence: Evidence) -> Finding:
     measures = together(zero, _EQUIVALENT.of(c.verdict == "equivalent"))
     if c.verdict == "equivalent":
         return ruled_out(
-            f"{a} and {b} are equal within {c.margin_pp:g} points; there is no gap.", measures,
-            facts,
+            f"{a} and {b} are equal within {c.margin:.4g} {c.metric.unit}; there is no gap.",
+            measures, facts,
         )
     if zero.speaks:
+        few = (c.a_only or 0) + (c.b_only or 0)
+        decide = "" if c.mcnemar_p is None else f" of which {few} decide"
         return indicated(
-            f"the interval of {b} minus {a} holds zero; with {c.n:,} examples of which "
-            f"{c.a_only + c.b_only} decide, a gap under {c.mde_pp:.1f} points is likely to be "
-            "missed or made up.", measures, facts, strength=1.0,
+            f"the interval of {b} minus {a} holds zero; with {c.n:,} examples{decide}, "
+            f"a gap under {c.metric.size(c.detectable)} is likely to be missed or made up.",
+            measures, facts, strength=1.0,
         )
     return not_shown("the interval leaves out zero but the exact test does not reject.", [zero],
                      facts)
@@ -161,12 +163,12 @@ def _last(evidence: Evidence, finding: Finding) -> Trial | None:
 def _check_gain(evidence: Evidence) -> Finding:
     found = evidence.comparison("float", "ptq", own=True)
     facts: dict[str, object] = {
-        "gain_pp": found.diff_pp, "p": found.p_single, "p_adjusted": found.p_adjusted,
+        "gain_pp": found.gap, "p": found.p_single, "p_adjusted": found.p_adjusted,
     }
     gain = _GAIN.of(found.verdict == "b_better")
     if not gain.speaks:
         return does_not_apply(
-            f"PTQ minus float is {found.diff_pp:+.2f} points ({p_words(found.p)}): there "
+            f"PTQ minus float is {found.gap:+.2f} points ({p_words(found.p)}): there "
             "is no gain to explain.", [gain], facts,
         )
     index = some_examples(evidence, _PERTURBATION_EXAMPLES)

@@ -26,15 +26,15 @@ _ORDER = ("explains", "indicated", "not_shown", "not_tried", "ruled_out", "does_
 class Effect:
     """What the remedy of one cause, applied alone, did to the gap.
 
-    ``effect_pp`` is the gap before minus the gap after, in percentage points, ``ci_pp`` its paired
+    ``amount`` is the gap before minus the gap after, in the metric's unit, ``interval`` its paired
     interval; ``closed_share`` is effect over gap (1 closes it exactly, more turns it round);
     ``confirmed``: the effect is beyond zero in the direction of the gap and a good part of it.
     ``late_seconds``: how long after the time allowed for interventions it ended.
     """
 
     done: str
-    effect_pp: float
-    ci_pp: tuple[float, float]
+    amount: float
+    interval: tuple[float, float]
     closed_share: float
     confirmed: bool
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -76,8 +76,8 @@ class Cause:
             "question": self.rule.question,
             "verdict": self.verdict,
             "confirmed_by_intervention": None if effect is None else effect.confirmed,
-            "effect_pp": None if effect is None else effect.effect_pp,
-            "ci_pp": None if effect is None else list(effect.ci_pp),
+            "effect_pp": None if effect is None else effect.amount,
+            "ci_pp": None if effect is None else list(effect.interval),
             "closed_share": None if effect is None else effect.closed_share,
             "intervention": None if effect is None else effect.done,
             "not_tried": self.note,
@@ -157,7 +157,7 @@ class Diagnosis(Shown):
         """Primary first, then by verdict, by what their interventions closed, by strength."""
 
         def key(cause: Cause) -> tuple[Any, ...]:
-            size = 0.0 if cause.effect is None else abs(cause.effect.effect_pp)
+            size = 0.0 if cause.effect is None else abs(cause.effect.amount)
             return (cause.rule.id != self.primary, _ORDER.index(cause.verdict), -size,
                     -cause.finding.strength)
 
@@ -169,12 +169,12 @@ class Diagnosis(Shown):
         rows = []
         for cause in self.ordered():
             effect = cause.effect
-            low, high = (math.nan, math.nan) if effect is None else effect.ci_pp
+            low, high = (math.nan, math.nan) if effect is None else effect.interval
             rows.append({
                 "id": cause.rule.id,
                 "title": cause.rule.title,
                 "verdict": cause.verdict,
-                "effect_pp": math.nan if effect is None else effect.effect_pp,
+                "effect_pp": math.nan if effect is None else effect.amount,
                 "ci_low_pp": low,
                 "ci_high_pp": high,
                 "closed_share": math.nan if effect is None else effect.closed_share,
@@ -205,26 +205,26 @@ class Diagnosis(Shown):
         rows = [cause.row() for cause in self.ordered()]
         tried = [row for row in rows if row["effect_pp"] is not None]
         answer: dict[str, Any] = store.plain({
-            "gap_pp": None if qat is None else qat.diff_pp,
-            "gap_ptq_float_pp": None if ptq is None else ptq.diff_pp,
-            "gap_qat_float_pp": None if of_qat is None else of_qat.diff_pp,
-            "ci_pp": list(self.focus.ci_pp),
+            "gap_pp": None if qat is None else qat.gap,
+            "gap_ptq_float_pp": None if ptq is None else ptq.gap,
+            "gap_qat_float_pp": None if of_qat is None else of_qat.gap,
+            "ci_pp": list(self.focus.interval),
             "n": self.focus.n,
             "focus": {
                 "a": self.focus.a,
                 "b": self.focus.b,
-                "accuracy_a": self.focus.accuracy_a,
-                "accuracy_b": self.focus.accuracy_b,
-                "diff_pp": self.focus.diff_pp,
+                "accuracy_a": self.focus.value_a,
+                "accuracy_b": self.focus.value_b,
+                "diff_pp": self.focus.gap,
                 "p": self.focus.p_single,
                 "p_adjusted": self.focus.p_adjusted,
-                "mde_pp": self.focus.mde_pp,
+                "mde_pp": self.focus.detectable,
                 "significant": self.focus.significant,
                 "verdict": self.focus.verdict,
-                "metric": self.focus.metric,
+                "metric": self.focus.metric.id,
                 "gap": self.focus.gap,
-                "unit": self.focus.unit,
-                "direction": self.focus.direction,
+                "unit": self.focus.metric.unit,
+                "direction": self.focus.metric.direction,
             },
             "causes": rows,
             "primary": self.primary,
@@ -255,9 +255,9 @@ class Diagnosis(Shown):
 def _summary(found: Diagnosis) -> str:
     """One or two sentences for people."""
     gap = found.focus
-    level = f"[{gap.ci_pp[0]:+.2f}, {gap.ci_pp[1]:+.2f}]"
+    level = f"[{gap.interval[0]:+.2f}, {gap.interval[1]:+.2f}]"
     what = (
-        f"{_NAMES[gap.b]} minus {_NAMES[gap.a]} is {gap.diff_pp:+.2f} points {level} on "
+        f"{_NAMES[gap.b]} minus {_NAMES[gap.a]} is {gap.gap:+.2f} points {level} on "
         f"{gap.n:,} examples"
     )
     what = what[0].upper() + what[1:]
@@ -265,8 +265,8 @@ def _summary(found: Diagnosis) -> str:
         return f"{what}: there is no gap to explain.{_cancelling(found)}"
     if found.primary == "noise":
         return (
-            f"{what}: that may be chance; a difference of {gap.mde_pp:.1f} points would be needed "
-            f"to be found in four of five tries.{_cancelling(found)}"
+            f"{what}: that may be chance; a difference of {gap.metric.size(gap.detectable)} would "
+            f"be needed to be found in four of five tries.{_cancelling(found)}"
         )
     if found.primary == "unexplained":
         return f"{what}; it is real, but none of the causes that could be tested explains it."
@@ -274,8 +274,8 @@ def _summary(found: Diagnosis) -> str:
     if found.proved and cause.effect is not None:
         e = cause.effect
         text = (
-            f"{what}. Cause: {cause.rule.title}: {e.done} changes the gap by {-e.effect_pp:+.2f} "
-            f"points [{-e.ci_pp[1]:+.2f}, {-e.ci_pp[0]:+.2f}]"
+            f"{what}. Cause: {cause.rule.title}: {e.done} changes the gap by {-e.amount:+.2f} "
+            f"points [{-e.interval[1]:+.2f}, {-e.interval[0]:+.2f}]"
             f"{', which turns it round' if e.closed_share >= _TURNED else ''}."
         )
         others = [c.rule.title for c in found.causes if c.confirmed and c is not cause]

@@ -125,7 +125,7 @@ class Case(Shown):
         For titles.
     confidence : float
         Of every interval.
-    margin_pp : float
+    margin : float
         Difference that would matter, percentage points.
     seed : int
         Of everything random.
@@ -155,7 +155,7 @@ class Case(Shown):
     parts: tuple[dict[str, Any], ...] = ()
     name: str = "case"
     confidence: float = 0.95
-    margin_pp: float = 1.0
+    margin: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -419,7 +419,7 @@ def _of_study(study: Study, equal_budget: bool) -> Case:
         parts=() if equal_budget else tuple(study.summary["decomposition"]),
         name=str(folder),
         confidence=spec.confidence,
-        margin_pp=spec.margin_pp,
+        margin=spec.margin_pp,
         seed=spec.seed,
     )
 

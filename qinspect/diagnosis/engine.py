@@ -147,7 +147,7 @@ def _focus(gaps: tuple[Comparison, ...]) -> Comparison:
     if first.significant:
         return first
     for gap in gaps[1:]:
-        if gap.b == "ptq" and gap.significant and abs(gap.diff_pp) >= PTQ_LOSS_PP:
+        if gap.b == "ptq" and gap.significant and abs(gap.gap) >= PTQ_LOSS_PP:
             return gap
     return first
 
@@ -242,12 +242,12 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
             results = results.with_outputs(**{role: control})
         instead[role] = f"{role}, mended"
     estimate, low, high = results.effect(focus.a, focus.b, instead)
-    toward = (low, high) if focus.diff_pp > 0 else (-high, -low)
-    closed = estimate / focus.diff_pp if focus.diff_pp else 0.0
+    toward = (low, high) if focus.gap > 0 else (-high, -low)
+    closed = estimate / focus.gap if focus.gap else 0.0
     return Effect(
         done=trial.done,
-        effect_pp=estimate,
-        ci_pp=(low, high),
+        amount=estimate,
+        interval=(low, high),
         closed_share=closed,
         confirmed=toward[0] > 0 and closed >= CLOSED_SHARE,
         numbers={
@@ -283,7 +283,7 @@ def _only_there(cause: Cause) -> Cause:
 def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
     """Id of the cause that explains the gap, and whether an intervention proved it."""
     if not focus.significant:
-        claimed = abs(focus.diff_pp) >= NOTICEABLE_PP and not focus.equivalent
+        claimed = abs(focus.gap) >= NOTICEABLE_PP and not focus.equivalent
         return ("noise" if claimed else "none"), True
     confirmed = [c for c in causes if c.confirmed]
     if confirmed:

@@ -146,7 +146,7 @@ class Evidence:
         right = self.own_correct if own else self.correct
         return self.once(("results", own), lambda: Results(
             {role: right(role) for role in case.roles}, self.data.labels, self.data.ids,
-            self.data.group, confidence=case.confidence, margin=case.margin_pp, seed=case.seed))
+            self.data.group, confidence=case.confidence, margin=case.margin, seed=case.seed))
 
     def comparison(self, a: str, b: str, *, own: bool = False) -> Comparison:
         """Paired comparison b - a; those with float are corrected together."""

@@ -147,7 +147,7 @@ class Sensitivity(Shown):
         Examples.
     confidence : float
         Of the intervals, each on its own: they are not corrected for the number of layers.
-    margin_pp : float
+    margin : float
         Loss that would matter, percentage points.
     notes : tuple of str
         What the reader should know about how it was made.
@@ -160,7 +160,7 @@ class Sensitivity(Shown):
     keep: Precision
     n: int
     confidence: float
-    margin_pp: float
+    margin: float
     notes: tuple[str, ...]
     graph: Graph = field(repr=False)
     ranges: Ranges = field(repr=False)
@@ -181,7 +181,7 @@ class Sensitivity(Shown):
         if not self.labelled:
             worst = f"{self.order[0].name} ({self.order[0].op})"
             return f"Without labels only outputs are compared; {worst} disturbs them most."
-        level, margin = f"{100 * self.confidence:g} % interval", f"{self.margin_pp:g} points"
+        level, margin = f"{100 * self.confidence:g} % interval", f"{self.margin:g} points"
         kept = self.proposal()
         if kept is None:
             return (f"No point of the curve is shown to lose less than {margin} against float with "
@@ -198,15 +198,15 @@ class Sensitivity(Shown):
             "n": self.n, "precision": self.precision, "keep": self.keep,
             "confidence": self.confidence, "layers": self.layers.to_dict("records"),
             "curve": self.curve.to_dict("records"), "order": [layer.name for layer in self.order],
-            "proposal": self.proposal(), "margin_pp": self.margin_pp, "notes": self.notes,
+            "proposal": self.proposal(), "margin_pp": self.margin, "notes": self.notes,
         })
         return found
 
-    def proposal(self, margin_pp: float | None = None) -> int | None:
+    def proposal(self, margin: float | None = None) -> int | None:
         """Fewest layers to keep so that the loss against float stays below a margin, or None."""
         # The first row of the curve whose interval stays above -margin.  It is chosen on the
         # examples it is judged by.
-        margin = self.margin_pp if margin_pp is None else margin_pp
+        margin = self.margin if margin is None else margin
         if not margin > 0:
             raise SpecError(f"the margin is {margin:g} points; it must be above 0.")
         good = np.flatnonzero((self.curve["to_float_low_pp"] > -margin).to_numpy())
@@ -382,6 +382,6 @@ def _row(variant: Variant, reference: Variant, results: Results | None) -> dict[
         row["accuracy"] = paired.value("variant")
         for name in ("float", "full"):
             c = paired.comparison(name, "variant")
-            row |= {f"to_{name}_pp": c.diff_pp, f"to_{name}_low_pp": c.ci_pp[0],
-                    f"to_{name}_high_pp": c.ci_pp[1], f"to_{name}_p": c.p}
+            row |= {f"to_{name}_pp": c.gap, f"to_{name}_low_pp": c.interval[0],
+                    f"to_{name}_high_pp": c.interval[1], f"to_{name}_p": c.p}
     return row

@@ -1,7 +1,7 @@
 """Is the difference real: paired tests, intervals, power, equivalence and seeds.
 
-NumPy, SciPy and pandas only.  Differences are always b - a; accuracies are shares in 0..1 and
-what ends in ``_pp`` is in percentage points.
+NumPy, SciPy and pandas only.  Differences are always b - a, in the unit of the metric; accuracies
+are shares in 0..1 and their differences are in percentage points.
 """
 
 from qinspect.stats.bootstrap import bootstrap_distribution
@@ -9,7 +9,7 @@ from qinspect.stats.contrast import contrast_interval
 from qinspect.stats.exact import mcnemar_exact, mcnemar_midp, sign_flip_test
 from qinspect.stats.intervals import equivalence_test, tango_interval, wilson_interval
 from qinspect.stats.many import cochran_q, holm
-from qinspect.stats.paired import Comparison, compare_paired
+from qinspect.stats.paired import Comparison, compare_paired, score_interval
 from qinspect.stats.power import (
                                   SignError,
                                   examples_needed,
@@ -27,31 +27,37 @@ from qinspect.stats.seeds import (
                                   mean_interval,
                                   variance_components,
 )
+from qinspect.stats.sets import compare_sets, pseudo_values, resampled_values, set_interval
 
 __all__ = [
-    "Comparison",
-    "SeedComparison",
-    "SignError",
-    "bootstrap_distribution",
-    "cochran_q",
-    "compare_paired",
-    "compare_seeds",
-    "contrast_interval",
-    "crossed_bootstrap",
-    "crossed_interval",
-    "equivalence_test",
-    "examples_needed",
-    "holm",
-    "mcnemar_exact",
-    "mcnemar_midp",
-    "mcnemar_power",
-    "mean_interval",
-    "power_curve",
-    "power_sentence",
-    "sign_error_probability",
-    "sign_flip_test",
-    "smallest_detectable",
-    "tango_interval",
-    "variance_components",
-    "wilson_interval",
+                                  "Comparison",
+                                  "SeedComparison",
+                                  "SignError",
+                                  "bootstrap_distribution",
+                                  "cochran_q",
+                                  "compare_paired",
+                                  "compare_seeds",
+                                  "compare_sets",
+                                  "contrast_interval",
+                                  "crossed_bootstrap",
+                                  "crossed_interval",
+                                  "equivalence_test",
+                                  "examples_needed",
+                                  "holm",
+                                  "mcnemar_exact",
+                                  "mcnemar_midp",
+                                  "mcnemar_power",
+                                  "mean_interval",
+                                  "power_curve",
+                                  "power_sentence",
+                                  "pseudo_values",
+                                  "resampled_values",
+                                  "score_interval",
+                                  "set_interval",
+                                  "sign_error_probability",
+                                  "sign_flip_test",
+                                  "smallest_detectable",
+                                  "tango_interval",
+                                  "variance_components",
+                                  "wilson_interval",
 ]

@@ -9,15 +9,16 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from qinspect.errors import DataError
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array
 from qinspect.stats.groups import design_effect, group_sums
 from qinspect.stats.intervals import check_confidence
-from qinspect.stats.paired import as_correct
+from qinspect.stats.paired import as_correct, as_scores, score_interval
 
 
 def contrast_interval(
     correct: Mapping[str, Array], signs: Mapping[str, float], *, confidence: float = 0.95,
-    groups: Array | None = None,
+    groups: Array | None = None, metric: Metric = ACCURACY,
 ) -> tuple[float, float, float]:
     """Sum of signed accuracies with a score interval that holds with few disagreements.
 
@@ -33,18 +34,21 @@ def contrast_interval(
     Parameters
     ----------
     correct : mapping of name -> array_like of bool, shape (n,)
-        Which examples each model gets right, in one order.
+        Which examples each model gets right, in one order; of another metric than accuracy its
+        scores, whose signed sum has Student's interval.
     signs : mapping of name -> float
         Factor of each model's accuracy, e.g. ``{"qat": 1, "ptq": -1}``.
     confidence : float
         Two-sided level.
     groups : array_like or None, shape (n,)
         Cluster of each example, if any; at least two different ones.
+    metric : Metric
+        What the scores are of.
 
     Returns
     -------
     estimate, low, high : float
-        Percentage points.
+        In the metric's unit, of accuracy percentage points.
 
     Raises
     ------
@@ -70,6 +74,13 @@ def contrast_interval(
     if absent or not signs:
         needed = ", ".join(absent) if signs else "at least one model"
         raise DataError(f"a contrast needs {needed}; there are results of {', '.join(correct)}.")
+    if metric.id != ACCURACY.id and any(
+        np.asarray(correct[name]).dtype != bool for name in signs
+    ):
+        scores = [sign * as_scores(correct[name], name) for name, sign in signs.items()]
+        signed = np.sum(scores, axis=0)
+        first, last = score_interval(signed, confidence, groups)
+        return (metric.scale * float(signed.mean()), metric.scale * first, metric.scale * last)
     columns = {name: as_correct(correct[name], name) for name in signs}
     if len({len(column) for column in columns.values()}) > 1:
         raise DataError("the models of a contrast must have results for the same examples.")

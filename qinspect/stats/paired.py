@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
-from qinspect.errors import DataError
+from qinspect.errors import DataError, SpecError
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array
-from qinspect.stats.bootstrap import bootstrap_intervals, counted, grouped
+from qinspect.stats.bootstrap import Units, bootstrap_intervals, counted, grouped, units_of
 from qinspect.stats.exact import mcnemar_exact, mcnemar_midp, sign_flip_test
 from qinspect.stats.groups import design_effect, group_sums
 from qinspect.stats.intervals import (
@@ -21,6 +23,13 @@ from qinspect.stats.intervals import (
 )
 from qinspect.stats.power import sign_error_probability, smallest_detectable
 from qinspect.verdicts import Difference, p_words
+
+# Differences up to which their signs are flipped; beyond, the mean is near enough to normal.
+_FLIPPED = 1_000
+# Two files that score alike on so many examples differ on less than 5 % of others (rule of three).
+_ENOUGH_ALIKE = 60
+# Of fewer effective differences, (sum |d|)^2 / sum d^2, no equivalence is concluded; chosen.
+_FEW_MOVED = 15
 
 
 @dataclass(frozen=True)
@@ -33,72 +42,63 @@ class Comparison:
         Names of the two models.
     n : int
         Examples.
-    accuracy_a, accuracy_b : float
-        Shares in 0..1, with their own intervals ``accuracy_a_ci`` and ``accuracy_b_ci``.
-    diff_pp : float
-        100 (accuracy_b - accuracy_a), percentage points.
-    ci_pp : tuple of float
-        Interval of ``diff_pp`` at ``confidence``: Tango's, over the effective number of examples.
-    mcnemar_p, mcnemar_midp : float
-        Exact and mid-p two-sided McNemar p-values of independent examples; 1 when nothing
-        disagrees.
-    a_only, b_only : int
-        Examples that only a, only b gets right.
-    mde_pp : float
-        Smallest difference detectable at 80 % power given the observed disagreement; NaN if none.
-    margin_pp, equivalence_p : float
-        Margin of equivalence, and the p-value of the hypothesis that it is reached.
+    value_a, value_b : float
+        The metric of each, of accuracy a share in 0..1, with intervals ``interval_a`` and
+        ``interval_b``.
+    gap : float
+        ``metric.scale`` (value_b - value_a), in the metric's unit (of accuracy: points).
+    interval : tuple of float
+        Interval of ``gap`` at ``confidence``, by ``method``.
+    margin, equivalence_p : float
+        Difference that would matter, and the p-value of the hypothesis that it is reached.
+    detectable : float
+        Smallest difference detectable at 80 % power given what was seen; NaN if none.
+    p_single, test : float, str
+        p-value of this comparison by itself, and the test it comes from.
+    a_only, b_only : int or None
+        Examples on which a, on which b is better: of right or wrong, that only it gets right.
+        None where only sets have a value.
+    mcnemar_p, mcnemar_midp : float or None
+        Exact and mid-p two-sided McNemar p-values, the examples taken as independent.
     verdict, sentence : str
         One of ``qinspect.verdicts.DIFFERENCES``, and the same in words with its reason.
     groups : int or None
         Number of clusters of examples, when they were given.
-    group_p : float or None
-        Sign-flip p-value over whole groups, which takes the place of ``mcnemar_p``.
     p_adjusted : float or None
         p-value after Holm's correction over the ``family`` of comparisons it belongs to.
     seed : int
-        Of what is drawn: the bootstrap of :attr:`intervals_pp`.
+        Of what is drawn at random.
+    metric : Metric
     """
 
     a: str
     b: str
     n: int
-    accuracy_a: float
-    accuracy_b: float
-    accuracy_a_ci: tuple[float, float]
-    accuracy_b_ci: tuple[float, float]
-    diff_pp: float
-    ci_pp: tuple[float, float]
-    ci_method: str
+    value_a: float
+    value_b: float
+    interval_a: tuple[float, float]
+    interval_b: tuple[float, float]
+    gap: float
+    interval: tuple[float, float]
+    method: str
     confidence: float
-    mcnemar_p: float
-    mcnemar_midp: float
-    a_only: int
-    b_only: int
-    mde_pp: float
-    margin_pp: float
+    p_single: float
+    test: str
+    detectable: float
+    margin: float
     equivalence_p: float
+    a_only: int | None = None
+    b_only: int | None = None
+    mcnemar_p: float | None = None
+    mcnemar_midp: float | None = None
     verdict: Difference = "cannot_tell"
     sentence: str = ""
     groups: int | None = None
-    group_p: float | None = None
     p_adjusted: float | None = None
     family: int = 1
     seed: int = 0
-    metric: str = "accuracy"
-    unit: str = "points"
-    direction: str = "higher"
-    group_table: tuple[Array, Array] | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def gap(self) -> float:
-        """Metric of b minus metric of a, in ``unit``."""
-        return self.diff_pp
-
-    @property
-    def p_single(self) -> float:
-        """The p-value of this comparison by itself: over groups where there are any."""
-        return self.mcnemar_p if self.group_p is None else self.group_p
+    metric: Metric = ACCURACY
+    units: Units | None = field(default=None, repr=False, compare=False)
 
     @property
     def p(self) -> float:
@@ -106,10 +106,16 @@ class Comparison:
         return self.p_single if self.p_adjusted is None else self.p_adjusted
 
     @property
+    def improvement(self) -> float:
+        """By how much b is better than a, in the metric's unit; negative where it is worse."""
+        return self.metric.better * self.gap
+
+    @property
     def brief(self) -> str:
         """The difference with its interval and the number of examples, to put into a sentence."""
-        low, high = self.ci_pp
-        return f"{self.diff_pp:+.2f} {self.unit} [{low:+.2f}, {high:+.2f}], n = {self.n:,}"
+        low, high = (self.metric.number(end) for end in self.interval)
+        return (f"{self.metric.number(self.gap)} {self.metric.unit}".rstrip()
+                + f" [{low}, {high}], n = {self.n:,}")
 
     @property
     def significant(self) -> bool:
@@ -124,68 +130,84 @@ class Comparison:
     @property
     def worse(self) -> str:
         """The one that did worse on these examples, significantly or not."""
-        return self.b if self.diff_pp < 0 else self.a
+        return self.b if self.improvement < 0 else self.a
 
     @property
-    def intervals_pp(self) -> dict[str, tuple[float, float]]:
+    def intervals(self) -> dict[str, tuple[float, float]]:
         """Intervals by method; the bootstrap ones are drawn when asked for, NaN if all is alike."""
-        if self.group_table is None:
-            units = counted(self.n, self.a_only, self.b_only)
-        else:
-            units = grouped(*self.group_table)
-        shares = bootstrap_intervals(units, confidence=self.confidence, rng=self.seed)
-        found = {name: (100 * low, 100 * high) for name, (low, high) in shares.items()}
-        return {**found, self.ci_method: self.ci_pp}
+        found = {}
+        if self.units is not None:
+            scale = self.metric.scale
+            drawn = bootstrap_intervals(self.units, confidence=self.confidence, rng=self.seed)
+            found = {name: (scale * low, scale * high) for name, (low, high) in drawn.items()}
+        return {**found, self.method: self.interval}
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as numbers, strings and lists; None for what is not defined."""
+        counted_right = self.mcnemar_p is not None
+        points = self.metric.unit == "points"
+        intervals = {name: None if math.isnan(low) else [low, high]
+                     for name, (low, high) in self.intervals.items()}
+        detectable = None if math.isnan(self.detectable) else self.detectable
         return {
             "a": self.a,
             "b": self.b,
             "n": self.n,
-            "accuracy_a": self.accuracy_a,
-            "accuracy_b": self.accuracy_b,
-            "accuracy_a_ci": list(self.accuracy_a_ci),
-            "accuracy_b_ci": list(self.accuracy_b_ci),
-            "diff_pp": self.diff_pp,
-            "ci_pp": list(self.ci_pp),
-            "ci_method": self.ci_method,
+            "metric": self.metric.id,
+            "unit": self.metric.unit,
+            "direction": self.metric.direction,
+            "value_a": self.value_a,
+            "value_b": self.value_b,
+            "value_a_ci": list(self.interval_a),
+            "value_b_ci": list(self.interval_b),
+            "gap": self.gap,
+            "interval": list(self.interval),
+            "intervals": intervals,
+            "margin": self.margin,
+            "detectable": detectable,
+            "test": self.test,
+            "accuracy_a": self.value_a if counted_right else None,
+            "accuracy_b": self.value_b if counted_right else None,
+            "accuracy_a_ci": list(self.interval_a) if counted_right else None,
+            "accuracy_b_ci": list(self.interval_b) if counted_right else None,
+            "diff_pp": self.gap if points else None,
+            "ci_pp": list(self.interval) if points else None,
+            "ci_method": self.method,
             "confidence": self.confidence,
-            "intervals_pp": {name: None if math.isnan(low) else [low, high]
-                             for name, (low, high) in self.intervals_pp.items()},
+            "intervals_pp": intervals if points else None,
             "mcnemar_p": self.mcnemar_p,
             "mcnemar_midp": self.mcnemar_midp,
             "p_adjusted": self.p_adjusted,
             "groups": self.groups,
-            "group_p": self.group_p,
+            "group_p": None if self.groups is None else self.p_single,
             "a_only": self.a_only,
             "b_only": self.b_only,
-            "mde_pp": None if math.isnan(self.mde_pp) else self.mde_pp,
-            "margin_pp": self.margin_pp,
+            "mde_pp": detectable if points else None,
+            "margin_pp": self.margin if points else None,
             "equivalence_p": self.equivalence_p,
             "verdict": self.verdict,
             "sentence": self.sentence,
             "p": self.p,
             "family": self.family,
-            "metric": self.metric,
-            "gap": self.gap,
-            "unit": self.unit,
-            "direction": self.direction,
             "about": "files",
         }
 
 
 def compare_paired(
-    correct_a: Array, correct_b: Array, *, a: str = "a", b: str = "b", confidence: float = 0.95,
-    margin_pp: float = 1.0, groups: Array | None = None, seed: int = 0,
+    scores_a: Array, scores_b: Array, *, a: str = "a", b: str = "b", confidence: float = 0.95,
+    margin: float | None = None, groups: Array | None = None, seed: int = 0,
+    metric: Metric = ACCURACY,
 ) -> Comparison:
     """Compare two models on the same examples.
 
-    The verdict is ``a_better`` or ``b_better`` only when the exact McNemar test rejects at
-    1 - confidence *and* the interval leaves out zero.  When only one of the two does, it is
-    ``cannot_tell``.  When neither does, it is ``equivalent`` if two one-sided tests place the
-    difference within ``margin_pp``; else ``no_gap_seen``, or ``cannot_tell`` where so few examples
-    could show no difference, however large.
+    Of right and wrong, the verdict is ``a_better`` or ``b_better`` only when the exact McNemar test
+    rejects at 1 - confidence *and* Tango's interval leaves out zero.  When only one of the two
+    does, it is ``cannot_tell``.  When neither does, it is ``equivalent`` if two one-sided tests
+    place the difference within ``margin``; else ``no_gap_seen``, or ``cannot_tell`` where so few
+    examples could show no difference, however large.
+
+    Of other scores, such as absolute errors, the interval is Student's over the differences and the
+    test flips their signs at random; beyond a thousand differences it is Student's as well.
 
     Examples that come in groups (frames of one video) do not count as independent: the test flips
     the signs of whole groups, the bootstrap resamples groups, and Tango's interval, equivalence and
@@ -194,85 +216,202 @@ def compare_paired(
 
     Parameters
     ----------
-    correct_a, correct_b : array_like of bool, shape (n,)
-        Whether each model got each example right; 0 and 1 are taken as well.
+    scores_a, scores_b : array_like, shape (n,)
+        Score of each example: booleans where it is right or wrong (of accuracy 0 and 1 are taken as
+        well), else floats.
     a, b : str
         Names of the models, used in the sentence.
     confidence : float
         Two-sided level of the intervals; tests use 1 - confidence.
-    margin_pp : float
-        Margin of equivalence in percentage points.
+    margin : float, optional
+        Margin of equivalence in the metric's unit; the metric's own by default (of accuracy 1).
     groups : array_like or None, shape (n,)
         Cluster of each example, if any; at least two different ones.
     seed : int
-        Of the bootstrap, and of random sign flips where groups are too many for exact ones.
+        Of the bootstrap, and of random sign flips where they are too many for exact ones.
+    metric : Metric
+        What the scores are of: its unit, and which way is better.
 
     Returns
     -------
     Comparison
-        Differences are b - a, in percentage points.
+        Differences are b - a, in the metric's unit.
 
     Raises
     ------
     DataError
-        When the arrays are empty, not one-dimensional, of unequal length, or hold anything but
-        true and false.
+        When the arrays are empty, not one-dimensional, of unequal length, or hold what is no score.
     SpecError
         When an option has a value that is not allowed.
+
+    References
+    ----------
+    Student (1908), Biometrika 6, 1-25; of groups, the ratio of sums and its variance: Cochran
+    (1977), Sampling Techniques, section 6.3, with Student's t of groups - 1 degrees of freedom.
 
     Examples
     --------
     >>> right = np.arange(400) % 20 > 0
     >>> better = right | (np.arange(400) % 40 == 0)
     >>> found = compare_paired(right, better, a="ptq", b="qat")
-    >>> found.verdict, found.diff_pp, round(found.p, 4)
+    >>> found.verdict, found.gap, round(found.p, 4)
     ('b_better', 2.5, 0.002)
     """
-    right_a, right_b = as_correct(correct_a, a), as_correct(correct_b, b)
-    if len(right_a) != len(right_b):
+    check_confidence(confidence)
+    if len(scores_a) != len(scores_b):
         raise DataError(
-            f"{a} has {len(right_a)} results and {b} has {len(right_b)}; "
+            f"{a} has {len(scores_a)} results and {b} has {len(scores_b)}; "
             "a paired comparison needs the same examples."
         )
-    check_confidence(confidence)
+    both = np.asarray(scores_a).dtype == bool == np.asarray(scores_b).dtype
+    right = metric.id == ACCURACY.id or (both and metric.better > 0 and metric.scale == 100)
+    compared = _of_correct if right else _of_scores
+    found: Comparison = compared(scores_a, scores_b, a=a, b=b, confidence=confidence, margin=margin,
+                                 groups=groups, seed=seed, metric=metric)
+    return judge(found)
+
+
+def _of_correct(
+    correct_a: Array, correct_b: Array, *, a: str, b: str, confidence: float,
+    margin: float | None, groups: Array | None, seed: int, metric: Metric,
+) -> Comparison:
+    """Of right and wrong: McNemar, Tango and their kin."""
+    right_a, right_b = as_correct(correct_a, a), as_correct(correct_b, b)
     n = len(right_a)
     hits_a, hits_b = int(np.count_nonzero(right_a)), int(np.count_nonzero(right_b))
     b_only = int(np.count_nonzero(right_b & ~right_a))
     a_only = hits_a - (hits_b - b_only)
+    margin = metric.margin_of(hits_a / n) if margin is None else margin
 
-    effect, table, group_p = 1.0, None, None
+    effect, units, number = 1.0, counted(n, a_only, b_only), None
+    p, test = mcnemar_exact(a_only, b_only), "exact McNemar test"
     if groups is not None:
         difference = right_b.astype(np.float64) - right_a
-        table = group_sums(difference, groups)
-        effect = design_effect(difference, *table)
-        group_p = sign_flip_test(table[0], rng=seed)
+        sums, sizes = group_sums(difference, groups)
+        effect, units = design_effect(difference, sums, sizes), grouped(sums, sizes)
+        number = len(sums)
+        p, test = sign_flip_test(sums, rng=seed), "sign-flip test over groups"
     # Counts of as many independent examples as the grouped ones are worth.
     worth, worth_a, worth_b = n / effect, a_only / effect, b_only / effect
     low, high = tango_interval(worth, worth_a, worth_b, confidence)
-    return judge(Comparison(
+    return Comparison(
         a=a,
         b=b,
         n=n,
-        accuracy_a=hits_a / n,
-        accuracy_b=hits_b / n,
-        accuracy_a_ci=wilson_interval(hits_a, n, confidence),
-        accuracy_b_ci=wilson_interval(hits_b, n, confidence),
-        diff_pp=100 * (b_only - a_only) / n,
-        ci_pp=(100 * low, 100 * high),
-        ci_method="tango",
+        value_a=hits_a / n,
+        value_b=hits_b / n,
+        interval_a=wilson_interval(hits_a, n, confidence),
+        interval_b=wilson_interval(hits_b, n, confidence),
+        gap=100 * (b_only - a_only) / n,
+        interval=(100 * low, 100 * high),
+        method="tango",
         confidence=confidence,
-        mcnemar_p=mcnemar_exact(a_only, b_only),
-        mcnemar_midp=mcnemar_midp(a_only, b_only),
+        p_single=p,
+        test=test,
+        detectable=smallest_detectable(
+            max(1, int(worth)), (a_only + b_only) / n, alpha=1 - confidence),
+        margin=margin,
+        equivalence_p=equivalence_test(worth, worth_a, worth_b, margin),
         a_only=a_only,
         b_only=b_only,
-        mde_pp=smallest_detectable(max(1, int(worth)), (a_only + b_only) / n, alpha=1 - confidence),
-        margin_pp=margin_pp,
-        equivalence_p=equivalence_test(worth, worth_a, worth_b, margin_pp),
-        groups=None if table is None else len(table[0]),
-        group_p=group_p,
+        mcnemar_p=mcnemar_exact(a_only, b_only),
+        mcnemar_midp=mcnemar_midp(a_only, b_only),
+        groups=number,
         seed=seed,
-        group_table=table,
-    ))
+        metric=metric,
+        units=units,
+    )
+
+
+def _of_scores(
+    scores_a: Array, scores_b: Array, *, a: str, b: str, confidence: float,
+    margin: float | None, groups: Array | None, seed: int, metric: Metric,
+) -> Comparison:
+    """Of any other score an example: Student's interval of the mean difference."""
+    first, second = as_scores(scores_a, a), as_scores(scores_b, b)
+    difference = second - first
+    n = len(difference)
+    margin = metric.margin_of(float(first.mean())) if margin is None else margin
+    if not margin > 0 or not math.isfinite(margin):
+        raise SpecError(f"the margin is {margin}; it must be above 0.")
+    mean, error, freedom = mean_error(difference, groups)
+    sums = difference if groups is None else group_sums(difference, groups)[0]
+    over = "" if groups is None else " over groups"
+    # Where single differences decide, only the signs of what differs can be trusted.
+    moved = np.abs(sums[sums != 0])
+    worth = float(moved.sum() ** 2 / (moved @ moved)) if moved.size else 0.0
+    if moved.size <= _FLIPPED:
+        p, test = sign_flip_test(sums, rng=seed), f"sign-flip test{over}"
+    else:
+        p, test = 2 * float(stdtr(freedom, -abs(mean) / error)), f"Student's test{over}"
+    scale, alpha = metric.scale, 1 - confidence
+    half = float(stdtrit(freedom, 1 - alpha / 2)) * error
+    found = float(stdtrit(freedom, 1 - alpha / 2) + stdtrit(freedom, 0.8)) * error
+    if moved.size == 0:
+        equivalence = 0.0 if n >= _ENOUGH_ALIKE else 1.0
+    elif worth < _FEW_MOVED or error == 0:
+        equivalence = 1.0
+    else:
+        equivalence = float(stdtr(freedom, -(margin / scale - abs(mean)) / error))
+    return Comparison(
+        a=a,
+        b=b,
+        n=n,
+        value_a=float(first.mean()),
+        value_b=float(second.mean()),
+        interval_a=score_interval(first, confidence, groups),
+        interval_b=score_interval(second, confidence, groups),
+        gap=scale * mean,
+        interval=(scale * (mean - half), scale * (mean + half)),
+        method="student",
+        confidence=confidence,
+        p_single=p,
+        test=test,
+        # With five differences or fewer no signs are unlikely enough.
+        detectable=scale * found if len(sums) > 5 and found > 0 else math.nan,
+        margin=margin,
+        equivalence_p=equivalence,
+        a_only=int(np.count_nonzero(metric.better * difference < 0)),
+        b_only=int(np.count_nonzero(metric.better * difference > 0)),
+        groups=None if groups is None else len(sums),
+        seed=seed,
+        metric=metric,
+        units=units_of(difference, groups),
+    )
+
+
+def as_scores(values: Array, name: str) -> Array:
+    """One model's scores as finite float64, (n,)."""
+    array = np.asarray(values)
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "biuf":
+        raise DataError(f"scores of {name} have shape {array.shape} and type {array.dtype}; they "
+                        "must be one number an example, with at least one example.")
+    found = array.astype(np.float64)
+    bad = int(np.count_nonzero(~np.isfinite(found)))
+    if bad:
+        raise DataError(f"scores of {name} are NaN or infinite for {bad} of {array.size} examples; "
+                        "remove or mend them.")
+    return found
+
+
+def mean_error(values: Array, groups: Array | None) -> tuple[float, float, float]:
+    """Mean of the values, its standard error, and the degrees of freedom that stand behind it."""
+    n, mean = len(values), float(values.mean())
+    if groups is None:
+        return mean, float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0, max(1.0, n - 1.0)
+    sums, sizes = group_sums(values, groups)
+    count = len(sums)
+    squares = float(np.sum((sums - mean * sizes) ** 2))
+    return mean, math.sqrt(squares * count / (count - 1)) / n, count - 1.0
+
+
+def score_interval(
+    values: Array, confidence: float, groups: Array | None
+) -> tuple[float, float]:
+    """Student's interval of the mean of scores."""
+    mean, error, freedom = mean_error(values, groups)
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+    return mean - half, mean + half
 
 
 def as_correct(values: Array, name: str) -> Array:
@@ -306,50 +445,69 @@ def as_correct(values: Array, name: str) -> Array:
 def judge(c: Comparison) -> Comparison:
     """The comparison with the verdict and the sentence that its numbers lead to."""
     alpha = 1 - c.confidence
-    test_rejects, excludes_zero = c.p <= alpha, c.ci_pp[0] > 0 or c.ci_pp[1] < 0
+    test_rejects, excludes_zero = c.p <= alpha, c.interval[0] > 0 or c.interval[1] < 0
     verdict: Difference = "cannot_tell"
     if test_rejects and excludes_zero:
-        verdict = "b_better" if c.diff_pp > 0 else "a_better"
+        verdict = "b_better" if c.improvement > 0 else "a_better"
     elif not test_rejects and not excludes_zero:
         if c.equivalence_p <= alpha:
             verdict = "equivalent"
-        elif not math.isnan(c.mde_pp):
+        elif not math.isnan(c.detectable):
             verdict = "no_gap_seen"
     c = replace(c, verdict=verdict)
     return replace(c, sentence=_sentence(c, test_rejects, excludes_zero))
 
 
+def _counts(c: Comparison) -> str:
+    examples = f"{c.n} examples" + ("" if c.groups is None else f" in {c.groups} groups")
+    if c.a_only is None:
+        return examples
+    if c.mcnemar_p is None:
+        return f"{c.a} better on {c.a_only}, {c.b} on {c.b_only} of {examples}"
+    return f"only {c.a} right on {c.a_only}, only {c.b} on {c.b_only} of {examples}"
+
+
 def _sentence(c: Comparison, test_rejects: bool, excludes_zero: bool) -> str:
+    metric = c.metric
+    of_metric = "" if metric.id == ACCURACY.id else f" of {metric.title}"
     level = f"{100 * c.confidence:g} % interval"
-    interval = f"{level} {c.ci_pp[0]:+.2f} to {c.ci_pp[1]:+.2f}"
-    within = f"anything within [{c.ci_pp[0]:+.2f}, {c.ci_pp[1]:+.2f}] is possible"
-    test = "exact McNemar test" if c.groups is None else "sign-flip test over groups"
-    tested = f"{test}: {p_words(c.p)}"
+    interval = f"{level} {metric.interval(c.interval)}"
+    ends = ", ".join(metric.number(end) for end in c.interval)
+    within = f"anything within [{ends}] is possible"
+    tested = f"{c.test}: {p_words(c.p)}"
     if c.p_adjusted is not None:
         tested += f" after Holm's correction over {c.family} comparisons"
+    counts = _counts(c)
     examples = f"{c.n} examples" + ("" if c.groups is None else f" in {c.groups} groups")
-    counts = f"only {c.a} right on {c.a_only}, only {c.b} on {c.b_only} of {examples}"
-    margin = f"the margin of {c.margin_pp:g} points"
+    limit = f"{c.margin:.4g} {metric.unit}".rstrip()
+    margin = f"the margin of {limit}"
     small = c.equivalence_p <= 1 - c.confidence
     if c.significant:
         better, worse = (c.b, c.a) if c.verdict == "b_better" else (c.a, c.b)
-        text = (f"{better} is better than {worse} by {abs(c.diff_pp):.2f} points "
+        text = (f"{better} is better than {worse} by {metric.size(c.gap)}{of_metric} "
                 f"(difference {c.b} - {c.a}: {interval}; {tested}; {counts}).")
         return f"{text} The difference is real but smaller than {margin}." if small else text
-    difference = f"difference {c.b} - {c.a} of {c.diff_pp:+.2f} points"
+    difference = (f"difference {c.b} - {c.a} of {metric.number(c.gap)} {metric.unit}".rstrip()
+                  + of_metric)
     seen = f"{difference}, {interval}; {tested}; {counts}"
-    alike = c.a_only + c.b_only == 0
+    alike = c.a_only == c.b_only == 0
+    if alike and c.mcnemar_p is None:
+        most = 100 * (1 - (1 - c.confidence) ** (1 / (c.groups or c.n)))
+        verdict = (f"equivalent within {limit}" if c.equivalent else
+                   "too few to call them equivalent")
+        return (f"{c.a} and {c.b} score alike on all {examples}, so that at most {most:.1f} % of "
+                f"others can differ ({100 * c.confidence:g} %): {verdict}.")
     if c.equivalent and alike:
         return (f"{c.a} and {c.b} are right and wrong on the same {examples}, which bounds the "
-                f"true difference at {c.ci_pp[1]:.2f} points either way ({level}): equivalent "
-                f"within {c.margin_pp:g} points ({p_words(c.equivalence_p)}).")
+                f"true difference at {c.interval[1]:.2f} points either way ({level}): equivalent "
+                f"within {limit} ({p_words(c.equivalence_p)}).")
     if c.equivalent:
-        return (f"{c.a} and {c.b} are equivalent within {c.margin_pp:g} points "
+        return (f"{c.a} and {c.b} are equivalent within {limit}{of_metric} "
                 f"(two one-sided tests, {p_words(c.equivalence_p)}; {seen}).")
     if excludes_zero != test_rejects:
-        conflict = (f"the interval ({c.ci_method}) leaves out zero but the {test} does not reject"
+        conflict = (f"the interval ({c.method}) leaves out zero but the {c.test} does not reject"
                     if excludes_zero else
-                    f"the {test} rejects but the interval ({c.ci_method}) holds zero")
+                    f"the {c.test} rejects but the interval ({c.method}) holds zero")
         text = f"Cannot tell {c.a} and {c.b} apart: {conflict}, and a verdict needs both ({seen})."
         return f"{text} Either way the difference is smaller than {margin}." if small else text
     if c.verdict == "cannot_tell":
@@ -357,13 +515,14 @@ def _sentence(c: Comparison, test_rejects: bool, excludes_zero: bool) -> str:
                 "however large, would be found reliably.")
     if alike:
         return (f"No gap seen between {c.a} and {c.b}: they are right and wrong on the same "
-                f"{examples}, too few to call them equivalent within {c.margin_pp:g} points; "
+                f"{examples}, too few to call them equivalent within {limit}; "
                 f"{level}: {within}.")
     text = (f"No gap seen between {c.a} and {c.b}: {difference}; {tested}; {counts}; {level}: "
-            f"{within}. A true difference of {c.mde_pp:.2f} points would be found in 80 % of such "
-            "studies.")
-    if c.diff_pp != 0 and c.groups is None:
-        wrong = sign_error_probability(c.n, c.diff_pp, (c.a_only + c.b_only) / c.n).wrong
+            f"{within}. A true difference of {metric.size(c.detectable)} would be found in 80 % of "
+            "such studies.")
+    if c.gap != 0 and c.groups is None and c.mcnemar_p is not None:
+        wrong = sign_error_probability(
+            c.n, c.gap, ((c.a_only or 0) + (c.b_only or 0)) / c.n).wrong
         text += (f" If the true difference were as large as the one seen, a new set of {c.n} "
                  f"examples would show the opposite sign in {100 * wrong:.0f} % of studies.")
     return text

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
 from qinspect.errors import DataError
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array
 from qinspect.stats.exact import mcnemar_exact
 from qinspect.stats.groups import group_sums
 from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
 
 _CHUNK = 1 << 21
+# Keys of JSON that hold percentage points, and what they hold.
+_IN_POINTS = {"diff": "gap", "per_seed": "per_seed", "ci": "interval",
+              "crossed_ci": "crossed_interval", "seed_sd": "seed_sd", "run_sd": "run_sd"}
 
 
 @dataclass(frozen=True)
@@ -28,26 +32,26 @@ class SeedComparison:
         Names of the procedures.
     seeds, n : int
         Training seeds and test examples.
-    diff_pp : float
-        Mean difference over seeds and examples, percentage points.
-    per_seed_pp : tuple of float
+    gap : float
+        Mean difference over seeds and examples, in the metric's unit.
+    per_seed : tuple of float
         Difference of each seed on these examples.
-    ci_pp : tuple of float
+    interval : tuple of float
         Interval for new seeds and new examples from the variances and Student's t with
         Satterthwaite's degrees of freedom: the one to report, also with few seeds.
-    crossed_ci_pp : tuple of float
+    crossed_interval : tuple of float
         Crossed bootstrap (seeds and examples resampled independently), percentiles.  With
         fewer than some ten seeds it is too narrow if seeds dominate.
     confidence : float
         Level of all intervals.
     variance_seed, variance_example, variance_residual : float
-        Unbiased variance components of one seed's result on one example, in squared accuracy
-        units (1 = 100 points); an estimate may be negative when the true value is near zero.
-        The residual holds the seed x example interaction.
-    seed_sd_pp : float
-        Standard deviation of the true difference from one training seed to another, percentage
-        points; 0 where the estimated variance is negative.
-    run_sd_pp : float
+        Unbiased variance components of one seed's result on one example, in squared units of
+        the score (of accuracy 1 = 100 points); an estimate may be negative when the true value is
+        near zero.  The residual holds the seed x example interaction.
+    seed_sd : float
+        Standard deviation of the true difference from one training seed to another, in the
+        unit; 0 where the estimated variance is negative.
+    run_sd : float
         Standard deviation of the measured difference of one training run on these n examples,
         as observed between the seeds.
     b_wins, ties, a_wins : int
@@ -68,16 +72,16 @@ class SeedComparison:
     b: str
     seeds: int
     n: int
-    diff_pp: float
-    per_seed_pp: tuple[float, ...]
-    ci_pp: tuple[float, float]
-    crossed_ci_pp: tuple[float, float]
+    gap: float
+    per_seed: tuple[float, ...]
+    interval: tuple[float, float]
+    crossed_interval: tuple[float, float]
     confidence: float
     variance_seed: float
     variance_example: float
     variance_residual: float
-    seed_sd_pp: float
-    run_sd_pp: float
+    seed_sd: float
+    run_sd: float
     b_wins: int
     ties: int
     a_wins: int
@@ -86,6 +90,7 @@ class SeedComparison:
     sign_p: float
     sentence: str
     groups: int | None = None
+    metric: Metric = ACCURACY
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as numbers, strings and lists; None for what is not defined."""
@@ -95,12 +100,17 @@ class SeedComparison:
                 return [plain(item) for item in value]
             return None if isinstance(value, float) and math.isnan(value) else value
 
-        return {**{name: plain(value) for name, value in asdict(self).items()}, "about": "training"}
+        found = {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+        points = self.metric.unit == "points"
+        named = {f"{old}_pp": found[new] if points else None for old, new in _IN_POINTS.items()}
+        return {**found, **named, "metric": self.metric.id, "unit": self.metric.unit,
+                "direction": self.metric.direction, "about": "training"}
 
 
 def compare_seeds(
     scores_a: Array, scores_b: Array, *, a: str = "a", b: str = "b", confidence: float = 0.95,
     groups: Array | None = None, n_resamples: int = 9999, rng: int | np.random.Generator = 0,
+    metric: Metric = ACCURACY,
 ) -> SeedComparison:
     """Compare two training procedures over several seeds, paired by seed and by example.
 
@@ -108,8 +118,7 @@ def compare_seeds(
     ----------
     scores_a, scores_b : array_like, shape (seeds, n)
         Correctness of each seed's model on each example; row s of both comes from the same seed,
-        column e of both is the same example.  Of any other score, such as a loss, the results
-        called percentage points are hundredths of its unit.
+        column e of both is the same example; or any other score of ``metric``.
     a, b : str
         Names of the procedures.
     confidence : float
@@ -120,6 +129,8 @@ def compare_seeds(
         Crossed bootstrap resamples.
     rng : int or Generator
         Seed or generator of the bootstrap.
+    metric : Metric
+        What the scores are of: its unit, and which way is better.
 
     Returns
     -------
@@ -142,7 +153,7 @@ def compare_seeds(
     --------
     >>> right = np.random.default_rng(0).random((5, 300)) < 0.9
     >>> found = compare_seeds(right & (np.arange(300) % 15 > 0), right, a="ptq", b="qat")
-    >>> round(found.diff_pp, 2), found.b_wins
+    >>> round(found.gap, 2), found.b_wins
     (6.07, 5)
     """
     check_confidence(confidence)
@@ -153,8 +164,9 @@ def compare_seeds(
     if groups is not None:
         difference = _by_group(difference, groups)
     parts = variance_components(difference)
-    wins = int(np.count_nonzero(per_seed > 0))
-    losses = int(np.count_nonzero(per_seed < 0))
+    wins = int(np.count_nonzero(metric.better * per_seed > 0))
+    losses = int(np.count_nonzero(metric.better * per_seed < 0))
+    scale = metric.scale
     low, high = np.quantile(
         crossed_bootstrap(difference, n_resamples=n_resamples, rng=rng),
         [(1 - confidence) / 2, (1 + confidence) / 2],
@@ -162,14 +174,16 @@ def compare_seeds(
     examples = f"{n} examples" + ("" if groups is None else f" in {difference.shape[1]} groups")
     share_ci = wilson_interval(wins, seeds, confidence)
     ci_low, ci_high = crossed_interval(difference, confidence)
-    ci = (100 * ci_low, 100 * ci_high)
-    seed_sd = 100 * math.sqrt(max(0.0, parts["seed"]))
+    ci = (scale * ci_low, scale * ci_high)
+    seed_sd = scale * math.sqrt(max(0.0, parts["seed"]))
     ties = seeds - wins - losses
     sentence = (
-        f"Over {seeds} seeds and {examples} {b} - {a} is {100 * mean:+.2f} points on average "
-        f"({100 * confidence:g} % interval for new seeds and new examples "
-        f"{ci[0]:+.2f} to {ci[1]:+.2f}), from {100 * per_seed.min():+.2f} to "
-        f"{100 * per_seed.max():+.2f}. {b} was ahead with {wins} of {seeds} seeds"
+        f"Over {seeds} seeds and {examples} {b} - {a} is {metric.number(scale * mean)} "
+        + f"{metric.unit} on average".lstrip()
+        + f" ({100 * confidence:g} % interval for new seeds and new examples "
+        f"{metric.interval(ci)}), from "
+        f"{metric.interval((scale * per_seed.min(), scale * per_seed.max()))}. "
+        f"{b} was ahead with {wins} of {seeds} seeds"
         + (f" and level with {ties}" if ties else "")
         + f"; trained again and tested on these examples it would be ahead in "
         f"{100 * wins / seeds:.0f} % of runs "
@@ -180,16 +194,16 @@ def compare_seeds(
         b=b,
         seeds=seeds,
         n=n,
-        diff_pp=100 * mean,
-        per_seed_pp=tuple(float(value) for value in 100 * per_seed),
-        ci_pp=ci,
-        crossed_ci_pp=(100 * float(low), 100 * float(high)),
+        gap=scale * mean,
+        per_seed=tuple(float(value) for value in scale * per_seed),
+        interval=ci,
+        crossed_interval=(scale * float(low), scale * float(high)),
         confidence=confidence,
         variance_seed=parts["seed"],
         variance_example=parts["example"],
         variance_residual=parts["residual"],
-        seed_sd_pp=seed_sd,
-        run_sd_pp=100 * float(per_seed.std(ddof=1)),
+        seed_sd=seed_sd,
+        run_sd=scale * float(per_seed.std(ddof=1)),
         b_wins=wins,
         ties=ties,
         a_wins=losses,
@@ -199,6 +213,7 @@ def compare_seeds(
         sign_p=mcnemar_exact(losses, wins),
         sentence=sentence,
         groups=None if groups is None else difference.shape[1],
+        metric=metric,
     )
 
 

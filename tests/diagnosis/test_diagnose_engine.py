@@ -114,8 +114,8 @@ def test_effect_is_gap_before_minus_gap_after(roles: tuple[str, ...]) -> None:
         role: (chosen[role] == data().y).mean() if role in chosen else evidence.correct(role).mean()
         for role in ("float", "ptq")
     }
-    assert found.effect_pp == pytest.approx(gap.diff_pp - 100 * (after["ptq"] - after["float"]))
-    assert found.ci_pp[0] < found.effect_pp < found.ci_pp[1]
+    assert found.amount == pytest.approx(gap.gap - 100 * (after["ptq"] - after["float"]))
+    assert found.interval[0] < found.amount < found.interval[1]
 
 
 def test_effect_on_some_examples_and_against_a_control() -> None:
@@ -124,14 +124,14 @@ def test_effect_on_some_examples_and_against_a_control() -> None:
     trial = Trial("x", {"ptq": swap["ptq"][index]}, index, controls={"ptq": swap["float"][index]})
     y = data().y[index]
     by_hand = (swap["float"][index] == y).mean() - (swap["ptq"][index] == y).mean()
-    assert measure_effect(evidence, gap, trial).effect_pp == pytest.approx(100 * by_hand)
+    assert measure_effect(evidence, gap, trial).amount == pytest.approx(100 * by_hand)
 
 
 def test_no_change_confirms_nothing() -> None:
     evidence, gap, _ = random_trial(2)
     same = evidence.evaluation("ptq").prediction
     found = measure_effect(evidence, gap, Trial("nothing", {"ptq": same}))
-    assert found.effect_pp == 0
+    assert found.amount == 0
     assert not found.confirmed
 
 

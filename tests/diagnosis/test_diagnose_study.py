@@ -39,8 +39,8 @@ def test_one_epoch_is_explained_by_batch_norm(one_epoch: Path) -> None:
     effect = found.cause("batchnorm-lag").effect
     part = next(part for part in case.parts if part["id"] == "batchnorm-lag")
     assert effect is not None
-    assert effect.effect_pp == pytest.approx(part["diff_pp"])
-    assert effect.ci_pp == pytest.approx(tuple(part["ci_pp"]))
+    assert effect.amount == pytest.approx(part["diff_pp"])
+    assert effect.interval == pytest.approx(tuple(part["ci_pp"]))
     for refuted in ("evaluation-mismatch", "input-quantization", "different-network",
                     "different-format", "qat-not-applied"):
         assert found.cause(refuted).verdict == "ruled_out"
@@ -104,7 +104,7 @@ def test_stale_observers_are_proved_by_a_warm_start(tmp_path: Path) -> None:
     run_study(spec, tmp_path / "study")
     case = cases.case(tmp_path / "study")
     found = diagnose(case)
-    assert found.focus.diff_pp < -5
+    assert found.focus.gap < -5
     assert (found.primary, found.proved) == ("stale-observers", True)
     unproved = diagnose(case, interventions=False)
     assert (unproved.primary, unproved.proved) == ("stale-observers", False)

@@ -292,7 +292,7 @@ def test_bootstrap_bars_are_shares_and_interval_is_marked() -> None:
     np.testing.assert_allclose(ends[:, 1], counts / 5000)
     lines = [tuple(line.get_xdata()) for line in ax.lines]
     assert (0, 0) in lines
-    assert tuple(c.ci_pp) in lines
+    assert tuple(c.interval) in lines
     figure_of(ax).savefig(io.BytesIO(), format="png", dpi=50)
     none = pd.DataFrame({"diff_pp": []})
     assert "leaves out" in figures.bootstrap_plot(none, comparison(400, 0, 30)).sentence

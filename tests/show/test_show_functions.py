@@ -230,15 +230,15 @@ def test_comparing_on_fewer_examples(study: Study) -> None:
     np.testing.assert_array_equal(part.ids, results.drawn(100, 3).ids)
     assert not np.array_equal(part.ids, results.drawn(100, 4).ids)
     assert set(part.ids) < set(results.ids)
-    low, high = part.comparison(*pair).ci_pp
-    wide = whole.comparison(*pair).ci_pp
+    low, high = part.comparison(*pair).interval
+    wide = whole.comparison(*pair).interval
     assert high - low > wide[1] - wide[0]
     assert sum(results.luck(*pair, 100)) == pytest.approx(1)
     assert results.luck(*pair, 800) in {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
     assert results.power(*pair, 100) < results.power(*pair, 800)
     assert "Other draws of 100" in luck_sentence(results, *pair, 100)
     resampled = part.resampled(*pair)
-    assert resampled.mean() == pytest.approx(part.comparison(*pair).diff_pp, abs=0.15)
+    assert resampled.mean() == pytest.approx(part.comparison(*pair).gap, abs=0.15)
     with pytest.raises(SpecError, match="2 to 800"):
         results.drawn(801, 0)
     sizes = [size for _, size in sample_sizes(800)]

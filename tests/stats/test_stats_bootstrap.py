@@ -61,7 +61,7 @@ def test_intervals_equal_scipy_within_monte_carlo_error(counts, method, scipy_na
         batch=200,
         rng=np.random.default_rng(0),
     ).confidence_interval
-    found = compare_paired(a, b, seed=1).intervals_pp[method]
+    found = compare_paired(a, b, seed=1).intervals[method]
     low, high = (end / 100 for end in found)
     # The standard error of a 2.5 % quantile of 4,999 normal draws is 0.038 standard deviations;
     # one step of the grid of possible means comes on top.
@@ -128,7 +128,7 @@ def test_properties(values, seed):
 
 def test_swapping_the_models_negates_the_intervals():
     a, b = correct_pair(1000, 30, 60)
-    first, second = compare_paired(a, b).intervals_pp, compare_paired(b, a).intervals_pp
+    first, second = compare_paired(a, b).intervals, compare_paired(b, a).intervals
     for name in ("percentile", "bca", "tango"):
         low, high = second[name]
         assert (-high, -low) == pytest.approx(first[name], abs=0.2)
@@ -137,8 +137,8 @@ def test_swapping_the_models_negates_the_intervals():
 def test_grouped_intervals_resample_whole_groups():
     a, b = correct_pair(400, 20, 40)
     groups = np.repeat(np.arange(400), 5)
-    plain = compare_paired(a, b).intervals_pp
-    many = compare_paired(np.repeat(a, 5), np.repeat(b, 5), groups=groups).intervals_pp
+    plain = compare_paired(a, b).intervals
+    many = compare_paired(np.repeat(a, 5), np.repeat(b, 5), groups=groups).intervals
     for name in ("percentile", "bca"):
         assert many[name] == pytest.approx(plain[name], abs=0.35)
 

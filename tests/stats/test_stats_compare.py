@@ -34,11 +34,11 @@ def compare(*counts, **options):
 def test_numbers_are_those_of_their_own_functions():
     c = compare(1000, 40, 80, 800)
     assert (c.n, c.a_only, c.b_only) == (1000, 40, 80)
-    assert (c.accuracy_a, c.accuracy_b) == (0.84, 0.88)
-    assert c.diff_pp == pytest.approx(4.0)
-    assert c.ci_pp == pytest.approx(tuple(100 * v for v in tango_interval(1000, 40, 80)))
+    assert (c.value_a, c.value_b) == (0.84, 0.88)
+    assert c.gap == pytest.approx(4.0)
+    assert c.interval == pytest.approx(tuple(100 * v for v in tango_interval(1000, 40, 80)))
     assert c.mcnemar_p == mcnemar_exact(40, 80)
-    assert c.mde_pp == smallest_detectable(1000, 0.12, alpha=1 - 0.95)
+    assert c.detectable == smallest_detectable(1000, 0.12, alpha=1 - 0.95)
     assert c.verdict == "b_better"
     assert "ptq is better than float by 4.00 points" in c.sentence
 
@@ -48,7 +48,7 @@ def test_interval_and_exact_test_may_disagree(n):
     """5 against 0: p = 0.0625 although the interval leaves out zero."""
     c = compare(n, 0, 5)
     assert c.mcnemar_p == 0.0625
-    assert c.ci_pp[0] > 0
+    assert c.interval[0] > 0
     assert c.verdict == "cannot_tell"
     assert "leaves out zero but the exact McNemar test does not reject" in c.sentence
     assert ("smaller than the margin of 1 points" in c.sentence) == (n == 20_000)
@@ -61,17 +61,17 @@ def test_interval_and_exact_test_may_disagree(n):
 def test_no_disagreement_is_bounded_not_equal(n, verdict):
     c = compare(n, 0, 0)
     assert c.mcnemar_p == c.mcnemar_midp == 1.0
-    assert c.diff_pp == 0
-    assert c.ci_pp[0] < 0 < c.ci_pp[1]
+    assert c.gap == 0
+    assert c.interval[0] < 0 < c.interval[1]
     assert c.verdict == verdict
-    assert f"{c.ci_pp[1]:.2f}" in c.sentence
-    assert (c.mde_pp > 0) == (verdict != "cannot_tell")
+    assert f"{c.interval[1]:.2f}" in c.sentence
+    assert (c.detectable > 0) == (verdict != "cannot_tell")
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_bootstrap_without_disagreement_is_undefined(method):
     c = compare(200, 0, 0)
-    assert math.isnan(c.intervals_pp[method][0])
+    assert math.isnan(c.intervals[method][0])
     row = json.loads(json.dumps(c.to_json(), allow_nan=False))
     assert row["intervals_pp"][method] is None
 
@@ -86,18 +86,19 @@ def test_equivalence_states_the_margin():
     c = compare(10_000, 300, 310)
     assert c.verdict == "equivalent"
     assert "equivalent within 1 points" in c.sentence
-    wide = compare(1000, 30, 31, margin_pp=3)
+    wide = compare(1000, 30, 31, margin=3)
     assert wide.verdict == "equivalent"
     assert "within 3 points" in wide.sentence
-    assert compare(1000, 30, 31, margin_pp=1).verdict == "no_gap_seen"
+    assert compare(1000, 30, 31, margin=1).verdict == "no_gap_seen"
 
 
 def test_no_gap_seen_says_what_is_possible_and_what_would_be_detectable():
     c = compare(200, 4, 9)
     assert c.verdict == "no_gap_seen"
     assert c.sentence.startswith("No gap seen between float and ptq: ")
-    assert f"anything within [{c.ci_pp[0]:+.2f}, {c.ci_pp[1]:+.2f}] is possible." in c.sentence
-    assert f"{c.mde_pp:.2f} points would be found" in c.sentence
+    low, high = c.interval
+    assert f"anything within [{low:+.2f}, {high:+.2f}] is possible." in c.sentence
+    assert f"{c.detectable:.2f} points would be found" in c.sentence
 
 
 def test_tiny_samples_never_reach_a_verdict_and_stay_json():
@@ -120,10 +121,10 @@ def test_swapping_the_models_swaps_everything(agree, a_only, b_only):
     a, b = paired(n, a_only, b_only)
     one = compare_paired(a, b)
     two = compare_paired(b, a)
-    assert one.diff_pp == -two.diff_pp
-    assert one.ci_pp == pytest.approx((-two.ci_pp[1], -two.ci_pp[0]), abs=1e-9)
+    assert one.gap == -two.gap
+    assert one.interval == pytest.approx((-two.interval[1], -two.interval[0]), abs=1e-9)
     assert (one.mcnemar_p, one.mcnemar_midp) == (two.mcnemar_p, two.mcnemar_midp)
-    assert one.mde_pp == pytest.approx(two.mde_pp, nan_ok=True)
+    assert one.detectable == pytest.approx(two.detectable, nan_ok=True)
     assert one.equivalence_p == pytest.approx(two.equivalence_p)
     mirrored = {"a_better": "b_better", "b_better": "a_better"}
     assert one.verdict == mirrored.get(two.verdict, two.verdict)
@@ -131,7 +132,7 @@ def test_swapping_the_models_swaps_everything(agree, a_only, b_only):
     # A verdict for one model needs both the test and the interval.
     if one.verdict in mirrored:
         assert one.mcnemar_p <= 0.05
-        assert one.ci_pp[0] > 0 or one.ci_pp[1] < 0
+        assert one.interval[0] > 0 or one.interval[1] < 0
     # Words: never called equal or the same accuracy.
     assert "equal" not in one.sentence
     assert one.sentence.endswith(".")
@@ -184,7 +185,7 @@ def test_frames_of_a_video_are_not_independent_examples():
         alone += compare_paired(a, b).verdict in ("a_better", "b_better")
         c = compare_paired(a, b, groups=groups)
         grouped += c.verdict in ("a_better", "b_better")
-        held += c.ci_pp[0] <= 0 <= c.ci_pp[1]
+        held += c.interval[0] <= 0 <= c.interval[1]
     # Equal models: the ungrouped comparison finds a winner most of the time, the grouped rarely.
     assert alone / 80 > 0.4
     assert grouped / 80 < 0.12
@@ -196,8 +197,8 @@ def test_groups_of_one_change_nothing_but_the_words():
     plain = compare_paired(a, b)
     c = compare_paired(a, b, groups=np.arange(400))
     assert c.groups == 400
-    assert c.group_p == plain.mcnemar_p
-    assert c.ci_pp == pytest.approx(plain.ci_pp, rel=0.01)
+    assert c.p_single == plain.mcnemar_p
+    assert c.interval == pytest.approx(plain.interval, rel=0.01)
     assert c.verdict == plain.verdict
     assert "400 groups" in c.sentence
 
@@ -206,12 +207,12 @@ def test_identical_groups_count_once():
     a, b = paired(400, 10, 30)
     plain = compare_paired(a, b)
     c = compare_paired(np.repeat(a, 5), np.repeat(b, 5), groups=np.repeat(np.arange(400), 5))
-    assert c.diff_pp == pytest.approx(plain.diff_pp)
-    assert c.ci_pp == pytest.approx(plain.ci_pp, rel=0.01)
-    assert c.group_p == plain.mcnemar_p
+    assert c.gap == pytest.approx(plain.gap)
+    assert c.interval == pytest.approx(plain.interval, rel=0.01)
+    assert c.p_single == plain.mcnemar_p
     assert c.mcnemar_p < plain.mcnemar_p
     none = compare_paired(np.ones(2000), np.ones(2000), groups=np.repeat(np.arange(400), 5))
-    assert none.ci_pp == pytest.approx(compare_paired(np.ones(400), np.ones(400)).ci_pp)
+    assert none.interval == pytest.approx(compare_paired(np.ones(400), np.ones(400)).interval)
     json.dumps(c.to_json(), allow_nan=False)
 
 
@@ -225,5 +226,5 @@ def test_bad_groups_are_refused():
 def test_in_brief_it_is_the_difference_with_its_interval():
     a = np.repeat([True, False], [90, 10])
     found = compare_paired(a, np.roll(a, 3))
-    low, high = found.ci_pp
+    low, high = found.interval
     assert found.brief == f"+0.00 points [{low:+.2f}, {high:+.2f}], n = 100"

@@ -191,7 +191,7 @@ def test_grouped_contrast_of_two_models_is_the_grouped_comparison(table, seed):
         return
     found = contrast_interval({"a": a, "b": b}, {"b": 1, "a": -1}, groups=groups)
     c = compare_paired(a, b, groups=groups)
-    assert found == pytest.approx((c.diff_pp, *c.ci_pp), abs=1e-6)
+    assert found == pytest.approx((c.gap, *c.interval), abs=1e-6)
 
 
 def test_contrast_over_groups_covers_where_examples_alone_do_not():

@@ -100,7 +100,7 @@ def test_one_pair_of_seeds_differs_the_sign_changes():
     assert (c.b_wins, c.ties, c.a_wins) == (4, 1, 1)
     assert c.b_wins_share == pytest.approx(4 / 6)
     assert c.b_wins_ci == wilson_interval(4, 6)
-    assert c.diff_pp == pytest.approx(np.mean(c.per_seed_pp))
+    assert c.gap == pytest.approx(np.mean(c.per_seed))
     assert "ptq was ahead with 4 of 6 seeds and level with 1" in c.sentence
     json.dumps(c.to_json(), allow_nan=False)
 
@@ -110,8 +110,8 @@ def test_swapping_and_reordering():
     a, b = rng.random((4, 80)) < 0.8, rng.random((4, 80)) < 0.85
     one = compare_seeds(a, b, n_resamples=99)
     two = compare_seeds(b[::-1], a[::-1], n_resamples=99)
-    assert one.diff_pp == pytest.approx(-two.diff_pp)
-    assert one.ci_pp == pytest.approx((-two.ci_pp[1], -two.ci_pp[0]))
+    assert one.gap == pytest.approx(-two.gap)
+    assert one.interval == pytest.approx((-two.interval[1], -two.interval[0]))
     assert (one.b_wins, one.a_wins) == (two.a_wins, two.b_wins)
     assert one.sign_p == two.sign_p
 
@@ -123,14 +123,14 @@ def test_seed_noise_widens_the_interval_beyond_one_test_set():
     a = rng.random((8, 5000)) < 0.8
     b = rng.random((8, 5000)) < level
     c = compare_seeds(a, b, n_resamples=299)
-    assert c.seed_sd_pp == pytest.approx(100 * (level - 0.8).std(ddof=1), rel=0.3)
-    assert c.ci_pp[1] - c.ci_pp[0] > 2 * 196 * 0.05 / np.sqrt(8) * 0.6
+    assert c.seed_sd == pytest.approx(100 * (level - 0.8).std(ddof=1), rel=0.3)
+    assert c.interval[1] - c.interval[0] > 2 * 196 * 0.05 / np.sqrt(8) * 0.6
 
 
 def test_no_difference_anywhere_is_bounded_not_zero_width():
     a = np.ones((3, 200), bool)
     c = compare_seeds(a, a, n_resamples=99)
-    assert c.ci_pp[0] < 0 < c.ci_pp[1]
+    assert c.interval[0] < 0 < c.interval[1]
     assert (c.ties, c.sign_p) == (3, 1.0)
 
 
@@ -138,7 +138,7 @@ def test_groups_of_one_change_nothing_but_the_words():
     rng = np.random.default_rng(6)
     a, b = rng.random((4, 90)) < 0.8, rng.random((4, 90)) < 0.85
     plain, one = compare_seeds(a, b), compare_seeds(a, b, groups=np.arange(90))
-    assert one.ci_pp == pytest.approx(plain.ci_pp)
+    assert one.interval == pytest.approx(plain.interval)
     assert one.variance_example == pytest.approx(plain.variance_example)
     assert (one.groups, one.n) == (90, 90)
     assert "90 examples in 90 groups" in one.sentence
@@ -149,9 +149,9 @@ def test_identical_examples_of_a_group_count_once():
     a, b = rng.random((5, 80)) < 0.8, rng.random((5, 80)) < 0.85
     plain = compare_seeds(a, b)
     many = compare_seeds(*(np.repeat(x, 6, axis=1) for x in (a, b)), groups=np.repeat(range(80), 6))
-    assert many.diff_pp == pytest.approx(plain.diff_pp)
-    assert many.ci_pp == pytest.approx(plain.ci_pp)
-    assert many.per_seed_pp == pytest.approx(plain.per_seed_pp)
+    assert many.gap == pytest.approx(plain.gap)
+    assert many.interval == pytest.approx(plain.interval)
+    assert many.per_seed == pytest.approx(plain.per_seed)
 
 
 def test_interval_over_groups_of_unequal_size_covers():
@@ -164,9 +164,9 @@ def test_interval_over_groups_of_unequal_size_covers():
         shift = rng.choice([-0.5, 0, 0.5], size=60)[groups]
         a = rng.random((4, len(groups))) < 0.7 - shift / 2
         b = rng.random((4, len(groups))) < 0.7 + shift / 2
-        low, high = compare_seeds(a, b, groups=groups, n_resamples=2).ci_pp
+        low, high = compare_seeds(a, b, groups=groups, n_resamples=2).interval
         held += low <= 0 <= high
-        low, high = compare_seeds(a, b, n_resamples=2).ci_pp
+        low, high = compare_seeds(a, b, n_resamples=2).interval
         alone += low <= 0 <= high
     assert held / 120 > 0.88
     assert alone / 120 < 0.7

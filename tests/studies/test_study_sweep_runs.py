@@ -73,7 +73,7 @@ def test_rows_say_what_the_predictions_say(swept: tuple[Path, pd.DataFrame]) -> 
             gap = 100 * (study.correct(b).mean() - study.correct(a).mean())
             assert row[f"{name}_pp"] == pytest.approx(gap, abs=1e-9)
             ends = (row[f"{name}_low_pp"], row[f"{name}_high_pp"])
-            assert ends == pytest.approx(paired.ci_pp)
+            assert ends == pytest.approx(paired.interval)
         parts = row["part_training_budget_pp"] + row["part_quantization_aware_pp"]
         assert parts == pytest.approx(row["qat_minus_ptq_pp"], abs=1e-9)
         assert row["accuracy_float"] == study.correct("float").mean()
@@ -101,7 +101,7 @@ def test_seeds_share_their_test_examples(swept: tuple[Path, pd.DataFrame]) -> No
     assert ptq.dtype == bool
     assert np.any(ptq[0] != ptq[1]), "another seed trains another model"
     over_seeds = compare_seeds(ptq, qat, a="ptq_int8", b="qat")
-    assert over_seeds.per_seed_pp == pytest.approx(tuple(done["qat_minus_ptq_pp"]), abs=1e-9)
+    assert over_seeds.per_seed == pytest.approx(tuple(done["qat_minus_ptq_pp"]), abs=1e-9)
     # Of each experiment, and not of one with a single or no finished run.
     assert list(Sweep(frame, out).seeds.values()) == [over_seeds]
 
@@ -341,9 +341,9 @@ def test_groups_of_a_data_set_reach_study_sweep_and_diagnosis(tmp_path: Path) ->
     assert {row["groups"] for row in study.summary["comparisons"]} == {groups}
     wanted = compare_paired(study.correct("ptq_int8"), study.correct("qat"),
                             groups=study.arrays["group"])
-    assert frame["qat_minus_ptq_low_pp"][0] == wanted.ci_pp[0]
+    assert frame["qat_minus_ptq_low_pp"][0] == wanted.interval[0]
     (over_seeds,) = Sweep(frame, tmp_path / "out").seeds.values()
     assert over_seeds.groups == groups
     gap = diagnose(case(study), interventions=False).gap("ptq", "qat")
     assert gap is not None
-    assert (gap.groups, gap.ci_pp, gap.p) == (groups, wanted.ci_pp, wanted.p)
+    assert (gap.groups, gap.interval, gap.p) == (groups, wanted.interval, wanted.p)

@@ -99,7 +99,7 @@ def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison) -> Figure:
     def draw(ax: Axes) -> None:
         values = resamples["diff_pp"].to_numpy(dtype=float)
         middle, count, width = _bins(values, 100.0 / c.n)
-        low, high = c.ci_pp
+        low, high = c.interval
         inside = (middle >= low) & (middle <= high)
         colours = [COLOURS["ptq"] if found else COLOURS["neutral"] for found in inside]
         share = count / max(len(values), 1)
@@ -107,14 +107,14 @@ def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison) -> Figure:
                 linewidth=0)
         ax.axvspan(low, high, color=COLOURS["light"], alpha=0.15, linewidth=0, zorder=0)
         ax.axvline(0, color=INK, linewidth=1.5)
-        for edge in (-c.margin_pp, c.margin_pp):
+        for edge in (-c.margin, c.margin):
             ax.axvline(edge, color=COLOURS["warn"], linewidth=1.2, linestyle="--")
         top = round_reach(1.02 * float(share.max(initial=1e-3)))
         ax.plot([low, high], [-0.05 * top] * 2, color=COLOURS["ptq"], linewidth=4,
                 solid_capstyle="butt")
-        ax.plot(c.diff_pp, -0.05 * top, "o", color=INK, markersize=6)
+        ax.plot(c.gap, -0.05 * top, "o", color=INK, markersize=6)
         ax.set_ylim(-0.12 * top, top)
-        reach = max(abs(low), abs(high), c.margin_pp, float(np.abs(values).max(initial=0)))
+        reach = max(abs(low), abs(high), c.margin, float(np.abs(values).max(initial=0)))
         # Round, so that a slider moves the data and not the axis all the time.
         reach = round_reach(1.02 * reach)
         ax.set_xlim(-reach, reach)
@@ -122,10 +122,10 @@ def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison) -> Figure:
                       "(dashed: the margin)")
         ax.set_ylabel("share of resamples")
 
-    zero = "holds" if c.ci_pp[0] <= 0 <= c.ci_pp[1] else "leaves out"
+    zero = "holds" if c.interval[0] <= 0 <= c.interval[1] else "leaves out"
     said = (
-        f"{c.b} - {c.a}: {text.points(c.diff_pp)} points on {c.n:,} examples; the "
-        f"{100 * c.confidence:g} % interval {text.interval(c.ci_pp)} ({c.ci_method}) {zero} zero."
+        f"{c.b} - {c.a}: {text.points(c.gap)} points on {c.n:,} examples; the "
+        f"{100 * c.confidence:g} % interval {text.interval(c.interval)} ({c.method}) {zero} zero."
     )
     return Figure(draw, said, "Resampled differences", (7.0, 3.8))
 

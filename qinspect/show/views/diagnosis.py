@@ -68,23 +68,23 @@ def word(cause: Cause) -> str:
 
 def toward(found: Diagnosis, points: float) -> float:
     """Points of the gap that are closed: above zero whichever way round the gap is."""
-    return math.copysign(1.0, found.focus.diff_pp) * points
+    return math.copysign(1.0, found.focus.gap) * points
 
 
 def _closed(found: Diagnosis, effect: Effect) -> tuple[float, float]:
-    ends = sorted(toward(found, end) for end in effect.ci_pp)
+    ends = sorted(toward(found, end) for end in effect.interval)
     return ends[0], ends[1]
 
 
 def file_table(found: Diagnosis) -> Table:
     """Accuracy of each file, and how it stands to the one before."""
     accuracy = {role: value for gap in found.gaps
-                for role, value in ((gap.a, gap.accuracy_a), (gap.b, gap.accuracy_b))}
+                for role, value in ((gap.a, gap.value_a), (gap.b, gap.value_b))}
     rows = [{"file": NAMES[role], "accuracy": accuracy[role], "role": role}
             for role in NAMES if role in accuracy]
 
     def gap(a: str) -> Callable[[Any], Any]:
-        return lambda row: None if (g := found.gap(a, row["role"])) is None else g.diff_pp
+        return lambda row: None if (g := found.gap(a, row["role"])) is None else g.gap
 
     return table(f"Accuracy on {found.focus.n:,} examples", rows, {
         "file": "file", "accuracy": ("accuracy", text.percent),
@@ -97,7 +97,7 @@ def tried_table(found: Diagnosis) -> Table:
     rows = _tried(found)
     return table("What each remedy, applied alone, did to the gap", rows, {
         "cause": lambda row: row[0].rule.id, "verdict": lambda row: word(row[0]),
-        "closes, points": (lambda row: toward(found, row[1].effect_pp), text.points),
+        "closes, points": (lambda row: toward(found, row[1].amount), text.points),
         "interval": (lambda row: _closed(found, row[1]), text.interval),
         "of the gap": (lambda row: row[1].closed_share, lambda share: f"{100 * share:.0f} %"),
         "what was done": lambda row: row[1].done,
@@ -108,7 +108,7 @@ def tried_table(found: Diagnosis) -> Table:
 def _tried(found: Diagnosis) -> list[tuple[Cause, Effect]]:
     """Causes whose remedy was tried, the largest effect first."""
     tried = [(cause, cause.effect) for cause in found.causes if cause.effect is not None]
-    return sorted(tried, key=lambda row: -abs(row[1].effect_pp))
+    return sorted(tried, key=lambda row: -abs(row[1].amount))
 
 
 def part_table(found: Diagnosis) -> Table:
@@ -127,7 +127,7 @@ def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
     if effect is not None:
         confirmed = "confirmed" if effect.confirmed else "not confirmed"
         lines["Tried"] = (
-            f"{effect.done} closes {text.points(toward(found, effect.effect_pp))} points "
+            f"{effect.done} closes {text.points(toward(found, effect.amount))} points "
             f"{text.interval(_closed(found, effect))} of the gap: {confirmed}."
         )
     elif cause.note:
@@ -196,10 +196,10 @@ def _overall(found: Diagnosis) -> dict[str, Draw]:
     tried = [cause for cause, _ in _tried(found)]
     if tried:
         made["effects"] = lambda: figures.effect_plot(_effects(found, tried),
-                                                      abs(found.focus.diff_pp))
+                                                      abs(found.focus.gap))
     if found.parts:
         gap = found.gap("ptq", "qat")
-        total = sum(p["diff_pp"] for p in found.parts) if gap is None else gap.diff_pp
+        total = sum(p["diff_pp"] for p in found.parts) if gap is None else gap.gap
         made["parts"] = lambda: figures.waterfall(found.parts, total, total="QAT - PTQ")
     made["causes"] = lambda: figures.diagnosis_board(_effects(found, found.ordered()))
     return made
@@ -209,7 +209,7 @@ def _effects(found: Diagnosis, causes: list[Cause]) -> pd.DataFrame:
     nan = float("nan")
     return pd.DataFrame([
         {"name": c.rule.id, "title": c.rule.title, "verdict": c.verdict, "confirmed": c.confirmed,
-         "effect_pp": nan if c.effect is None else toward(found, c.effect.effect_pp),
+         "effect_pp": nan if c.effect is None else toward(found, c.effect.amount),
          **dict(zip(("ci_low_pp", "ci_high_pp"),
                     (nan, nan) if c.effect is None else _closed(found, c.effect), strict=True))}
         for c in causes

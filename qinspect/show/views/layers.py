@@ -104,7 +104,7 @@ def sensitivity_view(found: Sensitivity) -> View:
         (found.sentence,),
         (_ends(ends, found.precision), layer_table(found), curve_table(found)),
         {"layers": lambda: figures.sensitivity_bars(found.layers),
-         "curve": lambda: figures.sensitivity_curve(found.curve, found.margin_pp)}
+         "curve": lambda: figures.sensitivity_curve(found.curve, found.margin)}
         if found.labelled else {},
         notes=(*found.notes, *_level(found)),
     )

@@ -155,7 +155,7 @@ def _sweep_figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[], Figure]]]:
     for name, rows in sweep.experiments.items():
         done, compared = rows[rows["status"] == "finished"], sweep.seeds.get(name)
         if compared is not None:
-            yield name, _seeds(name, done, compared.ci_pp)
+            yield name, _seeds(name, done, compared.interval)
         elif len(done) > 1:
             # A table alone knows nothing of single examples.
             interval = mean_interval(done["qat_minus_ptq_pp"].to_numpy())

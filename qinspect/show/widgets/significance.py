@@ -34,14 +34,14 @@ _RESAMPLES = 4000
 
 def number_table(c: Comparison, power: float) -> Table:
     """The numbers of a comparison; ``power`` is for the difference on all examples."""
-    detectable = "none" if math.isnan(c.mde_pp) else f"{c.mde_pp:.2f} points"
+    detectable = "none" if math.isnan(c.detectable) else f"{c.detectable:.2f} points"
     rows = (
         ("verdict", text.verdict(c.verdict, c.a, c.b)),
         ("examples", f"{c.n:,}"),
-        (f"accuracy of {c.a}", text.percent(c.accuracy_a)),
-        (f"accuracy of {c.b}", text.percent(c.accuracy_b)),
-        ("difference", f"{text.points(c.diff_pp)} points"),
-        (f"{100 * c.confidence:g} % interval", text.interval(c.ci_pp)),
+        (f"accuracy of {c.a}", text.percent(c.value_a)),
+        (f"accuracy of {c.b}", text.percent(c.value_b)),
+        ("difference", f"{text.points(c.gap)} points"),
+        (f"{100 * c.confidence:g} % interval", text.interval(c.interval)),
         (f"only {c.a} right", str(c.a_only)),
         (f"only {c.b} right", str(c.b_only)),
         ("p", text.p_value(c.p)),

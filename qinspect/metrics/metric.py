@@ -1,0 +1,114 @@
+"""What a metric is: how outputs are scored, in which unit, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from qinspect.errors import DataError
+from qinspect.schema import Array
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How outputs are scored against labels or targets.
+
+    Attributes
+    ----------
+    id, title : str
+    unit : str
+        Of differences: ``scale`` times a difference of values is in this unit.
+    direction : {"higher", "lower"}
+        Which is better.
+    kind : {"example", "set"}
+        One score an example, whose mean is the value, or a statistic of a set of examples.
+    score : callable
+        ``score(y, output)``: of the kind ``example``, an array (n,) of floats, or of booleans where
+        an example is right or wrong; of the kind ``set``, one float.  One of the kind ``set`` may
+        take a third argument ``weights`` (r, n), how often each example counts in r resamples, and
+        then returns r floats; see ``weighted``.
+    scale : float
+        100 for shares in 0..1, whose differences are in points.
+    margin : float or None
+        Difference that would matter, in ``unit``; None: a twentieth of the first model's value.
+    classes : bool
+        Whether outputs are one score a class, of which the greatest is the answer.
+    reduce : callable or None
+        ``reduce(x, output)``: what is kept of a file's output (n, ...) where the metric needs the
+        inputs too, such as the error of a reconstruction.
+    weighted : bool
+        Whether ``score`` takes weights, which makes resampling fast.
+    resamples : int
+        Of the bootstrap of a statistic of a set.
+
+    Examples
+    --------
+    >>> from qinspect.metrics import metric
+    >>> found = metric("mae").score(np.array([1.0, 2.0]), np.array([[1.5], [2.0]]))
+    >>> found.tolist(), metric("mae").direction
+    ([0.5, 0.0], 'lower')
+    """
+
+    id: str
+    title: str
+    unit: str
+    direction: Literal["higher", "lower"]
+    kind: Literal["example", "set"]
+    score: Callable[..., Any]
+    scale: float = 1.0
+    margin: float | None = 1.0
+    classes: bool = False
+    reduce: Callable[[Array, Array], Array] | None = None
+    weighted: bool = False
+    resamples: int = 1999
+
+    @property
+    def better(self) -> int:
+        """Sign of a difference that is an improvement."""
+        return 1 if self.direction == "higher" else -1
+
+    @property
+    def label(self) -> str:
+        """Head of a column or an axis of values."""
+        return f"{self.title}, %" if self.scale == 100 else self.title
+
+    def words(self, value: float) -> str:
+        """A value with its unit, such as ``93.61 %`` or ``0.4272``."""
+        return f"{100 * value:.2f} %" if self.scale == 100 else f"{value:.4g}"
+
+    def number(self, gap: float) -> str:
+        """A difference in the unit, with its sign, for a table."""
+        return f"{gap:+.2f}" if self.scale == 100 else f"{gap:+.4g}"
+
+    def size(self, gap: float) -> str:
+        """How large a difference is, without sign, with its unit."""
+        number = f"{abs(gap):.2f}" if self.scale == 100 else f"{abs(gap):.4g}"
+        return f"{number} {self.unit}".rstrip()
+
+    def interval(self, ends: tuple[float, float]) -> str:
+        """An interval of a difference, such as ``-0.13 to +3.38``."""
+        return f"{self.number(ends[0])} to {self.number(ends[1])}"
+
+    def margin_of(self, value: float) -> float:
+        """The difference that would matter beside a value, in the unit."""
+        if self.margin is not None:
+            return self.margin
+        size = abs(value) if np.isfinite(value) and value else 1.0
+        return self.scale * size / 20
+
+    def scores(self, y: Array | None, output: Any) -> Array:
+        """Checked scores of the examples, (n,); only of the kind ``example``."""
+        found = np.asarray(self.score(y, output))
+        if found.ndim != 1:
+            raise DataError(f"{self.id} gives scores of shape {found.shape}; a metric of the kind "
+                            "'example' gives one score an example.")
+        if found.dtype.kind not in "biuf":
+            raise DataError(f"{self.id} gives scores of type {found.dtype}; they must be numbers.")
+        bad = int(np.count_nonzero(~np.isfinite(found))) if found.dtype.kind == "f" else 0
+        if bad:
+            raise DataError(f"{self.id} is NaN or infinite for {bad} of {len(found)} examples; "
+                            "mend or leave out these outputs.")
+        return found
