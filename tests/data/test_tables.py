@@ -203,7 +203,7 @@ def test_files_are_joined_by_id_in_any_order(table):
     found = results([labels, table("a.csv", id=IDS[at], net=A[at]),
                      table("b.csv", id=IDS, net=B)])
     assert found.compare().pair("a", "b").groups == 10
-    assert found.compare().pair("a", "b").diff_pp == EXPECTED.diff_pp
+    assert found.compare().pair("a", "b").gap == EXPECTED.gap
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_long_table_is_the_wide_one(table, kind):
             kind: values.astype(int)[at], "y": np.tile(Y, 2)[at]}
     found = results(table(**long))
     c = found.compare().pair(*found.models)
-    assert abs(c.diff_pp) == abs(EXPECTED.diff_pp)
+    assert abs(c.gap) == abs(EXPECTED.gap)
     assert c.mcnemar_p == EXPECTED.mcnemar_p
     assert set(found.models) == {"a", "b"}
     long["model"][0] = "b" if long["model"][0] == "a" else "a"
@@ -260,8 +260,8 @@ def test_five_seeds_are_never_more_examples(table):
     assert answer["runs"] == list("01234")
     first = right[:, :, orders[0]]
     expected = compare_seeds(*first, a="a", b="b")
-    assert np.isclose(answer["comparisons"][0]["diff_pp"], expected.diff_pp)
-    assert np.allclose(answer["comparisons"][0]["ci_pp"], expected.ci_pp)
+    assert np.isclose(answer["comparisons"][0]["diff_pp"], expected.gap)
+    assert np.allclose(answer["comparisons"][0]["ci_pp"], expected.interval)
     ran = CliRunner().invoke(app, ["significance", str(table(**columns))])
     assert ran.exit_code == 0
     assert "Over 5 seeds and 120 examples" in " ".join(ran.output.split())

@@ -129,7 +129,8 @@ def test_names(tmp_path, monkeypatch):
 
 def test_every_metric_says_its_unit_and_which_way_is_better():
     for one in METRICS.values():
-        assert one.title and one.direction in ("higher", "lower")
+        assert one.title
+        assert one.direction in ("higher", "lower")
         assert (one.unit == "points") == (one.scale == 100)
     assert metric("mae").words(0.42724) == "0.4272"
     assert metric("auc").words(0.9361) == "93.61 %"

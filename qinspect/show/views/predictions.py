@@ -57,7 +57,8 @@ def run_comparisons_view(found: RunComparisons) -> View:
         f"{found.results.source or 'Comparison'}: {first.seeds} runs of {first.n:,} examples",
         tuple(text.renamed(one.sentence, names) for one in found.comparisons),
         (model_table(found.results, names), pairs),
-        {"seeds": lambda: figures.seeds_plot(found.results.by_run(first.a, first.b), first.ci_pp)},
+        {"seeds": lambda: figures.seeds_plot(found.results.by_run(first.a, first.b),
+                                             first.interval)},
         notes=(f"This is about ways of training, over new runs and new examples.{alone}",
                *found.results.notes), names=names,
     )
