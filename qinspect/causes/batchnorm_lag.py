@@ -55,8 +55,7 @@ def _check(evidence: Evidence) -> Finding:
     if not momenta:
         return does_not_apply("the network has no batch norm.", (), {"batchnorm_layers": 0})
     facts: dict[str, float] = {"batchnorm_layers": len(momenta), "momentum": max(momenta)}
-    if case.history is not None and "float" in set(case.history["phase"]):
-        steps = int(case.history.loc[case.history["phase"] == "float", "steps"].max())
+    if (steps := case.steps("float")) is not None:
         facts |= {"float_steps": steps, "start_value_left_share": max(momenta) ** steps}
     channels = _channels(case)
     if channels is None:

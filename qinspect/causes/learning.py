@@ -81,7 +81,7 @@ def _check_rate(evidence: Evidence) -> Finding:
         ratio = _end_loss(during) / max(_end_loss(before), 1e-12)
         rise = _RISE.of(ratio)
         measures.append(rise)
-        if "learning_rate" in during.columns:
+        if "learning_rate" in during and during["learning_rate"].notna().iloc[-1]:
             facts["qat_learning_rate"] = float(during["learning_rate"].iloc[-1])
     # The first of the files that there are holds the float model's weights.
     found = evidence.lineage(evidence.case.roles[0], "qat")

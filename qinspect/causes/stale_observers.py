@@ -83,10 +83,9 @@ def _check(evidence: Evidence) -> Finding:
 
 def _left_of_start(evidence: Evidence) -> tuple[str, dict[str, float]]:
     """How much of the observers' start value is left after the steps of the history, in words."""
-    history = evidence.case.history
-    if history is None or "qat" not in set(history["phase"]):
+    steps = evidence.case.steps("qat")
+    if steps is None:
         return "", {}
-    steps = int(history.loc[history["phase"] == "qat", "steps"].max())
     left = _DECAY**steps
     return (f"; after {steps:,} steps {100 * left:.0f} % of the start value is left",
             {"qat_steps": steps, "start_value_left_share": left})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qinspect.diagnosis import retrain
+from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import (
     BUDGET,
@@ -37,25 +38,19 @@ def _check(evidence: Evidence) -> Finding:
     if case.facts is not None and case.facts.equal_budget:
         return ruled_out("PTQ was made from a float model trained for as long as QAT in all.",
                          [_EQUAL.of(True)])
-    if case.history is not None and {"float", "qat"} <= set(case.history["phase"]):
-        steps = case.history.groupby("phase")["steps"].max()
-        before, more = int(steps["float"]), int(steps["qat"])
-        facts: dict[str, float] = {"float_steps": before, "share": more / max(before, 1)}
-        budget = _STEPS.of(more)
+    spent = _spent(case)
+    if spent is not None:
+        unit, before, more = spent
+        budget = (_STEPS if unit == "steps" else _EPOCHS).of(more)
+        facts: dict[str, float] = {f"float_{unit}": before, "share": more / max(before, 1)}
         if not budget.speaks:
             return ruled_out("QAT made no training step, so budgets are equal.", [budget], facts)
+        said = "training steps" if unit == "steps" else "epochs"
         return indicated(
-            f"QAT had {more:,} training steps on top of the {before:,} of the float model, which "
+            f"QAT had {more:,} {said} on top of the {before:,} of the float model, which "
             "is what PTQ was made from.", [budget], facts,
             strength=_strength(evidence, more, before),
         )
-    if case.facts is not None:
-        before, more = case.facts.float_epochs, case.facts.qat_epochs
-        budget, facts = _EPOCHS.of(more), {"float_epochs": before}
-        if not budget.speaks:
-            return ruled_out("QAT made no training step, so budgets are equal.", [budget], facts)
-        return indicated(f"QAT had {more} epochs on top of {before}.", [budget], facts,
-                         strength=_strength(evidence, more, before))
     if "qat" not in case.roles:
         return not_tried("cannot tell: needs the training history, or the QAT file.")
     # A PTQ file holds the float model's weights as well.
@@ -71,6 +66,19 @@ def _check(evidence: Evidence) -> Finding:
             "PTQ did not.", [_MOVED.of(True)], facts, strength=0.3,
         )
     return not_tried(f"the files are {found.verdict}; needs the training history.", (), facts)
+
+
+def _spent(case: Case) -> tuple[str, int, int] | None:
+    """Steps, or epochs where steps are not known, of the float training and of QAT after it."""
+    steps = case.steps("float"), case.steps("qat")
+    if steps[0] is not None and steps[1] is not None:
+        return "steps", steps[0], steps[1]
+    if case.history is not None and {"float", "qat"} <= set(case.history["phase"]):
+        ends = case.history.groupby("phase")["epoch"].max()
+        return "epochs", int(ends["float"]), int(ends["qat"])
+    if case.facts is not None:
+        return "epochs", case.facts.float_epochs, case.facts.qat_epochs
+    return None
 
 
 def _strength(evidence: Evidence, more: float, before: float) -> float:

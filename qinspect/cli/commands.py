@@ -207,14 +207,23 @@ def diagnose(
     history: Annotated[
         Path | None, typer.Option(help=".csv with phase (float, qat), epoch, steps, loss.")
     ] = None,
+    history_float: Annotated[
+        Path | None, typer.Option(help="What Keras' CSVLogger wrote of the float training.")
+    ] = None,
+    history_qat: Annotated[
+        Path | None, typer.Option(help="What Keras' CSVLogger wrote of QAT.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Of these trainings; with --train it gives their steps.")
+    ] = None,
     float_eval_predictions: Annotated[
-        Path | None, typer.Option(help="Predictions of the float file got elsewhere, .npz.")
+        Path | None, typer.Option(help="Predictions of the float file got elsewhere, .npz or .csv.")
     ] = None,
     ptq_eval_predictions: Annotated[
-        Path | None, typer.Option(help="Predictions of the PTQ file got elsewhere, .npz.")
+        Path | None, typer.Option(help="Predictions of the PTQ file got elsewhere, .npz or .csv.")
     ] = None,
     qat_eval_predictions: Annotated[
-        Path | None, typer.Option(help="Predictions of the QAT file got elsewhere, .npz.")
+        Path | None, typer.Option(help="Predictions of the QAT file got elsewhere, .npz or .csv.")
     ] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help=".npz of all checkpoints' predictions, (k, n) a file.")
@@ -242,6 +251,7 @@ def diagnose(
     given = case(
         folder, float=float_file, ptq=ptq_file, qat=qat_file, data=data, calibration=calibration,
         train=train, keras_float=keras_float, keras_qat=keras_qat, history=history,
+        history_float=history_float, history_qat=history_qat, batch_size=batch_size,
         claims={"float": float_eval_predictions, "ptq": ptq_eval_predictions,
                 "qat": qat_eval_predictions},
         checkpoints=checkpoints, equal_budget=equal_budget, input_scale=input_scale,

@@ -170,9 +170,17 @@ def _named(columns: Mapping[str, Array], where: str) -> dict[str, str]:
     return named
 
 
-def read_columns(file: Path) -> dict[str, Array]:
-    """The columns of a table in a file: .csv, .parquet or .npz with arrays of any shape."""
-    return {name: _present(values) for name, values in _read(file).items()}
+def read_claim(file: Path) -> tuple[Array, Array | None, Array | None]:
+    """Predictions of one model, ids and labels in a table, as far as they are there."""
+    part, *others = _parts(file, ())
+    if part.runs is not None:
+        raise DataError(f"{file} holds several runs; give the predictions of one file.")
+    if others or len(part.columns) != 1:
+        listed = ", ".join([*part.columns, *(name for other in others for name in other.columns)])
+        raise DataError(f"{file} must hold predictions of one model, in a column prediction, but "
+                        f"has {listed or 'none'}.")
+    ids = None if part.ids is None else _text(part.ids)
+    return next(iter(part.columns.values())), ids, part.y
 
 
 def _read(file: Path) -> dict[str, Array | DataError]:
@@ -399,7 +407,10 @@ def _read_npz(file: Path) -> dict[str, Array | DataError]:
     return columns
 
 
-def _read_csv(file: Path) -> dict[str, Array | DataError]:
+def read_csv(file: Path) -> pd.DataFrame:
+    """A table with a header line, separated by commas, semicolons or tabs; what lacks is NaN."""
+    if not file.is_file():
+        raise DataError(f"there is no file {file}.")
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
@@ -415,6 +426,7 @@ def _read_csv(file: Path) -> dict[str, Array | DataError]:
                 index_col=False,
                 skipinitialspace=True,
                 low_memory=False,
+                float_precision="round_trip",
             )
     except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
@@ -424,9 +436,15 @@ def _read_csv(file: Path) -> dict[str, Array | DataError]:
         raise DataError(f"{file} has more than one column {twice[0]!r}; rename one.")
     if len(header) != frame.shape[1]:
         raise DataError(f"{file} has a header line that cannot be split into columns.")
-    # The nameless first column is a data frame's own index.  The header is line 1.
-    return {name: _of_series(frame[column], f"{file}: {name}", "line", 2)
-            for name, column in zip(header, frame.columns, strict=True) if name}
+    frame.columns = pd.Index(header)
+    # The nameless first column is a data frame's own index.
+    return frame.loc[:, frame.columns != ""]
+
+
+def _read_csv(file: Path) -> dict[str, Array | DataError]:
+    frame = read_csv(file)
+    # The header is line 1.
+    return {name: _of_series(frame[name], f"{file}: {name}", "line", 2) for name in frame.columns}
 
 
 def _read_parquet(file: Path) -> dict[str, Array | DataError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect import store
 from qinspect.data.dataset import Dataset, take
 from qinspect.data.npz import read_arrays
+from qinspect.data.tables import read_claim
+from qinspect.diagnosis.histories import History, gather_history
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.schema import Array, Arrays
@@ -209,6 +211,13 @@ class Case(Shown):
         x = None if self.data is None else take(self.data.x, slice(examples))
         return layer_tables(graphs, x)
 
+    def steps(self, phase: str) -> int | None:
+        """Training steps of a phase by the history, None where they are not known."""
+        if self.history is None:
+            return None
+        steps = self.history.loc[self.history["phase"] == phase, "steps"].max()
+        return None if pd.isna(steps) else int(steps)
+
     @property
     def frame(self) -> pd.DataFrame:
         """One row an input of a diagnosis: whether it is there."""
@@ -266,7 +275,10 @@ def case(
     train: File | Dataset | None = None,
     keras_float: File | None = None,
     keras_qat: File | None = None,
-    history: File | pd.DataFrame | None = None,
+    history: History | None = None,
+    history_float: History | None = None,
+    history_qat: History | None = None,
+    batch_size: int | None = None,
     claims: Mapping[str, File | Array | Claim | None] | None = None,
     checkpoints: File | Mapping[str, Array] | None = None,
     equal_budget: bool = False,
@@ -296,9 +308,15 @@ def case(
         phase ``float_ft`` of as many steps as ``qat`` says that the float model was trained on as
         well; if the PTQ file then holds weights that moved on from those of ``keras_float``,
         budgets are equal.
+    history_float, history_qat : path, DataFrame or mapping, optional
+        Instead of ``history``: what Keras' ``CSVLogger`` wrote of each training, or the ``history``
+        that ``fit`` returns.
+    batch_size : int, optional
+        Of both trainings; with ``train`` it says how many steps an epoch of those had.
     claims : mapping of role to path, ndarray or Claim, optional
         Predictions of a file (``float``, ``ptq``, ``qat``) got elsewhere: ``.npz`` with
-        ``prediction`` (n,) and optionally ``id`` and ``y``, or scores as ``outputs`` (n, classes).
+        ``prediction`` (n,) and optionally ``id`` and ``y``, or scores as ``outputs`` (n, classes);
+        or a ``.csv`` or ``.parquet`` of one column of predictions, ids and labels.
     checkpoints : path or mapping of role to ndarray, optional
         ``.npz`` with arrays ``float``, ``ptq``, ``qat`` of shape (k, n): classes predicted by each
         checkpoint that was tried on ``data``.
@@ -359,22 +377,27 @@ def case(
         # An array is what the model is given, as it is.
         calibration_x = (calibration if isinstance(calibration, np.ndarray)
                          else examples(calibration).x)
-    table = history if history is None or isinstance(history, pd.DataFrame) else store.read_frame(
-        Path(history))
+    if batch_size is not None and batch_size < 1:
+        raise SpecError(f"the batch size is {batch_size}; it must be at least 1.")
+    evaluated, training = examples(data), None if train is None else examples(train)
+    epoch_steps = None if training is None or batch_size is None else math.ceil(
+        len(training) / batch_size)
+    table = gather_history(history, {"float": history_float, "qat": history_qat}, epoch_steps)
     return Case(
         float_graph=graphs.get("float"),
         ptq_graph=graphs.get("ptq"),
         qat_graph=graphs.get("qat"),
-        data=examples(data),
+        data=evaluated,
         calibration_x=calibration_x,
-        train=None if train is None else examples(train),
+        train=training,
         keras_float=None if keras_float is None else Path(keras_float),
         keras_qat=None if keras_qat is None else Path(keras_qat),
-        history=None if table is None else _checked_history(table, history),
-        claims={role: _claim(told) for role, told in (claims or {}).items() if told is not None},
+        history=table,
+        claims={role: _by_id(_claim(told), evaluated) for role, told in (claims or {}).items()
+                if told is not None},
         checkpoints=_checkpoints(checkpoints),
         facts=None if table is None else _facts_of(
-            table, seed, equal_budget=_trained_on(table, keras_float, graphs.get("ptq"))
+            table, seed, batch_size, equal_budget=_trained_on(table, keras_float, graphs.get("ptq"))
         ),
         name=" against ".join(
             file.file if isinstance(file, Graph) else Path(file).name for file in given.values()
@@ -444,7 +467,13 @@ def _claim(told: File | Array | Claim) -> Claim:
         arrays = {"prediction" if told.ndim == 1 else "outputs": told}
     else:
         name = str(told)
-        arrays = read_arrays(Path(told), (), ("prediction", "outputs", "id", "y"))
+        path = Path(told)
+        if path.suffix.lower() in (".csv", ".parquet"):
+            prediction, ids, y = read_claim(path)
+            arrays = {"prediction": _whole(prediction), **({} if ids is None else {"id": ids}),
+                      **({} if y is None else {"y": _whole(y)})}
+        else:
+            arrays = read_arrays(path, (), ("prediction", "outputs", "id", "y"))
     if "prediction" in arrays:
         prediction = arrays["prediction"]
     elif "outputs" in arrays and arrays["outputs"].ndim == 2:
@@ -462,6 +491,29 @@ def _claim(told: File | Array | Claim) -> Claim:
     return Claim(prediction.astype("int64"), ids, arrays.get("y"))
 
 
+def _by_id(claim: Claim, data: Dataset) -> Claim:
+    """The claim by the ids of the data, and in their order where it brings its own labels."""
+    ids, n = claim.ids, len(data)
+    if ids is None:
+        return claim
+    if data.ids.tolist() == [f"{data.name}-{i:06d}" for i in range(n)]:
+        # The data have no ids of their own: only row numbers can be found in them.
+        if set(ids.tolist()) != set(map(str, range(n))):
+            return replace(claim, ids=None)
+        ids = data.ids[ids.astype(int)]
+    if claim.y is not None and len(ids) == n and set(ids.tolist()) == set(data.ids.tolist()):
+        order = pd.Index(ids).get_indexer(pd.Index(data.ids))
+        return Claim(claim.prediction[order], None, claim.y[order])
+    return replace(claim, ids=ids)
+
+
+def _whole(values: Array) -> Array:
+    """Whole numbers as integers, whatever they were written as."""
+    if values.dtype.kind == "f" and (values == np.round(values)).all():
+        return values.astype(np.int64)
+    return values
+
+
 def _checkpoints(given: File | Mapping[str, Array] | None) -> dict[str, Array]:
     if given is None or isinstance(given, Mapping):
         return dict(given or {})
@@ -469,14 +521,6 @@ def _checkpoints(given: File | Mapping[str, Array] | None) -> dict[str, Array]:
     if not arrays:
         raise DataError(f"{given}: needs arrays named {', '.join(ROLES)} of shape (k, n).")
     return arrays
-
-
-def _checked_history(table: pd.DataFrame, source: object) -> pd.DataFrame:
-    absent = [name for name in ("phase", "epoch", "steps", "loss") if name not in table.columns]
-    if absent:
-        where = "" if isinstance(source, pd.DataFrame) else f"{source}: "
-        raise DataError(f"{where}the history has no column {', '.join(absent)}.")
-    return table
 
 
 def _trained_on(history: pd.DataFrame, keras_float: File | None, ptq: Graph | None) -> bool:
@@ -492,14 +536,18 @@ def _trained_on(history: pd.DataFrame, keras_float: File | None, ptq: Graph | No
     return lineage(read_keras(keras_float), ptq).verdict == "fine-tuned from"
 
 
-def _facts_of(history: pd.DataFrame, seed: int, *, equal_budget: bool) -> TrainingFacts | None:
+def _facts_of(
+    history: pd.DataFrame, seed: int, batch_size: int | None, *, equal_budget: bool
+) -> TrainingFacts | None:
     """Settings of the training as far as a history tells them; None without rates."""
     phases = dict(list(history.groupby("phase")))
     if not {"float", "qat"} <= set(phases) or "learning_rate" not in history.columns:
         return None
     epochs = {name: int(phases[name]["epoch"].max()) for name in ("float", "qat")}
     rates = {name: float(phases[name]["learning_rate"].iloc[-1]) for name in ("float", "qat")}
+    if not all(map(math.isfinite, rates.values())):
+        return None
     return TrainingFacts(
-        epochs["float"], epochs["qat"], rates["float"], rates["qat"], seed=seed,
-        equal_budget=equal_budget,
+        epochs["float"], epochs["qat"], rates["float"], rates["qat"],
+        batch_size or TrainingFacts.batch_size, seed=seed, equal_budget=equal_budget,
     )

@@ -29,9 +29,14 @@ _IN_LEGEND = 14
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Accuracy by training step, one colour a ``phase``; what the history lacks is left out."""
+    """Accuracy by training step (by epoch where steps are not known), one colour a ``phase``.
+
+    What the history lacks is left out.
+    """
     known = [name for name in _SCORES if name in history and history[name].notna().any()]
-    place = history.assign(at=history["steps"] + _started(history))
+    known_steps = history["steps"].notna().all()
+    unit, words = ("steps", "steps") if known_steps else ("epoch", "epochs")
+    place = history.assign(at=history[unit] + _started(history, unit))
 
     def draw(ax: Axes) -> None:
         import seaborn as sns
@@ -44,23 +49,24 @@ def learning_curves(history: pd.DataFrame) -> Figure:
                      palette=model_colours(phases),
                      errorbar=None, estimator=None, markeredgecolor="none")
         _label_legend(ax)
-        ax.set_xlabel("training step, float training included")
+        what = "training step" if known_steps else "epoch"
+        ax.set_xlabel(f"{what}, float training included")
         ax.set_ylabel("accuracy, %")
 
     title = "Learning curves"
     if not known:
         return Figure(_nothing, "The history holds no accuracy.", title, (7.0, 1.2))
     listed = "; ".join(
-        f"{row['phase']} after {int(row['steps'])} steps: " + ", ".join(
+        f"{row['phase']} after {int(row[unit])} {words}: " + ", ".join(
             f"{_SCORES[name]} {100 * row[name]:.1f} %" for name in known if pd.notna(row[name]))
         for row in history.groupby("phase", sort=False).tail(1).to_dict("records")
     )
     return Figure(draw, f"{listed}.", title, (7.5, 3.6))
 
 
-def _started(history: pd.DataFrame) -> np.ndarray:
+def _started(history: pd.DataFrame, unit: str) -> np.ndarray:
     """Steps before each phase: every other one goes on from where float training ended."""
-    ended = history.loc[history["phase"] == "float", "steps"].max()
+    ended = history.loc[history["phase"] == "float", unit].max()
     return np.where(history["phase"] == "float", 0, 0 if pd.isna(ended) else ended)
 
 
