@@ -19,6 +19,7 @@ from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.layer_tables import EXAMPLES, Layers, float_file, layer_tables
 from qinspect.measure.local import layer_errors
+from qinspect.measure.remarks import Scored, chance_remarks, float_worst, output_remarks
 from qinspect.measure.scales import scale_table
 from qinspect.predictions import Comparisons, Results, results
 from qinspect.schema import Array, Arrays
@@ -29,6 +30,8 @@ from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Preprocessing, check_classes, file_names, load_examples, prepare
 from qinspect.tflite.match import GraphMatch
+from qinspect.tflite.origin import origin_of
+from qinspect.tflite.remarks import Remark
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.sandbox import open_model
 
@@ -225,7 +228,8 @@ class FileComparison(Shown):
         local and accumulated error of each layer against the first float file; recipes : scales
         side by side, for files that are both quantized; kernels : default against reference
         kernels; ties : examples whose greatest output is reached by several classes, and the
-        accuracy if all of them went well or badly.  Fit for JSON.
+        accuracy if all of them went well or badly; remarks : what should be heard unasked
+        (id, sentence, numbers, file).  Fit for JSON.
     comparisons : Comparisons or None
         Every pair's accuracies; None without labels.
     files : tuple of path
@@ -401,11 +405,29 @@ def _of_files(
                 for m in models
             ],
             "ties": [_ties(m, examples.ids) for m in models],
+            "remarks": [asdict(remark) for remark in _remarks(models, compared)],
             "detail_examples": min(detail_examples, len(examples)),
             "notes": notes,
         }
     )
     return report, compared
+
+
+def _remarks(models: list[_Model], compared: Comparisons | None) -> list[Remark]:
+    """What files, outputs and accuracies tell unasked."""
+    first = next((m for m in models if scheme_of(m.graph) == "float32"), None)
+    found = [remark for m in models for remark in output_remarks(
+        m.graph, m.result.outputs, None if first in (m, None) else first.result.outputs, m.name)]
+    if compared is None:
+        return found
+    found += chance_remarks({m.name: Scored(m.result.prediction, m.y, m.classes,
+                                            m.how.label_offset)
+                             for m in models if m.y is not None})
+    if first is not None:
+        trained = [m.name for m in models
+                   if origin_of(m.graph, scheme_of(m.graph)).value == "qat"]
+        found += float_worst([(c.a, c.b, c.verdict) for c in compared], first.name, trained)
+    return found
 
 
 def _takes_integers(model: _Model) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,7 @@ from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.rule import Finding, Rule
 from qinspect.shown import Shown
 from qinspect.stats import Comparison
+from qinspect.tflite.remarks import Remark
 from qinspect.verdicts import CauseVerdict
 
 # From this share of a gap on an effect is said to turn it round: what is left is as large.
@@ -121,6 +122,8 @@ class Diagnosis(Shown):
         Whether remedies were tried.
     seconds : float
         Wall-clock time.
+    remarks : tuple of Remark
+        What files, outputs and accuracies tell unasked, by role.
 
     Examples
     --------
@@ -139,6 +142,7 @@ class Diagnosis(Shown):
     parts: tuple[dict[str, Any], ...]
     interventions: bool
     seconds: float
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def late_seconds(self) -> float:
@@ -246,6 +250,7 @@ class Diagnosis(Shown):
                 for row in rows if row["verdict"] == "not_tried"
             ],
             "interventions": self.interventions,
+            "remarks": [asdict(remark) for remark in self.remarks],
             "seconds": self.seconds,
             "late_seconds": self.late_seconds,
         })

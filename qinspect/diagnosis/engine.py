@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from qinspect.diagnosis.answer import Cause, Diagnosis, Effect
@@ -12,9 +13,11 @@ from qinspect.diagnosis.cases import Case, case
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried
 from qinspect.errors import DataError, QinspectError, unknown_name
+from qinspect.measure.remarks import Scored, chance_remarks, float_worst, output_remarks
 from qinspect.stats import Comparison
 from qinspect.studies.stored import Study
-from qinspect.tflite.inputs import check_classes
+from qinspect.tflite.inputs import check_classes, input_fit
+from qinspect.tflite.remarks import Remark
 
 # A gap below this many points is not one that a person would claim; chosen.
 NOTICEABLE_PP = 0.5
@@ -91,6 +94,7 @@ def diagnose(
     for role in given.roles:
         if (graph := given.graph(role)) is not None:
             check_classes(graph, given.data.labels)
+    units = _units(given)
     started = time.perf_counter()
     deadline = started + budget
     say = progress or (lambda text: None)
@@ -126,7 +130,45 @@ def diagnose(
         parts=given.parts if {focus.a, focus.b} == {"ptq", "qat"} else (),
         interventions=interventions,
         seconds=time.perf_counter() - started,
+        remarks=(*units, *_remarks(evidence, gaps)),
     )
+
+
+# --- what should be heard unasked ---------------------------------------------------------------
+
+
+def _units(given: Case) -> tuple[Remark, ...]:
+    """Files that store inputs in other units than the data; refused where PTQ and QAT agree."""
+    assert given.data is not None
+    x = given.data.x
+    if isinstance(x, Mapping):
+        return ()
+    found = []
+    for role in given.roles:
+        graph = given.graph(role)
+        assert graph is not None
+        fit = input_fit(x, graph, graph.main.tensors[graph.main.inputs[0]])
+        if fit is not None and fit.other_units:
+            found.append(Remark(
+                "input-units",
+                f"{fit.ranges} in steps of {fit.step:g}: either the data are in other units "
+                "(--input-scale and --input-offset bridge them), or the file was calibrated so.",
+                {"step": fit.step, "outside": fit.outside}, role))
+    if {"ptq", "qat"} <= {remark.file for remark in found}:
+        raise DataError(f"the data do not fit the PTQ and the QAT file: {found[-1].sentence}")
+    return tuple(found)
+
+
+def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
+    roles = evidence.case.roles
+    runs = {role: evidence.evaluation(role) for role in roles}
+    reference = runs["float"].outputs if "float" in roles else None
+    found = [remark for role, run in runs.items() for remark in output_remarks(
+        evidence.graph(role), run.outputs, None if role == "float" else reference, role)]
+    found += chance_remarks({role: Scored(run.prediction, evidence.data.labels,
+                                          math.prod(run.raw.shape[1:]))
+                             for role, run in runs.items()}, by_file=False)
+    return [*found, *float_worst([(gap.a, gap.b, gap.verdict) for gap in gaps], "float", ["qat"])]
 
 
 # --- the gap -----------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from qinspect.tflite.ancestry import Lineage, lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.identity import Identification, identify
 from qinspect.tflite.match import GraphMatch
+from qinspect.tflite.remarks import FIXED_RANGE
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.runner import Model
 
@@ -38,8 +39,6 @@ WIDE_RATIO = 2.0
 LAYER_SHARE = 0.3
 OWN_EXAMPLES = 256
 _RANGE_EXAMPLES = 1_000
-# Their output range is fixed by the format, not calibrated.
-_FIXED_RANGE = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFTMAX"})
 # One row a tensor: ``kind`` is "input" or "activation"; ends stored and seen (widened to hold 0);
 # ``ratio`` of the stored width to the one seen, ``bits_lost`` its base-2 logarithm; share of
 # examples that leave the stored range by more than one stored step.
@@ -198,7 +197,7 @@ class Evidence:
         fixed = {
             graph.main.tensors[i].name
             for op in graph.main.operators
-            if op.code in _FIXED_RANGE
+            if op.code in FIXED_RANGE
             for i in op.outputs
         }
         skipped = fixed | set(borrowed)
@@ -248,7 +247,7 @@ class Evidence:
         moved = {
             i
             for op in graph.main.operators
-            if op.code not in _FIXED_RANGE and op.code not in ("QUANTIZE", "DEQUANTIZE")
+            if op.code not in FIXED_RANGE and op.code not in ("QUANTIZE", "DEQUANTIZE")
             for i in op.outputs
         }
         kept = found["stored_min"].notna() & found["index"].isin(moved)

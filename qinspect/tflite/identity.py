@@ -26,6 +26,7 @@ from qinspect.tflite.constants import (
 from qinspect.tflite.graph import Graph, Scheme, Subgraph, Tensor
 from qinspect.tflite.origin import Origin, converter_record, never_trained, origin_of, trained_names
 from qinspect.tflite.read import read_graph
+from qinspect.tflite.remarks import Remark, file_remarks
 from qinspect.tflite.sandbox import TIMEOUT, probe
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Identification:
         ``total``, ``quantized`` (stored ranges): numbers of activation tensors; ``dynamic``:
         operators that quantize their activations while running.
     origin : Origin
+    remarks : tuple of Remark
+        What the quantization of the outputs cannot tell apart.
     warnings : tuple of str
         What deserves attention, one sentence each.
     """
@@ -97,6 +100,7 @@ class Identification:
     weights: dict[str, Any]
     activations: dict[str, int]
     origin: Origin
+    remarks: tuple[Remark, ...]
     warnings: tuple[str, ...]
 
 
@@ -181,6 +185,7 @@ def identify(graph: Graph) -> Identification:
         weights=_count_weights(weights),
         activations=_count_activations(graph, weights),
         origin=origin_of(graph, scheme),
+        remarks=file_remarks(graph),
         warnings=_warnings(graph, scheme, weights, float_ops),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from qinspect.errors import DataError
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
+from qinspect.show.views.files import remark_lines
 from qinspect.verdicts import CAUSES
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ def diagnosis_view(found: Diagnosis) -> View:
     first = [cause for cause in causes if leads(found, cause)]
     return View(
         f"Diagnosis of {found.case.name}",
-        (found.sentence, f"Primary cause: {found.primary}."),
+        (found.sentence, f"Primary cause: {found.primary}.", *remark_lines(
+            [{**asdict(one), "file": one.file and NAMES[one.file]} for one in found.remarks])),
         tuple(filter(None, (file_table(found), tried_table(found), part_table(found)))),
         {**_overall(found), **{kind: draw for own in drawn.values() for kind, draw in own.items()}},
         (*(section(found, cause, tuple(drawn[cause.rule.id])) for cause in first),

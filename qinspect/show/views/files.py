@@ -50,6 +50,7 @@ def _table(file: Mapping[str, Any]) -> Table:
         ("in float", _counts(file["float_ops"]) or "none"),
         ("origin", _origin(file["origin"])),
         ("runs", _RUNS.get(file["runs"], file["runs"])),
+        ("remarks", "\n".join(remark["sentence"] for remark in file["remarks"])),
         ("warnings", "\n".join(file["warnings"])),
     ]
     lines = [(key if at == 0 else "", line) for key, said in rows if said
@@ -193,7 +194,13 @@ def _sentences(report: Mapping[str, Any]) -> list[str]:
                          f"{kernel['flips']} of {kernel['examples']} examples.")
         elif kernel["error"]:
             lines.append(f"{kernel['file']}: reference kernels did not run: {kernel['error']}")
-    return lines
+    return [*remark_lines(report["remarks"]), *lines]
+
+
+def remark_lines(remarks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Remarks as sentences, each with the file that it is about."""
+    return [f"{remark['file']}: {remark['sentence']}" if remark["file"] else
+            remark["sentence"][0].upper() + remark["sentence"][1:] for remark in remarks]
 
 
 def _all(report: Mapping[str, Any]) -> list[str]:
