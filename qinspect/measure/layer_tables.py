@@ -210,7 +210,11 @@ def layer_tables(files: Mapping[str, Graph], x: Arrays | None) -> Layers:
     for name in names:
         graph, known = files[name], pairs[name]
         for pair in known:
-            own = weight_channels(graph, pair.op_b)
+            try:
+                own = weight_channels(graph, pair.op_b)
+            except QinspectError as error:  # sparse weights, say
+                notes.append(f"no weights of {pair.layer} in {name}: {error}")
+                continue
             if own is not None:
                 tensor, weights[name, pair.layer] = own
                 records += _weight_rows(name, pair.layer, tensor, weights[name, pair.layer])
