@@ -613,11 +613,11 @@ class RunComparisons(Shown):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a comparison: mean difference b - a, its interval, and the runs' signs."""
+        """One row a comparison: ``gap``, the mean b - a in ``unit``, and the runs' signs."""
         return pd.DataFrame(
-            [(c.a, c.b, c.seeds, c.n, c.gap, *c.interval, c.b_wins, c.ties, c.a_wins)
-             for c in self.comparisons],
-            columns=["a", "b", "seeds", "n", "diff_pp", "low_pp", "high_pp", "b_wins", "ties",
+            [(c.a, c.b, c.seeds, c.n, c.gap, *c.interval, c.metric.unit, c.b_wins, c.ties,
+              c.a_wins) for c in self.comparisons],
+            columns=["a", "b", "seeds", "n", "gap", "low", "high", "unit", "b_wins", "ties",
                      "a_wins"])
 
     @property
@@ -714,12 +714,13 @@ def results(
     if isinstance(own := getattr(source, "results", None), Results):
         return replace(own, **options)
     files = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    how: Reading = "guess" if metric is None else "classes" if metric is ACCURACY else "numbers"
+    of_classes = metric is not None and metric.id == ACCURACY.id
+    how: Reading = "guess" if metric is None else "classes" if of_classes else "numbers"
     table = read_table([Path(file) for file in files], models=tuple(models),
                        correct=tuple(correct), reading=how)
-    if table.real and metric in (None, ACCURACY):
+    if table.real and how != "numbers":
         raise DataError(f"y of {files[0]} holds numbers that are not whole, so it is a quantity; "
-                        "give a metric for one, such as mae.")
+                        "give the metric of one (--metric mae, mse, relative-error or r2).")
     return Results(table.outputs, table.y, table.ids, table.groups, table.runs,
                    source=", ".join(map(str, files)), notes=table.notes, **options)
 

@@ -139,6 +139,10 @@ def read_table(
         values = joined.columns[column]
         if name in correct or column.startswith(CORRECT) or (
                 values.dtype == bool and joined.y.dtype != bool):
+            if reading == "numbers":
+                raise DataError(f"{where}: {column} says which examples are right, of which only "
+                                "the accuracy can be made; choose other columns with --models, or "
+                                "no other metric.")
             outputs[name] = as_correct(values, f"{column} in {where}")
             continue
         values = values.astype(np.int64) if values.dtype == bool else values

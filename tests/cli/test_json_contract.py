@@ -101,6 +101,16 @@ def test_inspect(folder: Path, names: tuple[str, ...]) -> None:
     valid("inspect", ask("inspect", *(folder / f"{name}.tflite" for name in names)))
 
 
+def test_significance_of_runs(tmp_path: Path) -> None:
+    y = np.tile(np.arange(40) % 4, 3)
+    columns = {"seed": np.repeat([0, 1, 2], 40), "id": np.tile(np.arange(40), 3), "y": y,
+               "ptq": y, "qat": np.where(np.arange(120) % 7, y, 0)}
+    np.savez(tmp_path / "runs.npz", **columns)
+    answer = ask("significance", tmp_path / "runs.npz")
+    valid("significance", answer)
+    assert answer["comparisons"][0]["about"] == "training"
+
+
 def test_evaluate_writes_what_significance_reads(folder: Path, tmp_path: Path) -> None:
     paths = [folder / f"{name}.tflite" for name in ("float", "ptq", "qat")]
     out = tmp_path / "p.npz"

@@ -186,9 +186,41 @@ def test_models_are_chosen_in_the_order_given(table):
 
 def test_a_quantity_is_read_as_numbers_and_needs_its_metric(table):
     y = Y + 0.25
-    path = table(y=y, a=y + 1, b=Y)
-    with pytest.raises(DataError, match="is a quantity"):
-        results(path)
+    path = table(y=y, a=y + RNG.normal(0, 1, N), b=Y)
+    assert "--metric mae" in refused(path)
+    frame = pd.read_csv(path)
+    found = results(path, metric="mae")
+    for name in "ab":
+        assert np.isclose(found.value(name), np.abs(frame[name] - frame["y"]).mean())
+    assert "text" in refused(table(y=y, a=np.full(N, "x"), b=Y), "--metric", "mae")
+
+
+def test_scores_of_yes_and_no_are_read_by_their_metric(table):
+    y = Y % 2
+    scores = {name: np.clip(y + RNG.normal(0, sd, N), 0, 1) for name, sd in (("a", 0.5), ("b", 1))}
+    path = table(y=y, **scores)
+    assert "auc or log-loss" in refused(path)
+    found = results(path, metric="auc")
+    for name, values in scores.items():
+        up, down = values[y == 1], values[y == 0]
+        pairs = (up[:, None] > down).mean() + (up[:, None] == down).mean() / 2
+        assert np.isclose(found.value(name), pairs)
+
+
+def test_correctness_has_accuracy_and_nothing_else(table):
+    path = table(y=Y + 0.5, a=Y, b=Y, correct_c=Y % 2)
+    assert "correct_c says which examples are right" in refused(path, "--metric", "mae")
+    assert results(path, metric="mae", models=("a", "b")).n == N
+
+
+def test_runs_of_a_quantity_have_the_unit_of_their_metric(table):
+    y = np.tile(Y + 0.5, 3)
+    path = table(seed=np.repeat([3, 4, 5], N), id=np.tile(IDS, 3), y=y, a=y + 0.25, b=y - 0.75)
+    found = results(path, metric="mae")
+    assert (found.value("a"), found.value("b"), found.runs) == (0.25, 0.75, (3, 4, 5))
+    assert asked(path, "--metric", "mae")["comparisons"][0]["gap"] == 0.5
+    ran = CliRunner().invoke(app, ["significance", str(path), "--metric", "mae"])
+    assert "b - a, units of y" in ran.output
 
 
 def test_files_are_joined_by_id_in_any_order(table):

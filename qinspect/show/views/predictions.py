@@ -44,12 +44,12 @@ def comparisons_view(found: Comparisons) -> View:
 
 def run_comparisons_view(found: RunComparisons) -> View:
     """The view of ways of training, compared over their runs."""
-    names = text.short_names(found.results.models)
+    names, metric = text.short_names(found.results.models), found.results.metric
     percent = f"{100 * found.results.confidence:g} % interval"
     rows = short(found.frame.to_dict("records"), names)  # type: ignore[arg-type]
     pairs = table("Ways of training, paired by run and example", rows, {
-        "a": "a", "b": "b", "b - a, points": ("diff_pp", text.points),
-        percent: (lambda row: (row["low_pp"], row["high_pp"]), text.interval),
+        "a": "a", "b": "b", f"b - a, {metric.unit}": ("gap", metric.number),
+        percent: (lambda row: (row["low"], row["high"]), metric.interval),
         "runs b ahead": "b_wins", "level": "ties", "a ahead": "a_wins"})
     first = found.comparisons[0]
     alone = "" if len(rows) == 1 else " Every interval is of its pair by itself."
