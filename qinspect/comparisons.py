@@ -28,7 +28,14 @@ from qinspect.store import plain
 from qinspect.tflite import evaluate, inspect_file, match_graphs, read_graph, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.inputs import Preprocessing, check_classes, file_names, load_examples, prepare
+from qinspect.tflite.inputs import (
+    Preprocessing,
+    check_classes,
+    file_names,
+    load_examples,
+    prepare,
+    stored_input,
+)
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.origin import origin_of
 from qinspect.tflite.remarks import Remark
@@ -432,7 +439,8 @@ def _remarks(models: list[_Model], compared: Comparisons | None) -> list[Remark]
 
 def _takes_integers(model: _Model) -> bool:
     changed = (model.how.scale, model.how.offset) != (1.0, 0.0)
-    return changed or model.graph.main.tensors[model.graph.main.inputs[0]].dtype != "float32"
+    main = model.graph.main
+    return changed or stored_input(model.graph, main.tensors[main.inputs[0]])[0].dtype != "float32"
 
 
 def _compared(

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from qinspect.diagnosis.answer import Cause, Diagnosis, Effect
@@ -161,8 +162,11 @@ def _units(given: Case) -> tuple[Remark, ...]:
 
 def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
     roles = evidence.case.roles
-    runs = {role: evidence.evaluation(role) for role in roles}
-    reference = runs["float"].outputs if "float" in roles else None
+    runs = {}
+    for role in roles:
+        with suppress(QinspectError):  # every rule that needs the file says why it does not run
+            runs[role] = evidence.evaluation(role)
+    reference = runs["float"].outputs if "float" in runs else None
     found = [remark for role, run in runs.items() for remark in output_remarks(
         evidence.graph(role), run.outputs, None if role == "float" else reference, role)]
     found += chance_remarks({role: Scored(run.prediction, evidence.data.labels,

@@ -187,7 +187,7 @@ class InputFit:
 
 def input_fit(real: Array, graph: Graph, tensor: Tensor) -> InputFit | None:
     """How real values fit an input of a file; None where it is computed with as it comes."""
-    stored, where = _stored_input(graph, tensor)
+    stored, where = stored_input(graph, tensor)
     affine = stored.affine
     if affine is None or affine.scale.size != 1 or not affine.scale[0] > 0:
         return None
@@ -201,7 +201,7 @@ def input_fit(real: Array, graph: Graph, tensor: Tensor) -> InputFit | None:
         (too_wide and outside > _CLIPPED_SHARE) or too_narrow)
 
 
-def _stored_input(graph: Graph, tensor: Tensor) -> tuple[Tensor, str]:
+def stored_input(graph: Graph, tensor: Tensor) -> tuple[Tensor, str]:
     """What an input is stored as: itself, or what a QUANTIZE behind a float one writes."""
     main = graph.main
     # One step for each operator at most: a damaged file may hold a cycle.
