@@ -8,9 +8,9 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -74,13 +74,14 @@ class Table:
 class _Part:
     """Columns of one file, or of one model of a long one, by what they are."""
 
-    where: str
+    file: Path
     columns: dict[str, Array]
-    y: Array | None = None
-    ids: Array | None = None
-    groups: Array | None = None
-    runs: Array | None = None
-    notes: tuple[str, ...] = field(default=())
+    where: str
+    y: Array | None
+    ids: Array | None
+    groups: Array | None
+    runs: Array | None
+    notes: tuple[str, ...]
 
     def take(self, at: Array) -> _Part:
         """The same columns of some of the rows."""
@@ -206,10 +207,9 @@ def _present(values: Array | DataError) -> Array:
 
 def _parts(file: Path, models: Collection[str]) -> list[_Part]:
     """The columns of a file by what their names say; a long table is one part a model."""
-    raw = _read(file)
-    where = str(file)
-    free = [name for name in raw
-            if name not in models and (name.removeprefix(CORRECT) or name) not in models]
+    raw, where = _read(file), str(file)
+    chosen = {name for name in raw if {name, name.removeprefix(CORRECT)} & set(models)}
+    free = [name for name in raw if name not in chosen]
 
     def called(names: tuple[str, ...]) -> list[str]:
         found = [name for name in free if _plain(name) in names]
@@ -225,46 +225,61 @@ def _parts(file: Path, models: Collection[str]) -> list[_Part]:
     label, group = one(_Y, "the true label"), one(_GROUPS, "the group")
     run, model = one(_RUNS, "the training run"), one(_MODEL, "the model's name")
     predicted = one(_PREDICTED, "the prediction") if model else None
-    ids, aside = called(_IDS), called(_ASIDE)
-    taken = {label, group, run, *aside}
-    if model and predicted:
-        taken |= {model, predicted}
+    long = bool(model and predicted)
+    aside = called(_ASIDE)
+    taken = {label, group, run, *aside, *((model, predicted) if long else ())}
+    ids = called(_IDS)
     ids += [name for name in free
             if name not in taken and name not in ids and _is_id(name, raw[name], label, raw)]
-    taken |= set(ids)
-    roles = {key: None if name is None else _column(raw, name, where)
-             for key, name in (("y", label), ("groups", group), ("runs", run),
-                               ("ids", ids[0] if ids else None))}
-    columns = {name: _column(raw, name, where) for name in raw if name not in taken}
-    long = (_column(raw, model, where), _column(raw, predicted, where)) if (
-        model and predicted) else None
-    if long is not None:
-        columns = {"prediction": long[1]}
-    n = len(next(iter([values for values in (roles["y"], *columns.values()) if values is not None]
-                      ), ()))
-    for name, values in {**roles, **columns}.items():
-        if values is not None and len(values) != n:
-            raise DataError(f"{where}: {name} has shape {values.shape} but y has {n} labels; "
-                            "every column needs one value an example.")
     _check_same_examples(raw, ids, where)
     _check_split(raw, aside, where)
+    used = [name for name in (label, group, run, *ids[:1]) if name]
+    used += [name for name in (model, predicted) if name and long]
+    known = {name: _column(raw, name, where) for name in used}
+    # Where models are chosen, what cannot be one is none of them.
+    columns = {} if long else {
+        name: _column(raw, name, where) for name in raw if name not in (*taken, *ids)
+        and (not models or name in chosen or _is_column(raw[name]))}
+    first = next(iter({**known, **columns}.items()), None)
+    for name, values in {**known, **columns}.items():
+        if first is None or len(values) == len(first[1]):
+            continue
+        if name in columns and models and name not in chosen:
+            del columns[name]
+            continue
+        raise DataError(f"{where}: {name} has shape {values.shape} but {first[0]} has "
+                        f"{len(first[1])} labels; every column needs one value an example.")
     notes = [f"{', '.join([*ids[1:], *aside])} of {file.name}: no model, left out."] if (
         ids[1:] or aside) else []
-    runs = roles["runs"]
-    if runs is not None and len(np.unique(runs)) == 1:
-        notes.append(f"All examples are of {run} {runs[0]}.")
-        roles["runs"] = None
-    whole = _Part(where, columns, **roles, notes=tuple(notes))
-    if long is None:
-        return [whole]
-    prefix = CORRECT if predicted and _plain(predicted) == "correct" else ""
-    found = []
-    for name in dict.fromkeys(_text(long[0]).tolist()):
-        part = whole.take(np.flatnonzero(_text(long[0]) == name))
-        found.append(replace(part, where=f"{where} ({name})", notes=(),
-                             columns={prefix + name: part.columns["prediction"]}))
-    found[0] = replace(found[0], notes=whole.notes)
+    if run and len(np.unique(known[run])) == 1:
+        notes.append(f"All examples are of {run} {known.pop(run)[0]}.")
+
+    def role(name: str | None) -> Array | None:
+        return known.get(name) if name else None
+
+    whole = _Part(file, columns, where, role(label), role(ids[0] if ids else None), role(group),
+                  role(run), tuple(notes))
+    return _by_model(whole, known[model], known[predicted], predicted) if (
+        long and model and predicted) else [whole]
+
+
+def _by_model(whole: _Part, models: Array, predicted: Array, column: str) -> list[_Part]:
+    """The parts of a long table, one a model."""
+    prefix = CORRECT if _plain(column) == "correct" else ""
+    found: list[_Part] = []
+    for name in dict.fromkeys(_text(models).tolist()):
+        rows = np.flatnonzero(_text(models) == name)
+        found.append(replace(
+            whole.take(rows), columns={prefix + name: predicted[rows]},
+            where=f"{whole.where} ({name})", notes=() if found else whole.notes))
     return found
+
+
+def _is_column(values: Array | DataError) -> TypeGuard[Array]:
+    """Whether values are one number, truth value or text an example, without gaps."""
+    return (not isinstance(values, DataError) and values.ndim == 1 and values.size > 0
+            and values.dtype.kind in "biufUS"
+            and (values.dtype.kind != "f" or bool(np.isfinite(values).all())))
 
 
 def _plain(name: str) -> str:
@@ -273,20 +288,22 @@ def _plain(name: str) -> str:
 
 def _is_id(name: str, values: Array | DataError, label: str | None, raw: Mapping[str, Any]) -> bool:
     """Whether a column names the examples: id_... or ..._id, or text of unique file names."""
-    if isinstance(values, DataError) or values.ndim != 1 or len(set(values.tolist())) < len(values):
+    called = _plain(name).startswith("id_") or _plain(name).endswith("_id")
+    if not _is_column(values) or not (called or values.dtype.kind == "U"):
         return False
-    if _plain(name).startswith("id_") or _plain(name).endswith("_id"):
-        return True
-    return (values.dtype.kind == "U" and len(values) > 1
-            and all(_FILE_NAME.fullmatch(one) for one in values.tolist())
-            and (label is None or not set(values.tolist()) & set(np.ravel(raw[label]).tolist())))
+    found = set(values.tolist())
+    return len(found) == len(values) and (called or (
+        len(found) > 1 and all(_FILE_NAME.fullmatch(one) for one in found)
+        and (label is None or not found & set(np.ravel(raw[label]).tolist()))))
 
 
 def _check_same_examples(raw: Mapping[str, Any], ids: list[str], where: str) -> None:
     """Refuse rows whose ids name different examples: a table pasted together without a join."""
-    texts = {name: _text(raw[name]) for name in ids if not isinstance(raw[name], DataError)}
+    texts = {name: _text(raw[name]) for name in ids if _is_column(raw[name])}
     for name, text in list(texts.items())[1:]:
         first, other = next(iter(texts.items()))
+        if other.shape != text.shape:
+            continue
         at = np.flatnonzero(other != text)
         if len(at) and set(other.tolist()) == set(text.tolist()):
             raise DataError(
@@ -298,7 +315,7 @@ def _check_same_examples(raw: Mapping[str, Any], ids: list[str], where: str) -> 
 def _check_split(raw: Mapping[str, Any], aside: list[str], where: str) -> None:
     """Refuse training examples beside others."""
     for name in aside:
-        found = set() if isinstance(raw[name], DataError) else set(_text(raw[name]).tolist())
+        found = set(_text(raw[name]).tolist()) if _is_column(raw[name]) else set()
         if len(found) > 1 and {one.lower() for one in found} & {"train", "training"}:
             listed = ", ".join(sorted(found)[:5])
             raise DataError(f"{where}: {name} holds {listed}; keep the rows of one of them.")
@@ -337,26 +354,25 @@ def _join(parts: list[_Part]) -> _Part:
         return known[0][1] if known else None
 
     owners = [name for part in parts for name in part.columns]
+    stems = [file.stem for file in dict.fromkeys(part.file for part in parts)]
     columns: dict[str, Array] = {}
     for part in aligned:
+        # A file's own name says more than 'prediction', its folder's where the names are alike.
+        stem = part.file.stem
+        stem = part.file.absolute().parent.name if stems.count(stem) > 1 else stem
         for name, values in part.columns.items():
-            unclear = owners.count(name) > 1 or _plain(name) in _PREDICTED
-            # A file's own name says more than 'prediction'.
-            new = _of_file(name, part) if unclear else name
+            new = name
+            if owners.count(name) > 1 or _plain(name) in _PREDICTED:
+                prefix = CORRECT if name.startswith(CORRECT) or _plain(name) == "correct" else ""
+                rest = "" if len(part.columns) == 1 else f" {name.removeprefix(CORRECT)}"
+                new = f"{prefix}{stem}{rest}"
             if new in columns:
                 raise DataError(f"{part.where} has another column for the model {new!r}; rename "
                                 "one.")
             columns[new] = values
-    where = ", ".join(dict.fromkeys(part.where.partition(" (")[0] for part in parts))
-    return _Part(where, columns, agreed("y"), first.ids, agreed("groups"), first.runs,
+    return _Part(first.file, columns, ", ".join(dict.fromkeys(str(part.file) for part in parts)),
+                 agreed("y"), first.ids, agreed("groups"), first.runs,
                  tuple(note for part in aligned for note in part.notes))
-
-
-def _of_file(column: str, part: _Part) -> str:
-    """Name of a model whose column has an unclear name."""
-    stem = Path(part.where).stem
-    prefix = CORRECT if column.startswith(CORRECT) or _plain(column) == "correct" else ""
-    return prefix + (stem if len(part.columns) == 1 else f"{stem} {column.removeprefix(CORRECT)}")
 
 
 def _by_run(table: Table, part: _Part) -> Table:
@@ -463,6 +479,9 @@ def _read_parquet(file: Path) -> dict[str, Array | DataError]:
     except (ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{file} cannot be read as .parquet: {reason.rstrip('.')}.") from None
+    if frame.columns.has_duplicates:
+        raise DataError(f"{file} has more than one column "
+                        f"{str(frame.columns[frame.columns.duplicated()][0])!r}; rename one.")
     return {str(name): _of_series(frame[name], f"{file}: {name}", "row", 0)
             for name in frame.columns if not str(name).startswith("__index_level_")}
 
@@ -562,13 +581,17 @@ def _check_numbered(values: Array, y: Array, name: str, where: str, *, guess: bo
     wrong = values != y
     if not wrong.any():
         return
+    right = len(y) - int(wrong.sum())
     steps, counts = np.unique((values - y)[wrong], return_counts=True)
     step, count = steps[counts.argmax()], int(counts.max())
-    if len(np.unique(y)) > 2 and count > max(_SHIFTED * len(y), len(y) - int(wrong.sum())):
+    # A network that gives one class all the time is so many off y on examples of one class only.
+    many = len(np.unique(y[values - y == step])) > 2
+    if guess and many and count > max(_SHIFTED * len(y), right):
         raise DataError(
             f"{where}: {name} is y {'+' if step > 0 else '-'} {abs(step):g} on {count:,} of "
-            f"{len(y):,} examples and y on {len(y) - int(wrong.sum()):,}; its classes are counted "
-            f"from another start, so {'subtract' if step > 0 else 'add'} {abs(step):g}."
+            f"{len(y):,} examples and y on {right:,}; if its classes are counted from another "
+            f"start, {'subtract' if step > 0 else 'add'} {abs(step):g}, else give --metric "
+            "accuracy."
         )
     if not guess or len(np.unique(y)) < 8 or wrong.sum() < _FEW_WRONG:
         return

@@ -132,8 +132,8 @@ def test_zero_and_one_of_two_classes_stay_predictions(table):
     ("a", "words"),
     [
         ((Y + 1) % 10, "a is y + 1 on"),
-        (Y + 1, "so subtract 1"),
-        (Y - 1, "so add 1"),
+        (Y + 1, "start, subtract 1"),
+        (Y - 1, "start, add 1"),
         (Y + 100 * (1 + np.arange(N) % 7), "no value of a"),
         (np.where(Y == 3, 0.7, Y), "0.7, which is no class label; give predicted classes, or a me"),
         (np.array([f"c{k}" for k in Y]), "a holds text but y holds numbers"),
@@ -182,6 +182,25 @@ def test_models_are_chosen_in_the_order_given(table):
     assert [one["name"] for one in answer["models"]] == ["b", "a"]
     with pytest.raises(SpecError, match="unknown model 'd'"):
         results(path, models=["a", "d"])
+
+
+def test_one_class_for_all_is_no_other_start(table):
+    """Nine of ten examples are of class 0: y + 1 on most, yet not counted from another start."""
+    y = np.where(np.arange(N) % 10, 0, 1 + np.arange(N) % 3)
+    assert results(table(y=y, pred_a=np.ones(N, int), b=y)).value("pred_a") == (y == 1).mean()
+
+
+def test_what_is_not_chosen_does_not_matter(tmp_path):
+    np.savez(tmp_path / "p.npz", x=np.zeros((N, 8, 8)), y=Y, a=A, b=B, short=A[:5],
+             split=np.zeros((N, 2)), loss=np.full(N, np.nan))
+    with pytest.raises(DataError, match="x has shape"):
+        results(tmp_path / "p.npz")
+    found = results(tmp_path / "p.npz", models=("a", "b"))
+    assert found.compare().pair("a", "b") == EXPECTED
+    path = tmp_path / "gaps.csv"
+    pd.DataFrame({"y": Y, "a": A, "b": B, "why": [None] * N}).to_csv(path, index=False)
+    assert "why has 120 missing values" in refused(path)
+    assert asked(path, "--models", "a,b")["n"] == N
 
 
 def test_a_quantity_is_read_as_numbers_and_needs_its_metric(table):
@@ -236,6 +255,19 @@ def test_files_are_joined_by_id_in_any_order(table):
                      table("b.csv", id=IDS, net=B)])
     assert found.compare().pair("a", "b").groups == 10
     assert found.compare().pair("a", "b").gap == EXPECTED.gap
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for name, values in (("ptq", A), ("qat", B)):
+        (tmp_path / name).mkdir()
+        frame = pd.DataFrame({"id": IDS, "y": Y, "pred": values, "correct_x": values == Y})
+        frame.to_csv(tmp_path / name / "out (1).csv", index=False)
+    paths = [tmp_path / name / "out (1).csv" for name in ("ptq", "qat")]
+    found = results(paths)
+    assert found.models == ("ptq pred", "ptq x", "qat pred", "qat x")
+    assert found.source == ", ".join(map(str, paths))
+    for name in found.models:
+        assert found.value(name) == ((A if "ptq" in name else B) == Y).mean()
 
 
 @pytest.mark.parametrize(
