@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "warn", "fail"]
 
-_EXTRAS = {"train": "training and quantizing", "lab": "notebooks", "dask": "sweeps on a cluster"}
+_EXTRAS = {"train": "training and quantizing", "lab": "notebooks", "dask": "sweeps on a cluster",
+           "detection": "the metric map"}
+# Those that nobody misses who does not sweep on a cluster or detect objects.
+_SELDOM = ("dask", "detection")
 # Where Keras keeps each published data set under ~/.keras/datasets.
 _KERAS_CACHE = {"fashion_mnist": "fashion-mnist/t10k-images-idx3-ubyte.gz", "mnist": "mnist.npz",
                 "cifar10": "cifar-10-batches-py"}
@@ -93,8 +96,7 @@ def check_packages() -> Iterator[Check]:
         found = installed(need.name)
         status: Status = "fail" if base else "warn"
         purpose = "" if base else f" (for {_EXTRAS[extra]})"
-        if found is None and extra == "dask" and not base:
-            # Sweeps on a cluster are the one extra that nobody misses on a laptop.
+        if found is None and extra in _SELDOM and not base:
             yield Check(need.name, "ok", f"not installed{purpose}")
         elif found is None:
             source = "qinspect" if base else f"qinspect[{extra}]"

@@ -38,7 +38,8 @@ class Metric:
         Whether outputs are one score a class, of which the greatest is the answer.
     reduce : callable or None
         ``reduce(x, output)``: what is kept of a file's output (n, ...) where the metric needs the
-        inputs too, such as the error of a reconstruction.
+        inputs too, such as the error of a reconstruction, or makes one array of several outputs,
+        given as a mapping by name.
     weighted : bool
         Whether ``score`` takes weights, which makes resampling fast.
     resamples : int
@@ -61,7 +62,7 @@ class Metric:
     scale: float = 1.0
     margin: float | None = 1.0
     classes: bool = False
-    reduce: Callable[[Array, Array], Array] | None = None
+    reduce: Callable[[Array, Any], Array] | None = None
     weighted: bool = False
     resamples: int = 1999
 

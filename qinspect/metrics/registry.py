@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from qinspect.errors import SpecError, unknown_name
-from qinspect.metrics import classes, maps, numbers
+from qinspect.metrics import classes, detection, maps, numbers
 from qinspect.metrics.metric import Metric
 from qinspect.named import named_object
 
@@ -41,6 +41,8 @@ METRICS: dict[str, Metric] = {one.id: one for one in (
     Metric("miou", "mean IoU of an image", kind="example", score=maps.mean_iou, **_POINTS),
     Metric("pixel-accuracy", "pixel accuracy", kind="example", score=maps.pixel_accuracy,
            **_POINTS),
+    Metric("map", "mAP of detections", kind="set", score=detection.mean_precision, weighted=True,
+           reduce=detection.detections, resamples=999, **_POINTS),
     Metric("anomaly-auc", "area under the ROC curve of the reconstruction error", kind="set",
            score=classes.auc, weighted=True, reduce=numbers.reconstruction, **_POINTS),
     Metric("cosine", "cosine similarity", "", "higher", "example", numbers.cosine, margin=0.01),

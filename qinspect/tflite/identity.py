@@ -358,7 +358,7 @@ def _operator_warnings(graph: Graph) -> list[str]:
         )
     other = sorted(name for name in custom if not name.startswith(_FLEX))
     if other:
-        found.append(f"custom operators that LiteRT does not know: {_listed(other)}.")
+        found.append(f"custom operators, which run only where they are known: {_listed(other)}.")
     unknown = {
         op.code for s in graph.subgraphs for op in s.operators if op.code.startswith("UNKNOWN_")
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
+from flatbuffers import flexbuffers
 
 
 def one_operator(
@@ -33,8 +34,9 @@ def one_operator(
     operator.outputs = graph.outputs = list(range(len(inputs), len(graph.tensors)))
     if constant is not None:
         kept, tensor = fb.BufferT(), fb.TensorT()
-        kept.data = constant.view(np.uint8)
-        tensor.name, tensor.shape, tensor.type = "constant", constant.shape, fb.TensorType.INT32
+        kept.data = constant.reshape(-1).view(np.uint8)
+        kind = fb.TensorType.FLOAT32 if constant.dtype == np.float32 else fb.TensorType.INT32
+        tensor.name, tensor.shape, tensor.type = "constant", constant.shape, kind
         tensor.buffer = 1
         model.buffers.append(kept)
         graph.tensors.append(tensor)
@@ -52,6 +54,35 @@ def floor_mod() -> bytes:
         [("rest", (1, 1), whole)],
         options=(fb.BuiltinOptions.FloorModOptions, fb.FloorModOptionsT()),
     )
+
+
+def detection_head(anchors: np.ndarray, classes: int, most: int) -> bytes:
+    """TFLite_Detection_PostProcess alone: inputs offsets (1, n, 4) and scores (1, n, classes + 1).
+
+    ``anchors`` (n, 4) hold the middle (y, x), height and width; scores begin with the background.
+    """
+    options = flexbuffers.Builder()
+    with options.Map():
+        for key, whole in (("max_detections", most), ("max_classes_per_detection", 1),
+                           ("num_classes", classes), ("detections_per_class", most)):
+            options.Int(key, whole)
+        for key, real in (("nms_score_threshold", 0.1), ("nms_iou_threshold", 0.6),
+                          ("y_scale", 10.0), ("x_scale", 10.0), ("h_scale", 5.0),
+                          ("w_scale", 5.0)):
+            options.Float(key, real)
+        options.Bool("use_regular_nms", False)
+    n, real = len(anchors), fb.TensorType.FLOAT32
+    outputs = [("boxes", (1, most, 4), real), ("classes", (1, most), real),
+               ("scores", (1, most), real), ("count", (1,), real)]
+    inputs = [("offsets", (1, n, 4), real), ("each", (1, n, classes + 1), real)]
+    content = one_operator(fb.BuiltinOperator.CUSTOM, inputs, outputs,
+                           custom="TFLite_Detection_PostProcess",
+                           constant=anchors.astype(np.float32))
+    model = fb.ModelT.InitFromPackedBuf(content, 0)
+    model.subgraphs[0].operators[0].customOptions = np.frombuffer(options.Finish(), np.uint8)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def custom_operator(name: str) -> bytes:
