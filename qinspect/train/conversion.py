@@ -16,7 +16,7 @@ from qinspect.tflite.constants import INTEGER_KINDS, Weight, weights_of
 from qinspect.tflite.inputs import Examples, load_examples
 from qinspect.train.check import check_is_keras2
 from qinspect.train.files import model_of
-from qinspect.train.keras import WEIGHTED, inner, is_quantized, is_wrapped, tensorflow
+from qinspect.train.keras import RECURRENT, WEIGHTED, inner, is_quantized, is_wrapped, tensorflow
 from qinspect.train.per_channel import one_range_each, store_channel_scales
 from qinspect.train.recipes import Recipe, find_recipe
 from qinspect.train.training import check_examples
@@ -221,7 +221,11 @@ def make_converter(model: Any) -> Any:
     # traced several times; a module that holds nothing but the one function and its variables
     # gives the same network, names and signature in about a fifth of the time.
     tf = tensorflow()
-    spec = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype, name=model.input_names[0])
+    shape = model.inputs[0].shape
+    if any(type(inner(layer)).__name__ in RECURRENT for layer in model.layers):
+        # The converter fuses the loop over the sequence of a fixed batch only.
+        shape = [1, *shape[1:]]
+    spec = tf.TensorSpec(shape, model.inputs[0].dtype, name=model.input_names[0])
 
     @tf.function(input_signature=[spec])
     def serve(x: Any) -> dict[str, Any]:
@@ -283,7 +287,8 @@ def _check_integers(qat_model: Any, content: bytes) -> None:
     if wrapped and integer == 0:
         raise TrainError(
             f"the file converted from QAT model {qat_model.name!r} has no integer layer although "
-            f"{len(wrapped)} were quantized; check that the wrappers were not stripped."
+            f"{len(wrapped)} were quantized; one takes integers only behind a layer that was "
+            "quantized, too, so skip fewer layers, or stay with post-training quantization."
         )
     if integer < len(wrapped):
         floats = ", ".join(repr(weight.tensor.name) for weight in weights

@@ -13,35 +13,42 @@ from typing import Any
 
 from qinspect.errors import ModelFileError, StoreError, TrainError
 from qinspect.quiet import quiet
-from qinspect.train.keras import tf_keras, tfmot
+from qinspect.train.keras import tensorflow, tf_keras, tfmot
+from qinspect.train.rebuild import old_config, to_tf_keras
 
 # A configuration is text; anything larger is not one.
 _LARGEST_CONFIG = 50_000_000
 _CODE_LAYERS = {"Lambda", "__lambda__"}
-_TRUSTED_MODULES = {"keras", "tf_keras", "tensorflow_model_optimization"}
+_KERAS = {"keras", "tf_keras"}
+# What a configuration needs of Keras; its utilities (a download, a file) are not among it.
+_KERAS_PARTS = {"activations", "constraints", "dtype_policies", "engine", "initializers", "layers",
+                "losses", "metrics", "mixed_precision", "models", "optimizers", "regularizers"}
+_TRUSTED_MODULES = {*_KERAS, "tensorflow_model_optimization"}
 _TRUSTED_TF_SYMBOLS = ("math.", "nn.", "__operators__.")
 _TRUSTED_TF_NAMES = {"cast", "concat", "reshape", "transpose", "expand_dims", "squeeze", "stack",
                      "clip_by_value", "identity", "split", "tile"}
 
 
 def load_keras(path: str | os.PathLike[str]) -> Any:
-    """Load a Sequential or Functional Keras 2 model, float or QAT, without running code from it.
+    """Load a Sequential or Functional Keras model, float or QAT, without running code from it.
 
     Parameters
     ----------
     path : path
-        An ``.h5`` or ``.keras`` file.
+        An ``.h5`` or ``.keras`` file, or the folder of a SavedModel that Keras 2 saved.
 
     Returns
     -------
     tf_keras.Model
-        Not compiled.
+        Not compiled.  One that Keras 3 saved is rebuilt by :func:`qinspect.train.to_tf_keras`.
 
     Raises
     ------
     ModelFileError
-        If the file cannot be read, is not a Keras model, was saved by Keras 3, or holds a QAT
-        model in ``.keras`` format, or names code that loading or calling it would run.
+        If the file cannot be read, is not a Keras model, holds a QAT model in ``.keras`` format
+        or no layers, or names code that loading or calling it would run.
+    TrainError
+        If a model of Keras 3 has no exact counterpart in Keras 2.
 
     Notes
     -----
@@ -49,13 +56,12 @@ def load_keras(path: str | os.PathLike[str]) -> Any:
     all the same, so the configuration is read and judged first.
     """
     path = Path(path)
-    config, version = _read_config(path)
+    config, version, _ = _read_config(path)
     _refuse_code(path, config)
+    if path.is_dir():
+        return _of_saved_model(path, config)
     if version.split(".")[0] not in {"", "1", "2"}:
-        raise ModelFileError(
-            f"{path.name!r} was saved by Keras {version}, which tfmot does not take; load it with "
-            "keras.models.load_model, convert it with qinspect.train.to_tf_keras and save that."
-        )
+        return _of_keras3(path, config)
     if path.suffix == ".keras" and _mentions(config, "QuantizeWrapper"):
         raise ModelFileError(
             f"{path.name!r} is a QAT model in .keras format, which tfmot cannot load again; save "
@@ -73,6 +79,54 @@ def load_keras(path: str | os.PathLike[str]) -> Any:
 def model_of(model: Any) -> Any:
     """A model as it is, or that of a Keras file."""
     return load_keras(model) if isinstance(model, str | os.PathLike) else model
+
+
+def compiled_with(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """``loss`` and ``metrics`` that a saved model was compiled with, as Keras wrote them."""
+    return _read_config(Path(path))[2]
+
+
+def _of_keras3(path: Path, config: dict[str, Any]) -> Any:
+    """A model that Keras 3 saved, rebuilt; only one whose layers are all known is loaded at all."""
+    kind = config.get("class_name")
+    if kind not in {"Sequential", "Functional"}:
+        raise ModelFileError(
+            f"{path.name!r} holds a model of the class {str(kind)!r}, whose layers are not in the "
+            "file; only Sequential and Functional models can be rebuilt."
+        )
+    try:
+        old_config(config["config"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ModelFileError(
+            f"{path.name!r} has a configuration that is not one of Keras 3; save it again with "
+            "model.save."
+        ) from error
+    tensorflow()
+    try:
+        with quiet():
+            import keras
+
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+    # Keras raises whatever a malformed configuration leads to.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelFileError(f"Keras 3 cannot load {str(path)!r}: {reason}") from error
+    return to_tf_keras(model)
+
+
+def _of_saved_model(path: Path, config: dict[str, Any]) -> Any:
+    """The layers of a SavedModel from its configuration, with its weights; no graph of it runs."""
+    keras = tf_keras()
+    try:
+        with quiet(), tfmot().quantization.keras.quantize_scope():
+            model = keras.layers.deserialize(config)
+            restored = tensorflow().train.Checkpoint(root=model).read(
+                str(path / "variables" / "variables"))
+            restored.assert_existing_objects_matched().expect_partial()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelFileError(f"Keras cannot load {str(path)!r}: {reason}") from error
+    return model
 
 
 def save_keras(model: Any, path: str | os.PathLike[str]) -> None:
@@ -115,26 +169,18 @@ def _umask() -> int:
     return current
 
 
-def _read_config(path: Path) -> tuple[dict[str, Any], str]:
-    """Configuration of a saved model and the version of Keras that wrote it."""
-    import h5py
-
-    if path.suffix not in {".h5", ".keras"}:
+def _read_config(path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Configuration of a saved model, the version of its Keras, and what it was compiled with."""
+    if path.suffix not in {".h5", ".keras"} and not path.is_dir():
         raise ModelFileError(
-            f"{str(path)!r} is not named like a Keras model; the name must end in .h5 or .keras."
+            f"{str(path)!r} is not named like a Keras model; the name must end in .h5 or .keras, "
+            "or be that of a SavedModel folder."
         )
     try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
-                    raise ModelFileError(f"the configuration in {path.name!r} is too large.")
-                text: Any = archive.read("config.json")
-                version = json.loads(archive.read("metadata.json")).get("keras_version", "")
+        if path.is_dir():
+            found = _read_saved_model(path)
         else:
-            with h5py.File(path, "r") as file:
-                text = file.attrs["model_config"]
-                version = file.attrs.get("keras_version", "")
-        config = json.loads(text)
+            found = _read_archive(path) if path.suffix == ".keras" else _read_h5(path)
     except KeyError as error:
         raise ModelFileError(
             f"{str(path)!r} holds no model configuration, perhaps only weights; save the whole "
@@ -146,9 +192,67 @@ def _read_config(path: Path) -> tuple[dict[str, Any], str]:
         raise ModelFileError(
             f"{str(path)!r} is not a Keras model file, or is damaged; it must be .h5 or .keras."
         ) from error
+    config, version, compiled = found
     if not isinstance(config, dict):
         raise ModelFileError(f"the model configuration in {path.name!r} is not an object.")
-    return config, version.decode() if isinstance(version, bytes) else str(version)
+    version = version.decode() if isinstance(version, bytes) else str(version)
+    return config, version, compiled if isinstance(compiled, dict) else {}
+
+
+def _read_archive(path: Path) -> tuple[Any, Any, Any]:
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
+            raise ModelFileError(f"the configuration in {path.name!r} is too large.")
+        config = json.loads(archive.read("config.json"))
+        version = json.loads(archive.read("metadata.json")).get("keras_version", "")
+    return config, version, config.get("compile_config") if isinstance(config, dict) else None
+
+
+def _read_h5(path: Path) -> tuple[Any, Any, Any]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        config = json.loads(file.attrs["model_config"])
+        compiled = json.loads(file.attrs.get("training_config", "{}"))
+        return config, file.attrs.get("keras_version", ""), compiled
+
+
+def _read_saved_model(path: Path) -> tuple[Any, Any, Any]:
+    if not (path / "saved_model.pb").is_file():
+        raise ModelFileError(
+            f"the folder {str(path)!r} is not a Keras model file or a SavedModel (it has no "
+            "saved_model.pb); give an .h5 or .keras file."
+        )
+    described = path / "keras_metadata.pb"
+    if not described.is_file():
+        raise ModelFileError(
+            f"the SavedModel {str(path)!r} holds computations without the Keras layers they came "
+            "from, which cannot be trained; save the model with model.save('model.keras')."
+        )
+    tensorflow()
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from tf_keras.protobuf import saved_metadata_pb2
+
+    saved = saved_metadata_pb2.SavedMetadata()
+    try:
+        saved.ParseFromString(described.read_bytes())
+    except DecodeError as error:
+        raise ValueError("not a protocol buffer") from error
+    root: dict[str, Any] = next(
+        (json.loads(node.metadata) for node in saved.nodes if node.node_path == "root"), {})
+    config = {"class_name": root["class_name"], "config": _tuples(root["config"])}
+    return config, "2", _tuples(root.get("training_config"))
+
+
+def _tuples(node: Any) -> Any:
+    """A configuration whose tuples are written as objects."""
+    if isinstance(node, list):
+        return [_tuples(one) for one in node]
+    if isinstance(node, dict):
+        if node.get("class_name") in {"__tuple__", "TensorShape"}:
+            return tuple(_tuples(one) for one in node["items"])
+        return {name: _tuples(one) for name, one in node.items()}
+    return node
 
 
 def _refuse_code(path: Path, config: Any) -> None:
@@ -183,7 +287,10 @@ def _trusted(found: dict[str, Any]) -> bool:
         return found.get("class_name") == "function" and hasattr(
             tf_keras().activations, str(found.get("config"))
         )
-    return module.split(".")[0] in _TRUSTED_MODULES
+    first, *rest = module.split(".")
+    if first in _KERAS and [part for part in rest if part != "src"][:1]:
+        return next(part for part in rest if part != "src") in _KERAS_PARTS
+    return first in _TRUSTED_MODULES
 
 
 def _objects(node: Any) -> Iterator[dict[str, Any]]:
@@ -194,7 +301,7 @@ def _objects(node: Any) -> Iterator[dict[str, Any]]:
         if isinstance(one, dict):
             yield one
             waiting += one.values()
-        elif isinstance(one, list):
+        elif isinstance(one, list | tuple):
             waiting += one
 
 

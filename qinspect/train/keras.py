@@ -22,6 +22,8 @@ from qinspect.schema import Array
 
 # Layers that become operators with weights; separable ones are rewritten by tfmot.
 WEIGHTED = ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense")
+# Layers that go through a sequence step by step.
+RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM2D")
 # A server that does not answer for so long counts as no network.
 _TIMEOUT_SECONDS = 10.0
 

@@ -29,10 +29,11 @@ def quantize_aware(
     model : tf_keras.Model
         Sequential or Functional; it is not changed.
     skip_layers : sequence of str
-        Names of layers to leave without fake quantization.  The converter leaves one in float
-        only where its input or output is not quantized either, as in the first or last layer; see
-        :func:`qinspect.train.keep_in_float`.  Batch norm and activation layers right behind a
-        skipped layer are skipped with it, since tfmot takes them only together; it still
+        Names of layers to leave without fake quantization, recurrent ones for example.  That is
+        not float: the converter quantizes the weights of such a layer all the same where they are
+        large enough, and its activations where its input and output are quantized; to keep a layer
+        in float, see :func:`qinspect.train.keep_in_float`.  Batch norm and activation layers right
+        behind a skipped layer are skipped with it, since tfmot takes them only together; it still
         quantizes the output of the last of them where a quantized layer follows.
     per_channel_dense : bool
         Give the kernels of dense layers one range for each output, as
@@ -84,6 +85,7 @@ def fit_qat(
     learning_rate: float,
     batch_size: int = 32,
     seed: int,
+    loss: str = "crossentropy",
     phase: str = "qat",
     progress: Progress | None = None,
     warm_start_x: Array | None = None,
@@ -97,7 +99,7 @@ def fit_qat(
     ----------
     qat_model : tf_keras.Model
         From :func:`quantize_aware`.
-    train, validation, epochs, learning_rate, batch_size, seed, phase, progress
+    train, validation, epochs, learning_rate, batch_size, seed, loss, phase, progress
         As in :func:`qinspect.train.fit`; with the same seed both see the same batches.
     freeze_batchnorm, warm_up, decay_from
         As in :func:`qinspect.train.fit`.
@@ -133,8 +135,9 @@ def fit_qat(
     )
     history = fit(
         qat_model, train, validation, epochs=epochs, learning_rate=learning_rate,
-        batch_size=batch_size, seed=seed, phase=phase, progress=progress, callbacks=[logger],
-        freeze_batchnorm=freeze_batchnorm, warm_up=warm_up, decay_from=decay_from,
+        batch_size=batch_size, seed=seed, loss=loss, phase=phase, progress=progress,
+        callbacks=[logger], freeze_batchnorm=freeze_batchnorm, warm_up=warm_up,
+        decay_from=decay_from,
     )
     return history, log.frame()
 

@@ -1,4 +1,4 @@
-"""Names of models and PTQ recipes, importable without TensorFlow."""
+"""Names of models, losses and PTQ recipes, importable without TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 from qinspect.errors import unknown_name
 
 MODELS: tuple[str, ...] = ("mlp", "plain_cnn", "bn_cnn", "depthwise_cnn", "resnet_tiny")
+LOSSES: tuple[str, ...] = ("crossentropy", "binary-crossentropy", "mae", "mse", "huber")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from qinspect.data.streams import stream
 from qinspect.errors import DataError, SpecError, TrainError
 from qinspect.schema import HISTORY, Array
 from qinspect.train.keras import batchnorm_layers, inner, is_wrapped, tensorflow, tf_keras
+from qinspect.train.objective import keras_loss, keras_metrics, targets
 from qinspect.train.progress import Progress, no_progress
 
 _EVALUATION_BATCH = 256
@@ -38,6 +39,7 @@ def fit(
     learning_rate: float,
     batch_size: int = 32,
     seed: int,
+    loss: str = "crossentropy",
     phase: str = "float",
     progress: Progress | None = None,
     callbacks: Sequence[Any] = (),
@@ -45,14 +47,14 @@ def fit(
     warm_up: float = 0.0,
     decay_from: float = 1.0,
 ) -> pd.DataFrame:
-    """Train a classifier in place with Adam and categorical cross-entropy.
+    """Train a network in place with Adam.
 
     Parameters
     ----------
     model : tf_keras.Model
-        With one input and one output of shape (n, classes), softmax or logits.
+        With one input and one output; a classifier's is of shape (n, classes), softmax or logits.
     train : Dataset
-        Training examples.
+        Training examples; ``y`` is what the model should give, class numbers or values.
     validation : Dataset or None
         Examples that ``val_loss`` and ``val_accuracy`` are measured on after each epoch.
     epochs : int
@@ -66,6 +68,9 @@ def fit(
         Decides the order: epoch k (from 0) visits the examples in the order of
         :func:`batch_order`, whatever model is trained, so a float model and a QAT model with the
         same seed see the same batches.
+    loss : str
+        One of ``qinspect.train.LOSSES``: ``crossentropy`` of class numbers, ``binary-crossentropy``
+        of 0 and 1, or ``mae``, ``mse``, ``huber`` of values.
     phase : str
         Name in the history and in the progress line.
     progress : callable, optional
@@ -86,16 +91,17 @@ def fit(
     DataFrame
         ``schema.HISTORY``: one row an epoch; ``epoch`` from 1, ``steps`` counted over all
         epochs, ``seconds`` of the epoch; ``loss`` and ``accuracy`` are means over the epoch's
-        batches while the weights change; ``val_*`` is NaN without validation examples.
+        batches while the weights change; ``val_*`` is NaN without validation examples, and
+        accuracies are NaN for a loss of values.
 
     Raises
     ------
     SpecError
-        If a number is out of range.
+        If a number is out of range, or the loss unknown.
     DataError
-        If the examples do not fit the model.
+        If the examples do not fit the model, or the labels the loss.
     TrainError
-        If the model ends in an activation other than softmax or none.
+        If a classifier ends in an activation other than softmax (sigmoid) or none.
     DivergedError
         If the loss became NaN or infinite; training stops at that step.
 
@@ -106,7 +112,7 @@ def fit(
     """
     check_numbers(epochs, learning_rate, batch_size, warm_up, decay_from)
     check_examples(model, train.array, train.name)
-    _check_labels(model, train)
+    y = targets(model, train, loss)
     if epochs == 0:
         return pd.DataFrame(columns=list(HISTORY))
     if validation is not None and len(validation) == 0:
@@ -119,14 +125,15 @@ def fit(
     with _frozen(batchnorm_layers(model) if freeze_batchnorm else []):
         model.compile(
             optimizer=tf_keras().optimizers.Adam(rate),
-            loss=tf_keras().losses.SparseCategoricalCrossentropy(from_logits=gives_logits(model)),
-            metrics=[tf_keras().metrics.SparseCategoricalAccuracy(name="accuracy")],
+            loss=keras_loss(model, loss),
+            metrics=keras_metrics(model, loss),
         )
         model.fit(
-            _batches(train, epochs, batch_size, seed),
+            _batches(train.array, y, epochs, batch_size, seed),
             epochs=epochs,
             steps_per_epoch=steps,
-            validation_data=None if validation is None else _evaluation_batches(validation),
+            validation_data=None if validation is None else _evaluation_batches(
+                validation.array, targets(model, validation, loss)),
             callbacks=[recorder, *callbacks],
             verbose=0,
         )
@@ -176,7 +183,13 @@ def check_examples(model: Any, x: Array, name: str) -> None:
     if len(x) == 0:
         raise DataError(f"{name} has no examples; at least one is needed.")
     wanted = model.input_shape
-    if isinstance(wanted, list) or len(wanted) != x.ndim or any(
+    if isinstance(wanted, list):
+        raise DataError(
+            f"model {model.name!r} has {len(wanted)} inputs ({', '.join(model.input_names)}); only "
+            "networks of one input are trained here: train and convert it elsewhere, and give the "
+            "files to 'qinspect compare' or 'qinspect diagnose'."
+        )
+    if len(wanted) != x.ndim or any(
         size not in (None, given) for size, given in zip(wanted[1:], x.shape[1:], strict=True)
     ):
         raise DataError(
@@ -198,23 +211,6 @@ def _frozen(layers: Sequence[Any]) -> Iterator[None]:
                 layer._trainable_weights = []
             inner(layer).trainable = False
         yield
-
-
-def gives_logits(model: Any) -> bool:
-    """Whether the model's output still lacks a softmax."""
-    last = inner(model.get_layer(model.output_names[0]))
-    if type(last).__name__ == "Softmax":
-        return False
-    activation = getattr(last, "activation", None)
-    # During QAT the activation is wrapped by tfmot.
-    activation = getattr(activation, "activation", activation)
-    name = getattr(activation, "__name__", "linear")
-    if name not in {"linear", "softmax"}:
-        raise TrainError(
-            f"model {model.name!r} ends in the activation {name!r}; a classifier must end in "
-            "softmax, or in none."
-        )
-    return name == "linear"
 
 
 def _recorder(phase: str, epochs: int, steps: int, learning_rate: float, progress: Progress) -> Any:
@@ -246,7 +242,7 @@ def _recorder(phase: str, epochs: int, steps: int, learning_rate: float, progres
         def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
             self.rows.append({
                 "phase": phase, "epoch": epoch + 1, "steps": self.step,
-                "loss": float(logs["loss"]), "accuracy": float(logs["accuracy"]),
+                "loss": float(logs["loss"]), "accuracy": float(logs.get("accuracy", math.nan)),
                 "val_loss": float(logs.get("val_loss", math.nan)),
                 "val_accuracy": float(logs.get("val_accuracy", math.nan)),
                 "learning_rate": learning_rate,
@@ -254,9 +250,11 @@ def _recorder(phase: str, epochs: int, steps: int, learning_rate: float, progres
             })
             row = self.rows[-1]
             message = f"epoch {epoch + 1}/{epochs}  loss {row['loss']:.4f}"
-            message += f"  accuracy {row['accuracy']:.4f}"
-            if "val_accuracy" in logs:
-                message += f"  validation {row['val_accuracy']:.4f}"
+            if "accuracy" in logs:
+                message += f"  accuracy {row['accuracy']:.4f}"
+            shown = "val_accuracy" if "val_accuracy" in logs else "val_loss"
+            if shown in logs:
+                message += f"  validation {row[shown]:.4f}"
             progress(phase, self.step, epochs * steps, message)
 
     return Recorder()
@@ -280,20 +278,19 @@ def _schedule(peak: float, steps: int, warm_up: float, decay_from: float) -> Any
     return Trapezoid()
 
 
-def _batches(train: Dataset, epochs: int, batch_size: int, seed: int) -> Any:
+def _batches(x: Array, y: Array, epochs: int, batch_size: int, seed: int) -> Any:
     """All batches of all epochs as one data set, so that Keras traces its step only once."""
     tf = tensorflow()
-    x = tf.constant(np.asarray(train.array, dtype=np.float32))
-    y = tf.constant(np.asarray(train.labels, dtype=np.int64))
-    order = np.stack([batch_order(len(train), seed, epoch) for epoch in range(epochs)])
+    inputs, wanted = tf.constant(np.asarray(x, dtype=np.float32)), tf.constant(y)
+    order = np.stack([batch_order(len(x), seed, epoch) for epoch in range(epochs)])
     orders = tf.data.Dataset.from_tensor_slices(order)
     index = orders.flat_map(lambda one: tf.data.Dataset.from_tensor_slices(one).batch(batch_size))
-    return index.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).prefetch(2)
+    return index.map(lambda i: (tf.gather(inputs, i), tf.gather(wanted, i))).prefetch(2)
 
 
-def _evaluation_batches(data: Dataset) -> Any:
-    x, y = np.asarray(data.array, dtype=np.float32), np.asarray(data.labels, dtype=np.int64)
-    return tensorflow().data.Dataset.from_tensor_slices((x, y)).batch(_EVALUATION_BATCH).cache()
+def _evaluation_batches(x: Array, y: Array) -> Any:
+    pairs = tensorflow().data.Dataset.from_tensor_slices((np.asarray(x, dtype=np.float32), y))
+    return pairs.batch(_EVALUATION_BATCH).cache()
 
 
 def check_numbers(
@@ -311,18 +308,3 @@ def check_numbers(
             raise SpecError(f"{name} is {share}; it must be a share from 0 to 1.")
     if warm_up > decay_from:
         raise SpecError(f"warm_up is {warm_up}; it must not be above decay_from, {decay_from}.")
-
-
-def _check_labels(model: Any, train: Dataset) -> None:
-    outputs = model.output_shape
-    if isinstance(outputs, list) or len(outputs) != 2:
-        raise DataError(
-            f"model {model.name!r} gives outputs of shape {outputs}; a classifier gives one "
-            "vector of class scores."
-        )
-    low, high = int(train.labels.min()), int(train.labels.max())
-    if low < 0 or high >= outputs[1]:
-        raise DataError(
-            f"{train.name} has labels from {low} to {high}, but model {model.name!r} has "
-            f"{outputs[1]} outputs; labels must be 0 to {outputs[1] - 1}."
-        )

@@ -14,8 +14,15 @@ import pytest
 from parts import need_package
 from train_models import digits, trained
 
-from qinspect.errors import ModelFileError, StoreError, TrainError
-from qinspect.train import load_keras, predict, quantize_aware, save_keras
+from qinspect.errors import ModelFileError, QinspectError, StoreError, TrainError
+from qinspect.train import (
+    compiled_with,
+    flatten_model,
+    load_keras,
+    predict,
+    quantize_aware,
+    save_keras,
+)
 
 need_package("tensorflow_model_optimization")
 
@@ -112,17 +119,78 @@ def test_a_qat_model_in_keras_format_is_refused_with_the_way_out(tmp_path: Path)
         load_keras(path)
 
 
-def test_a_keras3_file_is_named_as_such(tmp_path: Path) -> None:
+def keras3() -> Any:
     from qinspect.train.keras import tensorflow
 
     tensorflow()
     import keras
 
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    for name in ("three.keras", "three.h5"):
-        model.save(tmp_path / name)
-        with pytest.raises(ModelFileError, match=r"saved by Keras 3.*to_tf_keras"):
-            load_keras(tmp_path / name)
+    return keras
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_keras3_file_gives_what_keras3_gives(tmp_path: Path, suffix: str) -> None:
+    keras = keras3()
+    layers, path = keras.layers, tmp_path / f"three{suffix}"
+    inside = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Conv2D(4, 3, name="conv"),
+         layers.LayerNormalization(name="norm")], name="backbone")
+    image = keras.Input((8, 8, 1))
+    outputs = layers.Dense(3, activation="softmax")(layers.Flatten()(inside(image)))
+    model = keras.Model(image, outputs)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.save(path)
+    x = digits().test.x[:20]
+    loaded = load_keras(path)
+    np.testing.assert_allclose(predict(loaded, x), model.predict(x, verbose=0), atol=1e-5)
+    flat = flatten_model(loaded)
+    assert [layer.name for layer in flat.layers][1:3] == ["conv", "norm"]
+    np.testing.assert_allclose(predict(flat, x), model.predict(x, verbose=0), atol=1e-5)
+    quantize_aware(flat, skip_layers=("norm",))
+    assert "sparse_categorical_crossentropy" in str(compiled_with(path)["loss"])
+
+
+def test_code_in_a_keras3_file_is_not_executed(tmp_path: Path) -> None:
+    keras, path = keras3(), tmp_path / "three.keras"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="dense")]).save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for module, kind, words in (
+        ("keras.layers", "Lambda", "would execute"), ("os", "system", "wants to import"),
+        ("keras.utils", "get_file", "wants to import"),
+        ("keras.src.utils.file_utils", "get_file", "wants to import"),
+        ("keras.layers", "TorchModuleWrapper", "no counterpart"),
+    ):
+        config = json.loads(members["config.json"])
+        config["config"]["layers"][1] |= {"module": module, "class_name": kind}
+        bad = tmp_path / f"bad-{kind}.keras"
+        with zipfile.ZipFile(bad, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, json.dumps(config) if name == "config.json" else content)
+        with pytest.raises(QinspectError, match=words):
+            load_keras(bad)
+
+
+def test_a_saved_model_comes_back_without_its_graph(tmp_path: Path) -> None:
+    from qinspect.train.keras import tensorflow, tf_keras
+
+    model, folder = trained("bn_cnn"), tmp_path / "saved"
+    model.save(folder, save_format="tf")
+    # Nothing of the graph is needed, so nothing of it runs.
+    (folder / "saved_model.pb").write_bytes(b"")
+    x = digits().test.x
+    np.testing.assert_array_equal(predict(load_keras(folder), x), predict(model, x))
+    (folder / "keras_metadata.pb").write_bytes(b"\xff\xff")
+    with pytest.raises(ModelFileError, match="not a Keras model file"):
+        load_keras(folder)
+    keras = tf_keras()
+    layers = [keras.layers.Input((2,)), keras.layers.Lambda(lambda x: x, name="bad")]
+    keras.Sequential(layers).save(tmp_path / "code", save_format="tf")
+    with pytest.raises(ModelFileError, match="Lambda"):
+        load_keras(tmp_path / "code")
+    tensorflow().saved_model.save(model, str(tmp_path / "plain"))
+    with pytest.raises(ModelFileError, match=r"without the Keras layers.*model\.keras"):
+        load_keras(tmp_path / "plain")
 
 
 def _only_weights(path: Path) -> None:
