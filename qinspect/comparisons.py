@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,23 +13,24 @@ import numpy as np
 import pandas as pd
 
 from qinspect.data.dataset import Dataset, count, take
-from qinspect.errors import QinspectError, SpecError
+from qinspect.data.examples import examples_of
+from qinspect.errors import DataError, QinspectError, SpecError
 from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.layer_tables import EXAMPLES, Layers, float_file, layer_tables
 from qinspect.measure.local import layer_errors
 from qinspect.measure.remarks import Scored, chance_remarks, float_worst, output_remarks
 from qinspect.measure.scales import scale_table
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Comparisons, Results, results
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.store import plain
-from qinspect.tflite import evaluate, inspect_file, match_graphs, read_graph, scheme_of
+from qinspect.tflite import inspect_file, match_graphs, read_graph, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import (
     Preprocessing,
-    check_classes,
     file_names,
     load_examples,
     prepare,
@@ -41,6 +41,7 @@ from qinspect.tflite.origin import origin_of
 from qinspect.tflite.remarks import Remark
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.sandbox import open_model
+from qinspect.tflite.task import Task, task_of
 
 
 def layer_rows(
@@ -144,7 +145,8 @@ def recipe_rows(models: Sequence[tuple[str, Graph]]) -> list[dict[str, Any]]:
 
 
 def kernel_row(
-    name: str, graph: Graph, x: Arrays, y: Array | None, ids: Array, *, num_threads: int = 2
+    name: str, graph: Graph, x: Arrays, y: Array | None, ids: Array, *,
+    task: Task | None = None, num_threads: int = 2,
 ) -> dict[str, Any]:
     """Default (XNNPACK) kernels against reference kernels on the same examples.
 
@@ -153,30 +155,43 @@ def kernel_row(
     dict
         file, examples, flips (examples classified differently), flip_ids, max_abs (largest
         difference of an output, real units), output_sqnr_db, accuracy_default,
-        accuracy_reference (None without labels), error (why reference kernels did not run).
+        accuracy_reference (None without labels), score_default, score_reference (of the metric of
+        ``task``), error (why reference kernels did not run).
     """
     row: dict[str, Any] = {
         "file": name, "examples": count(x), "flips": None, "flip_ids": [], "max_abs": None,
         "output_sqnr_db": None, "accuracy_default": None, "accuracy_reference": None,
-        "error": None,
+        "score_default": None, "score_reference": None, "error": None,
     }
-    default = evaluate(graph, x, num_threads=num_threads)
+    task = task or task_of({name: graph}, {name: x}, examples_of("the examples", name, x, y))
+    default, usual = task.run(name, graph, x, num_threads=num_threads)
     try:
-        reference = evaluate(graph, x, num_threads=num_threads, kernels="reference")
+        reference, plain_ones = task.run(name, graph, x, num_threads=num_threads,
+                                         kernels="reference")
     except QinspectError as error:
         return {**row, "error": str(error)}
-    flips = default.prediction != reference.prediction
     gap = np.abs(default.outputs.astype(np.float64) - reference.outputs)
     row |= {
-        "flips": int(flips.sum()),
-        "flip_ids": ids[flips],
         "max_abs": float(gap.max()),
         "output_sqnr_db": output_sqnr(reference.outputs, default.outputs),
     }
-    if y is not None:
-        row["accuracy_default"] = float(np.mean(default.prediction == y))
-        row["accuracy_reference"] = float(np.mean(reference.prediction == y))
+    if task.classes and _scores_of_classes(default):
+        flips = default.prediction != reference.prediction
+        row |= {"flips": int(flips.sum()), "flip_ids": ids[flips]}
+    if task.metric is not None and (y is not None or not task.metric.needs_y):
+        for key, output in (("default", usual), ("reference", plain_ones)):
+            try:
+                value = Results({name: output}, y, metric=task.metric).value(name)
+            except DataError:  # such as an area under a curve of one class alone
+                continue
+            row[f"score_{key}"] = value
+            row[f"accuracy_{key}"] = value if task.metric is ACCURACY else None
     return row
+
+
+def _scores_of_classes(result: Evaluation) -> bool:
+    """Whether an example's output is one row of more than one number."""
+    return sum(size > 1 for size in result.raw.shape[1:]) == 1
 
 
 def output_sqnr(reference: Array, other: Array) -> float | None:
@@ -196,6 +211,8 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 # Reference kernels and layer by layer errors cost far more than running the files.
 DETAIL_EXAMPLES = 256
+# Examples that are named where two files score differently by more or less.
+_LARGEST = 20
 
 
 @dataclass(frozen=True)
@@ -209,15 +226,12 @@ class _Model:
     x: Arrays
     y: Array | None
     result: Evaluation
+    scored: Any
 
     @property
     def correct(self) -> Array:
         assert self.y is not None
-        return self.result.prediction == self.y
-
-    @property
-    def classes(self) -> int:
-        return math.prod(self.result.raw.shape[1:])
+        return np.asarray(self.result.prediction == self.y)
 
 
 @dataclass(frozen=True)
@@ -228,10 +242,11 @@ class FileComparison(Shown):
     ----------
     numbers : dict
         n, labelled, names, notes; files : as ``inspect --json``, with ``name``, and with labels
-        ``accuracy``; comparisons : every pair (empty without labels); cochran_q : for three files
-        or more; agreement : share of equal predictions and output SQNR (dB; None where outputs
-        are equal or have other shapes) of every pair; flips : ids of examples that only one gets
-        right (without labels: that they classify differently); lineage : every pair; layers :
+        ``score`` (of accuracy ``accuracy``); comparisons : every pair (empty without labels);
+        cochran_q : for three files or more; agreement : share of equal classes and output SQNR (dB;
+        None where outputs are equal or have other shapes) of every pair; flips : ids of examples
+        that only one gets right (without labels: that they classify differently; of scores that are
+        not right or wrong, those with the largest differences); lineage : every pair; layers :
         local and accumulated error of each layer against the first float file; recipes : scales
         side by side, for files that are both quantized; kernels : default against reference
         kernels; ties : examples whose greatest output is reached by several classes, and the
@@ -291,7 +306,8 @@ def compare(
     what: Any, data: str | os.PathLike[str] | Dataset | None = None,
     calibration: str | os.PathLike[str] | None = None, *,
     preprocessing: Sequence[Preprocessing] | None = None, reference: str | None = None,
-    confidence: float = 0.95, margin: float = 1.0, seed: int = 0,
+    metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
+    confidence: float = 0.95, margin: float | None = None, seed: int = 0,
     detail_examples: int = DETAIL_EXAMPLES, num_threads: int = 2,
 ) -> Comparisons | FileComparison:
     """Compare models on the same examples: their predictions, or ``.tflite`` files and all of them.
@@ -308,9 +324,17 @@ def compare(
         What to do to ``x`` and ``y`` for each file.
     reference : str, optional
         Of results: compare all others with this model instead of every pair.
+    metric : Metric or str, optional
+        What outputs are scored by, as :func:`qinspect.metrics.metric` names it; guessed for files
+        where there is only one reading, accuracy for predictions.
+    output : str, optional
+        Of files with several outputs, the name or position of the one that counts in the first;
+        it is found in the others by name, shape and values.
+    sequence : bool
+        Whether examples follow each other, so that a file's state is kept from one to the next.
     confidence, margin, seed
-        Level of the intervals, difference that would matter in points, seed.  Those that
-        ``Results`` carry already count for them.
+        Level of the intervals, difference that would matter in the metric's unit (of accuracy 1),
+        seed.  Those that ``Results`` carry already count for them.
     detail_examples : int
         Leading examples for the errors of layers and for reference kernels, at least 1.
     num_threads : int
@@ -334,20 +358,22 @@ def compare(
     if isinstance(what, Results):
         return what.compare(reference=reference)
     if data is None or isinstance(what, Mapping):
-        found = results(what, data, confidence=confidence, margin=margin, seed=seed)
+        found = results(what, data, metric=metric, confidence=confidence, margin=margin, seed=seed)
         return found.compare(reference=reference)
     files = list(what)
     ways = list(preprocessing or [Preprocessing()] * len(files))
     report, pairs = _of_files(
-        files, data, calibration, ways, confidence=confidence, margin=margin, seed=seed,
-        detail_examples=detail_examples, num_threads=num_threads)
+        files, data, calibration, ways, metric=metric, output=output, sequence=sequence,
+        confidence=confidence, margin=margin, seed=seed, detail_examples=detail_examples,
+        num_threads=num_threads)
     return FileComparison(report, pairs, tuple(files), data, tuple(ways))
 
 
 def _of_files(
     files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | Dataset,
     calibration: str | os.PathLike[str] | None, hows: Sequence[Preprocessing], *,
-    confidence: float, margin: float, seed: int, detail_examples: int, num_threads: int,
+    metric: Metric | str | None, output: str | None, sequence: bool, confidence: float,
+    margin: float | None, seed: int, detail_examples: int, num_threads: int,
 ) -> tuple[dict[str, Any], Comparisons | None]:
     """The report of a :class:`FileComparison` as plain data, and the comparisons behind it."""
     if len(files) < 2:
@@ -356,24 +382,31 @@ def _of_files(
         raise SpecError(f"detail_examples is {detail_examples}; choose at least 1.")
     if len(hows) != len(files):
         raise SpecError(f"there are {len(files)} files but {len(hows)} preprocessings.")
-    graphs = [open_model(file) for file in files]
+    names = file_names(files)
+    graphs = {name: open_model(file) for name, file in zip(names, files, strict=True)}
     examples = load_examples(data)
     notes = list(examples.notes)
-    names = file_names(files)
+    fed: dict[str, Arrays] = {}
+    for (name, graph), how in zip(graphs.items(), hows, strict=True):
+        fed[name], said = prepare(examples.x, graph, how)
+        notes += [f"{name}: {note}" for note in said]
+    task = task_of(graphs, fed, examples, metric=metric, output=output, ways=hows)
+    notes += task.notes
     models = []
-    for name, file, graph, how in zip(names, files, graphs, hows, strict=True):
-        fed, said = prepare(examples.x, graph, how)
-        result = evaluate(graph, fed, num_threads=num_threads)
-        notes += [f"{name}: {note}" for note in (*said, *result.notes)]
-        y = examples.labels + how.label_offset if examples.labelled else None
-        model = _Model(name, Path(file), graph, how, fed, y, result)
-        if y is not None:
-            check_classes(graph, y, name)
-        models.append(model)
+    for (name, graph), file, how in zip(graphs.items(), files, hows, strict=True):
+        result, scored = task.run(name, graph, fed[name], num_threads=num_threads,
+                                  sequence=sequence)
+        notes += [f"{name}: {note}" for note in result.notes]
+        y = examples.y
+        if task.metric is not None and task.metric.classes:
+            y = examples.labels + how.label_offset
+        models.append(_Model(name, Path(file), graph, how, fed[name], y, result, scored))
 
     head = slice(0, detail_examples)
     calibration_x = None if calibration is None else load_examples(calibration).x
-    compared = _compared(models, examples, confidence, margin, seed) if examples.labelled else None
+    compared = None
+    if task.metric is not None:
+        compared = _compared(models, examples, task.metric, confidence, margin, seed)
     layers, missing = layer_rows(
         [(m.name, m.graph, take(m.x, head), m.how) for m in models], calibration_x,
         num_threads=num_threads,
@@ -386,18 +419,19 @@ def _of_files(
             f"x holds integers from {x.min()} to {x.max()}, and every file takes "
             "floats, so nothing shows whether they are in the units the files expect."
         )
-    if not examples.labelled:
+    if compared is None:
         notes.append("there are no labels, so only agreement and outputs are compared.")
     report = plain(
         {
             "n": len(examples),
-            "labelled": examples.labelled,
+            "labelled": compared is not None,
             "names": names,
             "files": [_file_row(m, compared) for m in models],
             "comparisons": [one.to_json() for one in compared or ()],
             "cochran_q": compared and compared.cochran_q,
-            "agreement": [_agreement(a, b) for a, b in combinations(models, 2)],
-            "flips": [_flips(a, b, examples.ids) for a, b in combinations(models, 2)],
+            "agreement": [_agreement(a, b, task) for a, b in combinations(models, 2)],
+            "flips": [_flips(a, b, examples.ids, task, compared)
+                      for a, b in combinations(models, 2)],
             "lineage": [
                 {**asdict(lineage(a.graph, b.graph)), "a": a.name, "b": b.name}
                 for a, b in combinations(models, 2)
@@ -407,11 +441,11 @@ def _of_files(
             "kernels": [
                 kernel_row(
                     m.name, m.graph, take(m.x, head), None if m.y is None else m.y[head],
-                    examples.ids[head], num_threads=num_threads,
+                    examples.ids[head], task=task, num_threads=num_threads,
                 )
                 for m in models
             ],
-            "ties": [_ties(m, examples.ids) for m in models],
+            "ties": [_ties(m, examples.ids, task) for m in models],
             "remarks": [asdict(remark) for remark in _remarks(models, compared)],
             "detail_examples": min(detail_examples, len(examples)),
             "notes": notes,
@@ -427,9 +461,10 @@ def _remarks(models: list[_Model], compared: Comparisons | None) -> list[Remark]
         m.graph, m.result.outputs, None if first in (m, None) else first.result.outputs, m.name)]
     if compared is None:
         return found
-    found += chance_remarks({m.name: Scored(m.result.prediction, m.y, m.classes,
-                                            m.how.label_offset)
-                             for m in models if m.y is not None})
+    if compared.results.metric is ACCURACY:
+        found += chance_remarks({m.name: Scored(m.result.prediction, m.y, m.result.raw[0].size,
+                                                m.how.label_offset)
+                                 for m in models if m.y is not None})
     if first is not None:
         trained = [m.name for m in models
                    if origin_of(m.graph, scheme_of(m.graph)).value == "qat"]
@@ -444,27 +479,41 @@ def _takes_integers(model: _Model) -> bool:
 
 
 def _compared(
-    models: list[_Model], examples: Dataset, confidence: float, margin_pp: float, seed: int
+    models: list[_Model], examples: Dataset, metric: Metric, confidence: float,
+    margin: float | None, seed: int,
 ) -> Comparisons:
-    # Classes may be numbered differently; what counts is the same class.
-    outputs = {m.name: m.result.prediction - m.how.label_offset for m in models}
-    return Results(outputs, examples.labels, examples.ids, examples.group, confidence=confidence,
-                   margin=margin_pp, seed=seed).compare()
+    y = examples.y
+    if metric is ACCURACY:
+        # Classes may be numbered differently; what counts is the same class.
+        outputs = {m.name: m.result.prediction - m.how.label_offset for m in models}
+    else:
+        outputs = {m.name: m.scored for m in models}
+        offsets = {m.how.label_offset for m in models}
+        if len(offsets) > 1:
+            raise SpecError(f"{metric.id} needs one numbering of the classes; give all files the "
+                            "same label offset.")
+        if metric.classes:
+            y = examples.labels + offsets.pop()
+    return Results(outputs, y, examples.ids, examples.group, metric=metric, confidence=confidence,
+                   margin=margin, seed=seed).compare()
 
 
 def _file_row(model: _Model, compared: Comparisons | None) -> dict[str, Any]:
-    value, interval = None, None
+    value, interval, metric = None, None, ACCURACY
     if compared is not None:
+        metric = compared.results.metric
         value = compared.results.value(model.name)
         interval = list(compared.results.value_interval(model.name))
-    return {"name": model.name, **inspect_file(model.path), "accuracy": value,
-            "accuracy_ci": interval, "score": value, "metric": "accuracy"}
+    right = metric is ACCURACY
+    return {"name": model.name, **inspect_file(model.path), "accuracy": value if right else None,
+            "accuracy_ci": interval if right else None, "score": value, "score_ci": interval,
+            "metric": metric.id}
 
 
-def _agreement(a: _Model, b: _Model) -> dict[str, Any]:
+def _agreement(a: _Model, b: _Model, task: Task) -> dict[str, Any]:
     # Classes may be numbered differently; what counts is the same class.
     same = (a.result.prediction - a.how.label_offset) == (b.result.prediction - b.how.label_offset)
-    comparable = a.classes > 1 and b.classes > 1
+    comparable = task.classes and _scores_of_classes(a.result) and _scores_of_classes(b.result)
     return {
         "a": a.name,
         "b": b.name,
@@ -474,22 +523,30 @@ def _agreement(a: _Model, b: _Model) -> dict[str, Any]:
     }
 
 
-def _flips(a: _Model, b: _Model, ids: Array) -> dict[str, Any]:
+def _flips(
+    a: _Model, b: _Model, ids: Array, task: Task, compared: Comparisons | None
+) -> dict[str, Any]:
     row: dict[str, Any] = {"a": a.name, "b": b.name}
-    if a.y is None:
+    if compared is None:
+        if not (_scores_of_classes(a.result) and _scores_of_classes(b.result)):
+            return row
         differ = (a.result.prediction - a.how.label_offset) != (
             b.result.prediction - b.how.label_offset
         )
         return {**row, "differ": ids[differ]}
-    return {
-        **row,
-        "only_a": ids[a.correct & ~b.correct],
-        "only_b": ids[b.correct & ~a.correct],
-    }
+    found = compared.results
+    if found.metric.kind == "set":
+        return row
+    sides = {side: ids[found.flips(a.name, b.name, side)["index"].to_numpy()]
+             for side in ("a", "b")}
+    if found.right_or_wrong:
+        return {**row, "only_a": sides["a"], "only_b": sides["b"]}
+    return {**row, "better_a": sides["a"][:_LARGEST], "better_b": sides["b"][:_LARGEST]}
 
 
-def _ties(model: _Model, ids: Array) -> dict[str, Any]:
-    tied = model.result.tied if model.classes > 1 else np.zeros(len(ids), dtype=bool)
+def _ties(model: _Model, ids: Array, task: Task) -> dict[str, Any]:
+    comparable = task.classes and _scores_of_classes(model.result)
+    tied = model.result.tied if comparable else np.zeros(len(ids), dtype=bool)
     row: dict[str, Any] = {
         "file": model.name,
         "tied": int(tied.sum()),
@@ -499,7 +556,7 @@ def _ties(model: _Model, ids: Array) -> dict[str, Any]:
         "accuracy_worst": None,
         "accuracy_best": None,
     }
-    if model.y is not None:
+    if model.y is not None and task.metric is ACCURACY:
         raw = model.result.raw.reshape(len(ids), -1)
         reached = raw[np.arange(len(ids)), model.y] == raw.max(axis=1)
         row["accuracy"] = float(model.correct.mean())

@@ -6,25 +6,27 @@ from collections.abc import Mapping, Sequence
 
 from qinspect.data.dataset import Dataset
 from qinspect.errors import DataError, SpecError
+from qinspect.metrics import Metric
 from qinspect.predictions import Results
-from qinspect.tflite import evaluate as run_file
+from qinspect.schema import Arrays
 from qinspect.tflite.inputs import (
     File,
     Model,
     Preprocessing,
-    check_classes,
     load_examples,
     named_files,
     prepare,
 )
 from qinspect.tflite.runner import Kernels
 from qinspect.tflite.sandbox import open_model
+from qinspect.tflite.task import task_of
 
 
 def evaluate(
     files: File | Sequence[File] | Mapping[str, Model], data: File | Dataset, *,
     kernels: Kernels = "default", preprocessing: Sequence[Preprocessing] | None = None,
-    confidence: float = 0.95, margin: float = 1.0, seed: int = 0, num_threads: int = 2,
+    metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
+    confidence: float = 0.95, margin: float | None = None, seed: int = 0, num_threads: int = 2,
 ) -> Results:
     """Outputs of ``.tflite`` files for the same examples.
 
@@ -38,6 +40,14 @@ def evaluate(
         Kernels of the interpreter.
     preprocessing : sequence of Preprocessing, optional
         What to do to ``x`` for each file; nothing by default.
+    metric : Metric or str, optional
+        What outputs are scored by, as :func:`qinspect.metrics.metric` names it; guessed where there
+        is only one reading.
+    output : str, optional
+        Name or position of the output that counts, where files have several; it is found in other
+        files by name, shape and values.
+    sequence : bool
+        Whether examples follow each other, so that a file's state is kept from one to the next.
     confidence, margin, seed
         Of the comparisons that will be made.
     num_threads : int
@@ -46,7 +56,8 @@ def evaluate(
     Returns
     -------
     Results
-        ``outputs`` holds the dequantized outputs, float32 (n, classes), by name.
+        ``outputs`` holds the dequantized outputs, float32 (n, ...), by name; of a metric that needs
+        the inputs too, such as a reconstruction error, what it made of them.
 
     Raises
     ------
@@ -66,19 +77,25 @@ def evaluate(
     if len(ways) != len(named):
         raise SpecError(f"there are {len(named)} files but {len(ways)} preprocessings.")
     examples = load_examples(data)
-    if not examples.labelled:
-        raise DataError("the examples have no labels y; 'compare' says what can be said without.")
-    outputs, notes = {}, list(examples.notes)
-    for (name, file), how in zip(named.items(), ways, strict=True):
-        graph = open_model(file)
-        check_classes(graph, examples.labels + how.label_offset, name)
-        x, said = prepare(examples.x, graph, how)
-        result = run_file(graph, x, num_threads=num_threads, kernels=kernels)
-        outputs[name] = result.outputs
-        notes += [f"{name}: {note}" for note in (*said, *result.notes)]
     offset = {how.label_offset for how in ways}
     if len(offset) > 1:
         raise SpecError("files with other labels cannot be compared in one set of results; "
                         "give them one label offset.")
-    return Results(outputs, examples.labels + offset.pop(), examples.ids, examples.group,
+    graphs = {name: open_model(file) for name, file in named.items()}
+    notes = list(examples.notes)
+    fed: dict[str, Arrays] = {}
+    for (name, graph), how in zip(graphs.items(), ways, strict=True):
+        fed[name], said = prepare(examples.x, graph, how)
+        notes += [f"{name}: {note}" for note in said]
+    task = task_of(graphs, fed, examples, metric=metric, output=output, ways=ways)
+    if task.metric is None:
+        raise DataError("the examples have no labels y; 'compare' says what can be said without.")
+    notes += task.notes
+    outputs = {}
+    for name, graph in graphs.items():
+        result, outputs[name] = task.run(name, graph, fed[name], num_threads=num_threads,
+                                         kernels=kernels, sequence=sequence)
+        notes += [f"{name}: {note}" for note in result.notes]
+    y = examples.labels + offset.pop() if task.metric.classes else task.y
+    return Results(outputs, y, examples.ids, examples.group, metric=task.metric,
                    confidence=confidence, margin=margin, seed=seed, notes=tuple(notes))

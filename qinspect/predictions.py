@@ -102,7 +102,7 @@ class Results(Shown):
     def __post_init__(self) -> None:
         if not self.outputs:
             raise DataError("there are no results; give the outputs of at least one model.")
-        if self.y is None and "predictions" in self.read_as.values():
+        if self.y is None and self.metric.needs_y and "predictions" in self.read_as.values():
             named = next(name for name, how in self.read_as.items() if how == "predictions")
             raise DataError(f"{named} has predictions but there are no labels y to score them by.")
         for name in ("ids", "groups"):
@@ -359,13 +359,13 @@ class Results(Shown):
             pairs = [(reference, name) for name in self.models if name != reference]
         elif pairs is None:
             pairs = combinations(self.models, 2)
-            if len(self.models) > 2 and self._right_or_wrong:
+            if len(self.models) > 2 and self.right_or_wrong:
                 overall = cochran_q({name: self.scores(name) for name in self.models})
         found = [self.comparison(a, b) for a, b in pairs]
         return Comparisons(tuple(corrected(found) if correction else found), self, overall)
 
     @property
-    def _right_or_wrong(self) -> bool:
+    def right_or_wrong(self) -> bool:
         """Whether each example is either right or wrong."""
         return self.metric.kind == "example" and all(
             self.scores(name).dtype == bool for name in self.models)
@@ -400,7 +400,7 @@ class Results(Shown):
     def luck(self, a: str, b: str, n: int, draws: int = 400) -> tuple[float, float, float]:
         """Of draws of ``n`` examples, the shares in which a is ahead, both level, b ahead."""
         rng = np.random.default_rng((self.seed, n))
-        if self._right_or_wrong:
+        if self.right_or_wrong:
             a_only, b_only = self._only(a, b)
             counts = rng.multivariate_hypergeometric(
                 [a_only, b_only, self.n - a_only - b_only], n, draws)
@@ -414,7 +414,7 @@ class Results(Shown):
 
     def power(self, a: str, b: str, n: int) -> float:
         """Probability that ``n`` examples find a difference as large as the one on all of them."""
-        if not self._right_or_wrong:
+        if not self.right_or_wrong:
             c = self.comparison(a, b)
             # The smallest detectable difference is so many standard errors on all examples.
             errors = float(ndtri(1 - (1 - self.confidence) / 2))
@@ -450,7 +450,7 @@ class Results(Shown):
         """
         right_a, right_b = self.scores(a), self.scores(b)
         said = {"a": self.answers(a), "b": self.answers(b)}
-        if not self._right_or_wrong:
+        if not self.right_or_wrong:
             return self._better_on(right_a, right_b, said, which)
         masks = {"a": right_a & ~right_b, "b": right_b & ~right_a,
                  "differ": ~right_a & ~right_b & (said["a"] != said["b"])}

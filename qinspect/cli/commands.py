@@ -20,10 +20,13 @@ from qinspect.cli.options import (
     LabelOffset,
     LabelOffsets,
     Margin,
+    MetricName,
+    Output,
     Preset,
     RawInputs,
     Report,
     Seed,
+    Sequence,
     TestSize,
     TrainSize,
     app,
@@ -63,6 +66,9 @@ def evaluate(
     input_offset: InputOffsets = None,
     label_offset: LabelOffsets = None,
     raw_input: RawInputs = None,
+    metric: MetricName = None,
+    output: Output = None,
+    sequence: Sequence = False,
     kernels: Annotated[str, typer.Option(help="default, builtin or reference.")] = "default",
     confidence: Confidence = 0.95,
     out: Annotated[
@@ -70,13 +76,14 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run .tflite files on examples: how many does each get right?"""
+    """Run .tflite files on examples: what is each worth?"""
     from qinspect.evaluation import evaluate as run
     from qinspect.tflite.inputs import preprocessing_of
 
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
     found = run(files, data, kernels=kernels,  # type: ignore[arg-type]
-                preprocessing=how, confidence=confidence)
+                preprocessing=how, metric=metric, output=output, sequence=sequence,
+                confidence=confidence)
     show_result(found, as_json=as_json)
     if out is not None:
         found.save(out)
@@ -93,17 +100,21 @@ def compare(
     input_offset: InputOffsets = None,
     label_offset: LabelOffsets = None,
     raw_input: RawInputs = None,
-    margin: Margin = 1.0,
+    metric: MetricName = None,
+    output: Output = None,
+    sequence: Sequence = False,
+    margin: Margin = None,
     seed: Seed = 0,
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare .tflite files on the same examples: identity, lineage, accuracy, layers, kernels."""
+    """Compare .tflite files on the same examples: identity, lineage, metric, layers, kernels."""
     from qinspect.comparisons import compare as run
     from qinspect.tflite.inputs import preprocessing_of
 
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
-    found = run(files, data, calibration, preprocessing=how, margin=margin, seed=seed)
+    found = run(files, data, calibration, preprocessing=how, metric=metric, output=output,
+                sequence=sequence, margin=margin, seed=seed)
     show_result(found, as_json=as_json, report=report)
 
 
@@ -141,7 +152,9 @@ def sensitivity(
     label_offset: LabelOffset = 0,
     precision: Annotated[str, typer.Option(help="Of quantized layers: int8 or int16x8.")] = "int8",
     keep_as: Annotated[str, typer.Option(help="Of kept layers: float32 or int16x8.")] = "float32",
-    margin: Margin = 1.0,
+    metric: MetricName = None,
+    output: Output = None,
+    margin: Margin = None,
     write: Annotated[Path | None, typer.Option(help="Write the mixed file here.")] = None,
     keep: Annotated[
         int | None, typer.Option(help="Layers to keep in the file written; default: proposed.")
@@ -154,7 +167,7 @@ def sensitivity(
 
     found = run(
         file, data, calibration=calibration, like=int8, precision=precision,  # type: ignore[arg-type]
-        keep=keep_as, margin=margin,  # type: ignore[arg-type]
+        keep=keep_as, metric=metric, output=output, margin=margin,  # type: ignore[arg-type]
         preprocessing=Preprocessing(input_scale, input_offset, label_offset),
     )
     show_result(found, as_json=as_json)
@@ -175,21 +188,18 @@ def significance(
     correct: Annotated[list[str] | None, typer.Option(
         help="Model whose 0 and 1 say which examples are right; may be given several times.")
     ] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="What predictions are scored by; accuracy by default.")
-    ] = None,
+    metric: MetricName = None,
     confidence: Confidence = 0.95,
-    margin: Margin = 1.0,
+    margin: Margin = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Compare models from their predictions alone: is the difference real?"""
-    from qinspect.metrics import metric as metric_of
     from qinspect.predictions import results
 
     chosen = [] if models is None else [name.strip() for name in models.split(",")]
     found = results(files, models=chosen, correct=correct or (), confidence=confidence,
-                    metric=None if metric is None else metric_of(metric), margin=margin, seed=seed)
+                    metric=metric, margin=margin, seed=seed)
     show_result(found.compare() if found.runs is None else found.compare_runs(), as_json=as_json)
 
 

@@ -22,7 +22,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing els
 Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Confidence = Annotated[float, typer.Option(help="Confidence of intervals.")]
-Margin = Annotated[float, typer.Option(help="Difference that would matter, percentage points.")]
+Margin = Annotated[float | None, typer.Option(
+    help="Difference that would matter, in the unit of the metric; of accuracy 1 point.")]
+MetricName = Annotated[str | None, typer.Option("--metric", help=(
+    "What outputs are scored by: accuracy, top5, binary-accuracy, auc, f1, mae, mse, "
+    "relative-error, r2, log-loss, ece, brier, miou, pixel-accuracy, map, anomaly-auc, cosine, "
+    "reconstruction, or module:name of your own; guessed where there is one reading."))]
+Output = Annotated[str | None, typer.Option(
+    help="Of files with several outputs: name or position of the one that counts.")]
+Sequence = Annotated[bool, typer.Option(
+    "--sequence", help="Examples follow each other: a file's state is kept between them.")]
 
 Files = Annotated[list[Path], typer.Argument(help=".tflite files.")]
 Data = Annotated[Path, typer.Option(help="Evaluation .npz with x and, if known, y.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,13 +16,15 @@ from qinspect import store
 from qinspect.errors import ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges, stored_ranges
 from qinspect.measure.error_metrics import error_metrics
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Results
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.inputs import Examples, Preprocessing, check_classes, load_examples, prepare
+from qinspect.tflite.inputs import Examples, Preprocessing, load_examples, prepare
 from qinspect.tflite.match import match_graphs
+from qinspect.tflite.read import read_graph
 from qinspect.tflite.requantize import (
     PRECISIONS,
     Precision,
@@ -33,26 +36,35 @@ from qinspect.tflite.requantize import (
 from qinspect.tflite.run import Evaluation, evaluate
 from qinspect.tflite.runner import Model
 from qinspect.tflite.sandbox import open_model
+from qinspect.tflite.task import Task, task_of
 
 # One row a layer and variant ("only" it quantized, "all_but" it), or a point of the curve ("keep");
 # agreement: share of examples classified as the float file does.  Differences are to the float file
-# and to the fully quantized one; they and the accuracy are NaN without labels.
+# and to the fully quantized one, in the unit of the metric; they and its score are NaN without
+# labels, the agreement where outputs are no class scores.
 SENSITIVITY = (
-    "variant", "layer", "op", "kept", "bytes", "sqnr_db", "agreement", "accuracy",
-    "to_float_pp", "to_float_low_pp", "to_float_high_pp", "to_float_p",
-    "to_full_pp", "to_full_low_pp", "to_full_high_pp", "to_full_p",
+    "variant", "layer", "op", "kept", "bytes", "sqnr_db", "agreement", "score",
+    "to_float", "to_float_low", "to_float_high", "to_float_p",
+    "to_full", "to_full_low", "to_full_high", "to_full_p",
 )
+# Keys of JSON that hold points, and the columns they are of.
+_IN_POINTS = {f"{name}_pp": name for name in SENSITIVITY
+              if name.startswith("to_") and not name.endswith("_p")}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One mixed-precision file, evaluated: output SQNR against the float file, classes (n,)."""
+    """One mixed-precision file, evaluated: output SQNR against the float file, classes (n,).
+
+    ``scored`` is what the metric takes.
+    """
 
     kind: Literal["float", "full", "only", "all_but", "keep"]
     layers: tuple[QuantizableOperator, ...]  # that `kind` speaks of
     bytes: int
     sqnr_db: float
     prediction: Array
+    scored: Any
 
 
 class MixedFiles:
@@ -66,6 +78,7 @@ class MixedFiles:
         *,
         precision: Precision = "int8",
         keep: Precision = "float32",
+        task: Task | None = None,
         num_threads: int = 2,
     ) -> None:
         for option, value in (("precision", precision), ("keep", keep)):
@@ -78,6 +91,7 @@ class MixedFiles:
             )
         self.graph, self.ranges, self.x = graph, ranges, x
         self.precision, self.keep, self.num_threads = precision, keep, num_threads
+        self.task = task
         self.layers = quantizable_operators(graph, precision)
         if not self.layers:
             raise SpecError(f"{graph.file} has no layer that can be quantized to {precision}.")
@@ -106,13 +120,19 @@ class MixedFiles:
         return self._variant(kind, layers, content, self._evaluate(content))
 
     def _evaluate(self, model: Model) -> Evaluation:
-        return evaluate(model, self.x, num_threads=self.num_threads)
+        # A mixed file has the outputs of the float one, under the same names.
+        output = 0 if self.task is None else next(iter(self.task.outputs.values()))
+        return evaluate(model, self.x, num_threads=self.num_threads, output=output)
 
     def _variant(
         self, kind: Any, layers: tuple[QuantizableOperator, ...], content: bytes, result: Evaluation
     ) -> Variant:
         sqnr = error_metrics(self._reference.outputs, result.outputs)["sqnr_db"]
-        return Variant(kind, layers, len(content), sqnr, result.prediction)
+        scored: Any = result.outputs
+        if self.task is not None:
+            graph = self.graph if content is self.graph.content else read_graph(content)
+            scored = self.task.scored(next(iter(self.task.outputs)), graph, self.x, result)
+        return Variant(kind, layers, len(content), sqnr, result.prediction, scored)
 
 
 def _at(layers: Sequence[QuantizableOperator]) -> list[int]:
@@ -148,7 +168,9 @@ class Sensitivity(Shown):
     confidence : float
         Of the intervals, each on its own: they are not corrected for the number of layers.
     margin : float
-        Loss that would matter, percentage points.
+        Loss that would matter, in the metric's unit.
+    metric : Metric or None
+        What outputs were scored by; None without labels.
     notes : tuple of str
         What the reader should know about how it was made.
     """
@@ -164,11 +186,12 @@ class Sensitivity(Shown):
     notes: tuple[str, ...]
     graph: Graph = field(repr=False)
     ranges: Ranges = field(repr=False)
+    metric: Metric | None = ACCURACY
 
     @property
     def labelled(self) -> bool:
         """Whether the examples had labels."""
-        return bool(self.curve["accuracy"].notna().any())
+        return self.metric is not None
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -181,7 +204,8 @@ class Sensitivity(Shown):
         if not self.labelled:
             worst = f"{self.order[0].name} ({self.order[0].op})"
             return f"Without labels only outputs are compared; {worst} disturbs them most."
-        level, margin = f"{100 * self.confidence:g} % interval", f"{self.margin:g} points"
+        level = f"{100 * self.confidence:g} % interval"
+        margin = f"{self.margin:.4g} {self._unit}".rstrip()
         kept = self.proposal()
         if kept is None:
             return (f"No point of the curve is shown to lose less than {margin} against float with "
@@ -196,11 +220,26 @@ class Sensitivity(Shown):
         """The same as ``qinspect sensitivity --json``; what is not defined is None."""
         found: dict[str, Any] = store.plain({
             "n": self.n, "precision": self.precision, "keep": self.keep,
-            "confidence": self.confidence, "layers": self.layers.to_dict("records"),
-            "curve": self.curve.to_dict("records"), "order": [layer.name for layer in self.order],
-            "proposal": self.proposal(), "margin_pp": self.margin, "notes": self.notes,
+            "confidence": self.confidence, "layers": self._rows(self.layers),
+            "curve": self._rows(self.curve), "order": [layer.name for layer in self.order],
+            "proposal": self.proposal(), "margin": self.margin,
+            "margin_pp": self.margin if self._unit == "points" else None, "notes": self.notes,
+            "metric": None if self.metric is None else self.metric.id, "unit": self._unit,
+            "direction": "higher" if self.metric is None else self.metric.direction,
         })
         return found
+
+    def _rows(self, frame: pd.DataFrame) -> list[dict[str, Any]]:
+        """Rows of JSON, which has keys of their own for points and accuracies."""
+        right, points = self.metric is ACCURACY, self._unit == "points"
+        return [{**{str(key): value for key, value in row.items()},
+                 "accuracy": row["score"] if right else None,
+                 **{key: row[name] if points else None for key, name in _IN_POINTS.items()}}
+                for row in frame.to_dict("records")]
+
+    @property
+    def _unit(self) -> str:
+        return "points" if self.metric is None else self.metric.unit
 
     def proposal(self, margin: float | None = None) -> int | None:
         """Fewest layers to keep so that the loss against float stays below a margin, or None."""
@@ -208,8 +247,12 @@ class Sensitivity(Shown):
         # examples it is judged by.
         margin = self.margin if margin is None else margin
         if not margin > 0:
-            raise SpecError(f"the margin is {margin:g} points; it must be above 0.")
-        good = np.flatnonzero((self.curve["to_float_low_pp"] > -margin).to_numpy())
+            raise SpecError(f"the margin is {margin:g} {self._unit}; it must be above 0.")
+        if self.metric is None:
+            return None
+        lower = self.metric.direction == "lower"
+        worst = -self.curve["to_float_high"] if lower else self.curve["to_float_low"]
+        good = np.flatnonzero((worst > -margin).to_numpy())
         return int(self.curve["kept"].iloc[good[0]]) if len(good) else None
 
     def mixed_file(self, kept: int) -> bytes:
@@ -242,8 +285,10 @@ def sensitivity(
     precision: Precision = "int8",
     keep: Precision = "float32",
     preprocessing: Preprocessing | None = None,
+    metric: Metric | str | None = None,
+    output: str | None = None,
     confidence: float = 0.95,
-    margin: float = 1.0,
+    margin: float | None = None,
     num_threads: int = 2,
 ) -> Sensitivity:
     """Quantize one layer at a time, and all but one, from a float ``.tflite`` file alone.
@@ -268,8 +313,12 @@ def sensitivity(
         Of both ``x``.
     confidence : float
         Level of the paired intervals.
-    margin : float
-        Loss that would matter, percentage points.
+    metric : Metric or str, optional
+        What outputs are scored by; guessed where there is only one reading.
+    output : str, optional
+        Name or position of the output that counts, where the file has several.
+    margin : float, optional
+        Loss that would matter, in the metric's unit; of accuracy 1 point.
     num_threads : int
         Of the evaluation.
 
@@ -298,30 +347,33 @@ def sensitivity(
     quantized = None if like is None else open_model(like)
     how = preprocessing or Preprocessing()
     examples = load_examples(data)
-    if examples.labelled:
-        check_classes(graph, examples.labels + how.label_offset)
     x = _real(examples.x, graph, quantized, how)
     calibration_x = None
     if calibration is not None:
         calibration_x = _real(load_examples(calibration).x, graph, quantized, how)
     ranges, notes = _ranges(graph, calibration_x, quantized, num_threads)
-    files = MixedFiles(graph, ranges, x, precision=precision, keep=keep, num_threads=num_threads)
+    task = task_of({"float": graph}, {"float": x}, examples, metric=metric, output=output,
+                   ways=[how])
+    files = MixedFiles(graph, ranges, x, precision=precision, keep=keep, task=task,
+                       num_threads=num_threads)
     variants = [files.float, files.full, *files.one_at_a_time()]
     order = sensitivity_order(variants)
     results = None
-    if examples.labelled:
+    if task.metric is not None:
+        y = examples.labels + how.label_offset if task.metric.classes else task.y
         results = Results(
-            {"float": files.float.prediction, "full": files.full.prediction},
-            examples.labels + how.label_offset, groups=examples.group, confidence=confidence,
+            {"float": files.float.scored, "full": files.full.scored}, y, groups=examples.group,
+            metric=task.metric, confidence=confidence, margin=margin,
         )
 
     def frame(found: list[Variant]) -> pd.DataFrame:
-        rows = [_row(variant, files.float, results) for variant in found]
+        rows = [_row(variant, files.float, results, classes=task.classes) for variant in found]
         return pd.DataFrame(rows, columns=list(SENSITIVITY))
 
     return Sensitivity(
         frame(variants), frame([files.full, *files.keep_curve(order)]), tuple(order), precision,
-        keep, len(examples), confidence, margin, notes, graph, ranges,
+        keep, len(examples), confidence, 1.0 if results is None else results.limit,
+        notes + task.notes, graph, ranges, task.metric,
     )
 
 
@@ -365,7 +417,9 @@ def _ranges(
     return ranges, tuple(notes)
 
 
-def _row(variant: Variant, reference: Variant, results: Results | None) -> dict[str, Any]:
+def _row(
+    variant: Variant, reference: Variant, results: Results | None, *, classes: bool
+) -> dict[str, Any]:
     """A row of the frame: the variant paired with the float file and with the full one."""
     last = variant.layers[-1] if variant.layers else None
     row: dict[str, Any] = {
@@ -375,13 +429,14 @@ def _row(variant: Variant, reference: Variant, results: Results | None) -> dict[
         "kept": len(variant.layers) if variant.kind == "keep" else 0,
         "bytes": variant.bytes,
         "sqnr_db": variant.sqnr_db,
-        "agreement": float(np.mean(variant.prediction == reference.prediction)),
+        "agreement": (float(np.mean(variant.prediction == reference.prediction)) if classes
+                      else math.nan),
     }
     if results is not None:
-        paired = results.with_outputs(variant=variant.prediction)
-        row["accuracy"] = paired.value("variant")
+        paired = results.with_outputs(variant=variant.scored)
+        row["score"] = paired.value("variant")
         for name in ("float", "full"):
             c = paired.comparison(name, "variant")
-            row |= {f"to_{name}_pp": c.gap, f"to_{name}_low_pp": c.interval[0],
-                    f"to_{name}_high_pp": c.interval[1], f"to_{name}_p": c.p}
+            row |= {f"to_{name}": c.gap, f"to_{name}_low": c.interval[0],
+                    f"to_{name}_high": c.interval[1], f"to_{name}_p": c.p}
     return row

@@ -38,8 +38,11 @@ class Metric:
         Whether outputs are one score a class, of which the greatest is the answer.
     reduce : callable or None
         ``reduce(x, output)``: what is kept of a file's output (n, ...) where the metric needs the
-        inputs too, such as the error of a reconstruction, or makes one array of several outputs,
-        given as a mapping by name.
+        inputs too, such as the error of a reconstruction.
+    needs_y : bool
+        Whether there is anything to score against; a reconstruction is its own measure.
+    all_outputs : bool
+        Whether ``reduce`` makes one array of all outputs of a file, given as a mapping by name.
     weighted : bool
         Whether ``score`` takes weights, which makes resampling fast.
     resamples : int
@@ -62,7 +65,9 @@ class Metric:
     scale: float = 1.0
     margin: float | None = 1.0
     classes: bool = False
-    reduce: Callable[[Array, Any], Array] | None = None
+    reduce: Callable[[Any, Any], Array] | None = None
+    needs_y: bool = True
+    all_outputs: bool = False
     weighted: bool = False
     resamples: int = 1999
 

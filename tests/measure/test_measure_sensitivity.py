@@ -204,13 +204,13 @@ def test_frame_and_curve(graph: Graph, tmp_path: Path) -> None:
     layers = result.layers.set_index(["variant", "layer"])
     assert len(result.layers) == 2 + 2 * len(graph.main.operators)
     float_row = layers.loc[("float", "")]
-    assert float_row["accuracy"] == 1
+    assert float_row["score"] == 1
     assert float_row["sqnr_db"] == np.inf
-    assert float_row["to_float_pp"] == 0
-    assert float_row["to_float_high_pp"] > 0
+    assert float_row["to_float"] == 0
+    assert float_row["to_float_high"] > 0
     # Accuracy against the float file's own predictions is agreement with it.
-    assert np.allclose(result.layers["accuracy"], result.layers["agreement"])
-    assert (result.layers["to_float_low_pp"] <= result.layers["to_float_pp"]).all()
+    assert np.allclose(result.layers["score"], result.layers["agreement"])
+    assert (result.layers["to_float_low"] <= result.layers["to_float"]).all()
     last = result.curve.iloc[-1]
     assert last["kept"] == len(graph.main.operators)
     # All layers in float, but the file still takes and gives int8.
@@ -219,7 +219,7 @@ def test_frame_and_curve(graph: Graph, tmp_path: Path) -> None:
         row = result.curve[result.curve["kept"] == kept].iloc[0]
         content = result.mixed_file(kept)
         assert len(content) == row["bytes"]
-        assert np.mean(evaluate(content, x).prediction == y) == row["accuracy"]
+        assert np.mean(evaluate(content, x).prediction == y) == row["score"]
     assert result.proposal(50.0) == 0
     with pytest.raises(SpecError, match="0 to 5"):
         result.mixed_file(6)
@@ -227,7 +227,7 @@ def test_frame_and_curve(graph: Graph, tmp_path: Path) -> None:
 
 def test_without_labels_only_outputs_are_compared(graph: Graph) -> None:
     result = sensitivity(graph, examples(50), calibration=examples(50))
-    assert result.layers["accuracy"].isna().all()
+    assert result.layers["score"].isna().all()
     assert result.layers["agreement"].notna().all()
     assert result.proposal() is None
 

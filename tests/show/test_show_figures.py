@@ -69,9 +69,9 @@ def sensitivities(n: int) -> pd.DataFrame:
         {
             "variant": "only",
             "layer": names(n),
-            "to_float_pp": cost,
-            "to_float_low_pp": cost - 0.3,
-            "to_float_high_pp": cost + 0.3,
+            "to_float": cost,
+            "to_float_low": cost - 0.3,
+            "to_float_high": cost + 0.3,
         }
     )
 
@@ -272,9 +272,9 @@ def test_sqnr_points_are_the_values_and_gaps_stay_gaps() -> None:
 def test_sensitivity_worst_first_and_nan_is_said() -> None:
     frame = sensitivities(6)
     widths = [p.get_width() for p in figures.sensitivity_bars(frame).axes().patches]
-    assert widths == sorted(frame["to_float_pp"])
+    assert widths == sorted(frame["to_float"])
     with pytest.raises(DataError, match="6 layers"):
-        figures.sensitivity_bars(frame.assign(to_float_pp=np.nan)).axes()
+        figures.sensitivity_bars(frame.assign(to_float=np.nan)).axes()
 
 
 def comparison(n: int = 400, a_only: int = 6, b_only: int = 12) -> Comparison:

@@ -136,10 +136,10 @@ def sqnr_profile(errors: pd.DataFrame) -> Figure:
 def sensitivity_bars(layers: pd.DataFrame) -> Figure:
     """What quantizing each layer alone does to the accuracy, worst first.
 
-    Rows with ``variant`` "only" of a sensitivity: ``layer``, ``to_float_pp`` and its interval.
+    Rows with ``variant`` "only" of a sensitivity: ``layer``, ``to_float`` and its interval.
     """
     rows = layers[layers["variant"] == "only"] if "variant" in layers else layers
-    known = rows[rows["to_float_pp"].notna()].sort_values("to_float_pp", kind="stable")
+    known = rows[rows["to_float"].notna()].sort_values("to_float", kind="stable")
     if known.empty:
         raise DataError(
             f"none of {len(rows)} layers has an accuracy; measure sensitivity with labels."
@@ -147,19 +147,19 @@ def sensitivity_bars(layers: pd.DataFrame) -> Figure:
 
     def draw(ax: Axes) -> None:
         y = np.arange(len(known))
-        value = known["to_float_pp"].to_numpy(dtype=float)
+        value = known["to_float"].to_numpy(dtype=float)
         ax.barh(y, value, height=0.6,
                 color=[COLOURS["bad"] if v < 0 else COLOURS["good"] for v in value])
-        ax.hlines(y, known["to_float_low_pp"], known["to_float_high_pp"], color=INK, linewidth=1.1)
+        ax.hlines(y, known["to_float_low"], known["to_float_high"], color=INK, linewidth=1.1)
         ax.axvline(0, color=INK, linewidth=0.8)
         name_rows(ax, list(known["layer"]))
         ax.set_xlabel("accuracy - float, percentage points, only this layer quantized")
 
-    worst = least(known, "to_float_pp")
-    bounds = (worst["to_float_low_pp"], worst["to_float_high_pp"])
+    worst = least(known, "to_float")
+    bounds = (worst["to_float_low"], worst["to_float_high"])
     said = (
-        f"Quantized alone, {worst['layer']} costs most: {text.points(worst['to_float_pp'])} points "
-        f"{text.interval(bounds)}; for {int((known['to_float_high_pp'] < 0).sum())} of "
+        f"Quantized alone, {worst['layer']} costs most: {text.points(worst['to_float'])} points "
+        f"{text.interval(bounds)}; for {int((known['to_float_high'] < 0).sum())} of "
         f"{len(known)} layers the interval lies below zero (intervals are not corrected for the "
         "number of layers)."
     )
@@ -168,16 +168,16 @@ def sensitivity_bars(layers: pd.DataFrame) -> Figure:
 
 def sensitivity_curve(curve: pd.DataFrame, margin_pp: float | None = None) -> Figure:
     """Accuracy against float by the number of layers ``kept`` out of quantization."""
-    known = curve[curve["to_float_pp"].notna()]
+    known = curve[curve["to_float"].notna()]
     if known.empty:
         raise DataError("the curve has no accuracies; measure sensitivity with labels.")
 
     def draw(ax: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        ax.fill_between(known["kept"], known["to_float_low_pp"], known["to_float_high_pp"],
+        ax.fill_between(known["kept"], known["to_float_low"], known["to_float_high"],
                         alpha=0.25, color=COLOURS["ptq"], linewidth=0)
-        ax.plot(known["kept"], known["to_float_pp"], "o-", color=COLOURS["ptq"])
+        ax.plot(known["kept"], known["to_float"], "o-", color=COLOURS["ptq"])
         ax.axhline(0, color=INK, linewidth=1)
         if margin_pp is not None:
             ax.axhline(-margin_pp, color=COLOURS["warn"], linestyle="--")
@@ -186,8 +186,8 @@ def sensitivity_curve(curve: pd.DataFrame, margin_pp: float | None = None) -> Fi
         ax.set_ylabel("accuracy - float, points" + (" (dashed: margin)" if margin_pp else ""))
 
     first, last = known.iloc[0], known.iloc[-1]
-    said = (f"From {text.points(float(first['to_float_pp']))} points with {int(first['kept'])} "
-            f"layers kept to {text.points(float(last['to_float_pp']))} with {int(last['kept'])}.")
+    said = (f"From {text.points(float(first['to_float']))} points with {int(first['kept'])} "
+            f"layers kept to {text.points(float(last['to_float']))} with {int(last['kept'])}.")
     return Figure(draw, said, "Keeping the most sensitive layers", (7.0, 3.4))
 
 

@@ -114,7 +114,7 @@ def _ends(rows: pd.DataFrame, precision: str) -> Table:
     return table("Whole files", rows, {
         "file": lambda row: "float" if row["variant"] == "float" else f"all {precision}",
         "size": ("bytes", text.size), "output SQNR": ("sqnr_db", text.decibels),
-        "accuracy": ("accuracy", text.percent)})
+        "accuracy": ("score", text.percent)})
 
 
 def layer_table(found: Sensitivity) -> Table:
@@ -138,26 +138,26 @@ def _cost(head: str, key: str) -> dict[str, Any]:
         return get
 
     return {f"{head}: SQNR": (of("sqnr_db"), text.decibels),
-            f"{head}: to float, points": (of("to_float_pp"), text.points),
-            f"{head}: interval": (of("to_float_low_pp", "to_float_high_pp"), text.interval),
+            f"{head}: to float, points": (of("to_float"), text.points),
+            f"{head}: interval": (of("to_float_low", "to_float_high"), text.interval),
             f"{head}: agrees with float": (lambda row: row[key]["agreement"]
-                if text.missing(row[key]["accuracy"]) else None, text.percent)}
+                if text.missing(row[key]["score"]) else None, text.percent)}
 
 
 def curve_table(found: Sensitivity) -> Table:
     """One row a point: how many of the most sensitive layers are kept, and what it costs."""
     def bounds(to: str) -> Any:
-        return lambda row: (row[f"{to}_low_pp"], row[f"{to}_high_pp"])
+        return lambda row: (row[f"{to}_low"], row[f"{to}_high"])
 
     full = f"to all {found.precision}"
     return table(f"Keeping the most sensitive layers in {found.keep}", found.curve, {
         "kept": "kept", "the last one kept": "layer", "size": ("bytes", text.size),
-        "SQNR": ("sqnr_db", text.decibels), "accuracy": ("accuracy", text.percent),
+        "SQNR": ("sqnr_db", text.decibels), "accuracy": ("score", text.percent),
         "agrees with float": (lambda row: None if found.labelled else row["agreement"],
                               text.percent),
-        "to float, points": ("to_float_pp", text.points),
+        "to float, points": ("to_float", text.points),
         "interval": (bounds("to_float"), text.interval),
-        f"{full}, points": ("to_full_pp", text.points),
+        f"{full}, points": ("to_full", text.points),
         f"{full}, interval": (bounds("to_full"), text.interval),
     }, spare=(f"{full}, interval", f"{full}, points", "SQNR"))
 
