@@ -14,6 +14,7 @@ import pandas as pd
 
 from qinspect.data.dataset import Dataset, count, take
 from qinspect.data.examples import examples_of
+from qinspect.data.sources import Source
 from qinspect.errors import DataError, QinspectError, SpecError
 from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
@@ -262,7 +263,7 @@ class FileComparison(Shown):
     numbers: dict[str, Any] = field(repr=False)
     comparisons: Comparisons | None
     files: tuple[str | os.PathLike[str], ...]
-    data: str | os.PathLike[str] | Dataset
+    data: str | os.PathLike[str] | Source | Dataset
     preprocessing: tuple[Preprocessing, ...]
 
     @property
@@ -297,13 +298,14 @@ class FileComparison(Shown):
         if first is None:
             return None
         chosen = [first, *(name for name in names if name != first and ways[name] == ways[first])]
-        some = take(load_examples(self.data).x, slice(examples))
+        some = take(load_examples(
+            self.data, list(graphs.values()), self.preprocessing).x, slice(examples))
         x, _ = prepare(some, graphs[first], ways[first])
         return layer_tables({name: graphs[name] for name in chosen}, x)
 
 
 def compare(
-    what: Any, data: str | os.PathLike[str] | Dataset | None = None,
+    what: Any, data: str | os.PathLike[str] | Source | Dataset | None = None,
     calibration: str | os.PathLike[str] | None = None, *,
     preprocessing: Sequence[Preprocessing] | None = None, reference: str | None = None,
     metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
@@ -370,7 +372,7 @@ def compare(
 
 
 def _of_files(
-    files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | Dataset,
+    files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | Source | Dataset,
     calibration: str | os.PathLike[str] | None, hows: Sequence[Preprocessing], *,
     metric: Metric | str | None, output: str | None, sequence: bool, confidence: float,
     margin: float | None, seed: int, detail_examples: int, num_threads: int,
@@ -384,7 +386,7 @@ def _of_files(
         raise SpecError(f"there are {len(files)} files but {len(hows)} preprocessings.")
     names = file_names(files)
     graphs = {name: open_model(file) for name, file in zip(names, files, strict=True)}
-    examples = load_examples(data)
+    examples = load_examples(data, list(graphs.values()), hows)
     notes = list(examples.notes)
     fed: dict[str, Arrays] = {}
     for (name, graph), how in zip(graphs.items(), hows, strict=True):
@@ -403,7 +405,8 @@ def _of_files(
         models.append(_Model(name, Path(file), graph, how, fed[name], y, result, scored))
 
     head = slice(0, detail_examples)
-    calibration_x = None if calibration is None else load_examples(calibration).x
+    calibration_x = (None if calibration is None
+                     else load_examples(calibration, list(graphs.values()), hows).x)
     compared = None
     if task.metric is not None:
         compared = _compared(models, examples, task.metric, confidence, margin, seed)

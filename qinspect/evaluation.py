@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qinspect.data.dataset import Dataset
+from qinspect.data.sources import Source
 from qinspect.errors import DataError, SpecError
 from qinspect.metrics import Metric
 from qinspect.predictions import Results
@@ -23,7 +24,7 @@ from qinspect.tflite.task import task_of
 
 
 def evaluate(
-    files: File | Sequence[File] | Mapping[str, Model], data: File | Dataset, *,
+    files: File | Sequence[File] | Mapping[str, Model], data: File | Source | Dataset, *,
     kernels: Kernels = "default", preprocessing: Sequence[Preprocessing] | None = None,
     metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
     confidence: float = 0.95, margin: float | None = None, seed: int = 0, num_threads: int = 2,
@@ -76,12 +77,12 @@ def evaluate(
     ways = list(preprocessing or [Preprocessing()] * len(named))
     if len(ways) != len(named):
         raise SpecError(f"there are {len(named)} files but {len(ways)} preprocessings.")
-    examples = load_examples(data)
     offset = {how.label_offset for how in ways}
     if len(offset) > 1:
         raise SpecError("files with other labels cannot be compared in one set of results; "
                         "give them one label offset.")
     graphs = {name: open_model(file) for name, file in named.items()}
+    examples = load_examples(data, list(graphs.values()), ways)
     notes = list(examples.notes)
     fed: dict[str, Arrays] = {}
     for (name, graph), how in zip(graphs.items(), ways, strict=True):

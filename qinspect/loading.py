@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qinspect.data.dataset import Dataset
+from qinspect.data.folders import holds_images
 from qinspect.data.sets import load_dataset
 from qinspect.data.shipped import shipped_table
 from qinspect.errors import DataError
@@ -25,13 +26,14 @@ def load(
     Parameters
     ----------
     what : str or path
-        Name of a data set (``digits``), the path of an ``.npz``, the folder of a study or sweep,
+        Name of a data set (``digits``), the user's own (``.npz``, ``.npy``, ``.csv``,
+        ``.parquet``, a folder of images, ``module:function``), the folder of a study or sweep,
         or ``one_epoch_sweep``, ``little_data_sweep``, ``torch_baseline``: results that took long
         to make, see ``data/README.md``.
     limit : int, optional
         Of a data set: at most this many examples, proportions of classes kept.
     **keys
-        Of a data set: ``input_range``, ``seed`` and what else
+        Of a data set: ``input_range``, ``seed``, ``x_key``, ``y_key`` and what else
         :func:`qinspect.data.load_dataset` takes.
 
     Returns
@@ -56,11 +58,12 @@ def load(
         table = shipped_table(str(what))
         models = table.drop(columns=["id", "y"])
         return results(models.to_dict("series"), table["y"], ids=table["id"])
-    if not folder.is_dir():
+    if not folder.is_dir() or holds_images(folder):
         return load_dataset(str(what), limit=limit, **keys)
     if (folder / "spec.json").exists():
         return load_study(folder)
     if (folder / "runs").is_dir():
         return load_sweep(folder)
-    raise DataError(f"the folder {str(folder)!r} holds neither a study (spec.json) nor a sweep "
-                    "(runs); 'qinspect diagnose' takes loose files by --float, --ptq and --qat.")
+    raise DataError(f"the folder {str(folder)!r} holds neither a study (spec.json), a sweep "
+                    "(runs) nor images; 'qinspect diagnose' takes loose files by --float, --ptq "
+                    "and --qat.")

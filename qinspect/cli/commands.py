@@ -29,6 +29,8 @@ from qinspect.cli.options import (
     Sequence,
     TestSize,
     TrainSize,
+    XKey,
+    YKey,
     app,
     print_json,
     show,
@@ -61,7 +63,9 @@ def inspect(files: Files, as_json: AsJson = False) -> None:
 @app.command()
 def evaluate(
     files: Files,
-    data: Annotated[Path, typer.Option(help="Evaluation .npz with x and y.")],
+    data: Data,
+    x_key: XKey = None,
+    y_key: YKey = None,
     input_scale: InputScales = None,
     input_offset: InputOffsets = None,
     label_offset: LabelOffsets = None,
@@ -77,11 +81,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Run .tflite files on examples: what is each worth?"""
+    from qinspect.data.sources import Source
     from qinspect.evaluation import evaluate as run
     from qinspect.tflite.inputs import preprocessing_of
 
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
-    found = run(files, data, kernels=kernels,  # type: ignore[arg-type]
+    found = run(files, Source(data, x_key, y_key), kernels=kernels,  # type: ignore[arg-type]
                 preprocessing=how, metric=metric, output=output, sequence=sequence,
                 confidence=confidence)
     show_result(found, as_json=as_json)
@@ -95,6 +100,8 @@ def evaluate(
 def compare(
     files: Files,
     data: Data,
+    x_key: XKey = None,
+    y_key: YKey = None,
     calibration: Calibration = None,
     input_scale: InputScales = None,
     input_offset: InputOffsets = None,
@@ -110,11 +117,12 @@ def compare(
 ) -> None:
     """Compare .tflite files on the same examples: identity, lineage, metric, layers, kernels."""
     from qinspect.comparisons import compare as run
+    from qinspect.data.sources import Source
     from qinspect.tflite.inputs import preprocessing_of
 
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
-    found = run(files, data, calibration, preprocessing=how, metric=metric, output=output,
-                sequence=sequence, margin=margin, seed=seed)
+    found = run(files, Source(data, x_key, y_key), calibration, preprocessing=how, metric=metric,
+                output=output, sequence=sequence, margin=margin, seed=seed)
     show_result(found, as_json=as_json, report=report)
 
 
@@ -122,20 +130,24 @@ def compare(
 def layers(
     files: Annotated[list[Path], typer.Argument(help=".tflite files, the float one first.")],
     data: Annotated[
-        Path | None, typer.Option(help="Examples, .npz with x; without, only weights are read.")
+        Path | None, typer.Option(help="Examples; without, only weights are read.")
     ] = None,
+    x_key: XKey = None,
+    y_key: YKey = None,
     examples: Annotated[int, typer.Option(help="Leading examples to measure on.")] = 128,
-    input_scale: InputScale = 1,
-    input_offset: InputOffset = 0,
+    input_scale: InputScale = None,
+    input_offset: InputOffset = None,
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Layer by layer: ranges, clipping and error of the files made from a float one."""
+    from qinspect.data.sources import Source
     from qinspect.measure.layer_tables import layers as run
-    from qinspect.tflite.inputs import Preprocessing
+    from qinspect.tflite.inputs import asked_for
 
-    found = run(files, data, examples=examples,
-                preprocessing=Preprocessing(input_scale, input_offset))
+    source = None if data is None else Source(data, x_key, y_key)
+    found = run(files, source, examples=examples,
+                preprocessing=asked_for(input_scale, input_offset))
     show_result(found, as_json=as_json, report=report)
 
 
@@ -143,12 +155,14 @@ def layers(
 def sensitivity(
     file: Annotated[Path, typer.Argument(help="A float32 .tflite file.")],
     data: Data,
+    x_key: XKey = None,
+    y_key: YKey = None,
     calibration: Calibration = None,
     int8: Annotated[
         Path | None, typer.Option(help="A quantized .tflite whose stored ranges are used.")
     ] = None,
-    input_scale: InputScale = 1,
-    input_offset: InputOffset = 0,
+    input_scale: InputScale = None,
+    input_offset: InputOffset = None,
     label_offset: LabelOffset = 0,
     precision: Annotated[str, typer.Option(help="Of quantized layers: int8 or int16x8.")] = "int8",
     keep_as: Annotated[str, typer.Option(help="Of kept layers: float32 or int16x8.")] = "float32",
@@ -162,13 +176,15 @@ def sensitivity(
     as_json: AsJson = False,
 ) -> None:
     """Quantize one layer at a time: which layers cost the accuracy, and which to keep."""
+    from qinspect.data.sources import Source
     from qinspect.measure.layer_cost import sensitivity as run
-    from qinspect.tflite.inputs import Preprocessing
+    from qinspect.tflite.inputs import asked_for
 
     found = run(
-        file, data, calibration=calibration, like=int8, precision=precision,  # type: ignore[arg-type]
+        file, Source(data, x_key, y_key), calibration=calibration, like=int8,
+        precision=precision,  # type: ignore[arg-type]
         keep=keep_as, metric=metric, output=output, margin=margin,  # type: ignore[arg-type]
-        preprocessing=Preprocessing(input_scale, input_offset, label_offset),
+        preprocessing=asked_for(input_scale, input_offset, label_offset),
     )
     show_result(found, as_json=as_json)
     if write is not None:
@@ -209,7 +225,9 @@ def diagnose(
     float_file: Annotated[Path | None, typer.Option("--float", help="Float .tflite file.")] = None,
     ptq_file: Annotated[Path | None, typer.Option("--ptq", help="PTQ .tflite file.")] = None,
     qat_file: Annotated[Path | None, typer.Option("--qat", help="QAT .tflite file.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Evaluation .npz with x and y.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Evaluation examples with labels.")] = None,
+    x_key: XKey = None,
+    y_key: YKey = None,
     calibration: Calibration = None,
     keras_float: Annotated[Path | None, typer.Option(help="Float Keras model.")] = None,
     keras_qat: Annotated[Path | None, typer.Option(help="QAT Keras model.")] = None,
@@ -238,8 +256,8 @@ def diagnose(
     checkpoints: Annotated[
         Path | None, typer.Option(help=".npz of all checkpoints' predictions, (k, n) a file.")
     ] = None,
-    input_scale: InputScale = 1,
-    input_offset: InputOffset = 0,
+    input_scale: InputScale = None,
+    input_offset: InputOffset = None,
     label_offset: LabelOffset = 0,
     equal_budget: Annotated[
         bool,
@@ -253,13 +271,15 @@ def diagnose(
     as_json: AsJson = False,
 ) -> None:
     """Name the cause of a difference between float, PTQ and QAT, and prove it."""
+    from qinspect.data.sources import Source
     from qinspect.diagnosis.cases import case
     from qinspect.diagnosis.engine import diagnose as run
 
     if folder is None and data is None:
         raise typer.BadParameter("give a study's folder, or files with --data.")
+    source = None if data is None else Source(data, x_key, y_key)
     given = case(
-        folder, float=float_file, ptq=ptq_file, qat=qat_file, data=data, calibration=calibration,
+        folder, float=float_file, ptq=ptq_file, qat=qat_file, data=source, calibration=calibration,
         train=train, keras_float=keras_float, keras_qat=keras_qat, history=history,
         history_float=history_float, history_qat=history_qat, batch_size=batch_size,
         claims={"float": float_eval_predictions, "ptq": ptq_eval_predictions,

@@ -34,12 +34,24 @@ Sequence = Annotated[bool, typer.Option(
     "--sequence", help="Examples follow each other: a file's state is kept between them.")]
 
 Files = Annotated[list[Path], typer.Argument(help=".tflite files.")]
-Data = Annotated[Path, typer.Option(help="Evaluation .npz with x and, if known, y.")]
-Calibration = Annotated[Path | None, typer.Option(help="Calibration .npz with x.")]
+Data = Annotated[
+    Path,
+    typer.Option(help="Evaluation examples, with labels if known: .npz, .npy, .csv, .parquet, a "
+                      "folder of images with a folder a class, or module:function."),
+]
+XKey = Annotated[
+    str | None, typer.Option(help="Array or columns of --data to take for x, with commas between.")
+]
+YKey = Annotated[
+    str | None, typer.Option(help="Array or column of --data to take for y; of .npy, their file.")
+]
+Calibration = Annotated[
+    Path | None, typer.Option(help="Calibration examples, in the same forms as --data.")
+]
 
 # What a model is given: of one model, or of several that are fed in different ways.
-InputScale = Annotated[float, typer.Option(help="The model is given scale * x + offset.")]
-InputOffset = Annotated[float, typer.Option(help="See --input-scale.")]
+InputScale = Annotated[float | None, typer.Option(help="The model is given scale * x + offset.")]
+InputOffset = Annotated[float | None, typer.Option(help="See --input-scale.")]
 LabelOffset = Annotated[int, typer.Option(help="Added to y.")]
 InputScales = Annotated[
     list[str] | None,

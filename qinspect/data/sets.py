@@ -22,7 +22,8 @@ import numpy as np
 
 from qinspect.data.characters import glyphs
 from qinspect.data.dataset import Dataset
-from qinspect.data.npz import load_npz, read_arrays
+from qinspect.data.npz import read_arrays
+from qinspect.data.sources import Source, read
 from qinspect.data.splitting import draw
 from qinspect.data.streams import stream
 from qinspect.errors import DataError, QinspectError, SpecError, unknown_name
@@ -95,14 +96,17 @@ def load_dataset(
     input_range: str = "0-1",
     limit: int | None = None,
     seed: int = 0,
+    x_key: str | None = None,
+    y_key: str | None = None,
     **knobs: Any,
 ) -> Dataset:
-    """Load a data set by name, or the user's own ``.npz`` by path.
+    """Load a data set by name, or the user's own file or folder by path.
 
     Parameters
     ----------
     name : str or Path
-        One of :data:`DATASETS`, or the path of a ``.npz`` file.
+        One of :data:`DATASETS`, or what :class:`qinspect.data.Source` takes: a file, a folder of
+        images, ``module:function``.
     input_range : {"0-1", "0-255"}
         Units of the pixels.
     limit : int, optional
@@ -111,6 +115,8 @@ def load_dataset(
         order.
     seed : int
         Chooses the subset under ``limit``, and the images of glyphs.
+    x_key, y_key : str, optional
+        Of a user's file: names of its arrays or columns.
     **knobs
         For glyphs only: the keywords of :func:`qinspect.data.glyphs`.
 
@@ -153,8 +159,8 @@ def load_dataset(
         return _scaled(_limited(_digits(), limit, seed), 16.0, top)
     if name in OFFICIAL:
         return _scaled(_limited(_load_official(name), limit, seed), 255.0, top)
-    if name.endswith(".npz") or Path(name).exists():
-        own = _limited(load_npz(name), limit, seed)
+    if Path(name).suffix or Path(name).exists() or ":" in name:
+        own = _limited(read(Source(name, x_key, y_key)), limit, seed)
         return _scaled(own, 255.0, top) if own.array.dtype == np.uint8 else _cast(own)
     raise unknown_name("data set", name, DATASETS)
 

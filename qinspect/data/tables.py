@@ -16,14 +16,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
+from qinspect.data.names import Y_NAMES
 from qinspect.errors import DataError, require_extra, unknown_name
 from qinspect.schema import Array
 from qinspect.stats.paired import as_correct
 
-# Names of columns that are no model's, whatever their case: the true label, the example, its
+# Names of columns that are no model's, whatever their case: besides the true label the example, its
 # cluster, the training run, and what is only left out.
-_Y = ("y", "label", "labels", "y_true", "true", "true_label", "target", "targets", "class", "truth",
-      "ground_truth")
 _IDS = ("id", "ids", "example_id", "example", "sample_id", "filename", "file_name", "file", "path",
         "filepath", "file_path", "image", "image_id", "image_name", "image_path", "image_file")
 _GROUPS = ("group", "groups")
@@ -222,7 +221,7 @@ def _parts(file: Path, models: Collection[str]) -> list[_Part]:
                             "all but one, or name the models with --models.")
         return found[0] if found else None
 
-    label, group = one(_Y, "the true label"), one(_GROUPS, "the group")
+    label, group = one(Y_NAMES, "the true label"), one(_GROUPS, "the group")
     run, model = one(_RUNS, "the training run"), one(_MODEL, "the model's name")
     predicted = one(_PREDICTED, "the prediction") if model else None
     long = bool(model and predicted)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from qinspect.data.dataset import Dataset, take
 from qinspect.data.npz import read_arrays
+from qinspect.data.sources import Source
 from qinspect.data.tables import read_claim
 from qinspect.diagnosis.histories import History, gather_history
 from qinspect.errors import DataError, SpecError
@@ -26,7 +27,7 @@ from qinspect.studies.stored import Study, load_study
 from qinspect.tflite import read_graph, read_keras, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.inputs import Examples, Preprocessing, load_examples, prepare
+from qinspect.tflite.inputs import Examples, asked_for, in_shape, load_examples, prepare
 from qinspect.tflite.sandbox import open_model
 
 File = str | os.PathLike[str]
@@ -270,7 +271,7 @@ def case(
     float: File | Graph | None = None,
     ptq: File | Graph | None = None,
     qat: File | Graph | None = None,
-    data: File | Dataset | None = None,
+    data: File | Source | Dataset | None = None,
     calibration: File | Dataset | Array | None = None,
     train: File | Dataset | None = None,
     keras_float: File | None = None,
@@ -282,8 +283,8 @@ def case(
     claims: Mapping[str, File | Array | Claim | None] | None = None,
     checkpoints: File | Mapping[str, Array] | None = None,
     equal_budget: bool = False,
-    input_scale: int | float = 1.0,
-    input_offset: int | float = 0.0,
+    input_scale: int | float | None = None,
+    input_offset: int | float | None = None,
     label_offset: int = 0,
     seed: int = 0,
 ) -> Case:
@@ -361,16 +362,18 @@ def case(
         name: file if isinstance(file, Graph) else open_model(file) for name, file in given.items()
     }
     first = next(iter(graphs.values()), None)
-    how = Preprocessing(input_scale, input_offset, label_offset)
+    how = asked_for(input_scale, input_offset, label_offset)
 
     def examples(source: Examples) -> Dataset:
-        loaded = load_examples(source)
+        loaded = load_examples(source, list(graphs.values()), [how] * len(graphs))
         # Only the units are bridged here; a range that does not fit a file is a cause to be found.
         x = loaded.x
-        if first is not None and (input_scale, input_offset) != (1.0, 0.0):
-            x, _ = prepare(loaded.x, first, how)
+        said: tuple[str, ...] = ()
+        if first is not None:
+            x, said = (prepare(x, first, how) if (how.scale, how.offset) != (1.0, 0.0)
+                       else in_shape(x, first))
         y = loaded.labels + label_offset if label_offset and loaded.labelled else loaded.y
-        return replace(loaded, x=x, y=y)
+        return replace(loaded, x=x, y=y, notes=(*loaded.notes, *said))
 
     calibration_x: Arrays | None = None
     if calibration is not None:

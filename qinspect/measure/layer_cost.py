@@ -346,11 +346,13 @@ def sensitivity(
     graph = open_model(float_file)
     quantized = None if like is None else open_model(like)
     how = preprocessing or Preprocessing()
-    examples = load_examples(data)
+    shown = [one for one in (quantized, graph) if one is not None]
+    examples = load_examples(data, shown, [how] * len(shown))
     x = _real(examples.x, graph, quantized, how)
     calibration_x = None
     if calibration is not None:
-        calibration_x = _real(load_examples(calibration).x, graph, quantized, how)
+        given = load_examples(calibration, shown, [how] * len(shown))
+        calibration_x = _real(given.x, graph, quantized, how)
     ranges, notes = _ranges(graph, calibration_x, quantized, num_threads)
     task = task_of({"float": graph}, {"float": x}, examples, metric=metric, output=output,
                    ways=[how])

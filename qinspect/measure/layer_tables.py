@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect.data.dataset import Dataset, count, take
+from qinspect.data.sources import Source
 from qinspect.errors import DataError, QinspectError
 from qinspect.measure.activations import activation_statistics
 from qinspect.measure.clipping import Binned, clip_effect
@@ -149,7 +150,8 @@ def float_file(graphs: Mapping[str, Graph]) -> str | None:
 
 
 def layers(
-    files: Sequence[File] | Mapping[str, File | bytes], data: File | Dataset | None = None, *,
+    files: Sequence[File] | Mapping[str, File | bytes],
+    data: File | Source | Dataset | None = None, *,
     examples: int = EXAMPLES, preprocessing: Preprocessing | None = None,
 ) -> Layers:
     """Weights, activations, ranges and errors of the same layers in several files.
@@ -185,9 +187,11 @@ def layers(
     graphs = {name: open_model(file) for name, file in named_files(files).items()}
     if data is None:
         return layer_tables(graphs, None)
-    x = take(load_examples(data).x, slice(examples))
+    how = preprocessing or Preprocessing()
+    found = load_examples(data, list(graphs.values()), [how] * len(graphs))
     first = next(iter(graphs.values()))
-    return layer_tables(graphs, prepare(x, first, preprocessing or Preprocessing())[0])
+    x, _ = prepare(take(found.x, slice(examples)), first, how)
+    return layer_tables(graphs, x)
 
 
 def layer_tables(files: Mapping[str, Graph], x: Arrays | None) -> Layers:

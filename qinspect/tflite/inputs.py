@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from qinspect.affine import LIMITS, dequantize
 from qinspect.data.dataset import Dataset
 from qinspect.data.examples import examples_of
-from qinspect.data.npz import load_npz
+from qinspect.data.sources import Source, read
 from qinspect.errors import DataError, SpecError
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import RESHAPING, Graph, Tensor
@@ -22,11 +22,14 @@ from qinspect.tflite.graph import RESHAPING, Graph, Tensor
 T = TypeVar("T")
 File = str | os.PathLike[str]
 Model = File | bytes
-Examples = str | os.PathLike[str] | Dataset | Arrays | tuple[Arrays, Array]
+Examples = str | os.PathLike[str] | Source | Dataset | Arrays | tuple[Arrays, Array]
 
 # A data range this many times as wide as the input's is in other units, not an outlier.
 _TOO_WIDE = 2.0
 _CLIPPED_SHARE = 0.01
+# Units of pixels in use; the ends of an input's range may miss them by so much of their width.
+_PIXELS = {"0 to 255": (0.0, 255.0), "0 to 1": (0.0, 1.0), "-1 to 1": (-1.0, 1.0)}
+_NEAR = 0.2
 _WHOLE = ("int32", "int64", "uint32", "uint16", "bool")
 # Data within so few steps of the input's scale are in other units as well.
 _TOO_FEW_STEPS = 4
@@ -40,18 +43,102 @@ class Preprocessing:
     offset: float = 0.0
     label_offset: int = 0  # 1 where class 0 of the model is "background"
     raw: bool = False  # integer x is the stored input itself, not real values to be quantized
+    asked: bool = False  # scale and offset were given, so that nothing about them is guessed
 
 
-def load_examples(data: Examples) -> Dataset:
-    """Examples of an ``.npz`` file, a data set, x, or (x, y); x may be a mapping by input."""
+def asked_for(
+    scale: float | None, offset: float | None, label_offset: int = 0
+) -> Preprocessing:
+    """What one model is given, from options that may be missing."""
+    return Preprocessing(1.0 if scale is None else scale, offset or 0.0, label_offset,
+                         asked=scale is not None or offset is not None)
+
+
+def load_examples(
+    data: Examples, graphs: Sequence[Graph] = (), ways: Sequence[Preprocessing] = ()
+) -> Dataset:
+    """Examples of a source, a data set, x, or (x, y), as the models take them.
+
+    x may be a mapping by input.  How many inputs there are, and size and units of images, come from
+    the models that are given, with what is done for each of them.
+    """
     if isinstance(data, Dataset):
         return data
     if isinstance(data, (str, os.PathLike)):
-        return load_npz(Path(data))
+        data = Source(data)
+    if isinstance(data, Source):
+        inputs = [graphs[0].main.tensors[i] for i in graphs[0].main.inputs] if graphs else []
+        shape = inputs[0].shape_signature[1:] if len(inputs) == 1 else ()
+        found = read(data, inputs=max(1, len(inputs)), shape=shape)
+        if found.class_names:
+            _check_numbered(found, graphs, ways)
+        return _pixels_in_units(found, graphs, ways) if Path(data.path).is_dir() else found
     x, y = data if isinstance(data, tuple) else (data, None)
     arrays = ({key: np.asarray(one) for key, one in x.items()} if isinstance(x, Mapping)
               else np.asarray(x))
     return examples_of("the examples", "data", arrays, None if y is None else np.asarray(y))
+
+
+def _check_numbered(
+    data: Dataset, graphs: Sequence[Graph], ways: Sequence[Preprocessing]
+) -> None:
+    """Refuse names in sorted order that are not as many as the classes of a model."""
+    names = len(data.class_names)
+    for graph, how in zip(graphs, ways or [Preprocessing()] * len(graphs), strict=True):
+        outputs = [graph.main.tensors[i].shape_signature for i in graph.main.outputs]
+        if len(outputs) != 1 or len(outputs[0]) != 2 or outputs[0][1] < 2:
+            continue
+        if names + how.label_offset != outputs[0][1]:
+            raise DataError(
+                f"{data.name} names {names} classes, but {graph.file} has {outputs[0][1]}, so that "
+                "sorted order need not be the model's; store y as numbers, add empty folders for "
+                "classes without images, or bridge them with --label-offset."
+            )
+
+
+def _pixels_in_units(
+    data: Dataset, graphs: Sequence[Graph], ways: Sequence[Preprocessing]
+) -> Dataset:
+    """Images of 0..255 in the units that a quantized file's input shows, unless these are given."""
+    if any(how.asked or how.raw for how in ways):
+        return data
+    found: dict[str, str] = {}
+    for graph in graphs:
+        ends = input_range(graph)
+        for name, (low, high) in _PIXELS.items():
+            near = _NEAR * (high - low)
+            if ends and abs(ends[0] - low) < near and abs(ends[1] - high) < near:
+                found.setdefault(name, graph.file)
+    if len(found) != 1:
+        why = ("nothing in the files shows" if not found else
+               f"the files differ ({', '.join(f'{found[name]}: {name}' for name in found)}) in")
+        raise DataError(
+            f"{data.name} holds pixels 0 to 255, and {why} the units they take; give --input-scale "
+            "1 for 0 to 255, 0.003921569 for 0 to 1, or 0.007843137 with --input-offset -1 for -1 "
+            "to 1."
+        )
+    ((name, file),) = found.items()
+    low, high = _PIXELS[name]
+    x = data.array.astype(np.float32)
+    # Dividing gives the float32 that everybody's x / 255 gives.
+    x = x if name == "0 to 255" else x / np.float32(255 / (high - low)) + np.float32(low)
+    said = f"{data.name}: pixels were brought to {name}, the range that the input of {file} holds."
+    return replace(data, x=x, notes=(*data.notes, said))
+
+
+def input_range(graph: Graph) -> tuple[float, float] | None:
+    """What the first input holds, or the QUANTIZE right behind it; None where nothing says it."""
+    main = graph.main
+    if not main.inputs:
+        return None
+    behind = [op.outputs[0] for op in main.operators
+              if op.code == "QUANTIZE" and op.inputs[0] == main.inputs[0]]
+    for index in (main.inputs[0], *behind):
+        affine = main.tensors[index].affine
+        if affine is not None and affine.scale.size == 1 and affine.scale[0] > 0:
+            _, low, high = affine.grid
+            return low, high
+    return None
 
 
 def _per_file(
@@ -94,7 +181,7 @@ def preprocessing_of(
         if not 1 <= number <= files:
             raise SpecError(f"--raw-input names file {number}, but there are {files} files.")
     return [
-        Preprocessing(scale, offset, label, number in raw)
+        Preprocessing(scale, offset, label, number in raw, bool(input_scale or input_offset))
         for number, (scale, offset, label) in enumerate(
             zip(scales, offsets, labels, strict=True), 1
         )
@@ -119,35 +206,48 @@ def prepare(x: Arrays, graph: Graph, how: Preprocessing) -> tuple[Arrays, tuple[
     Arrays by name are matched to the inputs, and come back under the names of these.
     """
     # Ports are built on the preprocessing of this module.
-    from qinspect.tflite.ports import example_shape, match_inputs, ports_of
+    from qinspect.tflite.ports import ports_of
 
     ports = ports_of(graph).inputs
     if not isinstance(x, Mapping):
+        fed, notes = in_shape(x, graph)
         if len(ports) != 1:
-            return x, ()  # refused, with the names of the inputs, where it is run
-        return _fitted(x, graph, ports[0].tensor, example_shape(ports[0], x), how)
+            return fed, notes  # refused, with the names of the inputs, where it is run
+        fed, said = _in_units(fed, graph, ports[0].tensor, how)
+        return fed, notes + said
     if how.raw or (how.scale, how.offset) != (1.0, 0.0):
         raise SpecError(f"{graph.file} is given several arrays; --input-scale, --input-offset and "
                         "--raw-input are for files with one input.")
+    found, notes = in_shape(x, graph)
+    for port in ports:
+        found[port.name], said = _in_units(found[port.name], graph, port.tensor, how)
+        notes += said
+    return found, notes
+
+
+@overload
+def in_shape(x: Array, graph: Graph) -> tuple[Array, tuple[str, ...]]: ...
+@overload
+def in_shape(x: Mapping[Any, Array], graph: Graph
+             ) -> tuple[dict[str, Array], tuple[str, ...]]: ...
+@overload
+def in_shape(x: Arrays, graph: Graph) -> tuple[Arrays, tuple[str, ...]]: ...
+def in_shape(x: Arrays, graph: Graph) -> tuple[Arrays, tuple[str, ...]]:
+    """Arrays under the names of a model's inputs, axes of length one put in or left out."""
+    from qinspect.tflite.ports import example_shape, match_inputs, ports_of
+
+    ports = ports_of(graph).inputs
+    if not isinstance(x, Mapping) and len(ports) != 1:
+        return x, ()
     found, unused = match_inputs(ports, x, Path(graph.file).name)
-    fed, notes = {}, [f"{key!r} is no input of {graph.file} and was left out." for key in unused]
+    notes = [f"{key!r} is no input of {graph.file} and was left out." for key in unused]
     for port in ports:
         array = found[port.name]
-        fed[port.name], said = _fitted(array, graph, port.tensor, example_shape(port, array), how)
-        notes += said
-    return fed, tuple(notes)
-
-
-def _fitted(
-    x: Array, graph: Graph, tensor: Tensor, shape: tuple[int, ...] | None, how: Preprocessing
-) -> tuple[Array, tuple[str, ...]]:
-    """One array for one input: in its shape, then in its units."""
-    reshaped: tuple[str, ...] = ()
-    if shape is not None and shape != x.shape[1:]:
-        reshaped = (f"{graph.file}: examples of shape {x.shape[1:]} were given as {shape}.",)
-        x = x.reshape(len(x), *shape)
-    fed, notes = _in_units(x, graph, tensor, how)
-    return fed, reshaped + notes
+        shape = example_shape(port, array)
+        if shape is not None and shape != array.shape[1:]:
+            notes.append(f"examples of shape {array.shape[1:]} were given as {shape}.")
+            found[port.name] = array.reshape(len(array), *shape)
+    return found if isinstance(x, Mapping) else found[ports[0].name], tuple(notes)
 
 
 def _in_units(
