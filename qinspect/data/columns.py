@@ -10,7 +10,6 @@ import numpy as np
 from qinspect.data.dataset import Dataset
 from qinspect.data.examples import examples_of
 from qinspect.data.names import BESIDE, Y_NAMES, listed
-from qinspect.data.tables import read_columns
 from qinspect.errors import DataError
 
 
@@ -22,6 +21,9 @@ def read_columns_file(
 
     ``x_key``: the columns of features, separated by commas; all but y, id and group otherwise.
     """
+    # Its statistics of predictions would load SciPy for every data set.
+    from qinspect.data.tables import read_columns
+
     columns = read_columns(path)
     origin, names = str(path), list(columns)
     features = x_key.split(",") if x_key else None

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from qinspect.data.dataset import Dataset
 from qinspect.data.examples import examples_of
-from qinspect.errors import DataError
+from qinspect.errors import DataError, QinspectError
+from qinspect.named import named_object
 from qinspect.schema import Array, Arrays
 
 # A generator that never ends is noticed before it fills the memory.
@@ -28,34 +25,21 @@ def is_function(name: str) -> bool:
 
 def read_function(name: str) -> Dataset:
     """Call ``module:function`` without arguments for a data set, x, (x, y), or batches of these."""
-    module, function = name.split(":")
-    with _here_first():
-        try:
-            given = getattr(importlib.import_module(module), function)()
-            if isinstance(given, Dataset):
-                return given
-            if isinstance(given, tuple | Mapping) or hasattr(given, "shape"):
-                x, y = _pair(given, name)
-            else:
-                x, y = _joined(given, name)
-        except DataError:
-            raise
-        except Exception as error:  # whatever the user's code raises
-            why = " ".join(str(error).split())[:200]
-            raise DataError(f"{name} cannot give examples: {type(error).__name__}: "
-                            f"{why.rstrip('.')}.") from error
-    return examples_of(name, function, x, y)
-
-
-@contextmanager
-def _here_first() -> Iterator[None]:
-    """Modules of the working folder are found, as with ``python -m``."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
-        yield
-    finally:
-        sys.path.remove(here)
+        given = named_object(name)()
+        if isinstance(given, Dataset):
+            return given
+        if isinstance(given, tuple | Mapping) or hasattr(given, "shape"):
+            x, y = _pair(given, name)
+        else:
+            x, y = _joined(given, name)
+    except QinspectError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        why = " ".join(str(error).split())[:200]
+        raise DataError(f"{name} cannot give examples: {type(error).__name__}: "
+                        f"{why.rstrip('.')}.") from error
+    return examples_of(name, name.rpartition(":")[2], x, y)
 
 
 def _pair(given: Any, name: str) -> tuple[Arrays, Array | None]:

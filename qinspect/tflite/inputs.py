@@ -104,10 +104,13 @@ def _pixels_in_units(
         return data
     found: dict[str, str] = {}
     for graph in graphs:
-        ends = input_range(graph)
+        stored, _ = _stored_input(graph, graph.main.tensors[graph.main.inputs[0]])
+        affine = stored.affine
+        if affine is None or affine.scale.size != 1 or not affine.scale[0] > 0:
+            continue
+        _, first, last = affine.grid
         for name, (low, high) in _PIXELS.items():
-            near = _NEAR * (high - low)
-            if ends and abs(ends[0] - low) < near and abs(ends[1] - high) < near:
+            if max(abs(first - low), abs(last - high)) < _NEAR * (high - low):
                 found.setdefault(name, graph.file)
     if len(found) != 1:
         why = ("nothing in the files shows" if not found else
@@ -124,21 +127,6 @@ def _pixels_in_units(
     x = x if name == "0 to 255" else x / np.float32(255 / (high - low)) + np.float32(low)
     said = f"{data.name}: pixels were brought to {name}, the range that the input of {file} holds."
     return replace(data, x=x, notes=(*data.notes, said))
-
-
-def input_range(graph: Graph) -> tuple[float, float] | None:
-    """What the first input holds, or the QUANTIZE right behind it; None where nothing says it."""
-    main = graph.main
-    if not main.inputs:
-        return None
-    behind = [op.outputs[0] for op in main.operators
-              if op.code == "QUANTIZE" and op.inputs[0] == main.inputs[0]]
-    for index in (main.inputs[0], *behind):
-        affine = main.tensors[index].affine
-        if affine is not None and affine.scale.size == 1 and affine.scale[0] > 0:
-            _, low, high = affine.grid
-            return low, high
-    return None
 
 
 def _per_file(
