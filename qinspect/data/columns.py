@@ -22,7 +22,7 @@ def read_columns_file(
     ``x_key``: the columns of features, separated by commas; all but y, id and group otherwise.
     """
     # Its statistics of predictions would load SciPy for every data set.
-    from qinspect.data.tables import read_columns
+    from qinspect.data.tables import present, read_columns
 
     columns = read_columns(path)
     origin, names = str(path), list(columns)
@@ -31,13 +31,13 @@ def read_columns_file(
         if key not in columns:
             raise DataError(f"{origin} has no column {key!r}; it has {listed(names)}.")
     notes = []
+    found = [key for key in names if key.casefold() in Y_NAMES and key not in (features or ())]
+    # Labels among the features would be no features.
+    if len({*found, *filter(None, [y_key])}) > 1 and (y_key is None or features is None):
+        raise DataError(f"{origin}: the columns {listed(found)} may each be y; choose one with "
+                        "--y-key, and the features with --x-key.")
     y = y_key
     if y is None:
-        found = [key for key in names
-                 if key.casefold() in Y_NAMES and key not in (features or ())]
-        if len(found) > 1:
-            raise DataError(f"{origin}: the columns {listed(found)} may each be y; choose one with "
-                            "--y-key, and the features with --x-key.")
         y = found[0] if found else None
         if y is None:
             notes.append(f"{origin}: no column was taken for y; --y-key names one.")
@@ -49,15 +49,17 @@ def read_columns_file(
                     if key not in (*BESIDE, y) and not key.startswith("Unnamed: ")]
     if not features:
         raise DataError(f"{origin} has no column of features; it has {listed(names)}.")
-    text = [key for key in features if columns[key].dtype.kind not in "biuf"]
+    chosen = {key: present(columns[key]) for key in features}
+    text = [key for key, one in chosen.items() if one.dtype.kind not in "biuf"]
     if text:
         raise DataError(f"{origin}: {listed(text)} hold text, not numbers; choose the columns of "
                         "features with --x-key, and that of the labels with --y-key.")
-    x = np.stack([columns[key].astype(np.float32) for key in features], axis=1)
+    beside = {key: present(columns[key]) for key in (*BESIDE, y) if key in columns}
+    x = np.stack([one.astype(np.float32) for one in chosen.values()], axis=1)
     # Only what is an image or a sequence to the model is put in shape.
     solid = [size for size in shape if size != 1]
     if len(solid) > 1 and -1 not in shape and math.prod(shape) == len(features):
         x = x.reshape(len(x), *shape)
         notes.append(f"{origin}: {len(features)} columns were read as {shape}, row by row.")
-    return examples_of(origin, path.stem, x, None if y is None else columns[y], columns.get("id"),
-                       columns.get("group"), y_name=y or "y", notes=tuple(notes))
+    return examples_of(origin, path.stem, x, beside.get(y or ""), beside.get("id"),
+                       beside.get("group"), y_name=y or "y", notes=tuple(notes))

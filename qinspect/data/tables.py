@@ -187,8 +187,8 @@ def read_claim(file: Path) -> tuple[Array, Array | None, Array | None]:
     return next(iter(part.columns.values())), ids, part.y
 
 
-def _read(file: Path) -> dict[str, Array | DataError]:
-    """Columns; one with missing values is the error that its use is."""
+def read_columns(file: Path) -> dict[str, Array | DataError]:
+    """Columns of a .csv, .parquet or .npz; one with missing values is the error that its use is."""
     if not file.is_file():
         raise DataError(f"there is no file {file}.")
     readers = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
@@ -198,7 +198,8 @@ def _read(file: Path) -> dict[str, Array | DataError]:
     return readers[file.suffix.lower()](file)
 
 
-def _present(values: Array | DataError) -> Array:
+def present(values: Array | DataError) -> Array:
+    """A column that is used; the error that it is, if it lacks values."""
     if isinstance(values, DataError):
         raise values
     return values
@@ -206,7 +207,7 @@ def _present(values: Array | DataError) -> Array:
 
 def _parts(file: Path, models: Collection[str]) -> list[_Part]:
     """The columns of a file by what their names say; a long table is one part a model."""
-    raw, where = _read(file), str(file)
+    raw, where = read_columns(file), str(file)
     chosen = {name for name in raw if {name, name.removeprefix(CORRECT)} & set(models)}
     free = [name for name in raw if name not in chosen]
 
@@ -495,7 +496,7 @@ def _of_series(values: pd.Series[Any], named: str, place: str, first: int) -> Ar
 
 def _column(raw: Mapping[str, Array | DataError], name: str, where: str) -> Array:
     """A column as numbers or text without blanks around it, one value an example."""
-    values = _present(raw[name])
+    values = present(raw[name])
     if values.ndim != 1:
         raise DataError(
             f"{where}: {name} has shape {values.shape}; it must be one value an example "

@@ -104,7 +104,7 @@ def _pixels_in_units(
         return data
     found: dict[str, str] = {}
     for graph in graphs:
-        stored, _ = _stored_input(graph, graph.main.tensors[graph.main.inputs[0]])
+        stored, _ = stored_input(graph, graph.main.tensors[graph.main.inputs[0]])
         affine = stored.affine
         if affine is None or affine.scale.size != 1 or not affine.scale[0] > 0:
             continue
