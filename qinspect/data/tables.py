@@ -53,11 +53,11 @@ Reading = Literal["guess", "classes", "numbers"]
 class Table:
     """What files hold: of each model labels, numbers or, as booleans, which examples are right.
 
-    ``outputs`` are of shape (n,), with ``runs`` (runs, n).
+    ``outputs`` are of shape (n,), with ``runs`` (runs, n); ``y`` is not needed by correctness.
     """
 
     outputs: dict[str, Array]
-    y: Array
+    y: Array | None
     ids: Array | None = None
     groups: Array | None = None
     runs: tuple[Any, ...] | None = None
@@ -66,7 +66,7 @@ class Table:
     @property
     def real(self) -> bool:
         """Whether y is a quantity, not classes."""
-        return not _is_whole(self.y)
+        return self.y is not None and not _is_whole(self.y)
 
 
 @dataclass(frozen=True)
@@ -93,23 +93,23 @@ class _Part:
             y=of_rows(self.y), ids=of_rows(self.ids), groups=of_rows(self.groups),
             runs=of_rows(self.runs))
 
-    @property
-    def keys(self) -> pd.Index[str]:
-        """What tells the rows apart: the id, and the run where there are several."""
-        if self.ids is None:
-            raise DataError(f"{self.where} has no column of ids, by which rows are put together; "
-                            "add a column id with one name an example.")
-        keys = _text(self.ids)
-        found = pd.Index(keys if self.runs is None else
-                         np.char.add(np.char.add(_text(self.runs), " / "), keys))
-        if twice := found[found.duplicated()].tolist():
-            name, runs = twice[0], "" if self.runs is None else "run / "
-            raise DataError(
-                f"{self.where}: the {runs}id {name[:60]!r} occurs {(found == name).sum()} times, "
-                f"{len(set(twice))} ids more than once; an example counts once, so drop the "
-                "repeats, add a column 'seed' if they are runs, or name this one 'group' if its "
-                "rows only belong together.")
-        return found
+
+def _keys(part: _Part) -> pd.Index[str]:
+    """What tells the rows apart, each once: the id, and the run where there are several."""
+    if part.ids is None:
+        raise DataError(f"{part.where} has no column of ids, by which rows are put together; add a "
+                        "column id with one name an example.")
+    ids = _text(part.ids)
+    found = pd.Index(ids if part.runs is None else
+                     np.char.add(np.char.add(_text(part.runs), " / "), ids))
+    if twice := found[found.duplicated()].tolist():
+        name, run = twice[0], "" if part.runs is None else "run / "
+        raise DataError(
+            f"{part.where}: the {run}id {name[:60]!r} occurs {(found == name).sum()} times, "
+            f"{len(set(twice))} ids more than once; an example counts once, so drop the repeats, "
+            "add a column 'seed' if they are runs, or name this one 'group' if its rows only "
+            "belong together.")
+    return found
 
 
 def read_table(
@@ -123,9 +123,6 @@ def read_table(
     parts = [part for file in files for part in _parts(file, models)]
     joined = _join(parts) if len(parts) > 1 else parts[0]
     where = joined.where
-    if joined.y is None:
-        listed = ", ".join(joined.columns) or "nothing"
-        raise DataError(f"{where} has no column y with the true labels; it holds {listed}.")
     named = _named(joined.columns, where)
     for kind in (models, correct):
         for name in kind:
@@ -133,34 +130,36 @@ def read_table(
                 raise unknown_name("model", name, named)
     if models:
         named = {name: named[name] for name in models}
-    y = joined.y.astype(np.int64) if joined.y.dtype == bool else joined.y
+    y = joined.y
     outputs, notes = {}, list(joined.notes)
     for name, column in named.items():
         values = joined.columns[column]
         if name in correct or column.startswith(CORRECT) or (
-                values.dtype == bool and joined.y.dtype != bool):
+                values.dtype == bool and (y is None or y.dtype != bool)):
             if reading == "numbers":
                 raise DataError(f"{where}: {column} says which examples are right, of which only "
                                 "the accuracy can be made; choose other columns with --models, or "
                                 "no other metric.")
             outputs[name] = as_correct(values, f"{column} in {where}")
-            continue
-        values = values.astype(np.int64) if values.dtype == bool else values
-        if reading == "numbers" or not _is_whole(y):
+        elif y is None:
+            listed = ", ".join(joined.columns)
+            raise DataError(f"{where} has no column y with the true labels; it holds {listed}.")
+        elif reading == "numbers" or not _is_whole(y):
             outputs[name] = _numbers(values, y, column, where)
-            continue
-        _check_classes(values, y, column, where, guess=reading == "guess")
-        notes += _remarks(values, y, name)
-        outputs[name] = values
+        else:
+            # Truth values of a two-class problem are its classes 0 and 1.
+            outputs[name] = values.astype(np.int64) if values.dtype == bool else values
+            _check_classes(outputs[name], y, column, where, guess=reading == "guess")
+            notes += _remarks(outputs[name], y, name)
     if len(outputs) < 2:
         found = f"only {next(iter(outputs))}" if outputs else "none"
         raise DataError(f"{where} must hold at least two models besides y, but holds {found}.")
+    if joined.runs is not None or joined.ids is not None:
+        _keys(joined)
+    if y is not None and y.dtype == bool:
+        y = y.astype(np.int64)
     table = Table(outputs, y, joined.ids, joined.groups, notes=tuple(notes))
-    if joined.runs is not None:
-        return _by_run(table, joined)
-    if joined.ids is not None:
-        _ = joined.keys
-    return table
+    return table if joined.runs is None else _by_run(table, joined)
 
 
 def _named(columns: Mapping[str, Array], where: str) -> dict[str, str]:
@@ -328,13 +327,13 @@ def _join(parts: list[_Part]) -> _Part:
         bare = next(part.where for part in parts if part.runs is None)
         raise DataError(f"{bare} has no runs (no column seed) but another table has; give both "
                         "the same seeds.")
-    keys = first.keys
+    keys = _keys(first)
     aligned = [first]
     for part in parts[1:]:
-        at = keys.get_indexer(part.keys)
-        if (at < 0).any() or len(part.keys) != len(keys):
-            lacks = keys.difference(part.keys)
-            more = part.keys.difference(keys)
+        own = _keys(part)
+        at = keys.get_indexer(own)
+        if (at < 0).any() or len(own) != len(keys):
+            lacks, more = keys.difference(own), own.difference(keys)
             name = [*lacks, *more][0]
             raise DataError(
                 f"{first.where} and {part.where} hold different examples: {len(lacks)} are only in "
@@ -377,12 +376,9 @@ def _join(parts: list[_Part]) -> _Part:
 
 def _by_run(table: Table, part: _Part) -> Table:
     """Outputs with a first axis of runs, of the same examples in the same order."""
-    assert part.runs is not None
-    _ = part.keys
-    text = _text(part.runs)
-    labels = list(dict.fromkeys(part.runs.tolist()))
-    rows = [np.flatnonzero(text == one) for one in dict.fromkeys(text.tolist())]
-    ids = _text(np.asarray(part.ids))
+    runs, ids = np.asarray(part.runs), _text(np.asarray(part.ids))
+    labels = list(dict.fromkeys(runs.tolist()))
+    rows = [np.flatnonzero(runs == one) for one in labels]
     keys = pd.Index(ids[rows[0]])
     ordered = []
     for label, at in zip(labels, rows, strict=True):
@@ -400,7 +396,7 @@ def _by_run(table: Table, part: _Part) -> Table:
     at = ordered[0]
     return Table(
         {name: np.stack([values[one] for one in ordered]) for name, values in
-         table.outputs.items()}, table.y[at], np.asarray(part.ids)[at],
+         table.outputs.items()}, None if table.y is None else table.y[at], np.asarray(part.ids)[at],
         None if table.groups is None else table.groups[at], tuple(labels), table.notes)
 
 
@@ -446,7 +442,6 @@ def read_csv(file: Path) -> pd.DataFrame:
                 index_col=False,
                 skipinitialspace=True,
                 low_memory=False,
-                float_precision="round_trip",
             )
     except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
@@ -519,7 +514,7 @@ def _column(raw: Mapping[str, Array | DataError], name: str, where: str) -> Arra
 
 def _text(values: Array) -> Array:
     """Values as text that is the same for 3, 3.0 and '3'."""
-    if values.dtype.kind == "f" and _is_whole(values):
+    if values.dtype.kind == "f" and _is_whole(values) and bool((np.abs(values) < 2.0**53).all()):
         values = values.astype(np.int64)
     return np.char.strip(values.astype(str)) if values.ndim == 1 else values.astype(str)
 
@@ -551,8 +546,8 @@ def _check_classes(values: Array, y: Array, name: str, where: str, *, guess: boo
         broken = values[values != np.round(values)][0]
         raise DataError(
             f"{where}: {name} holds {broken:g}, which is no class label; give predicted classes, "
-            "or a metric that takes numbers: auc or log-loss for scores of two classes, mae or "
-            "mse for a quantity."
+            "choose other columns with --models, or give a metric that takes numbers: auc or "
+            "log-loss for scores of two classes, mae or mse for a quantity."
         )
     classes = np.unique(y)
     if flags and values.any() and len(classes) > 2 and not declared:
@@ -612,12 +607,12 @@ def _remarks(values: Array, y: Array, name: str) -> list[str]:
     foreign = values[~np.isin(values, classes)]
     if len(foreign):
         listed = ", ".join(str(one)[:40] for one in np.unique(foreign)[:5].tolist())
-        found.append(f"{name} predicts classes that never occur in y ({listed}) on "
-                     f"{len(foreign):,} of {len(y):,} examples.")
+        found.append(f"{name} predicts classes that never occur in y ({listed}): "
+                     f"{len(foreign):,} of {len(y):,} predictions.")
     if len(classes) > 1 and len(np.unique(values)) == 1:
-        found.append(f"{name} predicts {str(values[0])[:40]} on all {len(y):,} examples.")
+        found.append(f"{name} predicts {str(values[0])[:40]} in all {len(y):,} predictions.")
     right = int(np.count_nonzero(values == y))
     if len(classes) > 1 and binom.cdf(right, len(y), 1 / len(classes)) < _BELOW_CHANCE:
-        found.append(f"{name} is right on {right:,} of {len(y):,} examples, far fewer than by "
+        found.append(f"{name} is right in {right:,} of {len(y):,} predictions, far fewer than by "
                      f"guessing one of {len(classes)} classes: are labels and order those of y?")
     return found

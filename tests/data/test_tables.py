@@ -118,6 +118,13 @@ def test_correctness_without_the_prefix_is_refused_with_the_way_out(table):
     assert collapsed.value("pred_a") == (np.minimum(A, 1) == Y).mean()
 
 
+def test_correctness_needs_no_labels(table):
+    found = results(table(id=IDS, correct_a=(A == Y).astype(int), b=B == Y))
+    assert found.y is None
+    assert found.compare().pair("a", "b") == EXPECTED
+    assert "no column y" in refused(table(id=IDS, correct_a=(A == Y).astype(int), b=B))
+
+
 def test_zero_and_one_of_two_classes_stay_predictions(table):
     y = Y % 2
     found = results(table(y=y, a=A % 2, b=B % 2))
@@ -135,7 +142,7 @@ def test_zero_and_one_of_two_classes_stay_predictions(table):
         (Y + 1, "start, subtract 1"),
         (Y - 1, "start, add 1"),
         (Y + 100 * (1 + np.arange(N) % 7), "no value of a"),
-        (np.where(Y == 3, 0.7, Y), "0.7, which is no class label; give predicted classes, or a me"),
+        (np.where(Y == 3, 0.7, Y), "0.7, which is no class label; give predicted classes, choose"),
         (np.array([f"c{k}" for k in Y]), "a holds text but y holds numbers"),
     ],
 )
@@ -165,14 +172,14 @@ def test_classes_that_are_confused_at_random_or_with_neighbours_are_classes(tabl
 def test_odd_predictions_are_named(table):
     foreign = np.where(np.arange(N) < 3, 77, A)
     notes = " ".join(results(table(y=Y, a=foreign, b=np.full(N, 4))).notes)
-    assert "a predicts classes that never occur in y (77) on 3 of 120 examples" in notes
-    assert "b predicts 4 on all 120 examples" in notes
+    assert "a predicts classes that never occur in y (77): 3 of 120 predictions" in notes
+    assert "b predicts 4 in all 120 predictions" in notes
     shuffled = Y.copy()
     for k in range(10):  # never right, no constant difference
         at = np.flatnonzero(np.equal(Y, k))
         shuffled[at] = (k + 1 + np.arange(len(at)) % 9) % 10
     answer = asked(table(y=Y, a=shuffled, b=B))
-    assert any("a is right on 0 of 120" in note and "guessing" in note for note in answer["notes"])
+    assert any("a is right in 0 of 120" in note and "guessing" in note for note in answer["notes"])
 
 
 def test_models_are_chosen_in_the_order_given(table):
