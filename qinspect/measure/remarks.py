@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from qinspect.schema import Array
+from qinspect.tflite.constants import producers_of
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.remarks import FIXED_RANGE, Remark, file_remarks, stored_output
 from qinspect.verdicts import p_words
@@ -32,7 +33,8 @@ def output_remarks(
     ``outputs`` are real values (n, ...) of a file, ``reference`` those of the float file on the
     same examples; ``file`` is what the file is called.
     """
-    found = stored_output(graph.main, graph.main.outputs[output])
+    main = graph.main
+    found = stored_output(main, producers_of(main), main.outputs[output])
     told = file_remarks(graph, file)
     if found is None or (found[1] is not None and found[1].code in FIXED_RANGE):
         return told
@@ -41,6 +43,8 @@ def output_remarks(
         reference = None
     low, high = stored.stored_range or (0.0, 0.0)
     step = float(stored.quantization.scale[0])  # type: ignore[union-attr]
+    if not 0 < step < np.inf:
+        return told
     bounded = made is not None and made.activation != "NONE"
     stuck = _stuck(outputs, reference, (low, high), step, bounded, file)
     if reference is not None and not any(remark.numbers["output"] == output for remark in told):
@@ -56,8 +60,8 @@ def _stuck(
     at_low, at_high = outputs <= low + step / 2, outputs >= high - step / 2
     if reference is not None:
         # What the float file puts there, too, is not cut off.
-        at_low &= reference < low - step
-        at_high &= reference > high + step
+        at_low &= (reference < low - step) & np.isfinite(reference)
+        at_high &= (reference > high + step) & np.isfinite(reference)
     else:
         # Zero, and the ends of a ReLU6, are where values may well pile up.
         at_low &= low != 0 and not bounded
@@ -70,7 +74,8 @@ def _stuck(
     said = (f"{100 * share:.1f} % of its output values are stuck at an end of the stored range "
             f"({low:.4g} to {high:.4g})")
     if reference is not None:
-        least, most = float(reference.min()), float(reference.max())
+        finite = reference[np.isfinite(reference)]
+        least, most = float(finite.min()), float(finite.max())
         numbers |= {"reference_low": least, "reference_high": most}
         said += f", where the float file gives values from {least:.4g} to {most:.4g}"
     return (Remark("stuck-output", f"{said}: the range is too narrow and cuts them off.", numbers,

@@ -17,6 +17,8 @@ SCHEMES: tuple[str, ...] = (
 
 # These hand on the values that they are given.
 RESHAPING = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"})
+# No converter writes more of them in a row; a hostile file may, or even a cycle.
+MOST_HANDING_ON = 32
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from qinspect.data.examples import examples_of
 from qinspect.data.sources import Source, read
 from qinspect.errors import DataError, SpecError
 from qinspect.schema import Array, Arrays
-from qinspect.tflite.graph import RESHAPING, Graph, Tensor
+from qinspect.tflite.graph import MOST_HANDING_ON, RESHAPING, Graph, Tensor
 
 T = TypeVar("T")
 File = str | os.PathLike[str]
@@ -292,8 +292,7 @@ def input_fit(real: Array, graph: Graph, tensor: Tensor) -> InputFit | None:
 def stored_input(graph: Graph, tensor: Tensor) -> tuple[Tensor, str]:
     """What an input is stored as: itself, or what a QUANTIZE behind a float one writes."""
     main = graph.main
-    # One step for each operator at most: a damaged file may hold a cycle.
-    for _ in main.operators:
+    for _ in range(MOST_HANDING_ON):
         users = [op for op in main.operators
                  if tensor.index in op.inputs and op.code != "SHAPE"]
         if tensor.affine is not None or len({op.code for op in users}) != 1:

@@ -58,6 +58,18 @@ def test_a_part_below_one_step(scale: float, said: bool) -> None:
         assert found[0].numbers["levels"] == len(np.unique(np.rint(np.arange(-128, 128) * scale)))
 
 
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("shape", [[], [1, 3, 6]])
+def test_damaged_scales_and_shapes(scale: float, shape: list[int]) -> None:
+    model = fb.ModelT.InitFromPackedBuf(joined(0.01), 0)
+    for tensor in model.subgraphs[0].tensors[1:]:
+        tensor.shape, tensor.quantization.scale = shape, [scale]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    graph = read_graph(bytes(builder.Output()))
+    assert not output_remarks(graph, np.zeros((20, 3, 6)), np.ones((20, 3, 6)))
+
+
 def test_scores_that_share_the_scale_of_boxes(cases: Path) -> None:
     files = [cases / "03-yolo-head-traceback" / f"yolo_{name}.tflite" for name in ("float", "ptq")]
     found = qi.compare(files, cases / "03-yolo-head-traceback" / "yolo_x.npz").to_json()
