@@ -512,6 +512,7 @@ class Results(Shown):
                         "accuracy": self.value(name) if self.metric.id == ACCURACY.id else None,
                         "metric": self.metric.id, "read_as": self.read_as[name]}
                        for name in self.models],
+            "notes": list(self.notes),
         }
 
     def _one_run(self) -> None:
@@ -583,7 +584,6 @@ class Comparisons(Shown):
         """Models and comparisons as numbers, strings, lists and dicts."""
         overall = {} if self.cochran_q is None else {"cochran_q": self.cochran_q}
         return {"file": self.results.source, **self.results.to_json(), **overall,
-                "notes": list(self.results.notes),
                 "comparisons": [one.to_json() for one in self]}
 
 
@@ -628,7 +628,6 @@ class RunComparisons(Shown):
     def to_json(self) -> dict[str, Any]:
         """Models and comparisons as numbers, strings and lists."""
         return {"file": self.results.source, **self.results.to_json(),
-                "notes": list(self.results.notes),
                 "runs": [str(run) for run in self.results.runs or ()],
                 "comparisons": [one.to_json() for one in self.comparisons]}
 

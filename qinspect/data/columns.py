@@ -55,7 +55,9 @@ def read_columns_file(
         raise DataError(f"{origin}: {listed(text)} hold text, not numbers; choose the columns of "
                         "features with --x-key, and that of the labels with --y-key.")
     beside = {key: present(columns[key]) for key in (*BESIDE, y) if key in columns}
-    x = np.stack([one.astype(np.float32) for one in chosen.values()], axis=1)
+    # Whole numbers stay such: they may be pixels 0 to 255, which is then noticed.
+    whole = all(one.dtype.kind in "iu" for one in chosen.values())
+    x = np.stack([one.astype(np.int64 if whole else np.float32) for one in chosen.values()], axis=1)
     # Only what is an image or a sequence to the model is put in shape.
     solid = [size for size in shape if size != 1]
     if len(solid) > 1 and -1 not in shape and math.prod(shape) == len(features):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -106,11 +106,15 @@ def _named_classes(origin: str, key: str, y: Array, notes: tuple[str, ...]) -> T
         raise DataError(f"{origin}: {key!r} is empty for {blank} of {len(y)} examples; name the "
                         "class of each or remove these examples.")
     names, labels = np.unique(text, return_inverse=True)
-    if np.char.isdecimal(names).all() and max(map(len, names.tolist())) < 7:
+    try:
         # In the order of text 10 would come before 2.
-        said = f"{origin}: {key!r} holds whole numbers as text; they were read as numbers."
-        whole = text.astype(np.int64)
-        return Targets(whole, int(whole.max()) + 1, (), (*notes, said))
+        numbers = text.astype(np.float64)
+    except ValueError:
+        pass
+    else:
+        found = targets_of(origin, key, numbers)
+        said = f"{origin}: {key!r} holds numbers as text; they were read as numbers."
+        return replace(found, notes=(*notes, said, *found.notes))
     shown = ", ".join(f"{at} = {str(name)[:30]}" for at, name in enumerate(names[:10]))
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     said = f"{origin}: the names in {key!r} were numbered in sorted order: {shown}{more}."

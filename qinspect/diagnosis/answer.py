@@ -191,6 +191,11 @@ class Diagnosis(Shown):
         """The gap and its cause, in one or two sentences."""
         return _summary(self)
 
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """How the evaluation examples were read, where there was something to guess."""
+        return () if self.case.data is None else self.case.data.notes
+
     def to_json(self) -> dict[str, Any]:
         """The answer as numbers, strings, lists and dicts, fit for JSON.
 
@@ -213,6 +218,7 @@ class Diagnosis(Shown):
             "gap_ptq_float_pp": None if ptq is None else ptq.gap,
             "gap_qat_float_pp": None if of_qat is None else of_qat.gap,
             "ci_pp": list(self.focus.interval),
+            "notes": list(self.data_notes),
             "n": self.focus.n,
             "focus": {
                 "a": self.focus.a,

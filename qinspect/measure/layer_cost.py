@@ -348,11 +348,11 @@ def sensitivity(
     how = preprocessing or Preprocessing()
     shown = [one for one in (quantized, graph) if one is not None]
     examples = load_examples(data, shown, [how] * len(shown))
-    x = _real(examples.x, graph, quantized, how)
+    x, said = _real(examples.x, graph, quantized, how)
     calibration_x = None
     if calibration is not None:
         given = load_examples(calibration, shown, [how] * len(shown))
-        calibration_x = _real(given.x, graph, quantized, how)
+        calibration_x, _ = _real(given.x, graph, quantized, how)
     ranges, notes = _ranges(graph, calibration_x, quantized, num_threads)
     task = task_of({"float": graph}, {"float": x}, examples, metric=metric, output=output,
                    ways=[how])
@@ -375,16 +375,17 @@ def sensitivity(
     return Sensitivity(
         frame(variants), frame([files.full, *files.keep_curve(order)]), tuple(order), precision,
         keep, len(examples), confidence, 1.0 if results is None else results.limit,
-        notes + task.notes, graph, ranges, task.metric,
+        (*examples.notes, *said, *notes, *task.notes), graph, ranges, task.metric,
     )
 
 
-def _real(x: Arrays, graph: Graph, quantized: Graph | None, how: Preprocessing) -> Arrays:
-    """Examples as the float model takes them, checked against the quantized input if any."""
-    real, _ = prepare(x, graph, how)
+def _real(x: Arrays, graph: Graph, quantized: Graph | None, how: Preprocessing
+          ) -> tuple[Arrays, tuple[str, ...]]:
+    """Examples as the float model takes them, checked against the quantized input, and notes."""
+    real, notes = prepare(x, graph, how)
     if quantized is not None:
         prepare(real, quantized, Preprocessing())
-    return real
+    return real, notes
 
 
 def _ranges(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -190,8 +190,9 @@ def layers(
     how = preprocessing or Preprocessing()
     found = load_examples(data, list(graphs.values()), [how] * len(graphs))
     first = next(iter(graphs.values()))
-    x, _ = prepare(take(found.x, slice(examples)), first, how)
-    return layer_tables(graphs, x)
+    x, said = prepare(take(found.x, slice(examples)), first, how)
+    measured = layer_tables(graphs, x)
+    return replace(measured, notes=(*found.notes, *said, *measured.notes))
 
 
 def layer_tables(files: Mapping[str, Graph], x: Arrays | None) -> Layers:

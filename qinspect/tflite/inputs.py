@@ -115,11 +115,11 @@ def _pixels_in_units(
     if len(found) != 1:
         why = ("nothing in the files shows" if not found else
                f"the files differ ({', '.join(f'{found[name]}: {name}' for name in found)}) in")
-        raise DataError(
-            f"{data.name} holds pixels 0 to 255, and {why} the units they take; give --input-scale "
-            "1 for 0 to 255, 0.003921569 for 0 to 1, or 0.007843137 with --input-offset -1 for -1 "
-            "to 1."
-        )
+        way_out = ("give --input-scale 1 for 0 to 255, 0.003921569 for 0 to 1, or 0.007843137 with "
+                   "--input-offset -1 for -1 to 1" if graphs else
+                   "give an .npz or .npy in the units of the model")
+        raise DataError(f"{data.name} holds pixels 0 to 255, and {why} the units they take; "
+                        f"{way_out}.")
     ((name, file),) = found.items()
     low, high = _PIXELS[name]
     x = data.array.astype(np.float32)

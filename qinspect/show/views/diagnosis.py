@@ -176,7 +176,8 @@ def _others(found: Diagnosis, causes: list[Cause]) -> tuple[Section, ...]:
 
 def _notes(found: Diagnosis) -> tuple[str, ...]:
     out = [c.rule.id for c in found.ordered() if c.verdict in ("ruled_out", "does_not_apply")]
-    lines = [f"ruled out: {', '.join(out) or 'nothing'}."]
+    lines = list(found.data_notes)
+    lines.append(f"ruled out: {', '.join(out) or 'nothing'}.")
     lines += [f"not tested, {line}" for line in untested(found)]
     if found.late_seconds > 0:
         lines.append(f"an intervention ended {found.late_seconds:.0f} s after the time allowed; "
