@@ -292,10 +292,10 @@ class Results(Shown):
                                       self.outputs.items()}, runs=None)
 
     def by_run(self, a: str, b: str) -> pd.DataFrame:
-        """The comparison b - a of each run by itself: ``seed``, ``diff_pp`` and its interval."""
+        """The comparison b - a of each run by itself: ``seed``, ``gap`` and its interval."""
         found = {run: self.of_run(run).comparison(a, b) for run in self.runs or ()}
         return pd.DataFrame([(run, c.gap, *c.interval, c.verdict) for run, c in found.items()],
-                            columns=["seed", "diff_pp", "low_pp", "high_pp", "verdict"])
+                            columns=["seed", "gap", "low", "high", "verdict"])
 
     def over_runs(self, a: str, b: str) -> SeedComparison:
         """Comparison b - a of two ways of training, over runs paired by seed and by example."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count, product
 from string import ascii_uppercase
 from typing import Any
 
+from qinspect.metrics import Metric
 from qinspect.verdicts import difference_words as verdict
 from qinspect.verdicts import p_value
 
 __all__ = [
-    "decibels", "elided", "escaped", "inert", "interval", "missing", "number", "p_value", "percent",
-    "percent_interval", "plain", "points", "printable", "renamed", "share", "short_names", "size",
-    "span", "verdict",
+    "bounds_of", "capital", "decibels", "elided", "escaped", "gap_axis", "gap_of", "headed",
+    "inert", "interval", "interval_of", "lower", "missing", "number", "or_lower", "p_value",
+    "percent", "percent_interval", "plain", "points", "printable", "remarks", "renamed", "share",
+    "short_names", "size", "span", "value_of", "verdict",
 ]
 
 # Longest name that a table keeps as it is.
@@ -83,6 +85,66 @@ def number(value: float) -> str:
 def span(bounds: Sequence[float]) -> str:
     """A range of values."""
     return f"{number(bounds[0])} to {number(bounds[1])}"
+
+
+# --- what a metric is worth ----------------------------------------------------------------------
+
+
+def value_of(metric: Metric) -> Callable[[float], str]:
+    """How values of a metric are written."""
+    return percent if metric.scale == 100 else number
+
+
+def bounds_of(metric: Metric) -> Callable[[Sequence[float]], str]:
+    """How an interval of a metric's value is written."""
+    return percent_interval if metric.scale == 100 else span
+
+
+def gap_of(metric: Metric) -> Callable[[float], str]:
+    """How differences of a metric are written, in its unit and with their sign."""
+    return points if metric.scale == 100 else _signed
+
+
+def interval_of(metric: Metric) -> Callable[[Sequence[float]], str]:
+    """How an interval of a difference of a metric is written."""
+    form = gap_of(metric)
+    return lambda bounds: f"[{form(bounds[0])}, {form(bounds[1])}]"
+
+
+def _signed(value: float) -> str:
+    return f"+{number(value)}" if value > 0 else number(value)
+
+
+def headed(what: str, unit: str) -> str:
+    """A head with its unit, if there is one."""
+    return f"{what}, {unit}" if unit else what
+
+
+def remarks(metric: Metric, *said: str) -> str:
+    """What stands behind the name of an axis of a metric, in brackets."""
+    found = [*said, *(["lower is better"] if metric.better < 0 else [])]
+    return f" ({'; '.join(found)})" if found else ""
+
+
+def gap_axis(what: str, metric: Metric, *said: str) -> str:
+    """Name of an axis of differences, in full."""
+    unit = "percentage points" if metric.unit == "points" else metric.unit
+    return headed(what, unit) + remarks(metric, *said)
+
+
+def lower(metric: Metric) -> str:
+    """What is said below a table of a metric of which less is better."""
+    return "Lower is better." if metric.better < 0 else ""
+
+
+def or_lower(metric: Metric) -> str:
+    """The same at the end of a sentence."""
+    return "; lower is better" if metric.better < 0 else ""
+
+
+def capital(said: str) -> str:
+    """The same with a capital at the start; the rest, such as ``AUC``, is kept."""
+    return said[:1].upper() + said[1:]
 
 
 def plain(value: Any) -> str:

@@ -27,7 +27,8 @@ _HOMES = {
     "Case": "diagnosis", "Comparisons": "predictions", "Diagnosis": "diagnosis",
     "FileComparison": "files", "Inspections": "files", "Layers": "layers",
     "Results": "predictions", "RobustQat": "training", "RunComparisons": "predictions",
-    "Sensitivity": "layers", "Study": "training", "Sweep": "training",
+    "SeedComparison": "predictions", "Sensitivity": "layers", "Study": "training",
+    "Sweep": "training",
 }
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import stdtrit
 
 from qinspect.errors import DataError
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array
+from qinspect.shown import Shown
 from qinspect.stats.exact import mcnemar_exact
 from qinspect.stats.groups import group_sums
 from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
@@ -23,7 +25,7 @@ _IN_POINTS = {"diff": "gap", "per_seed": "per_seed", "ci": "interval",
 
 
 @dataclass(frozen=True)
-class SeedComparison:
+class SeedComparison(Shown):
     """Two procedures trained with the same seeds and tested on the same examples; b - a.
 
     Attributes
@@ -91,6 +93,11 @@ class SeedComparison:
     sentence: str
     groups: int | None = None
     metric: Metric = ACCURACY
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a seed: ``gap``, the difference on these examples, in the unit."""
+        return pd.DataFrame({"seed": range(self.seeds), "gap": self.per_seed})
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as numbers, strings and lists; None for what is not defined."""

@@ -100,8 +100,7 @@ def causes(n: int) -> pd.DataFrame:
 
 def seeds(n: int) -> pd.DataFrame:
     value = np.sin(np.arange(n) + 0.5)
-    return pd.DataFrame({"seed": names(n), "diff_pp": value, "low_pp": value - 1,
-                         "high_pp": value + 1})
+    return pd.DataFrame({"seed": names(n), "gap": value, "low": value - 1, "high": value + 1})
 
 
 FIGURES: dict[str, Callable[[int], Figure]] = {
@@ -286,7 +285,7 @@ def comparison(n: int = 400, a_only: int = 6, b_only: int = 12) -> Comparison:
 def test_bootstrap_bars_are_shares_and_interval_is_marked() -> None:
     c = comparison()
     values = 100 * np.random.default_rng(0).binomial(18, 0.5, 5000) / 400
-    ax = figures.bootstrap_plot(pd.DataFrame({"diff_pp": values}), c).axes()
+    ax = figures.bootstrap_plot(pd.DataFrame({"gap": values}), c).axes()
     ends = column_ends(ax.collections[0])
     _, counts = np.unique(values, return_counts=True)
     np.testing.assert_allclose(ends[:, 1], counts / 5000)
@@ -294,7 +293,7 @@ def test_bootstrap_bars_are_shares_and_interval_is_marked() -> None:
     assert (0, 0) in lines
     assert tuple(c.interval) in lines
     figure_of(ax).savefig(io.BytesIO(), format="png", dpi=50)
-    none = pd.DataFrame({"diff_pp": []})
+    none = pd.DataFrame({"gap": []})
     assert "leaves out" in figures.bootstrap_plot(none, comparison(400, 0, 30)).sentence
     assert "holds zero" in figures.bootstrap_plot(none, comparison(400, 5, 5)).sentence
 
@@ -310,7 +309,7 @@ def test_one_comparison_shows_its_resamples() -> None:
 
 def test_bootstrap_without_disagreement() -> None:
     c = comparison(50, 0, 0)
-    ax = figures.bootstrap_plot(pd.DataFrame({"diff_pp": np.zeros(100)}), c).axes()
+    ax = figures.bootstrap_plot(pd.DataFrame({"gap": np.zeros(100)}), c).axes()
     figure_of(ax).savefig(io.BytesIO(), format="png", dpi=50)
     assert np.isfinite(ax.get_xlim()).all()
 
@@ -346,7 +345,7 @@ def test_seeds_and_sizes_are_where_they_belong() -> None:
     frame = seeds(5)
     ax = figures.seeds_plot(frame, (-0.5, 0.5)).axes()
     drawn = np.concatenate([line.get_xdata() for line in ax.lines[:3]])
-    np.testing.assert_allclose(sorted(drawn), sorted(frame["diff_pp"]))
+    np.testing.assert_allclose(sorted(drawn), sorted(frame["gap"]))
     ax = figures.accuracy_size(runs(4)).axes()
     assert [tuple(line.get_xydata()[0]) for line in ax.lines] == [
         (row["bytes"] / 1000, 100 * row["accuracy"]) for row in runs(4).to_dict("records")

@@ -315,9 +315,8 @@ def test_a_run_is_compared_as_if_it_were_alone():
         alone = Results({name: outputs[name][at] for name in outputs}, y, groups=groups, margin=2.0)
         expected = alone.comparison("ptq", "qat")
         assert found.of_run(row["seed"]).comparison("ptq", "qat") == expected
-        assert (row["diff_pp"], row["low_pp"], row["high_pp"]) == (
-            expected.gap, *expected.interval)
-    assert np.isclose(frame["diff_pp"].mean(), found.over_runs("ptq", "qat").gap)
+        assert (row["gap"], row["low"], row["high"]) == (expected.gap, *expected.interval)
+    assert np.isclose(frame["gap"].mean(), found.over_runs("ptq", "qat").gap)
     with pytest.raises(SpecError, match="no run 'w'"):
         found.of_run("w")
 

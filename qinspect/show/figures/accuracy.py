@@ -1,4 +1,4 @@
-"""Accuracy of each model: with its interval, and against the size of its file."""
+"""What each model is worth: with its interval, and against the size of its file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import text
 from qinspect.show.figure import Figure, least, most
 from qinspect.show.style import (
@@ -27,45 +28,47 @@ _MARKERS = "osD^v<>PXdph*"
 _LEGEND = 26
 
 
-def accuracy_forest(runs: pd.DataFrame) -> Figure:
-    """Accuracies with intervals, one line a model: runs of a study, or the frame of results."""
-    runs = _as_runs(runs)
+def accuracy_forest(rows: pd.DataFrame, metric: Metric = ACCURACY) -> Figure:
+    """Values with intervals, one line a model: the frame of results, or runs of a study."""
+    rows = _as_results(rows)
 
     def draw(ax: Axes) -> None:
-        for row, record in enumerate(runs.to_dict("records")):
-            colour = arm_colour(str(record["arm"]))
-            ends = [100 * record["accuracy_low"], 100 * record["accuracy_high"]]
+        scale = metric.scale
+        for row, record in enumerate(rows.to_dict("records")):
+            colour = arm_colour(str(record["model"]))
+            ends = [scale * record["low"], scale * record["high"]]
             ax.plot(ends, [row, row], color=colour, linewidth=2, solid_capstyle="butt")
-            ax.plot(100 * record["accuracy"], row, "o", color=colour, markersize=6)
-        reference = runs.loc[runs["arm"] == "float", "accuracy"]
+            ax.plot(scale * record["value"], row, "o", color=colour, markersize=6)
+        reference = rows.loc[rows["model"] == "float", "value"]
         if len(reference):
-            ax.axvline(100 * float(reference.iloc[0]), color=INK, linewidth=1, linestyle="--",
+            ax.axvline(scale * float(reference.iloc[0]), color=INK, linewidth=1, linestyle="--",
                        zorder=0)
-        name_rows(ax, list(runs["arm"]))
+        name_rows(ax, list(rows["model"]))
         dashed = "; dashed: float" if len(reference) else ""
-        ax.set_xlabel(f"accuracy, % (point and interval{dashed})")
+        ax.set_xlabel(metric.label + text.remarks(metric, f"point and interval{dashed}"))
 
-    ordered = runs.sort_values("accuracy", kind="stable").to_dict("records")
+    ordered = rows.sort_values("value", kind="stable").to_dict("records")[::metric.better]
     worst, best = ordered[0], ordered[-1]
+    title, form = text.capital(metric.title), text.value_of(metric)
     said = (
-        f"Accuracy runs from {text.percent(worst['accuracy'])} ({worst['arm']}) to "
-        f"{text.percent(best['accuracy'])} ({best['arm']}); the intervals show how far each may "
-        "be off for want of more test examples."
+        f"{title} runs from {form(worst['value'])} ({worst['model']}) to "
+        f"{form(best['value'])} ({best['model']}); the intervals show how far each may "
+        f"be off for want of more test examples{text.or_lower(metric)}."
     )
-    return Figure(draw, said, "Accuracy of each model", (7.0, row_height(len(runs), base=0.9)))
+    return Figure(draw, said, f"{title} of each model", (7.0, row_height(len(rows), base=0.9)))
 
 
-def accuracy_size(runs: pd.DataFrame) -> Figure:
-    """Accuracy with its interval against file size (``bytes``), kB on a logarithmic axis."""
-    runs = _as_runs(runs)
+def accuracy_size(rows: pd.DataFrame, metric: Metric = ACCURACY) -> Figure:
+    """Values with intervals against file size (``bytes``), kB on a logarithmic axis."""
+    rows = _as_results(rows)
 
     def draw(ax: Axes) -> None:
-        arms = [str(arm) for arm in runs["arm"]]
+        arms = [str(arm) for arm in rows["model"]]
         # Names of no family would all be grey.
         known = {arm_colour(arm) for arm in arms} != {COLOURS["float"]}
         colours = {arm: arm_colour(arm) for arm in arms} if known else model_colours(arms)
-        for turn, record in enumerate(runs.to_dict("records")):
-            _mark(ax, record, turn, colours[str(record["arm"])])
+        for turn, record in enumerate(rows.to_dict("records")):
+            _mark(ax, record, turn, colours[str(record["model"])], metric.scale)
         ax.set_xscale("log")
         ax.margins(x=0.12)
         low, high = ax.get_xlim()
@@ -78,30 +81,31 @@ def accuracy_size(runs: pd.DataFrame) -> Figure:
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
         ax.set_xlabel("file, kB")
-        ax.set_ylabel("accuracy, % (line: interval)")
+        ax.set_ylabel(metric.label + text.remarks(metric, "line: interval"))
         legend_beside(ax)
 
-    if runs.empty:
-        return Figure(draw, "No model was measured.", "Accuracy against size", (7.5, 4.2))
-    small, large = least(runs, "bytes"), most(runs, "bytes")
+    title, form = f"{text.capital(metric.title)} against size", text.value_of(metric)
+    if rows.empty:
+        return Figure(draw, "No model was measured.", title, (7.5, 4.2))
+    small, large = least(rows, "bytes"), most(rows, "bytes")
     said = (
-        f"Files run from {text.size(int(small['bytes']))} ({small['arm']}, "
-        f"{text.percent(small['accuracy'])}) to {text.size(int(large['bytes']))} ({large['arm']}, "
-        f"{text.percent(large['accuracy'])})."
+        f"Files run from {text.size(int(small['bytes']))} ({small['model']}, "
+        f"{form(small['value'])}) to {text.size(int(large['bytes']))} ({large['model']}, "
+        f"{form(large['value'])}){text.or_lower(metric)}."
     )
-    return Figure(draw, said, "Accuracy against size", (7.5, 4.2))
+    return Figure(draw, said, title, (7.5, 4.2))
 
 
-def _as_runs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns of ``schema.RUNS`` where they are named as in the frame of results."""
-    return frame.rename(columns={"model": "arm", "value": "accuracy", "low": "accuracy_low",
-                                 "high": "accuracy_high"})
+def _as_results(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns as in the frame of results where they are named as in ``schema.RUNS``."""
+    return frame.rename(columns={"arm": "model", "accuracy": "value", "accuracy_low": "low",
+                                 "accuracy_high": "high"})
 
 
-def _mark(ax: Axes, record: dict[Any, Any], turn: int, colour: str) -> None:
+def _mark(ax: Axes, record: dict[Any, Any], turn: int, colour: str, scale: float) -> None:
     size = record["bytes"] / 1000
-    ax.vlines([size], [100 * record["accuracy_low"]], [100 * record["accuracy_high"]],
+    ax.vlines([size], [scale * record["low"]], [scale * record["high"]],
               color=colour, linewidth=1.0, alpha=0.4)
-    ax.plot(size, 100 * record["accuracy"], _MARKERS[turn % len(_MARKERS)], color=colour,
+    ax.plot(size, scale * record["value"], _MARKERS[turn % len(_MARKERS)], color=colour,
             markersize=7, alpha=0.8, linestyle="none",
-            label=label(record["arm"], 26) if turn < _LEGEND else None)
+            label=label(record["model"], 26) if turn < _LEGEND else None)

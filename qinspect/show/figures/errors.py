@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect.errors import DataError
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import text
 from qinspect.show.figure import Figure, least
 from qinspect.show.style import (
@@ -133,44 +134,50 @@ def sqnr_profile(errors: pd.DataFrame) -> Figure:
                   "Error along the network", (7.5, 4.2))
 
 
-def sensitivity_bars(layers: pd.DataFrame) -> Figure:
-    """What quantizing each layer alone does to the accuracy, worst first.
+def sensitivity_bars(layers: pd.DataFrame, metric: Metric = ACCURACY) -> Figure:
+    """What quantizing each layer alone does to the metric, worst first.
 
     Rows with ``variant`` "only" of a sensitivity: ``layer``, ``to_float`` and its interval.
     """
     rows = layers[layers["variant"] == "only"] if "variant" in layers else layers
-    known = rows[rows["to_float"].notna()].sort_values("to_float", kind="stable")
+    known = rows[rows["to_float"].notna()].sort_values(
+        "to_float", kind="stable", ascending=metric.better > 0)
     if known.empty:
         raise DataError(
-            f"none of {len(rows)} layers has an accuracy; measure sensitivity with labels."
+            f"none of {len(rows)} layers has a score; measure sensitivity with labels."
         )
 
     def draw(ax: Axes) -> None:
         y = np.arange(len(known))
         value = known["to_float"].to_numpy(dtype=float)
         ax.barh(y, value, height=0.6,
-                color=[COLOURS["bad"] if v < 0 else COLOURS["good"] for v in value])
+                color=[COLOURS["bad" if metric.better * v < 0 else "good"] for v in value])
         ax.hlines(y, known["to_float_low"], known["to_float_high"], color=INK, linewidth=1.1)
         ax.axvline(0, color=INK, linewidth=0.8)
         name_rows(ax, list(known["layer"]))
-        ax.set_xlabel("accuracy - float, percentage points, only this layer quantized")
+        ax.set_xlabel(text.gap_axis(f"{metric.title} - float", metric)
+                      + ", only this layer quantized")
 
-    worst = least(known, "to_float")
-    bounds = (worst["to_float_low"], worst["to_float_high"])
+    worst = known.iloc[0]
+    bounds = (float(worst["to_float_low"]), float(worst["to_float_high"]))
+    gap = f"{text.gap_of(metric)(float(worst['to_float']))} {metric.unit}".rstrip()
+    far = known["to_float_high"] < 0 if metric.better > 0 else known["to_float_low"] > 0
     said = (
-        f"Quantized alone, {worst['layer']} costs most: {text.points(worst['to_float'])} points "
-        f"{text.interval(bounds)}; for {int((known['to_float_high'] < 0).sum())} of "
-        f"{len(known)} layers the interval lies below zero (intervals are not corrected for the "
-        "number of layers)."
+        f"Quantized alone, {worst['layer']} costs most: {gap} "
+        f"{text.interval_of(metric)(bounds)}; for {int(far.sum())} of "
+        f"{len(known)} layers the interval lies {'below' if metric.better > 0 else 'above'} zero "
+        "(intervals are not corrected for the number of layers)."
     )
     return Figure(draw, said, "What each layer costs", (7.0, row_height(len(known))))
 
 
-def sensitivity_curve(curve: pd.DataFrame, margin_pp: float | None = None) -> Figure:
-    """Accuracy against float by the number of layers ``kept`` out of quantization."""
+def sensitivity_curve(
+    curve: pd.DataFrame, margin: float | None = None, metric: Metric = ACCURACY
+) -> Figure:
+    """The metric against float by the number of layers ``kept`` out of quantization."""
     known = curve[curve["to_float"].notna()]
     if known.empty:
-        raise DataError("the curve has no accuracies; measure sensitivity with labels.")
+        raise DataError("the curve has no scores; measure sensitivity with labels.")
 
     def draw(ax: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
@@ -179,15 +186,19 @@ def sensitivity_curve(curve: pd.DataFrame, margin_pp: float | None = None) -> Fi
                         alpha=0.25, color=COLOURS["ptq"], linewidth=0)
         ax.plot(known["kept"], known["to_float"], "o-", color=COLOURS["ptq"])
         ax.axhline(0, color=INK, linewidth=1)
-        if margin_pp is not None:
-            ax.axhline(-margin_pp, color=COLOURS["warn"], linestyle="--")
+        if margin is not None:
+            ax.axhline(-metric.better * margin, color=COLOURS["warn"], linestyle="--")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("layers kept")
-        ax.set_ylabel("accuracy - float, points" + (" (dashed: margin)" if margin_pp else ""))
+        dashed = ("dashed: margin",) if margin else ()
+        ax.set_ylabel(text.headed(f"{metric.title} - float", metric.unit)
+                      + text.remarks(metric, *dashed))
 
     first, last = known.iloc[0], known.iloc[-1]
-    said = (f"From {text.points(float(first['to_float']))} points with {int(first['kept'])} "
-            f"layers kept to {text.points(float(last['to_float']))} with {int(last['kept'])}.")
+    gap = text.gap_of(metric)
+    start = f"{gap(float(first['to_float']))} {metric.unit}".rstrip()
+    said = (f"From {start} with {int(first['kept'])} layers kept to "
+            f"{gap(float(last['to_float']))} with {int(last['kept'])}.")
     return Figure(draw, said, "Keeping the most sensitive layers", (7.0, 3.4))
 
 

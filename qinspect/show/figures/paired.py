@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import text
 from qinspect.show.figure import Figure
 from qinspect.show.style import (
@@ -33,7 +34,9 @@ _BINS = 60
 _COUNTED = 25
 
 
-def differences(rows: pd.DataFrame, margin_pp: float | None = None) -> Figure:
+def differences(
+    rows: pd.DataFrame, margin: float | None = None, *, metric: Metric = ACCURACY
+) -> Figure:
     """Differences b - a with their intervals: the frame of comparisons, ``name`` where known."""
     names = list(rows["name"] if "name" in rows else rows["b"].astype(str) + " - " + rows["a"])
 
@@ -44,22 +47,36 @@ def differences(rows: pd.DataFrame, margin_pp: float | None = None) -> Figure:
         ax.hlines(y, rows["low"], rows["high"], color=colours, linewidth=2)
         ax.scatter(rows["gap"], y, color=colours, zorder=3)
         ax.axvline(0, color=INK, linewidth=1)
-        for edge in () if margin_pp is None else (-margin_pp, margin_pp):
+        for edge in () if margin is None else (-margin, margin):
             ax.axvline(edge, color=COLOURS["warn"], linewidth=1.2, linestyle="--")
         name_rows(ax, names)
-        dashed = "" if margin_pp is None else " (dashed: the margin)"
-        ax.set_xlabel(f"difference, percentage points{dashed}")
+        dashed = () if margin is None else ("dashed: the margin",)
+        ax.set_xlabel(text.gap_axis(f"difference{_of(metric)}", metric, *dashed))
 
+    gap, interval = text.gap_of(metric), text.interval_of(metric)
     listed = "; ".join(
-        f"{name} {text.points(row['gap'])} {text.interval((row['low'], row['high']))}"
+        f"{name} {gap(row['gap'])} {interval((row['low'], row['high']))}"
         for name, row in zip(names, rows.to_dict("records"), strict=True)
     )
-    return Figure(draw, f"Differences in points: {listed}." if listed else "Nothing was compared.",
+    said = f"Differences{_of(metric)}{_in(metric)}: {listed}{text.or_lower(metric)}."
+    return Figure(draw, said if listed else "Nothing was compared.",
                   "Differences", (7.0, row_height(len(rows), each=0.32)))
 
 
-def discordance(comparisons: pd.DataFrame) -> Figure:
-    """Examples that only one of two models gets right; ``a``, ``b``, ``a_only``, ``b_only``."""
+def _of(metric: Metric) -> str:
+    """Of which metric, where it is not the usual one."""
+    return "" if metric.id == ACCURACY.id else f" of {metric.title}"
+
+
+def _in(metric: Metric) -> str:
+    return f" in {metric.unit}" if metric.unit else ""
+
+
+def discordance(comparisons: pd.DataFrame, *, right: bool = True) -> Figure:
+    """Examples that only one of two models gets right; ``a``, ``b``, ``a_only``, ``b_only``.
+
+    ``right`` is false of scores that are not right or wrong: examples on which one is better.
+    """
     records = comparisons.to_dict("records")
 
     def draw(ax: Axes) -> None:
@@ -80,9 +97,12 @@ def discordance(comparisons: pd.DataFrame) -> Figure:
         ax.set_xlim(-left - room, right + room)
         ax.locator_params(axis="x", integer=True, min_n_ticks=1)
         ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
-        ax.set_xlabel("examples: only the left model right | only the right model right")
+        ax.set_xlabel("examples: only the left model right | only the right model right" if right
+                      else "examples: the left model better | the right model better")
 
-    listed = "; ".join(f"only {r['a']} right on {r['a_only']}, only {r['b']} on {r['b_only']}"
+    words = ("only {a} right on {a_only}, only {b} on {b_only}" if right else
+             "{a} better on {a_only}, {b} on {b_only}")
+    listed = "; ".join(words.format(**{key: r[key] for key in ("a", "b", "a_only", "b_only")})
                        for r in records)
     return Figure(draw, f"{listed}." if listed else "No pair of models was compared.",
                   "Examples on which two models part",
@@ -90,15 +110,18 @@ def discordance(comparisons: pd.DataFrame) -> Figure:
 
 
 def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison) -> Figure:
-    """Resampled differences ``diff_pp`` with the reported interval, zero and the margin.
+    """Resampled differences ``gap`` with the reported interval, zero and the margin.
 
     One bar a possible difference where there are few, else bins; dark: inside the interval.
     """
-    c = comparison
+    c, metric = comparison, comparison.metric
 
     def draw(ax: Axes) -> None:
-        values = resamples["diff_pp"].to_numpy(dtype=float)
-        middle, count, width = _bins(values, 100.0 / c.n)
+        values = resamples["gap"].to_numpy(dtype=float)
+        values = values[np.isfinite(values)]
+        spread = float(np.ptp(values)) / _BINS if len(values) else 0.0
+        middle, count, width = _bins(values, 100.0 / c.n if c.mcnemar_p is not None else
+                                     spread or c.margin / _BINS)
         low, high = c.interval
         inside = (middle >= low) & (middle <= high)
         colours = [COLOURS["ptq"] if found else COLOURS["neutral"] for found in inside]
@@ -118,14 +141,16 @@ def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison) -> Figure:
         # Round, so that a slider moves the data and not the axis all the time.
         reach = round_reach(1.02 * reach)
         ax.set_xlim(-reach, reach)
-        ax.set_xlabel(f"accuracy {label(c.b, 20)} - {label(c.a, 20)}, percentage points "
-                      "(dashed: the margin)")
+        ax.set_xlabel(text.gap_axis(f"{metric.title} {label(c.b, 20)} - {label(c.a, 20)}", metric,
+                                    "dashed: the margin"))
         ax.set_ylabel("share of resamples")
 
     zero = "holds" if c.interval[0] <= 0 <= c.interval[1] else "leaves out"
+    gap = f"{text.gap_of(metric)(c.gap)} {metric.unit}".rstrip()
     said = (
-        f"{c.b} - {c.a}: {text.points(c.gap)} points on {c.n:,} examples; the "
-        f"{100 * c.confidence:g} % interval {text.interval(c.interval)} ({c.method}) {zero} zero."
+        f"{c.b} - {c.a}: {gap}{_of(metric)} on {c.n:,} examples; the "
+        f"{100 * c.confidence:g} % interval {text.interval_of(metric)(c.interval)} ({c.method}) "
+        f"{zero} zero{text.or_lower(metric)}."
     )
     return Figure(draw, said, "Resampled differences", (7.0, 3.8))
 
@@ -197,39 +222,43 @@ def _power_sentence(power: pd.DataFrame) -> str:
 
 
 def seeds_plot(
-    seeds: pd.DataFrame, interval_pp: tuple[float, float], *, same_examples: bool = False
+    seeds: pd.DataFrame, interval: tuple[float, float], *, same_examples: bool = False,
+    metric: Metric = ACCURACY,
 ) -> Figure:
-    """Difference ``diff_pp`` of each training ``seed``, and the interval for new ones.
+    """Difference ``gap`` of each training ``seed``, and the interval for new ones.
 
-    ``low_pp`` and ``high_pp``, the interval of each seed's own comparison, where known;
+    ``low`` and ``high``, the interval of each seed's own comparison, where known;
     ``same_examples``: the interval is for new seeds alone.
     """
-    value = seeds["diff_pp"].to_numpy(dtype=float)
+    value = seeds["gap"].to_numpy(dtype=float)
 
     def draw(ax: Axes) -> None:
         y = np.arange(len(seeds))
-        if "low_pp" in seeds:
-            ax.hlines(y, seeds["low_pp"], seeds["high_pp"], color=FAINT, linewidth=1.4)
-        ahead, behind = value > 0, value < 0
+        if "low" in seeds:
+            ax.hlines(y, seeds["low"], seeds["high"], color=FAINT, linewidth=1.4)
+        ahead, behind = metric.better * value > 0, metric.better * value < 0
         for chosen, colour, marker in (
-            (ahead, COLOURS["good"], "^"), (behind, COLOURS["bad"], "v"),
+            (ahead, COLOURS["good"], "^" if metric.better > 0 else "v"),
+            (behind, COLOURS["bad"], "v" if metric.better > 0 else "^"),
             (~(ahead | behind), COLOURS["neutral"], "o"),
         ):
             ax.plot(value[chosen], y[chosen], marker, color=colour, markersize=7, linestyle="none")
-        ax.hlines([len(seeds)], [interval_pp[0]], [interval_pp[1]], color=COLOURS["ptq"],
+        ax.hlines([len(seeds)], [interval[0]], [interval[1]], color=COLOURS["ptq"],
                   linewidth=4)
         ax.plot(value.mean() if len(value) else math.nan, len(seeds), "D", color=INK, markersize=6)
         ax.axvline(0, color=INK, linewidth=1)
         name_rows(ax, [*(f"seed {name}" for name in seeds["seed"]), "mean"])
-        ax.set_xlabel("difference, percentage points (triangle: its sign)")
+        ax.set_xlabel(text.gap_axis(f"difference{_of(metric)}", metric, "triangle: its sign"))
 
     size = (7.0, row_height(len(seeds) + 1, each=0.28, base=1.1))
     if seeds.empty:
         return Figure(draw, "No seed was measured.", "Difference by seed", size)
+    gap = text.gap_of(metric)
     said = (
-        f"Over {len(seeds)} seeds the difference runs from {text.points(value.min())} to "
-        f"{text.points(value.max())} points, {int((value > 0).sum())} times above and "
-        f"{int((value < 0).sum())} times below zero; mean {text.points(value.mean())} "
-        f"{text.interval(interval_pp)} for new seeds{'' if same_examples else ' and examples'}."
+        f"Over {len(seeds)} seeds the difference{_of(metric)} runs from {gap(value.min())} to "
+        f"{gap(value.max())} {metric.unit}".rstrip() + f", {int((value > 0).sum())} times above "
+        f"and {int((value < 0).sum())} times below zero; mean {gap(value.mean())} "
+        f"{text.interval_of(metric)(interval)} for new seeds"
+        f"{'' if same_examples else ' and examples'}{text.or_lower(metric)}."
     )
     return Figure(draw, said, "Difference by seed", size)

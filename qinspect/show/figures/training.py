@@ -1,4 +1,4 @@
-"""Curves over training: accuracy, and the ranges that QAT's observers hold."""
+"""Curves over training: accuracy or loss, and the ranges that QAT's observers hold."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ if TYPE_CHECKING:
 
 _RUN_COLOURS = (COLOURS["qat"], COLOURS["ptq"], COLOURS["finetuned"], COLOURS["accent"])
 _SCORES = {"val_accuracy": "validation", "accuracy": "training"}
+_LOSSES = {"val_loss": "validation", "loss": "training"}
 _IN_LEGEND = 14
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
     """Accuracy by training step (by epoch where steps are not known), one colour a ``phase``.
 
-    What the history lacks is left out.
+    What the history lacks is left out; without any accuracy the loss is drawn.
     """
-    known = [name for name in _SCORES if name in history and history[name].notna().any()]
+    right = any(_holds(history, name) for name in _SCORES)
+    curves = _SCORES if right else _LOSSES
+    known = [name for name in curves if _holds(history, name)]
+    scale, form = (100, "{:.1f} %".format) if right else (1, text.number)
     known_steps = history["steps"].notna().all()
     unit, words = ("steps", "steps") if known_steps else ("epoch", "epochs")
     place = history.assign(at=history[unit] + _started(history, unit))
@@ -41,27 +45,32 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     def draw(ax: Axes) -> None:
         import seaborn as sns
 
-        tall = place.melt(["phase", "at"], known, var_name="score", value_name="share")
-        tall = tall.dropna(subset="share").replace({"score": _SCORES})
-        tall = tall.assign(percent=100 * tall["share"].astype(float))
+        tall = place.melt(["phase", "at"], known, var_name="score", value_name="value")
+        tall = tall.dropna(subset="value").replace({"score": curves})
+        tall = tall.assign(drawn=scale * tall["value"].astype(float))
         phases = list(dict.fromkeys(tall["phase"].astype(str)))
-        sns.lineplot(tall, x="at", y="percent", hue="phase", style="score", ax=ax, markers=True,
+        sns.lineplot(tall, x="at", y="drawn", hue="phase", style="score", ax=ax, markers=True,
                      palette=model_colours(phases),
                      errorbar=None, estimator=None, markeredgecolor="none")
         _label_legend(ax)
         what = "training step" if known_steps else "epoch"
         ax.set_xlabel(f"{what}, float training included")
-        ax.set_ylabel("accuracy, %")
+        ax.set_ylabel("accuracy, %" if right else "loss")
 
     title = "Learning curves"
     if not known:
-        return Figure(_nothing, "The history holds no accuracy.", title, (7.0, 1.2))
+        return Figure(_nothing, "The history holds no accuracy and no loss.", title, (7.0, 1.2))
     listed = "; ".join(
         f"{row['phase']} after {int(row[unit])} {words}: " + ", ".join(
-            f"{_SCORES[name]} {100 * row[name]:.1f} %" for name in known if pd.notna(row[name]))
+            f"{curves[name]} {form(scale * row[name])}" for name in known if pd.notna(row[name]))
         for row in history.groupby("phase", sort=False).tail(1).to_dict("records")
     )
-    return Figure(draw, f"{listed}.", title, (7.5, 3.6))
+    said = f"{listed}." if right else f"Loss: {listed}."
+    return Figure(draw, said, title, (7.5, 3.6))
+
+
+def _holds(history: pd.DataFrame, name: str) -> bool:
+    return name in history and bool(history[name].notna().any())
 
 
 def _started(history: pd.DataFrame, unit: str) -> np.ndarray:

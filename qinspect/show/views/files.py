@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from qinspect.errors import DataError
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, view_of
@@ -106,16 +107,18 @@ def file_comparison_view(found: FileComparison) -> View:
     report = found.numbers
     names = text.short_names(report["names"])
     pairs = short(report["comparisons"], names)
+    metric = ACCURACY if found.comparisons is None else found.comparisons.results.metric
     against = list(dict.fromkeys(row["b"] for row in report["layers"]))
     return View(
         f"Comparison of {', '.join(report['names'])}",
         tuple(text.renamed(line, names) for line in _sentences(report)),
         tuple(filter(None, (
-            file_table(report, names), comparison_table(pairs), _agreement(report, names),
+            file_table(report, names, metric), comparison_table(pairs, metric),
+            _agreement(report, names),
             *(error_table(f"{names[b]}: layers, the largest error of their own first",
                           [row for row in report["layers"] if row["b"] == b],
                           report["detail_examples"]) for b in against)))),
-        {**(pair_figures(pairs) if pairs else {}),
+        {**pair_figures(pairs, metric),
          **{f"layers of {names[b]}": _profile(report, b, names) for b in against}},
         (Section("Every verdict", tuple(text.renamed(line, names) for line in _all(report)),
                  folded=True),
@@ -128,30 +131,41 @@ def file_comparison_view(found: FileComparison) -> View:
     )
 
 
-def file_table(report: Mapping[str, Any], names: Mapping[str, str]) -> Table:
-    """One row a file: what it is, accuracy, ties, kernels."""
+def file_table(report: Mapping[str, Any], names: Mapping[str, str], metric: Metric) -> Table:
+    """One row a file: what it is, what it is worth, ties, kernels."""
     rows = [{**file, "kernel": kernel, "tie": tie} for file, kernel, tie in
             zip(report["files"], report["kernels"], report["ties"], strict=True)]
 
-    def tied(row: Mapping[str, Any]) -> str:
+    def tied(row: Mapping[str, Any]) -> str | None:
         tie = row["tie"]
+        if not metric.classes:
+            return None
         if not tie["tied"] or tie["accuracy_worst"] is None:
             return f"{tie['tied']:,}"
         worst, best = 100 * tie["accuracy_worst"], 100 * tie["accuracy_best"]
         return f"{tie['tied']:,} (accuracy {worst:.2f} to {best:.2f})"
 
-    def flips(row: Mapping[str, Any]) -> str:
+    def flips(row: Mapping[str, Any]) -> str | None:
         kernel = row["kernel"]
-        return "did not run" if kernel["error"] else f"{kernel['flips']} of {kernel['examples']}"
+        if kernel["error"]:
+            return "did not run"
+        return None if kernel["flips"] is None else f"{kernel['flips']} of {kernel['examples']}"
+
+    def change(row: Mapping[str, Any]) -> float | None:
+        kernel = row["kernel"]
+        return kernel["max_abs"] if kernel["flips"] is None else None
 
     return table(f"Files, {report['n']:,} examples", rows, {
         "file": lambda row: names[row["name"]], "is really": "scheme",
-        "accuracy": ("accuracy", text.percent),
-        "interval": ("accuracy_ci", text.percent_interval),
+        metric.title: ("score", text.value_of(metric)),
+        "interval": ("score_ci", text.bounds_of(metric)),
         "origin": lambda row: row["origin"]["value"], "size": ("size", text.size),
         "tied outputs": tied, "flips, reference kernels": flips,
-    }, caption="What a file is comes from its content, not from its name.",
-        spare=("tied outputs", "flips, reference kernels", "interval"))
+        "largest change, reference kernels": (change, text.number),
+    }, caption=f"What a file is comes from its content, not from its name. {text.lower(metric)}"
+        .rstrip(),
+        spare=("tied outputs", "flips, reference kernels", "largest change, reference kernels",
+               "interval"))
 
 
 def _agreement(report: Mapping[str, Any], names: Mapping[str, str]) -> Table:
@@ -214,8 +228,13 @@ def _flips(row: Mapping[str, Any], names: Mapping[str, str]) -> list[Section]:
     words = {"only_a": f"Of {a} and {b} only {a} is right",
              "only_b": f"Of {a} and {b} only {b} is right",
              "differ": f"{a} and {b} give different classes"}
-    return [Section(f"{said}: {len(row[key])} examples", (", ".join(row[key]),), folded=True)
-            for key, said in words.items() if row.get(key)]
+    largest = {"better_a": f"Where {a} is better than {b}",
+               "better_b": f"Where {b} is better than {a}"}
+    return [
+        *(Section(f"{said}: {len(row[key])} examples", (", ".join(row[key]),), folded=True)
+          for key, said in words.items() if row.get(key)),
+        *(Section(f"{said}, the largest difference first", (", ".join(row[key]),), folded=True)
+          for key, said in largest.items() if row.get(key))]
 
 
 def _profile(report: Mapping[str, Any], b: str, names: Mapping[str, str]) -> Any:

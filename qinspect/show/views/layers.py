@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import figures, text
 from qinspect.show.style import model_colours
 from qinspect.show.table import Table, table
@@ -99,22 +100,24 @@ def _of(draw: Any, layers: Layers, model: str) -> Any:
 def sensitivity_view(found: Sensitivity) -> View:
     """The view of a sensitivity analysis."""
     ends = found.layers[found.layers["variant"].isin(["float", "full"])]
+    metric = found.metric
     return View(
         f"Sensitivity of {len(found.order)} layers, {found.n:,} examples",
         (found.sentence,),
-        (_ends(ends, found.precision), layer_table(found), curve_table(found)),
-        {"layers": lambda: figures.sensitivity_bars(found.layers),
-         "curve": lambda: figures.sensitivity_curve(found.curve, found.margin)}
-        if found.labelled else {},
+        (_ends(ends, found), layer_table(found), curve_table(found)),
+        {} if metric is None else
+        {"layers": lambda: figures.sensitivity_bars(found.layers, metric),
+         "curve": lambda: figures.sensitivity_curve(found.curve, found.margin, metric)},
         notes=(*found.notes, *_level(found)),
     )
 
 
-def _ends(rows: pd.DataFrame, precision: str) -> Table:
+def _ends(rows: pd.DataFrame, found: Sensitivity) -> Table:
+    metric = found.metric or ACCURACY
     return table("Whole files", rows, {
-        "file": lambda row: "float" if row["variant"] == "float" else f"all {precision}",
+        "file": lambda row: "float" if row["variant"] == "float" else f"all {found.precision}",
         "size": ("bytes", text.size), "output SQNR": ("sqnr_db", text.decibels),
-        "accuracy": ("score", text.percent)})
+        metric.title: ("score", text.value_of(metric))}, caption=text.lower(metric))
 
 
 def layer_table(found: Sensitivity) -> Table:
@@ -124,13 +127,14 @@ def layer_table(found: Sensitivity) -> Table:
     rows = [{"layer": a["layer"], "op": a["op"], "only": a, "but": b}
             for a, b in zip(only, others, strict=True)]
     columns: dict[str, Any] = {"layer": "layer", "operator": "op"}
-    columns |= _cost(f"only it {found.precision}", "only")
-    columns |= _cost(f"all but it ({found.keep})", "but")
+    metric = found.metric or ACCURACY
+    columns |= _cost(f"only it {found.precision}", "only", metric)
+    columns |= _cost(f"all but it ({found.keep})", "but", metric)
     return table(f"One layer at a time, {found.n:,} examples", rows, columns,
                  spare=("operator",))
 
 
-def _cost(head: str, key: str) -> dict[str, Any]:
+def _cost(head: str, key: str, metric: Metric) -> dict[str, Any]:
     def of(*names: str) -> Any:
         def get(row: dict[str, Any]) -> Any:
             values = tuple(row[key][name] for name in names)
@@ -138,8 +142,8 @@ def _cost(head: str, key: str) -> dict[str, Any]:
         return get
 
     return {f"{head}: SQNR": (of("sqnr_db"), text.decibels),
-            f"{head}: to float, points": (of("to_float"), text.points),
-            f"{head}: interval": (of("to_float_low", "to_float_high"), text.interval),
+            text.headed(f"{head}: to float", metric.unit): (of("to_float"), text.gap_of(metric)),
+            f"{head}: interval": (of("to_float_low", "to_float_high"), text.interval_of(metric)),
             f"{head}: agrees with float": (lambda row: row[key]["agreement"]
                 if text.missing(row[key]["score"]) else None, text.percent)}
 
@@ -149,17 +153,18 @@ def curve_table(found: Sensitivity) -> Table:
     def bounds(to: str) -> Any:
         return lambda row: (row[f"{to}_low"], row[f"{to}_high"])
 
-    full = f"to all {found.precision}"
+    full, metric = f"to all {found.precision}", found.metric or ACCURACY
+    to_full, gap, interval = (
+        text.headed(full, metric.unit), text.gap_of(metric), text.interval_of(metric))
     return table(f"Keeping the most sensitive layers in {found.keep}", found.curve, {
         "kept": "kept", "the last one kept": "layer", "size": ("bytes", text.size),
-        "SQNR": ("sqnr_db", text.decibels), "accuracy": ("score", text.percent),
+        "SQNR": ("sqnr_db", text.decibels), metric.title: ("score", text.value_of(metric)),
         "agrees with float": (lambda row: None if found.labelled else row["agreement"],
                               text.percent),
-        "to float, points": ("to_float", text.points),
-        "interval": (bounds("to_float"), text.interval),
-        f"{full}, points": ("to_full", text.points),
-        f"{full}, interval": (bounds("to_full"), text.interval),
-    }, spare=(f"{full}, interval", f"{full}, points", "SQNR"))
+        text.headed("to float", metric.unit): ("to_float", gap),
+        "interval": (bounds("to_float"), interval),
+        to_full: ("to_full", gap), f"{full}, interval": (bounds("to_full"), interval),
+    }, spare=(f"{full}, interval", to_full, "SQNR"), caption=text.lower(metric))
 
 
 def _level(found: Sensitivity) -> tuple[str, ...]:

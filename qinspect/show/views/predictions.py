@@ -14,18 +14,21 @@ from qinspect.show.view import Section, View, widget
 from qinspect.verdicts import DIFFERENCES
 
 if TYPE_CHECKING:
+    from qinspect.metrics import Metric
     from qinspect.predictions import Comparisons, Results, RunComparisons
     from qinspect.show.figure import Figure
+    from qinspect.stats import SeedComparison
 
 # Pairs whose verdicts are read as sentences; more are counted, and read from the table.
 _FEW = 3
+_WAYS = "This is about ways of training, over new runs and new examples."
 
 
 def comparisons_view(found: Comparisons) -> View:
     """The view of comparisons of predictions alone."""
     there = {name for one in found for name in (one.a, one.b)}
     compared = tuple(name for name in found.results.models if name in there)
-    names = text.short_names(compared)
+    names, metric = text.short_names(compared), found.results.metric
     pairs = short([one.to_json() for one in found], names)
     first = next(((one.a, one.b) for one in found), ())
     every = tuple(text.renamed(one.sentence, names) for one in found)
@@ -33,8 +36,8 @@ def comparisons_view(found: Comparisons) -> View:
     return View(
         f"{found.results.source or 'Comparison'}: {found.results.n:,} examples",
         (_counted(found),) if many else every,
-        (model_table(found.results, names, compared), comparison_table(pairs)),
-        {**(pair_figures(pairs) if pairs else {}),
+        (model_table(found.results, names, compared), comparison_table(pairs, metric)),
+        {**pair_figures(pairs, metric),
          **({"resamples": lambda: resamples(found.results, *first)} if len(found) == 1 else {})},
         (Section("Every verdict", every, folded=True),) if many else (),
         notes=(*alike(found.cochran_q), *found.results.notes), names=names,
@@ -45,23 +48,41 @@ def comparisons_view(found: Comparisons) -> View:
 def run_comparisons_view(found: RunComparisons) -> View:
     """The view of ways of training, compared over their runs."""
     names, metric = text.short_names(found.results.models), found.results.metric
-    percent = f"{100 * found.results.confidence:g} % interval"
-    rows = short(found.frame.to_dict("records"), names)  # type: ignore[arg-type]
-    pairs = table("Ways of training, paired by run and example", rows, {
-        "a": "a", "b": "b", f"b - a, {metric.unit}": ("gap", metric.number),
-        percent: (lambda row: (row["low"], row["high"]), metric.interval),
-        "runs b ahead": "b_wins", "level": "ties", "a ahead": "a_wins"})
+    pairs = _ways_table(found.comparisons, names)
     first = found.comparisons[0]
-    alone = "" if len(rows) == 1 else " Every interval is of its pair by itself."
+    alone = "" if len(pairs.rows) == 1 else " Every interval is of its pair by itself."
     return View(
         f"{found.results.source or 'Comparison'}: {first.seeds} runs of {first.n:,} examples",
         tuple(text.renamed(one.sentence, names) for one in found.comparisons),
         (model_table(found.results, names), pairs),
         {"seeds": lambda: figures.seeds_plot(found.results.by_run(first.a, first.b),
-                                             first.interval)},
-        notes=(f"This is about ways of training, over new runs and new examples.{alone}",
-               *found.results.notes), names=names,
+                                             first.interval, metric=metric)},
+        notes=(f"{_WAYS}{alone}", *found.results.notes), names=names,
     )
+
+
+def seed_comparison_view(found: SeedComparison) -> View:
+    """The view of two ways of training, compared over their seeds."""
+    names = text.short_names((found.a, found.b))
+    return View(
+        f"Comparison over {found.seeds} seeds, {found.n:,} examples",
+        (text.renamed(found.sentence, names),), (_ways_table([found], names),),
+        {"seeds": lambda: figures.seeds_plot(found.frame, found.interval, metric=found.metric)},
+        notes=(_WAYS,), names=names,
+    )
+
+
+def _ways_table(found: Sequence[SeedComparison], names: Mapping[str, str]) -> Table:
+    """One row a pair of ways of training."""
+    first = found[0]
+    return table("Ways of training, paired by run and example", list(found), {
+        "a": lambda c: names[c.a], "b": lambda c: names[c.b],
+        text.headed("b - a", first.metric.unit): (
+            lambda c: c.gap, text.gap_of(first.metric)),
+        f"{100 * first.confidence:g} % interval": (
+            lambda c: c.interval, text.interval_of(first.metric)),
+        "runs b ahead": lambda c: c.b_wins, "level": lambda c: c.ties,
+        "a ahead": lambda c: c.a_wins}, caption=text.lower(first.metric))
 
 
 def _counted(found: Comparisons) -> str:
@@ -78,25 +99,34 @@ def model_table(
     """One row a model of some results, or of some of them: the metric with its interval."""
     metric, frame = results.metric, results.frame
     rows = frame if only is None else frame[frame["model"].isin(only)]
-    form = text.percent if metric.scale == 100 else text.number
     percent = f"{100 * results.confidence:g} % interval"
-    return table(f"{metric.title.capitalize()} on {results.n:,} examples", rows, {
-        "model": lambda row: names[row["model"]], metric.title: ("value", form),
-        percent: (lambda row: (row["low"], row["high"]), text.percent_interval),
-        "read as": "read_as"}, spare=("read as",))
+    return table(f"{text.capital(metric.title)} on {results.n:,} examples", rows, {
+        "model": lambda row: names[row["model"]],
+        metric.title: ("value", text.value_of(metric)),
+        percent: (lambda row: (row["low"], row["high"]), text.bounds_of(metric)),
+        "read as": "read_as"}, caption=text.lower(metric), spare=("read as",))
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]], title: str = "Accuracy, paired") -> Table:
-    """One row a pair of models."""
+def comparison_table(rows: Sequence[Mapping[str, Any]], metric: Metric) -> Table:
+    """One row a pair of models; ``rows`` as ``--json`` has them."""
     corrected = any(row["p_adjusted"] is not None for row in rows)
     percent = f"{100 * rows[0]['confidence']:g} % interval" if rows else "interval"
-    return table(title, rows, {
+    ahead = ("only a right", "only b right") if _counted_right(rows) else (
+        "a better on", "b better on")
+    detectable = text.headed("detectable", metric.unit)
+    return table(f"{text.capital(metric.title)}, paired", rows, {
         "a": "a", "b": "b", "verdict": lambda c: text.verdict(c["verdict"], c["a"], c["b"]),
-        "b - a, points": ("diff_pp", text.points), percent: ("ci_pp", text.interval),
-        "only a right": "a_only", "only b right": "b_only",
+        text.headed("b - a", metric.unit): ("gap", text.gap_of(metric)),
+        percent: ("interval", text.interval_of(metric)),
+        ahead[0]: "a_only", ahead[1]: "b_only",
         "p (Holm)" if corrected else "p": ("p", text.p_value),
-        "detectable, points": ("mde_pp", lambda value: f"{value:.2f}"),
-    }, spare=("detectable, points", "only a right", "only b right"))
+        detectable: ("detectable", "{:.2f}".format if metric.scale == 100 else text.number),
+    }, caption=text.lower(metric), spare=(detectable, *ahead))
+
+
+def _counted_right(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every example is right or wrong."""
+    return all(row["mcnemar_p"] is not None for row in rows)
 
 
 def short(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -104,18 +134,23 @@ def short(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[d
     return [{**row, "a": names[row["a"]], "b": names[row["b"]]} for row in rows]
 
 
-def pair_figures(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def pair_figures(pairs: Sequence[Mapping[str, Any]], metric: Metric) -> dict[str, Any]:
     """Figures of pairs: their differences, and the examples on which they part."""
+    if not pairs:
+        return {}
     frame = pd.DataFrame([
-        {**row, "name": f"{row['b']} - {row['a']}", "low": row["ci_pp"][0],
-         "high": row["ci_pp"][1]} for row in pairs])
-    return {"differences": lambda: figures.differences(frame, pairs[0]["margin_pp"]),
-            "disagreement": lambda: figures.discordance(frame)}
+        {**row, "name": f"{row['b']} - {row['a']}", "low": row["interval"][0],
+         "high": row["interval"][1]} for row in pairs])
+    found: dict[str, Any] = {
+        "differences": lambda: figures.differences(frame, pairs[0]["margin"], metric=metric)}
+    if pairs[0]["a_only"] is not None:
+        found["disagreement"] = lambda: figures.discordance(frame, right=_counted_right(pairs))
+    return found
 
 
 def resamples(results: Results, a: str, b: str) -> Figure:
     """What b - a would be on resampled examples."""
-    values = pd.DataFrame({"diff_pp": results.resampled(a, b)})
+    values = pd.DataFrame({"gap": results.resampled(a, b)})
     return figures.bootstrap_plot(values, results.comparison(a, b))
 
 
@@ -133,8 +168,9 @@ def results_view(found: Results) -> View:
 
     def forest() -> Figure:
         rows = found.frame
-        return figures.accuracy_forest(rows.assign(model=rows["model"].map(names)))
+        return figures.accuracy_forest(rows.assign(model=rows["model"].map(names)),
+                                       found.metric)
 
     return View(f"Results of {len(found.models)} models", (found.sentence,),
-                (model_table(found, names),), {"accuracy": forest}, notes=found.notes,
+                (model_table(found, names),), {found.metric.id: forest}, notes=found.notes,
                 names=names, explore=widget("SignificanceExplorer", found))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
@@ -24,13 +25,13 @@ def study_view(study: Study) -> View:
     """The view of a finished study."""
     summary = study.summary
     spec = summary["spec"]
+    pairs = comparison_table(summary["comparisons"], study.results.metric)
     return View(
         f"Study: {spec['dataset']}, {spec['model']}, seed {spec['seed']}",
         headline(summary),
-        (arm_table(summary), part_table(summary)),
+        (arm_table(study), part_table(study)),
         _figures(study),
-        (Section("All comparisons", tables=(comparison_table(summary["comparisons"]),),
-                 folded=True),
+        (Section("All comparisons", tables=(pairs,), folded=True),
          Section("Settings and versions", tables=(_settings(summary),), folded=True)),
         tuple(summary["notes"]),
         explore=widget("Dashboard", study),
@@ -44,9 +45,10 @@ def headline(summary: dict[str, Any]) -> tuple[str, ...]:
             _pair(summary, "float", "ptq_int8")["sentence"])
 
 
-def arm_table(summary: dict[str, Any]) -> Table:
+def arm_table(study: Study) -> Table:
     """One row a model."""
-    spec = summary["spec"]
+    summary, results = study.summary, study.results
+    spec, metric = summary["spec"], results.metric
     to_float = {row["b"]: row for row in summary["comparisons"] if row["a"] == "float"}
 
     def paired(key: str) -> Any:
@@ -60,25 +62,27 @@ def arm_table(summary: dict[str, Any]) -> Table:
     return table(
         "Models", summary["arms"],
         {"arm": "arm", "what it is": "title", "format": lambda arm: arm["scheme"] or "Keras",
-         "verdict": verdict, "accuracy": ("accuracy", text.percent),
-         "to float, points": (paired("diff_pp"), text.points),
-         f"{percent} of it": (paired("ci_pp"), text.interval), "p": (paired("p"), text.p_value),
-         "size": ("bytes", text.size)},
+         "verdict": verdict,
+         metric.title: (lambda arm: results.value(arm["arm"]), text.value_of(metric)),
+         text.headed("to float", metric.unit): (paired("gap"), text.gap_of(metric)),
+         f"{percent} of it": (paired("interval"), text.interval_of(metric)),
+         "p": (paired("p"), text.p_value), "size": ("bytes", text.size)},
         caption=f"{spec['dataset']} with {spec['model']}, seed {spec['seed']}: "
                 f"{spec['float_epochs']} float and {spec['qat_epochs']} QAT epoch(s); "
                 f"{summary['arms'][0]['n']:,} test examples, the same ones for every model. The "
-                "format is read from the file, not from its name.",
+                f"format is read from the file, not from its name. {text.lower(metric)}".rstrip(),
         spare=("what it is", "size", "format"),
     )
 
 
-def part_table(summary: dict[str, Any]) -> Table:
+def part_table(study: Study) -> Table:
     """The parts of the gap QAT - PTQ and their sum."""
-    gap = _pair(summary, "ptq_int8", "qat")
-    rows = [*summary["decomposition"],
-            {"title": "sum: the gap", "diff_pp": gap["diff_pp"], "ci_pp": gap["ci_pp"]}]
+    gap, metric = _pair(study.summary, "ptq_int8", "qat"), study.results.metric
+    rows = [*study.summary["decomposition"],
+            {"title": "sum: the gap", "diff_pp": gap["gap"], "ci_pp": gap["interval"]}]
     return table("Where the gap qat - ptq_int8 comes from", rows, {
-        "part": "title", "points": ("diff_pp", text.points), "interval": ("ci_pp", text.interval)})
+        "part": "title", metric.unit or "difference": ("diff_pp", text.gap_of(metric)),
+        "interval": ("ci_pp", text.interval_of(metric))})
 
 
 def _pair(summary: dict[str, Any], a: str, b: str) -> dict[str, Any]:
@@ -87,16 +91,21 @@ def _pair(summary: dict[str, Any], a: str, b: str) -> dict[str, Any]:
 
 def _figures(study: Study) -> dict[str, Any]:
     summary = study.summary
-    gap = _pair(summary, "ptq_int8", "qat")["diff_pp"]
+    gap, metric = _pair(summary, "ptq_int8", "qat")["gap"], study.results.metric
+    rows = study.results.frame
+    sized = rows.assign(bytes=rows["model"].map(study.runs.set_index("arm")["bytes"]))
+    apart = {} if metric.kind == "set" else {
+        "disagreement": lambda: figures.discordance(
+            pd.DataFrame(summary["comparisons"]), right=study.results.right_or_wrong)}
     observers = study.observers[study.observers["phase"] == "qat"]
     return {
-        "accuracy": lambda: figures.accuracy_forest(study.runs),
+        metric.id: lambda: figures.accuracy_forest(rows, metric),
         "gap": lambda: figures.waterfall(summary["decomposition"], gap, total="qat - ptq_int8"),
-        "disagreement": lambda: figures.discordance(pd.DataFrame(summary["comparisons"])),
+        **apart,
         "resamples": lambda: resamples(study.results, "ptq_int8", "qat"),
         "learning": lambda: figures.learning_curves(study.history),
         "observers": lambda: figures.observer_ranges(observers),
-        "size": lambda: figures.accuracy_size(study.runs),
+        "size": lambda: figures.accuracy_size(sized, metric),
     }
 
 
@@ -134,9 +143,21 @@ def group_table(sweep: Sweep) -> Table:
     """Median and range over runs of each gap, one row an experiment."""
     rows = [{"experiment": name, **_gaps(rows[rows["status"] == "finished"])}
             for name, rows in sweep.experiments.items()]
-    return table("Median over runs (lowest to highest), points", rows, {
+    metric = _metric(sweep)
+    gap = text.gap_of(metric)
+
+    def spread(found: tuple[float, float, float]) -> str:
+        return f"{gap(found[0])} ({gap(found[1])} to {gap(found[2])})"
+
+    return table(text.headed("Median over runs (lowest to highest)", metric.unit), rows, {
         "experiment": "experiment", "runs": "runs",
-        **{title: (column, _spread) for column, title in _GAPS.items()}})
+        **{title: (column, spread) for column, title in _GAPS.items()}},
+        caption=text.lower(metric))
+
+
+def _metric(sweep: Sweep) -> Metric:
+    """The metric of a sweep's runs; a table alone is of accuracies."""
+    return next((found.metric for found in sweep.seeds.values()), ACCURACY)
 
 
 def _gaps(done: pd.DataFrame) -> dict[str, Any]:
@@ -146,29 +167,24 @@ def _gaps(done: pd.DataFrame) -> dict[str, Any]:
         for column, gap in values.items() if len(gap)}}
 
 
-def _spread(gap: tuple[float, float, float]) -> str:
-    middle, low, high = map(text.points, gap)
-    return f"{middle} ({low} to {high})"
-
-
 def _sweep_figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[], Figure]]]:
     for name, rows in sweep.experiments.items():
         done, compared = rows[rows["status"] == "finished"], sweep.seeds.get(name)
         if compared is not None:
-            yield name, _seeds(name, done, compared.interval)
+            yield name, _seeds(name, done, compared.interval, compared.metric)
         elif len(done) > 1:
             # A table alone knows nothing of single examples.
             interval = mean_interval(done["qat_minus_ptq_pp"].to_numpy())
-            yield name, _seeds(name, done, interval, same_examples=True)
+            yield name, _seeds(name, done, interval, ACCURACY, same_examples=True)
 
 
 def _seeds(
-    name: str, rows: pd.DataFrame, interval: tuple[float, float], *, same_examples: bool = False
+    name: str, rows: pd.DataFrame, interval: tuple[float, float], metric: Metric, *,
+    same_examples: bool = False,
 ) -> Callable[[], Figure]:
-    ends = {f"qat_minus_ptq{end}_pp": f"{end.strip('_') or 'diff'}_pp"
-            for end in ("", "_low", "_high")}
+    ends = {f"qat_minus_ptq{end}_pp": end.strip("_") or "gap" for end in ("", "_low", "_high")}
     return lambda: figures.seeds_plot(
-        rows.rename(columns=ends), interval, same_examples=same_examples).about(name)
+        rows.rename(columns=ends), interval, same_examples=same_examples, metric=metric).about(name)
 
 
 def robust_qat_view(found: RobustQat) -> View:

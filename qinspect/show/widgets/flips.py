@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from qinspect.data.dataset import Dataset
-from qinspect.errors import SpecError
+from qinspect.errors import DataError, SpecError
 from qinspect.schema import Array
+from qinspect.show import text
 from qinspect.show.table import table
 from qinspect.show.text import escaped
 from qinspect.show.widgets.base import LABEL, Explorer, choice, hooked, sentence, shown
@@ -25,6 +26,8 @@ WHICH = {
     "a": "only a right",
     "differ": "different answers, both wrong",
 }
+# Of scores that are not right or wrong.
+AHEAD = {"b": "b better", "a": "a better"}
 _SIDE = 112
 _PER_PAGE = 12
 
@@ -56,7 +59,7 @@ def picture(x: Array, low: float, high: float) -> str | None:
 
 
 class FlipBrowser(Explorer):
-    """The examples that one model gets right and the other does not, with both outputs.
+    """The examples that one model gets right (or does better) and the other not, with both outputs.
 
     ``data``: the study's test examples in any order, for pictures and class names.
     """
@@ -64,7 +67,11 @@ class FlipBrowser(Explorer):
     def __init__(
         self, study: Study, data: Dataset | None = None, a: str = "ptq_int8", b: str = "qat"
     ) -> None:
+        if study.results.metric.kind == "set":
+            raise DataError(f"{study.results.metric.title} is a statistic of all examples; there "
+                            "are no single ones to show.")
         self._study = study
+        self._which = WHICH if study.results.right_or_wrong else AHEAD
         self._data = data
         self._at = {} if data is None else {name: i for i, name in enumerate(data.ids.tolist())}
         self._ends = (0.0, 1.0) if data is None else (
@@ -74,8 +81,8 @@ class FlipBrowser(Explorer):
         self.b = choice("model b", arms, "qi-flip-b", b if b in arms else arms[-1])
         self.which = hooked(
             widgets.ToggleButtons(
-                options=[(title, key) for key, title in WHICH.items()], description="show",
-                tooltips=list(WHICH.values()), style={**LABEL, "button_width": "220px"},
+                options=[(title, key) for key, title in self._which.items()], description="show",
+                tooltips=list(self._which.values()), style={**LABEL, "button_width": "220px"},
                 layout={"width": "max-content"},
             ),
             "qi-flip-which",
@@ -107,7 +114,7 @@ class FlipBrowser(Explorer):
         self.page.max = max(1, -(-len(found) // _PER_PAGE))
         start = (self.page.value - 1) * _PER_PAGE
         page = found.iloc[start : start + _PER_PAGE].to_dict("records")
-        what = WHICH[self.which.value].replace("only a", f"only {a}").replace("only b", f"only {b}")
+        what = self._words(a, b)
         self.said.value = sentence(
             f"{len(found)} of {study.results.n:,} examples: {what}. Page {self.page.value} of "
             f"{self.page.max}."
@@ -116,14 +123,35 @@ class FlipBrowser(Explorer):
         rows = [self._row(row, a, b) for row in page]
         self.table.value = shown(table(what, rows, {key: key for key in rows[0]} if rows else {}))
 
+    def _words(self, a: str, b: str) -> str:
+        """What the examples shown have in common."""
+        name = {"a": a, "b": b}.get(self.which.value)
+        if name is None:
+            return WHICH["differ"]
+        return (f"only {name} right" if self._which is WHICH else
+                f"{name} better, the largest difference first")
+
     def _names(self) -> tuple[str, ...]:
         return () if self._data is None else self._data.class_names
 
+    def _value(self, value: Any) -> str:
+        """A label, a target or an answer in words."""
+        if self._study.results.metric.classes:
+            return class_name(int(value), self._names())
+        return text.plain(value.item() if isinstance(value, np.generic) else value)
+
     def _row(self, row: dict[Any, Any], a: str, b: str) -> dict[str, str]:
-        cells = {"id": str(row["id"]), "true class": class_name(int(row["y"]), self._names())}
+        cells, metric = {"id": str(row["id"])}, self._study.results.metric
+        if "y" in row:
+            cells["true class" if metric.classes else "target"] = self._value(row["y"])
         for key, arm in (("a", a), ("b", b)):
+            if not metric.classes:
+                score = self._study.results.scores(arm)[int(row["index"])]
+                cells |= {f"{arm} gives": self._value(row[key]),
+                          f"{metric.title} of {arm}": self._value(score)}
+                continue
             raw = self._study.arrays.get(f"raw__{arm}")
-            said = class_name(int(row[key]), self._names())
+            said = self._value(row[key])
             if raw is not None and np.ndim(raw) == 2:
                 said = top_outputs(raw[int(row["index"])], self._names())
             cells[f"{arm} says (output)"] = said
@@ -136,11 +164,9 @@ class FlipBrowser(Explorer):
         source = picture(self._data.array[at], *self._ends)
         if source is None:
             return ""
-        names = self._names()
-        said = (
-            f"{row['id']}: is {class_name(int(row['y']), names)}, {a} says "
-            f"{class_name(int(row['a']), names)}, {b} says {class_name(int(row['b']), names)}"
-        )
+        true = f"is {self._value(row['y'])}, " if "y" in row else ""
+        said = (f"{row['id']}: {true}{a} says {self._value(row['a'])}, {b} says "
+                f"{self._value(row['b'])}")
         return (
             '<figure style="display:inline-block;margin:6px;max-width:150px;vertical-align:top">'
             f'<img alt="{escaped(said)}" src="{source}" style="image-rendering:pixelated">'

@@ -34,22 +34,27 @@ _RESAMPLES = 4000
 
 def number_table(c: Comparison, power: float) -> Table:
     """The numbers of a comparison; ``power`` is for the difference on all examples."""
-    detectable = "none" if math.isnan(c.detectable) else f"{c.detectable:.2f} points"
+    metric = c.metric
+    ahead = ("only {} right" if c.mcnemar_p is not None else "{} better on").format
+    counts = () if c.a_only is None else (
+        (ahead(c.a), str(c.a_only)), (ahead(c.b), str(c.b_only)))
     rows = (
         ("verdict", text.verdict(c.verdict, c.a, c.b)),
         ("examples", f"{c.n:,}"),
-        (f"accuracy of {c.a}", text.percent(c.value_a)),
-        (f"accuracy of {c.b}", text.percent(c.value_b)),
-        ("difference", f"{text.points(c.gap)} points"),
-        (f"{100 * c.confidence:g} % interval", text.interval(c.interval)),
-        (f"only {c.a} right", str(c.a_only)),
-        (f"only {c.b} right", str(c.b_only)),
+        (f"{metric.title} of {c.a}", text.value_of(metric)(c.value_a)),
+        (f"{metric.title} of {c.b}", text.value_of(metric)(c.value_b)),
+        ("difference", f"{text.gap_of(metric)(c.gap)} {metric.unit}".rstrip()),
+        (f"{100 * c.confidence:g} % interval", text.interval_of(metric)(c.interval)),
+        *counts,
         ("p", text.p_value(c.p)),
         ("equivalence p", text.p_value(c.equivalence_p)),
-        ("detectable in 80 % of studies", detectable),
-        ("power for the difference on all", f"{100 * power:.0f} %"),
+        ("detectable in 80 % of studies",
+         "none" if math.isnan(c.detectable) else metric.size(c.detectable)),
+        ("power for the difference on all",
+         text.NONE if math.isnan(power) else f"{100 * power:.0f} %"),
     )
-    return Table(("quantity", "value"), (text.plain, text.plain), rows, "The comparison in numbers")
+    return Table(("quantity", "value"), (text.plain, text.plain), rows, "The comparison in numbers",
+                 text.lower(metric))
 
 
 def luck_sentence(results: Results, a: str, b: str, n: int) -> str:
@@ -73,8 +78,7 @@ class SignificanceExplorer(Explorer):
         names = list(results.models)
         if len(names) < 2 or results.n < 2:
             raise DataError("comparing needs two models and two examples at least.")
-        # Scored once: a slider should not go through the outputs again.
-        self._results = replace(results, outputs={name: results.scores(name) for name in names})
+        self._results = _scored(results)
         levels = sorted({*CONFIDENCES, results.confidence})
         self.a = choice("model a", names, "qi-sig-a", a)
         self.b = choice("model b", names, "qi-sig-b", b or names[1])
@@ -96,9 +100,14 @@ class SignificanceExplorer(Explorer):
             ),
             "qi-sig-confidence",
         )
+        limit = float(f"{results.limit:.3g}")
+        low, high, step = (0.05, max(50.0, 2 * limit), 0.25) if results.metric.scale == 100 else (
+            limit / 100, 100 * limit, limit / 4)
         self.margin = hooked(
-            widgets.BoundedFloatText(results.margin, min=0.05, max=50, step=0.25, style=LABEL,
-                                     description="margin, points"),
+            widgets.BoundedFloatText(
+                limit, min=low, max=high, step=step,
+                style={**LABEL, "description_width": "max-content"},
+                description=text.headed("margin", results.metric.unit)),
             "qi-sig-margin",
         )
         self.figure = FigureView(7.2, 3.6, "qi-sig-figure")
@@ -119,12 +128,22 @@ class SignificanceExplorer(Explorer):
         asked = replace(self._results, confidence=self.confidence.value, margin=self.margin.value)
         part = asked.drawn(n, self.draw.value)
         found = part.comparison(a, b)
-        resamples = pd.DataFrame({"diff_pp": part.resampled(a, b, _RESAMPLES)})
+        resamples = pd.DataFrame({"gap": part.resampled(a, b, _RESAMPLES)})
         figure = figures.bootstrap_plot(resamples, found)
         said = f"{figure.sentence} {luck_sentence(asked, a, b, n)}"
         self.figure.show(replace(figure, sentence=said), layout=(a, b))
         self.verdict.value = sentence(found.sentence)
         self.table.value = shown(number_table(found, asked.power(a, b, n)))
+
+
+def _scored(results: Results) -> Results:
+    """The same, scored once: a slider should not go through the outputs again."""
+    if results.metric.kind == "set":
+        return results
+    metric = results.metric if results.right_or_wrong else replace(
+        results.metric, score=lambda y, scores: scores)
+    return replace(results, metric=metric,
+                   outputs={name: results.scores(name) for name in results.models})
 
 
 def sample_sizes(total: int) -> list[tuple[str, Any]]:
