@@ -43,8 +43,6 @@ def output_remarks(
         reference = None
     low, high = stored.stored_range or (0.0, 0.0)
     step = float(stored.quantization.scale[0])  # type: ignore[union-attr]
-    if not 0 < step < np.inf:
-        return told
     bounded = made is not None and made.activation != "NONE"
     stuck = _stuck(outputs, reference, (low, high), step, bounded, file)
     if reference is not None and not any(remark.numbers["output"] == output for remark in told):

@@ -32,8 +32,15 @@ def stored_output(
 ) -> tuple[Tensor, Operator | None] | None:
     """What an output is stored as where it has one scale, and the operator that computes it."""
     chain = list(_chain(subgraph, producers, index))
-    stored = next((tensor for tensor in chain if tensor.stored_range is not None), None)
+    stored = next((tensor for tensor in chain if _ends(tensor) is not None), None)
     return None if stored is None else (stored, producers.get(chain[-1].index))
+
+
+def _ends(tensor: Tensor) -> tuple[float, float] | None:
+    """Ends of what a tensor can hold where it has one scale, and that is a step."""
+    q = tensor.quantization
+    sound = q is not None and q.scale.size == 1 and 0 < q.scale[0] < np.inf
+    return tensor.stored_range if sound else None
 
 
 def _chain(subgraph: Subgraph, producers: dict[int, Operator], index: int) -> Iterator[Tensor]:
@@ -59,7 +66,7 @@ def file_remarks(graph: Graph, file: str | None = None) -> tuple[Remark, ...]:
         step = float(stored[0].quantization.scale[0])  # type: ignore[union-attr]
         for at, span in _parts(main, stored[1]):
             part = narrowest(at)
-            if part is None or not 0 <= part[2] - part[1] < step < np.inf:
+            if part is None or part[2] - part[1] >= step:
                 continue
             tensor, low, high = part
             levels = int(np.rint(high / step) - np.rint(low / step)) + 1
@@ -93,5 +100,5 @@ def _narrowest(
 ) -> tuple[Tensor, float, float] | None:
     """The narrowest stored range of what a tensor is handed on from, unless it is a constant."""
     ranges = [(tensor, *ends) for tensor in _chain(subgraph, producers, index)
-              if (ends := tensor.stored_range) is not None and not tensor.constant]
+              if (ends := _ends(tensor)) is not None and not tensor.constant]
     return min(ranges, key=lambda one: one[2] - one[1], default=None)
