@@ -90,7 +90,7 @@ def evaluate(
         notes += [f"{name}: {note}" for note in said]
     task = task_of(graphs, fed, examples, metric=metric, output=output, ways=ways)
     if task.metric is None:
-        raise DataError("the examples have no labels y; 'compare' says what can be said without.")
+        raise DataError(f"{examples.no_labels}; 'compare' says what can be said without.")
     notes += task.notes
     outputs = {}
     for name, graph in graphs.items():

@@ -58,12 +58,12 @@ def load(
         table = shipped_table(str(what))
         models = table.drop(columns=["id", "y"])
         return results(models.to_dict("series"), table["y"], ids=table["id"])
-    if not folder.is_dir() or holds_images(folder):
-        return load_dataset(str(what), limit=limit, **keys)
     if (folder / "spec.json").exists():
         return load_study(folder)
     if (folder / "runs").is_dir():
         return load_sweep(folder)
+    if not folder.is_dir() or holds_images(folder):
+        return load_dataset(str(what), limit=limit, **keys)
     raise DataError(f"the folder {str(folder)!r} holds neither a study (spec.json), a sweep "
                     "(runs) nor images; 'qinspect diagnose' takes loose files by --float, --ptq "
                     "and --qat.")

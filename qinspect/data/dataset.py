@@ -61,13 +61,19 @@ class Dataset:
     def labels(self) -> Array:
         """``y`` where it holds class labels; otherwise a DataError."""
         if self.y is None:
-            raise DataError(f"{self.name} has no labels y, and they are needed here.")
+            raise DataError(f"{self.no_labels}, and they are needed here.")
         if not self.num_classes:
             raise DataError(
                 f"y of {self.name} ({self.y.dtype}, shape {self.y.shape}) holds no class labels, "
                 "which are needed here; labels must be whole numbers 0, 1, 2, ..., one an example."
             )
         return self.y
+
+    @property
+    def no_labels(self) -> str:
+        """What to say where labels are needed and there are none, with how the data were read."""
+        read = "; ".join(note.rstrip(".") for note in self.notes)
+        return f"{self.name} has no labels y" + (f" ({read})" if read else "")
 
     @property
     def strata(self) -> Array:

@@ -35,9 +35,15 @@ def read_folder(folder: Path, shape: tuple[int, ...] = ()) -> Dataset:
                      if path.is_dir() and not path.name.startswith("."))
     names = [path.name for path in classes]
     files = [(file, label) for label, path in enumerate(classes)
-             for file in sorted(path.rglob("*")) if _is_image(file)]
+             for file in sorted(path.iterdir()) if _is_image(file)]
     loose = [file for file in sorted(folder.iterdir()) if _is_image(file)]
     notes = []
+    inside = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*"))
+              if path.is_dir() and any(map(_is_image, path.iterdir()))]
+    if inside:
+        raise DataError(f"{folder}: there are images two folders down, in {listed(inside)}, so that "
+                        "the folders right below it need not be classes; give the folder that has "
+                        "one folder a class.")
     if files:
         if loose:
             notes.append(f"{folder}: {len(loose)} images outside of the folders of classes were "

@@ -183,3 +183,10 @@ def test_damage_anywhere_is_one_sentence_or_harmless(tmp_path: Path) -> None:
             assert loaded.y is None or np.array_equal(loaded.y, GOOD["y"])
     assert len(refusals) > len(variants) // 2
     assert not any("\n" in sentence for sentence in refusals)
+
+
+def test_numbers_as_text_are_numbers(tmp_path: Path) -> None:
+    loaded = load_npz(written(tmp_path, y=np.array(["0.5", "-1", "2", "3", "1e3", "7"])))
+    np.testing.assert_array_equal(loaded.y, [0.5, -1, 2, 3, 1000, 7])
+    assert (loaded.num_classes, loaded.class_names) == (0, ())
+    assert "numbers as text" in loaded.notes[0]

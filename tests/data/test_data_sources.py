@@ -74,6 +74,8 @@ def test_arrays_that_may_be_labels_are_named(tmp_path: Path) -> None:
     assert found.y is None
     assert found.notes == (f"{tmp_path / 'kept.npz'}: none of 'gt' was taken for y; --y-key names "
                            "one.",)
+    with pytest.raises(DataError, match=r"kept has no labels y .*none of 'gt' was taken"):
+        _ = found.labels
 
 
 def test_several_inputs_leave_out_what_is_none(tmp_path: Path) -> None:
@@ -232,6 +234,22 @@ def test_a_class_without_images_keeps_its_number(tmp_path: Path) -> None:
     found = read(Source(tmp_path))
     assert found.num_classes == 4
     np.testing.assert_array_equal(found.labels, np.repeat([0, 2, 3], 4))
+
+
+def test_parts_above_the_classes_are_no_classes(tmp_path: Path) -> None:
+    for part in ("test", "train"):
+        (tmp_path / part).mkdir()
+        pictures(tmp_path / part)
+    with pytest.raises(DataError, match=r"two folders down, in 'test/ant', 'test/bee', 'test/cat'"):
+        read(Source(tmp_path))
+    assert len(read(Source(tmp_path / "test"))) == 12
+
+
+def test_a_study_with_pictures_in_it_is_a_study(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    (tmp_path / "spec.json").write_text("{}")
+    with pytest.raises(QinspectError, match="spec"):
+        load(tmp_path)
 
 
 def test_folders_that_are_numbers_in_another_order(tmp_path: Path) -> None:
