@@ -41,7 +41,7 @@ def read_folder(folder: Path, shape: tuple[int, ...] = ()) -> Dataset:
     inside = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*"))
               if path.is_dir() and any(map(_is_image, path.iterdir()))]
     if inside:
-        raise DataError(f"{folder}: there are images two folders down, in {listed(inside)}, so that "
+        raise DataError(f"{folder}: there are images two folders down, in {listed(inside)}, so "
                         "the folders right below it need not be classes; give the folder that has "
                         "one folder a class.")
     if files:
