@@ -319,7 +319,8 @@ def compare(
     what : Results, or what ``results`` takes, or a sequence of ``.tflite`` paths
         Files need ``data``.
     data : path or Dataset, optional
-        ``.npz`` with ``x`` and, if known, ``y`` (and ``id``, ``group``).
+        ``.npz`` with ``x`` and, if known, ``y`` (and ``id``, ``group``), or anything else that
+        :class:`qinspect.data.Source` reads.
     calibration : path, optional
         ``.npz`` with ``x``: its ranges are set beside the stored ones.
     preprocessing : sequence of Preprocessing, optional

@@ -35,8 +35,9 @@ def evaluate(
     ----------
     files : path, sequence of path, or mapping of name to path or bytes
         ``.tflite`` files, or their content; each is first tried in a child process.
-    data : path or Dataset
-        ``.npz`` with ``x``, as the float model takes it, and if known ``y``, ``id``, ``group``.
+    data : path, Source or Dataset
+        ``.npz`` with ``x``, as the float model takes it, and if known ``y``, ``id``, ``group``; or
+        anything else that :class:`qinspect.data.Source` reads.
     kernels : {"default", "builtin", "reference"}
         Kernels of the interpreter.
     preprocessing : sequence of Preprocessing, optional

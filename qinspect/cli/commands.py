@@ -231,7 +231,7 @@ def diagnose(
     calibration: Calibration = None,
     keras_float: Annotated[Path | None, typer.Option(help="Float Keras model.")] = None,
     keras_qat: Annotated[Path | None, typer.Option(help="QAT Keras model.")] = None,
-    train: Annotated[Path | None, typer.Option(help="Training .npz with x and y.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Training examples with labels.")] = None,
     history: Annotated[
         Path | None, typer.Option(help=".csv with phase (float, qat), epoch, steps, loss.")
     ] = None,
@@ -293,7 +293,8 @@ def diagnose(
 @app.command()
 def study(
     dataset: Annotated[
-        str | None, typer.Option(help="digits, glyphs, fashion_mnist, mnist, cifar10 or an .npz.")
+        str | None,
+        typer.Option(help="digits, glyphs, fashion_mnist, mnist, cifar10, a file or a folder."),
     ] = None,
     model: Annotated[
         str | None,
@@ -424,9 +425,9 @@ def convert(
 @app.command()
 def robust_qat(
     model: Annotated[Path, typer.Argument(help="A trained float Keras file.")],
-    train: Annotated[Path, typer.Option(help="Training .npz with x and y.")],
+    train: Annotated[Path, typer.Option(help="Training examples with labels.")],
     validation: Annotated[
-        Path | None, typer.Option(help="Validation .npz: training that harms is undone.")
+        Path | None, typer.Option(help="Validation examples: training that harms is undone.")
     ] = None,
     calibration: Calibration = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training examples.")] = 1,

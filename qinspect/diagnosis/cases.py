@@ -297,7 +297,8 @@ def case(
     float, ptq, qat : path or Graph, optional
         ``.tflite`` files, at least two; a path is first tried in a child process.
     data : path or Dataset, optional
-        ``.npz`` with ``x`` and ``y`` (and ``id``, ``group``): evaluation examples.
+        ``.npz`` with ``x`` and ``y`` (and ``id``, ``group``), or anything else that
+        :class:`qinspect.data.Source` reads: evaluation examples.
     calibration : path, Dataset or ndarray, optional
         ``.npz`` with ``x``: the examples that PTQ was calibrated with.
     train : path or Dataset, optional

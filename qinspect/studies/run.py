@@ -39,7 +39,8 @@ def study(
     Parameters
     ----------
     dataset : str, optional
-        Name of a data set (digits by default), or the path of an ``.npz`` with ``x`` and ``y``.
+        Name of a data set (digits by default), or what
+        :func:`qinspect.data.load_dataset` reads: a file, a folder of images.
     preset : str, optional
         ``one-epoch``, the forum puzzle; settings given beside it win.
     out : path

@@ -27,7 +27,8 @@ class StudySpec:
     Attributes
     ----------
     dataset : str
-        A name of ``qinspect.data.DATASETS`` or the path of an ``.npz`` with ``x`` and ``y``.
+        A name of ``qinspect.data.DATASETS`` or the path of what
+        :func:`qinspect.data.load_dataset` reads.
     model : str
         A name of ``qinspect.train.MODELS`` or the path of a Keras ``.h5`` or ``.keras`` file,
         whose weights are the starting point.
@@ -126,7 +127,7 @@ def input_digests(spec: StudySpec) -> dict[str, str]:
         if not is_path(value):
             continue
         try:
-            digests[key] = hashlib.sha256(Path(value).read_bytes()).hexdigest()
+            digests[key] = _digest(Path(value))
         except OSError as error:
             kind = DataError if key == "dataset" else SpecError
             reason = error.strerror or type(error).__name__
@@ -134,9 +135,20 @@ def input_digests(spec: StudySpec) -> dict[str, str]:
     return digests
 
 
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files in a folder."""
+    if not path.is_dir():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    whole = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            whole.update(f"{file.relative_to(path).as_posix()} {_digest(file)}\n".encode())
+    return whole.hexdigest()
+
+
 def is_path(name: str) -> bool:
     """Whether a data set or model is named by a file rather than by a known name."""
-    return Path(name).suffix in {".npz", ".h5", ".keras"} or "/" in name
+    return Path(name).suffix in {".npz", ".csv", ".parquet", ".h5", ".keras"} or "/" in name
 
 
 def _check_names(spec: StudySpec) -> None:

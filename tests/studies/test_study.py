@@ -19,7 +19,7 @@ from qinspect.errors import SpecError, StoreError
 from qinspect.predictions import Results
 from qinspect.schema import RUNS
 from qinspect.studies.arms import arms_for, contrasts, decompose_gap, families_for
-from qinspect.studies.spec import make_spec
+from qinspect.studies.spec import StudySpec, input_digests, make_spec
 from qinspect.studies.stored import load_study
 from qinspect.tflite.graph import SCHEMES
 from qinspect.verdicts import DIFFERENCES
@@ -240,3 +240,17 @@ def test_preset_and_explicit_settings() -> None:
     assert make_spec().bn_momentum == 0.9
     with pytest.raises(SpecError, match="one-epoch"):
         make_spec("one-epch")
+
+
+def test_the_digest_of_a_folder_follows_names_and_contents(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "cat").mkdir(parents=True)
+    (folder / "cat" / "a.png").write_bytes(b"one")
+    seen = set()
+    for change in (lambda: None, lambda: (folder / "cat" / "a.png").write_bytes(b"two"),
+                   lambda: (folder / "cat" / "a.png").rename(folder / "cat" / "b.png")):
+        change()
+        digest = input_digests(StudySpec(dataset=str(folder)))["dataset"]
+        assert digest == input_digests(StudySpec(dataset=f"{folder}/"))["dataset"]
+        seen.add(digest)
+    assert len(seen) == 3
