@@ -216,6 +216,7 @@ def test_a_quantity_is_read_as_numbers_and_needs_its_metric(table):
     assert "--metric mae" in refused(path)
     frame = pd.read_csv(path)
     found = results(path, metric="mae")
+    assert asked(path, "--metric", "mae")["comparisons"][0]["unit"] == "units of y"
     for name in "ab":
         assert np.isclose(found.value(name), np.abs(frame[name] - frame["y"]).mean())
     assert "text" in refused(table(y=y, a=np.full(N, "x"), b=Y), "--metric", "mae")
