@@ -39,6 +39,7 @@ from qinspect.tflite.inputs import (
 )
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.origin import origin_of
+from qinspect.tflite.ports import ports_of
 from qinspect.tflite.remarks import Remark
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.sandbox import open_model
@@ -450,7 +451,7 @@ def _of_files(
                 for m in models
             ],
             "ties": [_ties(m, examples.ids, task) for m in models],
-            "remarks": [asdict(remark) for remark in _remarks(models, compared)],
+            "remarks": [asdict(remark) for remark in _remarks(models, compared, task)],
             "detail_examples": min(detail_examples, len(examples)),
             "notes": notes,
         }
@@ -458,11 +459,14 @@ def _of_files(
     return report, compared
 
 
-def _remarks(models: list[_Model], compared: Comparisons | None) -> list[Remark]:
+def _remarks(models: list[_Model], compared: Comparisons | None, task: Task) -> list[Remark]:
     """What files, outputs and accuracies tell unasked."""
+    chosen = {m.name: next(port.tensor.index for port in ports_of(m.graph).outputs
+                           if port.name == task.outputs[m.name]) for m in models}
     first = next((m for m in models if scheme_of(m.graph) == "float32"), None)
     found = [remark for m in models for remark in output_remarks(
-        m.graph, m.result.outputs, None if first in (m, None) else first.result.outputs, m.name)]
+        m.graph, m.result.outputs, None if first in (m, None) else first.result.outputs, m.name,
+        m.graph.main.outputs.index(chosen[m.name]))]
     if compared is None:
         return found
     if compared.results.metric is ACCURACY:
@@ -472,7 +476,7 @@ def _remarks(models: list[_Model], compared: Comparisons | None) -> list[Remark]
     if first is not None:
         trained = [m.name for m in models
                    if origin_of(m.graph, scheme_of(m.graph)).value == "qat"]
-        found += float_worst([(c.a, c.b, c.verdict) for c in compared], first.name, trained)
+        found += float_worst(compared, first.name, trained)
     return found
 
 

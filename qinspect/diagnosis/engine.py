@@ -169,10 +169,11 @@ def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
     reference = runs["float"].outputs if "float" in runs else None
     found = [remark for role, run in runs.items() for remark in output_remarks(
         evidence.graph(role), run.outputs, None if role == "float" else reference, role)]
-    found += chance_remarks({role: Scored(run.prediction, evidence.data.labels,
-                                          math.prod(run.raw.shape[1:]))
-                             for role, run in runs.items()}, by_file=False)
-    return [*found, *float_worst([(gap.a, gap.b, gap.verdict) for gap in gaps], "float", ["qat"])]
+    if evidence.data.num_classes:
+        found += chance_remarks({role: Scored(run.prediction, evidence.data.labels,
+                                              math.prod(run.raw.shape[1:]))
+                                 for role, run in runs.items()}, by_file=False)
+    return [*found, *float_worst(gaps, "float", ["qat"])]
 
 
 # --- the gap -----------------------------------------------------------------------------------

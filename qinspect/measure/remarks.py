@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from qinspect.schema import Array
+from qinspect.stats import Comparison
 from qinspect.tflite.constants import producers_of
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.remarks import FIXED_RANGE, Remark, file_remarks, stored_output
@@ -183,14 +184,17 @@ def _other_numbering(one: Scored) -> tuple[int, float] | None:
 
 
 def float_worst(
-    gaps: Iterable[tuple[str, str, str]], reference: str, after_training: Iterable[str]
+    gaps: Iterable[Comparison], reference: str, after_training: Iterable[str]
 ) -> tuple[Remark, ...]:
-    """That the float file is the worst of all, given (a, b, verdict) of every pair.
+    """That the float file is the worst of all, by more than the margin of every comparison.
 
     ``after_training`` are files from quantization-aware training, which may well be better.
     """
-    better = {b if a == reference else a: verdict == ("b_better" if a == reference else "a_better")
-              for a, b, verdict in gaps if reference in (a, b)}
+    better = {}
+    for gap in gaps:
+        if reference in (gap.a, gap.b):
+            other, won = (gap.b, "b_better") if gap.a == reference else (gap.a, "a_better")
+            better[other] = gap.verdict == won and abs(gap.gap) > gap.margin
     if not better or not all(better.values()) or better.keys() <= set(after_training):
         return ()
     return (Remark(

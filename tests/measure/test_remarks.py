@@ -151,12 +151,27 @@ def test_one_class_more_than_the_labels(cases: Path) -> None:
     assert all("with --label-offset 1 it" in r.sentence for r in told.remarks)
 
 
-def test_float_worst_needs_every_other_file() -> None:
-    gaps = [("float", "ptq", "b_better"), ("qat", "float", "a_better"), ("ptq", "qat", "a_better")]
-    assert float_worst(gaps, "float", ["qat"])[0].id == "float-worst"
-    assert not float_worst([("float", "ptq", "equivalent"), *gaps[1:]], "float", ["qat"])
+@pytest.mark.parametrize(("right", "said"), [
+    ((500, 560, 580), True), ((500, 560, 505), False), ((500, 503, 580), False),
+    ((580, 560, 500), False),
+])
+def test_float_worst_needs_every_other_file(right: tuple[int, ...], said: bool) -> None:
+    y = np.arange(1000) % 10
+    # Who is better is right wherever the others are: few disagreements make small gaps sure.
+    predictions = {name: np.where(np.arange(1000) < hits, y, 9 - y)
+                   for name, hits in zip(("float", "ptq", "qat"), right, strict=True)}
+    found = qi.compare(predictions, y)
+    assert [r.id for r in float_worst(found, "float", ["qat"])] == ["float-worst"] * said
     # Training on may well help.
-    assert not float_worst(gaps[1:2], "float", ["qat"])
+    assert not float_worst(found, "float", ["ptq", "qat"])
+
+
+def test_a_real_but_small_gain_is_not_told() -> None:
+    y = np.arange(20_000) % 10
+    found = qi.compare({"float": np.where(np.arange(20_000) < 10_000, y, 9 - y),
+                        "ptq": np.where(np.arange(20_000) < 10_100, y, 9 - y)}, y)
+    assert found.pair("float", "ptq").verdict == "b_better"
+    assert not float_worst(found, "float", ["qat"])
 
 
 def test_units_that_two_files_contradict(cases: Path) -> None:
