@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from qinspect.data.dataset import Dataset
 from qinspect.data.sources import Source
 from qinspect.errors import DataError, SpecError
-from qinspect.metrics import Metric
+from qinspect.measure.remarks import Scored, chance_remarks
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Results
 from qinspect.schema import Arrays
 from qinspect.tflite.inputs import (
@@ -93,11 +94,17 @@ def evaluate(
     if task.metric is None:
         raise DataError(f"{examples.no_labels}; 'compare' says what can be said without.")
     notes += task.notes
-    outputs = {}
+    outputs, runs = {}, {}
     for name, graph in graphs.items():
-        result, outputs[name] = task.run(name, graph, fed[name], num_threads=num_threads,
+        runs[name], outputs[name] = task.run(name, graph, fed[name], num_threads=num_threads,
                                          kernels=kernels, sequence=sequence)
-        notes += [f"{name}: {note}" for note in result.notes]
-    y = examples.labels + offset.pop() if task.metric.classes else task.y
+        notes += [f"{name}: {note}" for note in runs[name].notes]
+    shift = offset.pop()
+    y = examples.labels + shift if task.metric.classes else task.y
+    if task.metric is ACCURACY:
+        found = chance_remarks({
+            name: Scored(run.prediction, examples.labels + shift, run.raw[0].size, shift)
+            for name, run in runs.items()}, by_file=False)
+        notes += [f"{r.file}: {r.sentence}" if r.file else r.sentence for r in found]
     return Results(outputs, y, examples.ids, examples.group, metric=task.metric,
                    confidence=confidence, margin=margin, seed=seed, notes=tuple(notes))

@@ -144,6 +144,9 @@ def test_one_class_more_than_the_labels(cases: Path) -> None:
     for remark, file in zip(found, files, strict=True):
         assert remark["numbers"]["accuracy_with_offset"] == shifted.value(file.name)
         assert round(100 * shifted.value(file.name), 1) in (96.6, 97.0)
+    notes = qi.evaluate(files, data).notes
+    assert sum("with --label-offset 1 it would be" in note for note in notes) == 2
+    assert not any("guessing" in note for note in shifted.notes)
     (mixed,) = qi.compare([other, files[0]], data).to_json()["remarks"]
     assert "--label-offset 2=1" in mixed["sentence"]
     told = qi.diagnose(qi.case(float=files[0], ptq=files[1], data=data), interventions=False)
