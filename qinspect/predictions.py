@@ -264,7 +264,7 @@ class Results(Shown):
         """What experiments, each by its own, do to the gap b - a: one row each, by ``name``.
 
         An experiment puts other models ``{a: ..., b: ...}`` in the place of one or both, which are
-        then worth ``value_a`` and ``value_b``.  ``effect_pp``: points of the gap that it closes,
+        then worth ``value_a`` and ``value_b``.  ``effect``: what of the gap it closes,
         whichever way the gap is, with its interval; ``closed_share`` of the gap.  ``verdict``:
         ``closes``; ``spoils``, closes at the cost of the sum of both; ``widens``; ``no effect``.
         """
@@ -280,7 +280,7 @@ class Results(Shown):
             share = middle / abs(gap) if gap else math.nan
             rows.append((name, *values, middle, low, high, share, verdict, verdict == "closes"))
         return pd.DataFrame(rows, columns=[
-            "name", "value_a", "value_b", "effect_pp", "ci_low_pp", "ci_high_pp", "closed_share",
+            "name", "value_a", "value_b", "effect", "low", "high", "closed_share",
             "verdict", "confirmed"])
 
     def of_run(self, run: Any) -> Results:

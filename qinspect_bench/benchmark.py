@@ -28,7 +28,7 @@ import pandas as pd
 
 from qinspect import store
 from qinspect.diagnosis.answer import Diagnosis
-from qinspect.diagnosis.engine import NOTICEABLE_PP, diagnose
+from qinspect.diagnosis.engine import NOTICEABLE, diagnose
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.errors import QinspectError
 from qinspect.show.figure import Figure
@@ -228,7 +228,8 @@ def status_of(plan: Plan, found: Diagnosis, changed: tuple[float, float, float] 
         return "healthy"
     gap = found.focus
     if plan.truth == ("noise",):
-        claimed = abs(gap.gap) >= NOTICEABLE_PP and not gap.significant and not gap.equivalent
+        large = abs(gap.gap) >= NOTICEABLE * gap.margin
+        claimed = large and not gap.significant and not gap.equivalent
         return "opened" if claimed else "silent"
     if not gap.significant:
         return "silent"

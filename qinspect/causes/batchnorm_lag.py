@@ -152,7 +152,7 @@ def _qat_settled(evidence: Evidence) -> Array:
 
     model = retrain.loaded(evidence, "keras_qat")
     reestimate_batchnorm(model, _training_x(evidence))
-    return evidence.run(convert_qat(model), evidence.data.x).prediction
+    return evidence.answers(convert_qat(model))
 
 
 def _training_x(evidence: Evidence) -> Array:

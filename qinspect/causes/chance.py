@@ -61,9 +61,10 @@ def _check_noise(evidence: Evidence) -> Finding:
     a, b = evidence.case.pair
     c = evidence.comparison(a, b)
     facts = {
-        "gap_pp": c.gap, "low_pp": c.interval[0], "high_pp": c.interval[1], "p": c.p_single,
-        "p_adjusted": c.p_adjusted, "only_a_right": c.a_only, "only_b_right": c.b_only,
-        "smallest_detectable_pp": c.detectable, "examples": c.n,
+        f"gap{evidence.suffix}": c.gap, f"low{evidence.suffix}": c.interval[0],
+        f"high{evidence.suffix}": c.interval[1], "p": c.p_single, "p_adjusted": c.p_adjusted,
+        "only_a_right": c.a_only, "only_b_right": c.b_only,
+        f"smallest_detectable{evidence.suffix}": c.detectable, "examples": c.n,
     }
     zero = _ZERO.of(c.interval[0] <= 0 <= c.interval[1])
     if c.verdict in ("a_better", "b_better"):
@@ -121,13 +122,16 @@ def _check_checkpoints(evidence: Evidence) -> Finding:
     facts: dict[str, object] = {}
     measures: list[Measure] = []
     words, gained = [], []
+    if not evidence.of_classes:
+        return not_tried("cannot tell: predictions of checkpoints are classes, and files are "
+                         f"scored by {evidence.metric.title}.")
     for role, table in evidence.case.checkpoints.items():
         if role not in evidence.case.roles:
             continue
-        right = table == evidence.data.labels
+        right = np.asarray(table == evidence.data.labels)
         accuracies = right.mean(axis=1)
         optimism = _optimism(right, evidence.rng(5))
-        chosen = float(evidence.correct(role).mean())
+        chosen = float(evidence.put(role).mean())
         facts |= {f"{role}_checkpoints": len(table),
                   f"{role}_best_pp": 100 * float(accuracies.max()),
                   f"{role}_last_pp": 100 * float(accuracies[-1])}
@@ -163,14 +167,17 @@ def _last(evidence: Evidence, finding: Finding) -> Trial | None:
 def _check_gain(evidence: Evidence) -> Finding:
     found = evidence.comparison("float", "ptq", own=True)
     facts: dict[str, object] = {
-        "gain_pp": found.gap, "p": found.p_single, "p_adjusted": found.p_adjusted,
+        f"gain{evidence.suffix}": found.gap, "p": found.p_single, "p_adjusted": found.p_adjusted,
     }
     gain = _GAIN.of(found.verdict == "b_better")
     if not gain.speaks:
         return does_not_apply(
-            f"PTQ minus float is {found.gap:+.2f} points ({p_words(found.p)}): there "
-            "is no gain to explain.", [gain], facts,
+            f"PTQ minus float is {found.metric.number(found.gap)} {found.metric.unit} "
+            f"({p_words(found.p)}): there is no gain to explain.", [gain], facts,
         )
+    if not evidence.of_classes:
+        return not_tried(f"cannot tell: random noise is measured for classes only, not for "
+                         f"{found.metric.title}.", [gain], facts)
     index = some_examples(evidence, _PERTURBATION_EXAMPLES)
     x, y = evidence.data.x, evidence.data.labels
     if index is not None:

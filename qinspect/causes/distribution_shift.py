@@ -43,8 +43,9 @@ def _check(evidence: Evidence) -> Finding:
     a, b = evidence.case.pair
     if len(typical) == len(evidence.data):
         for name, part in (("typical", typical), ("unusual", ~typical)):
-            gap = evidence.correct(b)[part].mean() - evidence.correct(a)[part].mean()
-            facts[f"gap_on_{name}_half_pp"] = 100 * float(gap)
+            half = evidence.results().take(part)
+            gap = evidence.metric.scale * (half.value(b) - half.value(a))
+            facts[f"gap_on_{name}_half{evidence.suffix}"] = gap
     return indicated(
         f"the float model's activations on evaluation examples are not those on training examples "
         f"(Kolmogorov-Smirnov distance {distances[worst]:.2f} at {worst}).", [largest], facts,

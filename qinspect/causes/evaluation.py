@@ -265,6 +265,9 @@ def _correctly(evidence: Evidence, finding: Finding) -> Trial | None:
 
 def _check_pairing(evidence: Evidence) -> Finding:
     measures, words, hurt = [], [], []
+    if not evidence.of_classes:
+        return not_tried("cannot tell: claimed predictions are classes, and files are scored by "
+                         f"{evidence.metric.title}.")
     for role, claim in evidence.case.claims.items():
         if role not in evidence.case.roles:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,12 @@ from qinspect.diagnosis.rule import (
     Remedy,
     Rule,
     Trial,
+    does_not_apply,
     indicated,
     ruled_out,
 )
 from qinspect.measure.probe import batches
 from qinspect.schema import Array
-from qinspect.tflite import evaluate
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.ports import real_values
 from qinspect.tflite.runner import Session
@@ -32,6 +33,10 @@ _FLIPS = Measure(
     "{role}_flips", "examples whose class changes between kernels", side="above",
     basis="from 2 and more than 1 % of the examples run (measured: 0 to 0.5 % on healthy files)",
 )
+_MOVED = Measure(
+    "{role}_moved_margins", "change of the metric with the kernels, in margins", threshold=1.0,
+    side="above", basis="where files are not scored by classes; the difference that would matter",
+)
 _TIED = Measure(
     "{role}_tied_share", "share of tied outputs", threshold=math.nextafter(0.03, 1), side="above",
     basis="more than that; measured: up to 1.1 % on healthy files with softmax",
@@ -41,11 +46,15 @@ _TIED = Measure(
 def _reference(evidence: Evidence, role: str, index: Array) -> Array:
     return evidence.once(
         ("reference", role, len(index)),
-        lambda: evaluate(
-            evidence.graph(role), take(evidence.data.x, index), kernels="reference",
-            num_threads=evidence.num_threads,
-        ).prediction,
+        lambda: _run_reference(evidence, role, index),
     )
+
+
+def _run_reference(evidence: Evidence, role: str, index: Array) -> Any:
+    x = take(evidence.data.x, index)
+    result, scored = evidence.task.run(role, evidence.graph(role), x, kernels="reference",
+                                       num_threads=evidence.num_threads)
+    return result.prediction if evidence.of_classes else scored
 
 
 def _index(evidence: Evidence) -> Array:
@@ -60,15 +69,21 @@ def _check_kernels(evidence: Evidence) -> Finding:
     facts: dict[str, object] = {"examples": len(index)}
     measures, words, hurt = [], [], []
     for role in evidence.case.roles:
-        usual = evidence.evaluation(role).prediction[index]
         other = _reference(evidence, role, index)
-        flips = int(np.count_nonzero(usual != other))
-        facts[f"{role}_reference_minus_default_pp"] = 100 * float(
-            evidence.right(other, index).mean() - evidence.right(usual, index).mean()
-        )
-        measures.append(_FLIPS.of(flips, role, threshold=limit))
+        some = evidence.results(own=True).take(index)
+        both = some.with_outputs(reference=evidence.scorable(other, index))
+        moved = evidence.metric.scale * (both.value("reference") - both.value(role))
+        facts[f"{role}_reference_minus_default{evidence.suffix}"] = moved
+        if evidence.of_classes:
+            flips = int(np.count_nonzero(evidence.own_answers(role)[index] != other))
+            measures.append(_FLIPS.of(flips, role, threshold=limit))
+            said = f"{flips} of {len(index)} predictions of the {role.upper()} file"
+        else:
+            measures.append(_MOVED.of(abs(moved) / evidence.results().limit, role))
+            said = (f"the {evidence.metric.title} of the {role.upper()} file (by "
+                    f"{evidence.metric.size(moved)})")
         if measures[-1].speaks:
-            words.append(f"{flips} of {len(index)} predictions of the {role.upper()} file")
+            words.append(said)
             hurt.append(role)
     if not words:
         return ruled_out("optimised and reference kernels agree.", measures, facts)
@@ -87,15 +102,19 @@ def _use_reference(evidence: Evidence, finding: Finding) -> Trial | None:
 def _check_ties(evidence: Evidence) -> Finding:
     facts: dict[str, object] = {}
     measures, words, hurt = [], [], []
+    if not evidence.of_classes:
+        return does_not_apply(f"files are scored by {evidence.metric.title}, for which ties of "
+                              "classes do not matter.")
     y = evidence.data.labels
     for role in evidence.case.roles:
         found = evidence.evaluation(role)
+        own = evidence.scorable(found.prediction)
         raw = found.raw.reshape(len(y), -1)
         inside = y < raw.shape[1]
         reached = inside & (raw[np.arange(len(y)), np.where(inside, y, 0)] == raw.max(axis=1))
         share = float(found.tied.mean())
-        worst = float((evidence.own_correct(role) & ~found.tied).mean())
-        best = float((evidence.own_correct(role) | (found.tied & reached)).mean())
+        worst = float((own & ~found.tied).mean())
+        best = float((own | (found.tied & reached)).mean())
         facts |= {f"{role}_worst_pp": 100 * worst, f"{role}_best_pp": 100 * best}
         measures.append(_TIED.of(share, role))
         if measures[-1].speaks:
@@ -163,7 +182,7 @@ RULES = (
             'prediction = evaluate("qat.tflite", x, kernels="reference").prediction'
         ),
         source="LiteRT documentation, Interpreter (op resolver types) and XNNPACK delegate",
-        measures=(_FLIPS,),
+        measures=(_FLIPS, _MOVED),
         remedies=(Remedy("reference kernels", ("data",), _use_reference),),
         note=(
             "Not in the fault benchmark: which kernels run is decided by the installed runtime, "

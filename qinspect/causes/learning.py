@@ -129,6 +129,12 @@ def _other_rate(evidence: Evidence, finding: Finding) -> Trial | None:
     )
 
 
+def _guessing(evidence: Evidence) -> float:
+    """Loss of guessing among classes; of other tasks it is not known from labels alone."""
+    data = evidence.case.data
+    return float(np.log(data.num_classes)) if data is not None and data.num_classes else np.inf
+
+
 def _check_converged(evidence: Evidence) -> Finding:
     facts: dict[str, object] = {}
     measures: list[Measure] = []
@@ -140,7 +146,7 @@ def _check_converged(evidence: Evidence) -> Finding:
         losses = rows["loss"].to_numpy(dtype=np.float64)
         # Of a single epoch only the running mean is known; it ends far below where it began.
         fall = 1.0 if len(losses) < 2 else 1 - losses[-1] / max(losses[-2], 1e-12)
-        guessing = float(np.log(evidence.data.num_classes)) if evidence.case.data else np.inf
+        guessing = _guessing(evidence)
         facts |= {f"{name}_epochs": len(losses),
                   f"{name}_loss_of_guessing_share": losses[-1] / guessing}
         # A training loss near zero may still fall by its tenth without any use; one that is near

@@ -9,6 +9,11 @@ import pandas as pd
 
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import LAYER_SHARE, Evidence
+from qinspect.diagnosis.requantized import (
+    calibration_source,
+    requantized,
+    with_stored_ranges,
+)
 from qinspect.diagnosis.rule import (
     OBSERVERS,
     Finding,
@@ -120,6 +125,16 @@ def _warm(evidence: Evidence, finding: Finding) -> Trial | None:
     )
 
 
+def _other_ranges(evidence: Evidence, finding: Finding) -> Trial | None:
+    """Of one and the same network, the float file's, QAT's ranges against calibrated ones."""
+    source, words = calibration_source(evidence)
+    return Trial(
+        f"quantizing the float file with ranges from {words}, instead of those that QAT stored,",
+        {"qat": requantized(evidence, evidence.observed(source).over())},
+        controls={"qat": requantized(evidence, with_stored_ranges(evidence, "qat"))},
+    )
+
+
 RULE = Rule(
     id="stale-observers",
     title="QAT's activation ranges are still near their start value",
@@ -148,6 +163,10 @@ RULE = Rule(
     remedies=(
         Remedy("QAT with warm-started ranges", ("qat", "keras_float", "train", "recipe"), _warm,
                trains=True),
+        Remedy("other ranges for the float file's weights", ("float", "qat", "data"),
+               _other_ranges),
     ),
+    note="Where QAT cannot be trained again, the float file is quantized twice, with its ranges "
+    "and with calibrated ones: nothing but the ranges differs.",
     figure="QAT ranges",
 )

@@ -84,7 +84,7 @@ def _spent(case: Case) -> tuple[str, int, int] | None:
 def _strength(evidence: Evidence, more: float, before: float) -> float:
     """More training mostly helps; where QAT is the worse file it is a poor guess."""
     roles = evidence.case.roles
-    if evidence.comparison(roles[-2], roles[-1]).gap < 0:
+    if evidence.comparison(roles[-2], roles[-1]).improvement < 0:
         return 0.2
     return min(0.9, 0.3 + more / max(before, 1))
 

@@ -259,6 +259,9 @@ def diagnose(
     input_scale: InputScale = None,
     input_offset: InputOffset = None,
     label_offset: LabelOffset = 0,
+    metric: MetricName = None,
+    output: Output = None,
+    margin: Margin = None,
     equal_budget: Annotated[
         bool,
         typer.Option("--equal-budget", help="Of a study: PTQ of the equally trained float model."),
@@ -285,7 +288,8 @@ def diagnose(
         claims={"float": float_eval_predictions, "ptq": ptq_eval_predictions,
                 "qat": qat_eval_predictions},
         checkpoints=checkpoints, equal_budget=equal_budget, input_scale=input_scale,
-        input_offset=input_offset, label_offset=label_offset, seed=seed,
+        input_offset=input_offset, label_offset=label_offset, metric=metric, output=output,
+        margin=margin, seed=seed,
     )
     show_result(run(given, interventions=interventions), as_json=as_json, report=report)
 

@@ -11,6 +11,7 @@ import pandas as pd
 from qinspect import store
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.rule import Finding, Rule
+from qinspect.metrics import ACCURACY
 from qinspect.shown import Shown
 from qinspect.stats import Comparison
 from qinspect.tflite.remarks import Remark
@@ -77,8 +78,8 @@ class Cause:
             "question": self.rule.question,
             "verdict": self.verdict,
             "confirmed_by_intervention": None if effect is None else effect.confirmed,
-            "effect_pp": None if effect is None else effect.amount,
-            "ci_pp": None if effect is None else list(effect.interval),
+            "effect": None if effect is None else effect.amount,
+            "interval": None if effect is None else list(effect.interval),
             "closed_share": None if effect is None else effect.closed_share,
             "intervention": None if effect is None else effect.done,
             "not_tried": self.note,
@@ -178,9 +179,9 @@ class Diagnosis(Shown):
                 "id": cause.rule.id,
                 "title": cause.rule.title,
                 "verdict": cause.verdict,
-                "effect_pp": math.nan if effect is None else effect.amount,
-                "ci_low_pp": low,
-                "ci_high_pp": high,
+                "effect": math.nan if effect is None else effect.amount,
+                "low": low,
+                "high": high,
                 "closed_share": math.nan if effect is None else effect.closed_share,
                 "evidence": cause.finding.sentence,
             })
@@ -211,30 +212,50 @@ class Diagnosis(Shown):
         """
         qat = self.gap("ptq", "qat")
         ptq, of_qat = self.gap("float", "ptq"), self.gap("float", "qat")
-        rows = [cause.row() for cause in self.ordered()]
-        tried = [row for row in rows if row["effect_pp"] is not None]
+        metric = self.focus.metric
+        points = metric.unit == "points"
+
+        def in_points(gap: Comparison | None) -> float | None:
+            return None if gap is None or not points else gap.gap
+
+        rows = [{**row, "effect_pp": row["effect"] if points else None,
+                 "ci_pp": row["interval"] if points else None}
+                for row in (cause.row() for cause in self.ordered())]
+        tried = [row for row in rows if row["effect"] is not None]
+        right = self.focus.mcnemar_p is not None
         answer: dict[str, Any] = store.plain({
-            "gap_pp": None if qat is None else qat.gap,
-            "gap_ptq_float_pp": None if ptq is None else ptq.gap,
-            "gap_qat_float_pp": None if of_qat is None else of_qat.gap,
-            "ci_pp": list(self.focus.interval),
+            "metric": metric.id,
+            "unit": metric.unit,
+            "direction": metric.direction,
+            "gap": None if qat is None else qat.gap,
+            "gap_ptq_float": None if ptq is None else ptq.gap,
+            "gap_qat_float": None if of_qat is None else of_qat.gap,
+            "interval": list(self.focus.interval),
+            "gap_pp": in_points(qat),
+            "gap_ptq_float_pp": in_points(ptq),
+            "gap_qat_float_pp": in_points(of_qat),
+            "ci_pp": list(self.focus.interval) if points else None,
             "notes": list(self.data_notes),
             "n": self.focus.n,
             "focus": {
                 "a": self.focus.a,
                 "b": self.focus.b,
-                "accuracy_a": self.focus.value_a,
-                "accuracy_b": self.focus.value_b,
-                "diff_pp": self.focus.gap,
+                "value_a": self.focus.value_a,
+                "value_b": self.focus.value_b,
+                "interval": list(self.focus.interval),
+                "accuracy_a": self.focus.value_a if right else None,
+                "accuracy_b": self.focus.value_b if right else None,
+                "diff_pp": in_points(self.focus),
                 "p": self.focus.p_single,
                 "p_adjusted": self.focus.p_adjusted,
-                "mde_pp": self.focus.detectable,
+                "detectable": self.focus.detectable,
+                "mde_pp": self.focus.detectable if points else None,
                 "significant": self.focus.significant,
                 "verdict": self.focus.verdict,
-                "metric": self.focus.metric.id,
+                "metric": metric.id,
                 "gap": self.focus.gap,
-                "unit": self.focus.metric.unit,
-                "direction": self.focus.metric.direction,
+                "unit": metric.unit,
+                "direction": metric.direction,
             },
             "causes": rows,
             "primary": self.primary,
@@ -242,9 +263,9 @@ class Diagnosis(Shown):
             "summary": self.sentence,
             "decomposition": [
                 {key: row[key] for key in
-                 ("id", "title", "effect_pp", "ci_pp", "closed_share",
+                 ("id", "title", "effect", "interval", "effect_pp", "ci_pp", "closed_share",
                   "confirmed_by_intervention")}
-                for row in sorted(tried, key=lambda row: -abs(row["effect_pp"]))
+                for row in sorted(tried, key=lambda row: -abs(row["effect"]))
             ],
             "parts": sorted(self.parts, key=lambda part: -abs(part["diff_pp"])),
             "ruled_out": [
@@ -266,10 +287,12 @@ class Diagnosis(Shown):
 def _summary(found: Diagnosis) -> str:
     """One or two sentences for people."""
     gap = found.focus
-    level = f"[{gap.interval[0]:+.2f}, {gap.interval[1]:+.2f}]"
+    metric = gap.metric
+    low, high = (metric.number(end) for end in gap.interval)
     what = (
-        f"{_NAMES[gap.b]} minus {_NAMES[gap.a]} is {gap.gap:+.2f} points {level} on "
-        f"{gap.n:,} examples"
+        f"{_NAMES[gap.b]} minus {_NAMES[gap.a]} is {metric.number(gap.gap)} {metric.unit}".rstrip()
+        + ("" if metric is ACCURACY else f" of {metric.title} ({metric.direction} is better)")
+        + f" [{low}, {high}] on {gap.n:,} examples"
     )
     what = what[0].upper() + what[1:]
     if found.primary == "none":
@@ -284,9 +307,10 @@ def _summary(found: Diagnosis) -> str:
     cause = found.cause(found.primary)
     if found.proved and cause.effect is not None:
         e = cause.effect
+        change = f"{metric.number(-e.amount)} {metric.unit}".rstrip()
         text = (
-            f"{what}. Cause: {cause.rule.title}: {e.done} changes the gap by {-e.amount:+.2f} "
-            f"points [{-e.interval[1]:+.2f}, {-e.interval[0]:+.2f}]"
+            f"{what}. Cause: {cause.rule.title}: {e.done} changes the gap by {change} "
+            f"[{metric.number(-e.interval[1])}, {metric.number(-e.interval[0])}]"
             f"{', which turns it round' if e.closed_share >= _TURNED else ''}."
         )
         others = [c.rule.title for c in found.causes if c.confirmed and c is not cause]
@@ -305,5 +329,6 @@ def _cancelling(found: Diagnosis) -> str:
     real = [p for p in found.parts if p["ci_pp"][0] > 0 or p["ci_pp"][1] < 0]
     if len({p["diff_pp"] > 0 for p in real}) < 2:
         return ""
-    listed = ", ".join(f"{p['title']} {p['diff_pp']:+.2f}" for p in real)
-    return f" But it hides parts that cancel: {listed} points."
+    metric = found.focus.metric
+    listed = ", ".join(f"{p['title']} {metric.number(p['diff_pp'])}" for p in real)
+    return f" But it hides parts that cancel: {listed} {metric.unit}."

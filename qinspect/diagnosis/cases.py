@@ -19,6 +19,7 @@ from qinspect.data.tables import read_claim
 from qinspect.diagnosis.histories import History, gather_history
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
+from qinspect.metrics import Metric
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.studies.build import calibration_examples, finetune_seed
@@ -128,8 +129,10 @@ class Case(Shown):
         For titles.
     confidence : float
         Of every interval.
-    margin : float
-        Difference that would matter, percentage points.
+    margin : float or None
+        Difference that would matter, in the metric's unit; the metric's own where None.
+    metric, output : str or Metric, str, or None
+        What the files are scored by, and which of their outputs; see :func:`qinspect.evaluate`.
     seed : int
         Of everything random.
 
@@ -158,7 +161,9 @@ class Case(Shown):
     parts: tuple[dict[str, Any], ...] = ()
     name: str = "case"
     confidence: float = 0.95
-    margin: float = 1.0
+    margin: float | None = None
+    metric: Metric | str | None = None
+    output: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -286,6 +291,9 @@ def case(
     input_scale: int | float | None = None,
     input_offset: int | float | None = None,
     label_offset: int = 0,
+    metric: Metric | str | None = None,
+    output: str | None = None,
+    margin: int | float | None = None,
     seed: int = 0,
 ) -> Case:
     """Gather what is known about a gap: all that a study holds, or whatever files there are.
@@ -329,6 +337,10 @@ def case(
         The model is given ``input_scale * x + input_offset``; for every data file.
     label_offset : int
         Added to ``y``.
+    metric, output : optional
+        What files are scored by, and which output counts, as :func:`qinspect.evaluate` takes them.
+    margin : float, optional
+        Difference that would matter, in the metric's unit; of accuracy 1 point.
     seed : int
         Of everything random.
 
@@ -406,6 +418,9 @@ def case(
         name=" against ".join(
             file.file if isinstance(file, Graph) else Path(file).name for file in given.values()
         ),
+        margin=margin,
+        metric=metric,
+        output=output,
         seed=seed,
     )
 

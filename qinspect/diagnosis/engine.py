@@ -17,16 +17,14 @@ from qinspect.errors import DataError, QinspectError, unknown_name
 from qinspect.measure.remarks import Scored, chance_remarks, float_worst, output_remarks
 from qinspect.stats import Comparison
 from qinspect.studies.stored import Study
-from qinspect.tflite.inputs import check_classes, input_fit
+from qinspect.tflite.inputs import input_fit
 from qinspect.tflite.remarks import Remark
 
-# A gap below this many points is not one that a person would claim; chosen.
-NOTICEABLE_PP = 0.5
+# A gap below this share of the margin (of accuracy a point) is not one that a person would claim;
+# chosen.
+NOTICEABLE = 0.5
 # An intervention closes a significant part of the gap from this share on; chosen.
 CLOSED_SHARE = 0.3
-# PTQ is asked about instead of QAT - PTQ when it loses this much to float; chosen, the default
-# equivalence margin of a study.
-PTQ_LOSS_PP = 1.0
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,12 @@ def diagnose(
     given = case_or_study if isinstance(case_or_study, Case) else case(case_or_study)
     if given.data is None or not given.data.labelled:
         raise DataError("a diagnosis needs evaluation examples with labels: x and y.")
-    for role in given.roles:
-        if (graph := given.graph(role)) is not None:
-            check_classes(graph, given.data.labels)
-    units = _units(given)
     started = time.perf_counter()
     deadline = started + budget
     say = progress or (lambda text: None)
     evidence = Evidence(given, num_threads)
+    evidence.metric  # noqa: B018 - refused here where files can be scored in more than one way
+    units = _units(given)
     gaps = _gaps(evidence)
     focus = _focus(gaps)
     found = []
@@ -169,7 +165,7 @@ def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
     reference = runs["float"].outputs if "float" in runs else None
     found = [remark for role, run in runs.items() for remark in output_remarks(
         evidence.graph(role), run.outputs, None if role == "float" else reference, role)]
-    if evidence.data.num_classes:
+    if evidence.of_classes:
         found += chance_remarks({role: Scored(run.prediction, evidence.data.labels,
                                               math.prod(run.raw.shape[1:]))
                                  for role, run in runs.items()}, by_file=False)
@@ -194,7 +190,7 @@ def _focus(gaps: tuple[Comparison, ...]) -> Comparison:
     if first.significant:
         return first
     for gap in gaps[1:]:
-        if gap.b == "ptq" and gap.significant and abs(gap.gap) >= PTQ_LOSS_PP:
+        if gap.b == "ptq" and gap.significant and abs(gap.gap) >= gap.margin:
             return gap
     return first
 
@@ -281,13 +277,15 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
     results, instead = evidence.results(), dict[str, str]()
     if trial.index is not None:
         results = results.take(trial.index)
-    mended = {role: evidence.right(found, trial.index) for role, found in trial.swaps.items()}
+    results = results.with_outputs(**{
+        f"{role}, mended": evidence.scorable(found, trial.index)
+        for role, found in trial.swaps.items()})
     for role in {focus.a, focus.b} & set(trial.swaps):
-        results = results.with_outputs(**{f"{role}, mended": mended[role]})
         if role in trial.controls:
-            control = evidence.right(trial.controls[role], trial.index)
+            control = evidence.scorable(trial.controls[role], trial.index)
             results = results.with_outputs(**{role: control})
         instead[role] = f"{role}, mended"
+    value = "accuracy" if evidence.of_classes else "score"
     estimate, low, high = results.effect(focus.a, focus.b, instead)
     toward = (low, high) if focus.gap > 0 else (-high, -low)
     closed = estimate / focus.gap if focus.gap else 0.0
@@ -299,7 +297,8 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
         confirmed=toward[0] > 0 and closed >= CLOSED_SHARE,
         numbers={
             **trial.numbers,
-            **{f"accuracy_{role}_mended": float(right.mean()) for role, right in mended.items()},
+            **{f"{value}_{role}_mended": results.value(f"{role}, mended")
+               for role in trial.swaps},
         },
     )
 
@@ -330,7 +329,7 @@ def _only_there(cause: Cause) -> Cause:
 def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
     """Id of the cause that explains the gap, and whether an intervention proved it."""
     if not focus.significant:
-        claimed = abs(focus.gap) >= NOTICEABLE_PP and not focus.equivalent
+        claimed = abs(focus.gap) >= NOTICEABLE * focus.margin and not focus.equivalent
         return ("noise" if claimed else "none"), True
     confirmed = [c for c in causes if c.confirmed]
     if confirmed:

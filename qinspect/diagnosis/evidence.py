@@ -19,6 +19,7 @@ from qinspect.measure.activations import (
     stored_ranges,
 )
 from qinspect.measure.weights import weight_errors
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Comparisons, Results
 from qinspect.schema import Array, Arrays
 from qinspect.stats import Comparison
@@ -27,9 +28,11 @@ from qinspect.tflite.ancestry import Lineage, lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.identity import Identification, identify
 from qinspect.tflite.match import GraphMatch
+from qinspect.tflite.read import read_graph
 from qinspect.tflite.remarks import FIXED_RANGE
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.runner import Model
+from qinspect.tflite.task import Task, output_like, task_of
 
 T = TypeVar("T")
 
@@ -106,46 +109,94 @@ class Evidence:
     def evaluation(self, role: str) -> Evaluation:
         """The file of a role, run correctly on the evaluation examples."""
         return self.once(
-            ("evaluate", role), lambda: self.run(self.graph(role), self.data.x)
+            ("evaluate", role), lambda: evaluate(
+                self.graph(role), self.data.x, num_threads=self.num_threads,
+                output=self.task.outputs[role])
         )
 
     def run(self, model: Model, x: Arrays) -> Evaluation:
-        """Any file on any examples."""
-        return evaluate(model, x, num_threads=self.num_threads)
+        """Any file of this network on any examples."""
+        graph = model if isinstance(model, Graph) else read_graph(model)
+        first = self.case.roles[0]
+        output = output_like(self.graph(first), self.task.outputs[first], graph, x)
+        return evaluate(graph, x, num_threads=self.num_threads, output=output)
 
-    def right(self, prediction: Array, index: Array | None = None) -> Array:
-        """Which evaluation examples a prediction gets right, bool."""
+    # --- what is scored ---------------------------------------------------------------------
+
+    @property
+    def task(self) -> Task:
+        """Metric and output that the files are scored by."""
+        graphs = {role: self.graph(role) for role in self.case.roles}
+        return self.once(("task",), lambda: task_of(
+            graphs, dict.fromkeys(graphs, self.data.x), self.data, metric=self.case.metric,
+            output=self.case.output))
+
+    @property
+    def metric(self) -> Metric:
+        """What the files are scored by."""
+        assert self.task.metric is not None
+        return self.task.metric
+
+    @property
+    def suffix(self) -> str:
+        """End of the name of a number that is in the metric's unit."""
+        return "_pp" if self.metric.unit == "points" else ""
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether each example has one class, which is right or wrong."""
+        return self.metric is ACCURACY
+
+    def answers(self, model: Model, index: Array | None = None) -> Any:
+        """What of a file's outputs on evaluation examples is scored: of accuracy the classes."""
+        x = self.data.x if index is None else take(self.data.x, index)
+        graph = model if isinstance(model, Graph) else read_graph(model)
+        return self._answers(graph, x, self.run(graph, x))
+
+    def own_answers(self, role: str) -> Any:
+        """The same of the file of a role, when it is run correctly."""
+        return self.once(("answers", role), lambda: self._answers(
+            self.graph(role), self.data.x, self.evaluation(role)))
+
+    def _answers(self, graph: Graph, x: Arrays, result: Evaluation) -> Any:
+        return result.prediction if self.of_classes else self.task.scored("file", graph, x, result)
+
+    def scorable(self, answers: Any, index: Array | None = None) -> Any:
+        """Answers as results take them: of accuracy, which evaluation examples are right."""
+        if not self.of_classes:
+            return answers
         y = self.data.labels if index is None else self.data.labels[index]
-        return np.asarray(prediction == y)
-
-    def own_correct(self, role: str) -> Array:
-        """Which examples the file gets right when it is run correctly."""
-        return self.right(self.evaluation(role).prediction)
+        return np.asarray(answers == y)
 
     def claim_pairs(self, role: str) -> bool:
         """Whether there is a claim for the role with one prediction for each example."""
         claim = self.case.claims.get(role)
-        return claim is not None and len(claim.prediction) == len(self.data)
+        return (claim is not None and self.of_classes
+                and len(claim.prediction) == len(self.data))
 
-    def correct(self, role: str) -> Array:
-        """Which examples count as right in the puzzle as it was put: a claim where there is one.
+    def put(self, role: str) -> Any:
+        """What counts in the puzzle as it was put: a claim where there is one.
 
         The claim is scored as whoever made it did: against its own labels if it has any, else
         by position.
         """
         if not self.claim_pairs(role):
-            return self.own_correct(role)
+            return self.scorable(self.own_answers(role))
         claim = self.case.claims[role]
         y = self.data.labels if claim.y is None else claim.y
         return np.asarray(claim.prediction == y)
 
     def results(self, *, own: bool = False) -> Results:
-        """The files' predictions, as the puzzle was put or as they are when run correctly."""
+        """The files' results, as the puzzle was put or as they are when run correctly."""
         case = self.case
-        right = self.own_correct if own else self.correct
+
+        def entry(role: str) -> Any:
+            return self.scorable(self.own_answers(role)) if own else self.put(role)
+
         return self.once(("results", own), lambda: Results(
-            {role: right(role) for role in case.roles}, self.data.labels, self.data.ids,
-            self.data.group, confidence=case.confidence, margin=case.margin, seed=case.seed))
+            {role: entry(role) for role in case.roles}, self.data.y, self.data.ids,
+            self.data.group, metric=self.metric, confidence=case.confidence, margin=case.margin,
+            seed=case.seed))
 
     def comparison(self, a: str, b: str, *, own: bool = False) -> Comparison:
         """Paired comparison b - a; those with float are corrected together."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qinspect.data.dataset import take
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.measure.activations import ObservedRanges
 from qinspect.schema import Array
@@ -21,8 +20,7 @@ def requantized(
 ) -> Array:
     """Predictions of an int8 file made from the float file, some operators treated otherwise."""
     content = quantize_file(evidence.graph("float"), ranges, "int8", layers)
-    x = evidence.data.x if index is None else take(evidence.data.x, index)
-    return evidence.run(content, x).prediction
+    return evidence.answers(content, index)
 
 
 def best_source(evidence: Evidence) -> tuple[str, str]:

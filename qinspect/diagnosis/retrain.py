@@ -49,7 +49,7 @@ def qat_again(
             warm_start_x=_calibration_x(evidence) if warm else None,
             freeze_batchnorm=facts.freeze_batchnorm,
         )
-        return evidence.run(convert_qat(model), evidence.data.x).prediction
+        return evidence.answers(convert_qat(model))
 
     return evidence.once(key, make)
 
@@ -98,7 +98,7 @@ def qat_converted(evidence: Evidence) -> Array:
         from qinspect.train import convert_qat
 
         content = convert_qat(loaded(evidence, "keras_qat"))
-        return evidence.run(content, evidence.data.x).prediction
+        return evidence.answers(content)
 
     return evidence.once(("qat converted",), make)
 
@@ -108,7 +108,7 @@ def ptq_of(evidence: Evidence, model: Any) -> Array:
     from qinspect.train import convert
 
     content = convert(model, "int8", _calibration_x(evidence))
-    return evidence.run(content, evidence.data.x).prediction
+    return evidence.answers(content)
 
 
 def loaded(evidence: Evidence, which: str) -> Any:

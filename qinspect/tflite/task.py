@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,14 +160,31 @@ def _outputs(
             # Classes may be counted otherwise.
             found[file] = next(iter(theirs))
             continue
-        pairs, odd = match_outputs(ours, theirs, values[first], values[file])
-        if name not in pairs:
-            raise DataError(f"{file} has no output that fits {name!r} "
-                            f"{list(ours[name].shape[1:])} of {first}; it has "
-                            f"{_listed(theirs.values())}.")
-        found[file] = pairs[name]
+        found[file], odd = _paired(name, first, ours, values[first], file, theirs, values[file])
         notes += [f"{file} against {first}: {text}" for text in odd]
     return found, notes
+
+
+def _paired(
+    name: str, first: str, ours: Mapping[str, Port], our_values: dict[str, Array] | None,
+    file: str, theirs: Mapping[str, Port], their_values: dict[str, Array] | None,
+) -> tuple[str, tuple[str, ...]]:
+    """The output of a second file that is an output of the first."""
+    pairs, odd = match_outputs(ours, theirs, our_values, their_values)
+    if name not in pairs:
+        raise DataError(f"{file} has no output that fits {name!r} {list(ours[name].shape[1:])} of "
+                        f"{first}; it has {_listed(theirs.values())}.")
+    return pairs[name], odd
+
+
+def output_like(graph: Graph, name: str, made: Graph, x: Arrays) -> str:
+    """The output of a file made from another one's network that is the output ``name`` of that."""
+    ours, theirs = ({port.name: port for port in ports_of(one).outputs} for one in (graph, made))
+    if len(theirs) == 1:
+        return next(iter(theirs))
+    files = Path(graph.file).name, Path(made.file).name
+    return _paired(name, files[0], ours, _values(files[0], graph, x),
+                   files[1], theirs, _values(files[1], made, x))[0]
 
 
 def _values(file: str, graph: Graph, x: Arrays) -> dict[str, Array]:

@@ -111,7 +111,7 @@ def test_effect_is_gap_before_minus_gap_after(roles: tuple[str, ...]) -> None:
     chosen = {role: swap[role] for role in roles}
     found = measure_effect(evidence, gap, Trial("x", chosen))
     after = {
-        role: (chosen[role] == data().y).mean() if role in chosen else evidence.correct(role).mean()
+        role: (chosen[role] == data().y).mean() if role in chosen else evidence.put(role).mean()
         for role in ("float", "ptq")
     }
     assert found.amount == pytest.approx(gap.gap - 100 * (after["ptq"] - after["float"]))

@@ -231,7 +231,7 @@ BY_FORMULA = {
     ("qat-learning-rate", "weight_cosine_median"), ("regularisation", "perturbation_p"),
     ("qat-not-applied", "qat_holds_float_weights"), ("qat-requantized", "weights_trained"),
     ("qat-requantized", "quantized_after_training"), ("training-budget", "qat_trained_on"),
-    ("noise", "shown_equivalent"),
+    ("noise", "shown_equivalent"), ("kernel-difference", "{role}_moved_margins"),
 }
 
 
@@ -396,6 +396,16 @@ def test_a_gain_that_noise_shares_is_no_regularisation(
         p < 0.05)
 
 
+@pytest.mark.parametrize(("margin", "speaks"), [(1.0, False), (1e-12, True)])
+def test_kernels_of_a_regression_differ_by_what_would_matter(margin: float, speaks: bool) -> None:
+    wanted = evaluate(float_graph(), data().x).outputs + 0.5
+    puzzle = dataclasses.replace(healthy(), data=dataclasses.replace(
+        data(), y=wanted, num_classes=0), metric="mae", margin=margin)
+    finding = all_rules()["kernel-difference"].check(Evidence(puzzle))
+    assert (finding.verdict == "indicated") == speaks
+    assert any(measure.speaks for measure in finding.measures) == speaks
+
+
 @given(st.sampled_from(["a_better", "b_better", "equivalent", "no_gap_seen", "cannot_tell"]),
        st.floats(-2, 2), st.floats(0, 2))
 def test_noise_is_a_gap_whose_interval_holds_zero(verdict: str, low: float, width: float) -> None:
@@ -403,7 +413,7 @@ def test_noise_is_a_gap_whose_interval_holds_zero(verdict: str, low: float, widt
     if verdict in ("a_better", "b_better") and holds:
         return
     known = Evidence(healthy()).comparison("float", "ptq")
-    made = dataclasses.replace(known, verdict=verdict, ci_pp=(low, low + width))
+    made = dataclasses.replace(known, verdict=verdict, interval=(low, low + width))
     evidence = Evidence(healthy())
     evidence._kept["compared", False] = SimpleNamespace(pair=lambda a, b: made)
     finding = all_rules()["noise"].check(evidence)

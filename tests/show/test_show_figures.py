@@ -90,7 +90,7 @@ def pairs(n: int) -> pd.DataFrame:
 
 def causes(n: int) -> pd.DataFrame:
     verdicts = ("explains", "ruled_out", "not_tried", "indicated", "unheard of")
-    tried = {"effect_pp": 1.5, "ci_low_pp": 0.5, "ci_high_pp": 2.5}
+    tried = {"effect": 1.5, "low": 0.5, "high": 2.5}
     return pd.DataFrame([
         {"name": f"c{i}", "title": name, "verdict": verdicts[i % 5],
          **(tried if i == 0 else dict.fromkeys(tried, np.nan))}

@@ -336,15 +336,15 @@ def test_an_experiment_takes_out_of_the_gap_what_is_no_longer_there():
         a, b = instead.get("ptq", "ptq"), instead.get("qat", "qat")
         left = 0.0 if a == b else found.comparison(a, b).gap
         assert np.isclose(found.effect("ptq", "qat", instead)[0], gap - left)
-        assert np.isclose(rows.loc[name, "effect_pp"], abs(gap) - left * np.sign(gap))
+        assert np.isclose(rows.loc[name, "effect"], abs(gap) - left * np.sign(gap))
     assert dict(rows["verdict"]) == {
         "cure": "closes", "ruin": "spoils", "lift": "widens", "both": "closes", "swap": "closes"}
     assert np.isclose(rows.loc["both", "closed_share"], 1)
     assert np.isclose(rows.loc["swap", "closed_share"], 2)
     # The other way round the gap has the other sign, and the same experiments close as much of it.
     mirrored = found.effects("qat", "ptq", experiments).set_index("name")
-    assert np.allclose(mirrored["effect_pp"], rows["effect_pp"])
-    assert np.allclose(mirrored["ci_low_pp"], rows["ci_low_pp"])
+    assert np.allclose(mirrored["effect"], rows["effect"])
+    assert np.allclose(mirrored["low"], rows["low"])
     with pytest.raises(SpecError, match="nothing else"):
         found.effect("ptq", "qat", {})
 

@@ -69,9 +69,9 @@ def word(cause: Cause) -> str:
     return CAUSES[cause.verdict]
 
 
-def toward(found: Diagnosis, points: float) -> float:
-    """Points of the gap that are closed: above zero whichever way round the gap is."""
-    return math.copysign(1.0, found.focus.gap) * points
+def toward(found: Diagnosis, change: float) -> float:
+    """What of the gap is closed: above zero whichever way round the gap is."""
+    return math.copysign(1.0, found.focus.gap) * change
 
 
 def _closed(found: Diagnosis, effect: Effect) -> tuple[float, float]:
@@ -80,28 +80,31 @@ def _closed(found: Diagnosis, effect: Effect) -> tuple[float, float]:
 
 
 def file_table(found: Diagnosis) -> Table:
-    """Accuracy of each file, and how it stands to the one before."""
-    accuracy = {role: value for gap in found.gaps
-                for role, value in ((gap.a, gap.value_a), (gap.b, gap.value_b))}
-    rows = [{"file": NAMES[role], "accuracy": accuracy[role], "role": role}
-            for role in NAMES if role in accuracy]
+    """The metric of each file, and how it stands to the one before."""
+    metric = found.focus.metric
+    values = {role: value for gap in found.gaps
+              for role, value in ((gap.a, gap.value_a), (gap.b, gap.value_b))}
+    rows = [{"file": NAMES[role], "value": values[role], "role": role}
+            for role in NAMES if role in values]
 
     def gap(a: str) -> Callable[[Any], Any]:
         return lambda row: None if (g := found.gap(a, row["role"])) is None else g.gap
 
-    return table(f"Accuracy on {found.focus.n:,} examples", rows, {
-        "file": "file", "accuracy": ("accuracy", text.percent),
-        "to float, points": (gap("float"), text.points),
-        "to PTQ, points": (gap("ptq"), text.points)})
+    return table(f"{text.capital(metric.title)} on {found.focus.n:,} examples", rows, {
+        "file": "file", metric.title: ("value", text.value_of(metric)),
+        text.headed("to float", metric.unit): (gap("float"), text.gap_of(metric)),
+        text.headed("to PTQ", metric.unit): (gap("ptq"), text.gap_of(metric))},
+        caption=text.lower(metric))
 
 
 def tried_table(found: Diagnosis) -> Table:
     """One row an intervention, the largest effect first."""
-    rows = _tried(found)
+    rows, metric = _tried(found), found.focus.metric
     return table("What each remedy, applied alone, did to the gap", rows, {
         "cause": lambda row: row[0].rule.id, "verdict": lambda row: word(row[0]),
-        "closes, points": (lambda row: toward(found, row[1].amount), text.points),
-        "interval": (lambda row: _closed(found, row[1]), text.interval),
+        text.headed("closes", metric.unit): (
+            lambda row: toward(found, row[1].amount), text.gap_of(metric)),
+        "interval": (lambda row: _closed(found, row[1]), text.interval_of(metric)),
         "of the gap": (lambda row: row[1].closed_share, lambda share: f"{100 * share:.0f} %"),
         "what was done": lambda row: row[1].done,
     }, caption="Remedies overlap: shares need not add up to the gap." if len(rows) > 1 else "",
@@ -117,8 +120,10 @@ def _tried(found: Diagnosis) -> list[tuple[Cause, Effect]]:
 def part_table(found: Diagnosis) -> Table:
     """One row a part of the gap QAT - PTQ, the largest first."""
     parts = sorted(found.parts, key=lambda part: -abs(part["diff_pp"]))
+    metric = found.focus.metric
     return table("Parts that add up to the gap QAT - PTQ", parts, {
-        "part": "title", "points": ("diff_pp", text.points), "interval": ("ci_pp", text.interval)})
+        "part": "title", metric.unit or "size": ("diff_pp", text.gap_of(metric)),
+        "interval": ("ci_pp", text.interval_of(metric))})
 
 
 def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
@@ -129,10 +134,10 @@ def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
              "Symptom": rule.symptom, "Cause": rule.cause, "Remedy": rule.remedy}
     if effect is not None:
         confirmed = "confirmed" if effect.confirmed else "not confirmed"
-        lines["Tried"] = (
-            f"{effect.done} closes {text.points(toward(found, effect.amount))} points "
-            f"{text.interval(_closed(found, effect))} of the gap: {confirmed}."
-        )
+        metric = found.focus.metric
+        closed = f"{text.gap_of(metric)(toward(found, effect.amount))} {metric.unit}".rstrip()
+        ends = text.interval_of(metric)(_closed(found, effect))
+        lines["Tried"] = f"{effect.done} closes {closed} {ends} of the gap: {confirmed}."
     elif cause.note:
         lines["Not tried"] = cause.note
     lines["Source"] = rule.source
@@ -200,12 +205,14 @@ def _overall(found: Diagnosis) -> dict[str, Draw]:
     tried = [cause for cause, _ in _tried(found)]
     if tried:
         made["effects"] = lambda: figures.effect_plot(_effects(found, tried),
-                                                      abs(found.focus.gap))
+                                                      abs(found.focus.gap), found.focus.metric)
     if found.parts:
         gap = found.gap("ptq", "qat")
         total = sum(p["diff_pp"] for p in found.parts) if gap is None else gap.gap
-        made["parts"] = lambda: figures.waterfall(found.parts, total, total="QAT - PTQ")
-    made["causes"] = lambda: figures.diagnosis_board(_effects(found, found.ordered()))
+        made["parts"] = lambda: figures.waterfall(found.parts, total, found.focus.metric,
+                                                  total="QAT - PTQ")
+    made["causes"] = lambda: figures.diagnosis_board(_effects(found, found.ordered()),
+                                                     found.focus.metric)
     return made
 
 
@@ -213,8 +220,8 @@ def _effects(found: Diagnosis, causes: list[Cause]) -> pd.DataFrame:
     nan = float("nan")
     return pd.DataFrame([
         {"name": c.rule.id, "title": c.rule.title, "verdict": c.verdict, "confirmed": c.confirmed,
-         "effect_pp": nan if c.effect is None else toward(found, c.effect.amount),
-         **dict(zip(("ci_low_pp", "ci_high_pp"),
+         "effect": nan if c.effect is None else toward(found, c.effect.amount),
+         **dict(zip(("low", "high"),
                     (nan, nan) if c.effect is None else _closed(found, c.effect), strict=True))}
         for c in causes
     ])
@@ -256,17 +263,23 @@ def _profile(layers: Layers) -> Figure:
     return figures.sqnr_profile(found.errors).about(NAMES.get(name, name))
 
 
-def _sizes(found: Diagnosis, cause: Cause) -> Draw:
-    rows = file_table(found).frame
-    sizes = [graph.size for role in NAMES if (graph := found.case.graph(role)) is not None]
-    frame = pd.DataFrame({"arm": rows["file"].str.lower(), "bytes": sizes,
-                          "accuracy": rows["accuracy"], "accuracy_low": float("nan"),
-                          "accuracy_high": float("nan")})
+def _sizes(found: Diagnosis, cause: Cause) -> Draw | None:
+    if found.focus.metric.scale != 100:
+        return None  # the axis of that figure is in percent
+    values = {role: value for gap in found.gaps
+              for role, value in ((gap.a, gap.value_a), (gap.b, gap.value_b))}
+    graphs = {role: graph for role in NAMES if (graph := found.case.graph(role)) is not None}
+    frame = pd.DataFrame({"arm": [NAMES[role].lower() for role in graphs],
+                          "bytes": [graph.size for graph in graphs.values()],
+                          "accuracy": [values[role] for role in graphs],
+                          "accuracy_low": float("nan"), "accuracy_high": float("nan")})
     return lambda: figures.accuracy_size(frame)
 
 
-def _disagreement(found: Diagnosis, cause: Cause) -> Draw:
+def _disagreement(found: Diagnosis, cause: Cause) -> Draw | None:
     gap = found.gap(*found.case.pair) or found.focus
+    if gap.mcnemar_p is None:
+        return None  # nothing is right or wrong
     row = (NAMES[gap.a], NAMES[gap.b], gap.a_only, gap.b_only)
     frame = pd.DataFrame([row], columns=["a", "b", "a_only", "b_only"])
     return lambda: figures.discordance(frame)
