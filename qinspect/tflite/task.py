@@ -144,9 +144,11 @@ def _outputs(
     notes: list[str] = []
     if wanted is None and len(ours) > 1 and not whole:
         if data.y is not None:
+            boxes = np.ndim(data.y) == 3 and np.shape(data.y)[2] == 5
             raise DataError(f"{first} has {len(ours)} outputs ({_listed(ours.values())}) and "
                             "nothing says which of them y is about; choose one with --output "
-                            "(output=), by its name or position.")
+                            "(output=), by its name or position"
+                            + (", or all with --metric map, if y holds boxes." if boxes else "."))
         notes.append(f"only the output {next(iter(ours))!r} is looked at; choose another with "
                      "--output.")
     name = wanted or next(iter(ours))

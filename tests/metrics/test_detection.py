@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from parts import need_package, other_process
 from tiny_graphs import detection_head
 
+from qinspect.data.dataset import Dataset
 from qinspect.errors import DataError
+from qinspect.evaluation import evaluate
 from qinspect.metrics import metric
 from qinspect.metrics.detection import detections
 from qinspect.predictions import Results
@@ -130,7 +133,7 @@ def test_outputs_of_a_detector_in_any_order() -> None:
         detections(None, {"raw": np.zeros((2, 8, 9))})
 
 
-def test_a_file_with_the_operator_of_ssd() -> None:
+def test_a_file_with_the_operator_of_ssd(tmp_path: Path) -> None:
     """Anchors on a grid, each image with two boxes that stand exactly on two of them."""
     n, most = 30, 6
     middle = (np.arange(4) + 0.5) / 4
@@ -149,6 +152,12 @@ def test_a_file_with_the_operator_of_ssd() -> None:
     assert found["boxes"].shape == (n, most, 4)
     assert found["count"].tolist() == [2] * n
     assert MAP.score(truth, found) == pytest.approx(1)
+    data = Dataset("boxes", x, truth, np.arange(n).astype(str), 0)
+    file = tmp_path / "ssd.tflite"
+    file.write_bytes(content)
+    assert evaluate([file], data, metric="map").value("ssd.tflite") == pytest.approx(1)
+    with pytest.raises(DataError, match="--metric map, if y holds boxes"):
+        evaluate([file], data)
     # Boxes moved by 0.26 of their side overlap by 0.74 / 1.26: two of the ten accept them.
     x["offsets"][..., 0] = 10 * 0.26
     moved = run_files({"ssd": content}, x)["ssd"]
