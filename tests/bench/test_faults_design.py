@@ -105,7 +105,7 @@ def test_pairs_and_controls_are_in_balance_too() -> None:
 def diagnosis(diff: float, *, significant: bool, equivalent: bool = False) -> Diagnosis:
     verdict = "equivalent" if equivalent else "b_better" if diff > 0 else "a_better"
     alike = compare_paired(np.ones(100), np.ones(100), a="ptq", b="qat")
-    gap = replace(alike, diff_pp=diff, ci_pp=(diff - 1, diff + 1),
+    gap = replace(alike, gap=diff, interval=(diff - 1, diff + 1),
                   verdict=verdict if significant or equivalent else "no_gap_seen")
     puzzle = case(int8(ranges(calibration())))
     return Diagnosis(puzzle, (gap,), gap, (), "none", True, (), True, 1.0)
