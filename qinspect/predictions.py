@@ -480,7 +480,9 @@ class Results(Shown):
         self._one_run()
         arrays = {"y": self.y, "id": self.ids, "group": self.groups}
         for name, how in self.read_as.items():
-            kept = self.answers(name) if self.metric.classes else np.asarray(self.outputs[name])
+            kept = np.asarray(self.outputs[name])
+            if self.metric.classes or kept.size == self.n:
+                kept = self.answers(name)
             arrays[f"{CORRECT}{name}" if how == "correctness" else name] = kept
         store.write_arrays(Path(path), {key: np.asarray(values) for key, values in arrays.items()
                                         if values is not None})

@@ -7,8 +7,8 @@ from textwrap import indent
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NARROW = 14
 _NAMES = 28
 _PLAIN_WIDTH = 100
-_ROOMY = 10_000
+_BETWEEN = 3  # columns of the terminal between two of the table
 
 
 def print_view(view: View, console: Console) -> None:
@@ -67,9 +67,9 @@ def print_table(table: Table, console: Console) -> None:
     narrower = table
     for head in (None, *table.spare):
         narrower = narrower if head is None else narrower.without(head)
-        drawn = _drawn(narrower)
-        if _least_width(drawn, console) <= console.width:
-            console.print(drawn)
+        widths = _widths(narrower, console.width)
+        if widths is not None:
+            console.print(_drawn(narrower, widths))
             break
     else:
         _print_blocks(table, console)
@@ -79,23 +79,38 @@ def print_table(table: Table, console: Console) -> None:
         _say(table.caption, console)
 
 
-def _least_width(drawn: RichTable, console: Console) -> int:
-    # Measured with room to spare: on the console's own width nothing is wider than the console.
-    return Measurement.get(console, console.options.update(width=_ROOMY), drawn).minimum
+def _widths(table: Table, width: int) -> list[int] | None:
+    """Widths of the columns on a console, None where it is too narrow.
 
-
-def _drawn(table: Table) -> RichTable:
+    Heads and words may take several lines, numbers and names never do.
+    """
     shown = table.cells(table.rows[: table.most])
+    found: list[int] = []
+    wanted: list[int] = []
+    for head, right, *cells in zip(table.heads, table.right(), *shown, strict=True):
+        longest = max(map(cell_len, cells))
+        wanted.append(max(cell_len(head), longest))
+        words = [cell_len(word) for said in (head, *cells) for word in said.split()]
+        # The first column has the names: they are broken last.
+        least = _NARROW if found else _NAMES
+        found.append(max(longest, *words) if right else
+                     min(wanted[-1], max(least, min(max(words, default=0), _NAMES))))
+    room = width - sum(found) - _BETWEEN * len(found)
+    while room > 0 and found != wanted:
+        for at, (now, end) in enumerate(zip(found, wanted, strict=True)):
+            if now < end and room > 0:
+                found[at], room = now + 1, room - 1
+    return found if room >= 0 else None
+
+
+def _drawn(table: Table, widths: list[int]) -> RichTable:
     drawn = RichTable(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left",
                       title=Text(printable(table.title), style="bold") if table.title else None,
                       show_header=any(table.heads))
-    for head, right, *cells in zip(table.heads, table.right(), *shown, strict=True):
-        # The first column has the names: they are broken last.
-        least = _NARROW if drawn.columns else _NAMES
+    for head, right, width in zip(table.heads, table.right(), widths, strict=True):
         drawn.add_column(Text(printable(head)), justify="right" if right else "left",
-                         no_wrap=right, overflow="fold",
-                         min_width=min(max(map(len, (head, *cells))), least))
-    for row in shown:
+                         overflow="fold", width=width)
+    for row in table.cells(table.rows[: table.most]):
         drawn.add_row(*map(Text, row))
     return drawn
 

@@ -93,7 +93,7 @@ def test_no_terminal_is_too_narrow_for_a_table(width: int) -> None:
     for cell in made.cells()[1][2:4]:  # numbers are never broken
         assert any(cell in line for line in lines), cell
     assert "and 25 more." in lines
-    assert ("examples" in stream.getvalue()) == (width >= 120 or width <= 46)
+    assert ("examples" in stream.getvalue()) == (width >= 80 or width <= 46)
 
 
 def test_numbers_sort_as_numbers() -> None:

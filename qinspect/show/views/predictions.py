@@ -104,7 +104,8 @@ def model_table(
         "model": lambda row: names[row["model"]],
         metric.title: ("value", text.value_of(metric)),
         percent: (lambda row: (row["low"], row["high"]), text.bounds_of(metric)),
-        "read as": "read_as"}, caption=text.lower(metric), spare=("read as",))
+        "read as": lambda row: row["read_as"] if metric.classes else None,
+    }, caption=text.lower(metric), spare=("read as",))
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], metric: Metric) -> Table:
