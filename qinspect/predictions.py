@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 from qinspect import store
 from qinspect.data.tables import CORRECT, Reading, read_table
 from qinspect.errors import DataError, SpecError, unknown_name
-from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics import ACCURACY, METRICS, Metric
 from qinspect.metrics import metric as named_metric
 from qinspect.schema import Array
 from qinspect.shown import Shown
@@ -719,11 +719,16 @@ def results(
     how: Reading = "guess" if metric is None else "classes" if of_classes else "numbers"
     table = read_table([Path(file) for file in files], models=tuple(models),
                        correct=tuple(correct), reading=how)
-    if table.real and how != "numbers":
+    notes = list(table.notes)
+    if table.real and how == "guess":
+        options["metric"] = METRICS["mae"]
+        notes.append(f"metric: mean absolute error, because y of {files[0]} is not whole; mse, "
+                     "relative-error and r2 are others (--metric).")
+    elif table.real and how != "numbers":
         raise DataError(f"y of {files[0]} holds numbers that are not whole, so it is a quantity; "
                         "give the metric of one (--metric mae, mse, relative-error or r2).")
     return Results(table.outputs, table.y, table.ids, table.groups, table.runs,
-                   source=", ".join(map(str, files)), notes=table.notes, **options)
+                   source=", ".join(map(str, files)), notes=tuple(notes), **options)
 
 
 def _at(output: Any, at: Any) -> Any:

@@ -15,10 +15,12 @@ from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried
 from qinspect.errors import DataError, QinspectError, unknown_name
 from qinspect.measure.remarks import Scored, chance_remarks, float_worst, output_remarks
+from qinspect.metrics import AGREEMENT, DIFFERENCE
 from qinspect.stats import Comparison
 from qinspect.studies.stored import Study
 from qinspect.tflite.inputs import input_fit
 from qinspect.tflite.remarks import Remark
+from qinspect.tflite.task import ending, output_port
 
 # A gap below this share of the margin (of accuracy a point) is not one that a person would claim;
 # chosen.
@@ -72,7 +74,8 @@ def diagnose(
     Raises
     ------
     DataError
-        If there are no labelled evaluation examples.
+        If there are no evaluation examples; or none with labels and no float file, whose answers
+        take their place.
     ModelFileError
         If a file cannot be run on them.
     SpecError
@@ -88,13 +91,16 @@ def diagnose(
     ['calibration-shift', 'explains']
     """
     given = case_or_study if isinstance(case_or_study, Case) else case(case_or_study)
-    if given.data is None or not given.data.labelled:
-        raise DataError("a diagnosis needs evaluation examples with labels: x and y.")
+    if given.data is None:
+        raise DataError("a diagnosis needs evaluation examples: x and, if known, y.")
     started = time.perf_counter()
     deadline = started + budget
     say = progress or (lambda text: None)
     evidence = Evidence(given, num_threads)
-    evidence.metric  # noqa: B018 - refused here where files can be scored in more than one way
+    # Refused here where files can be scored in more than one way.
+    if evidence.task.metric is None:
+        evidence = Evidence(_against_float(evidence), num_threads)
+        given, training = evidence.case, False
     units = _units(given)
     gaps = _gaps(evidence)
     focus = _focus(gaps)
@@ -131,6 +137,24 @@ def diagnose(
     )
 
 
+def _against_float(evidence: Evidence) -> Case:
+    """The case of unlabelled examples, held against the float file's own answers.
+
+    What trains a model anew moves it away from these for better or worse, so it is not tried.
+    """
+    given, task = evidence.case, evidence.task
+    if given.float_graph is None or given.data is None:
+        raise DataError("without labels y a diagnosis needs the float file, whose answers take "
+                        "their place.")
+    own = evidence.evaluation("float")
+    port = output_port(given.float_graph, task.outputs["float"])
+    if ending(given.float_graph, port) == "SOFTMAX":
+        data = replace(given.data, y=own.prediction, num_classes=own.raw[0].size)
+        return replace(given, data=data, metric=AGREEMENT)
+    return replace(given, data=replace(given.data, y=own.outputs, num_classes=0),
+                   metric=DIFFERENCE)
+
+
 # --- what should be heard unasked ---------------------------------------------------------------
 
 
@@ -164,7 +188,9 @@ def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
             runs[role] = evidence.evaluation(role)
     reference = runs["float"].outputs if "float" in runs else None
     found = [remark for role, run in runs.items() for remark in output_remarks(
-        evidence.graph(role), run.outputs, None if role == "float" else reference, role)]
+        evidence.graph(role), run.outputs, None if role == "float" else reference, role,
+        evidence.graph(role).main.outputs.index(output_port(
+            evidence.graph(role), evidence.task.outputs[role]).tensor.index))]
     if evidence.of_classes:
         found += chance_remarks({role: Scored(run.prediction, evidence.data.labels,
                                               math.prod(run.raw.shape[1:]))

@@ -19,7 +19,7 @@ from qinspect.measure.activations import (
     stored_ranges,
 )
 from qinspect.measure.weights import weight_errors
-from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics import ACCURACY, AGREEMENT, Metric
 from qinspect.predictions import Comparisons, Results
 from qinspect.schema import Array, Arrays
 from qinspect.stats import Comparison
@@ -145,7 +145,7 @@ class Evidence:
     @property
     def of_classes(self) -> bool:
         """Whether each example has one class, which is right or wrong."""
-        return self.metric is ACCURACY
+        return self.metric in (ACCURACY, AGREEMENT)
 
     def answers(self, model: Model, index: Array | None = None) -> Any:
         """What of a file's outputs on evaluation examples is scored: of accuracy the classes."""

@@ -50,6 +50,11 @@ METRICS: dict[str, Metric] = {one.id: one for one in (
            score=numbers.own_error, reduce=numbers.reconstruction, needs_y=False, **_LOWER),
 )}
 
+# Of files on examples without labels, which are held against the float file's own answers.
+AGREEMENT = replace(ACCURACY, id="agreement", title="agreement with the float file")
+DIFFERENCE = replace(METRICS["mae"], id="difference", unit="units of the output",
+                     title="mean absolute difference from the float file")
+
 
 def metric(name: str) -> Metric:
     """The metric of a name.

@@ -19,6 +19,8 @@ _CHUNK = 1 << 21
 # Resamples in which a statistic is not defined, such as one class alone, up to this share are left
 # out; beyond, nothing can be said.
 _UNDEFINED = 0.05
+# Of fewer examples or groups resamples say too little; chosen.
+_FEWEST = 15
 # Blocks of examples whose parts in a statistic are told apart.
 _BLOCKS = 100
 
@@ -115,8 +117,9 @@ def compare_sets(
     moved = spread_about(scale * (drawn[1] - drawn[0]), gap, units)
     # Where everything is alike nothing is ever drawn that differs.
     alike = not np.any(moved != gap)
+    few = units < _FEWEST
     outside = min(np.count_nonzero(moved <= 0), np.count_nonzero(moved >= 0))
-    p = 1.0 if alike and gap == 0 else min(1.0, 2 * (outside + 1) / (len(moved) + 1))
+    p = 1.0 if few or (alike and gap == 0) else min(1.0, 2 * (outside + 1) / (len(moved) + 1))
     beyond = max(np.count_nonzero(moved >= margin), np.count_nonzero(moved <= -margin))
     error = float(moved.std(ddof=1))
     found = float(ndtri(1 - alpha / 2) + ndtri(0.8)) * error
@@ -137,9 +140,9 @@ def compare_sets(
         confidence=confidence,
         p_single=p,
         test="bootstrap test" + ("" if groups is None else " over groups"),
-        detectable=found if found > 0 else math.nan,
+        detectable=found if found > 0 and not few else math.nan,
         margin=margin,
-        equivalence_p=(beyond + 1) / (len(moved) + 1),
+        equivalence_p=1.0 if few else (beyond + 1) / (len(moved) + 1),
         groups=groups,
         seed=seed,
         metric=metric,

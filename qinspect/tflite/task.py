@@ -103,7 +103,7 @@ def task_of(
     chosen = named_metric(metric) if isinstance(metric, str) else metric
     outputs, notes = _outputs(graphs, fed, output, data, chosen)
     first, graph = next(iter(graphs.items()))
-    port = _port(graph, outputs[first])
+    port = output_port(graph, outputs[first])
     if chosen is None:
         chosen, why = _guess(first, graph, port, data)
         if why:
@@ -111,7 +111,7 @@ def task_of(
     if chosen is not None and chosen.classes:
         for at, (name, one) in enumerate(graphs.items()):
             offset = ways[at].label_offset if at < len(ways) else 0
-            check_labels(name, _numbers(_port(one, outputs[name])), data.labels + offset)
+            check_labels(name, _numbers(output_port(one, outputs[name])), data.labels + offset)
     elif chosen is not None and any(how.label_offset for how in ways):
         raise DataError(f"{chosen.id} is not about classes, so there is no label offset; leave it "
                         "out.")
@@ -206,7 +206,8 @@ def _named_output(file: str, ports: Sequence[Port], output: str | None) -> str |
     raise unknown_name(f"output of {file}", output, [port.name for port in ports])
 
 
-def _port(graph: Graph, name: str) -> Port:
+def output_port(graph: Graph, name: str) -> Port:
+    """The output of that name."""
     return next(port for port in ports_of(graph).outputs if port.name == name)
 
 

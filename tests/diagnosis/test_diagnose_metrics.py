@@ -21,6 +21,7 @@ from qinspect.diagnosis.engine import diagnose
 from qinspect.errors import DataError
 from qinspect.metrics import metric
 from qinspect.tflite import evaluate
+from qinspect.tflite.inputs import load_examples
 
 SCHEMA = json.loads(files("qinspect").joinpath("schema.json").read_text(encoding="utf-8"))
 
@@ -137,3 +138,31 @@ def test_files_that_agree_have_no_cause(
     found = of_case(data_dir, stem, name, **options)
     assert found.focus.gap == pytest.approx(gap, abs=0.02)
     assert found.primary in ("none", "noise")
+
+
+def test_without_labels_the_float_file_takes_their_place() -> None:
+    told = dataclasses.replace(data(), y=None, num_classes=0)
+    clipped = int8(ranges(calibration() * np.float32(0.2)))
+    good = case(int8(ranges(calibration())), data=told, calibration_x=calibration())
+    puzzle = dataclasses.replace(good, qat_graph=clipped)
+    found = diagnose(puzzle)
+    same = {role: np.mean(evaluate(graph, told.x).prediction
+                          == evaluate(float_graph(), told.x).prediction)
+            for role, graph in (("ptq", puzzle.ptq_graph), ("qat", clipped)) if graph is not None}
+    assert found.focus.metric.title == "agreement with the float file"
+    assert (found.focus.value_a, found.focus.value_b) == (same["ptq"], same["qat"])
+    assert (found.primary, found.proved) == ("stale-observers", True)
+    with pytest.raises(DataError, match="needs the float file"):
+        diagnose(dataclasses.replace(puzzle, float_graph=None))
+
+
+def test_without_labels_numbers_are_held_against_the_float_files(data_dir: Path) -> None:
+    folder = data_dir.parent / "cases" / "06-regression"
+    if not folder.is_dir():
+        missing(f"there is no folder {folder}")
+    x = np.load(folder / "reg_eval.npz")["x"]
+    found = diagnose(qi.case(
+        float=folder / "reg_float.tflite", ptq=folder / "reg_ptq_int8.tflite",
+        qat=folder / "reg_qat.tflite", data=load_examples(x)))
+    assert found.focus.metric.id == "difference"
+    assert found.primary == "stale-observers"

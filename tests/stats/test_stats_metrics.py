@@ -196,3 +196,11 @@ def test_runs_of_any_metric(name):
     assert over.a_wins == 5
     assert metric(name).better * over.interval[1 if name == "auc" else 0] < 0
     assert over.to_json()["metric"] == name
+
+
+def test_a_statistic_of_few_examples_is_no_finding():
+    outputs, y = scored(10, 5.0, 1)
+    y[:2] = 0, 1
+    c = results(outputs, y, metric="auc").comparison("a", "b")
+    assert c.verdict == "cannot_tell"
+    assert c.p == 1
