@@ -453,7 +453,7 @@ def _of_files(
             "ties": [_ties(m, examples.ids, task) for m in models],
             "remarks": [asdict(remark) for remark in _remarks(models, compared, task)],
             "detail_examples": min(detail_examples, len(examples)),
-            "notes": notes,
+            "notes": list(dict.fromkeys(notes)),
         }
     )
     return report, compared

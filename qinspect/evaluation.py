@@ -107,4 +107,5 @@ def evaluate(
             for name, run in runs.items()}, by_file=False)
         notes += [f"{r.file}: {r.sentence}" if r.file else r.sentence for r in found]
     return Results(outputs, y, examples.ids, examples.group, metric=task.metric,
-                   confidence=confidence, margin=margin, seed=seed, notes=tuple(notes))
+                   confidence=confidence, margin=margin, seed=seed,
+                   notes=tuple(dict.fromkeys(notes)))

@@ -210,7 +210,9 @@ class _Worker:
     @property
     def notes(self) -> tuple[str, ...]:
         sessions = (self._quant, self._float, self._alone)
-        own = [note for session in sessions if session is not None for note in session.notes]
+        # What holds for the file holds for its operators alone, and mostly for the float file.
+        own = dict.fromkeys(note for session in sessions if session is not None
+                            for note in session.notes)
         return (*own, *self._missing)
 
     def merge(self, other: _Worker) -> None:

@@ -258,7 +258,7 @@ def _in_units(
         raise DataError(f"the data do not fit {graph.file}: {fit.ranges} in steps of "
                         f"{fit.step:g}; {bridge}.")
     if fit.outside > _CLIPPED_SHARE:
-        return real, (f"{graph.file}: {100 * fit.outside:.1f} % of the input values are clipped "
+        return real, (f"{100 * fit.outside:.1f} % of the input values are clipped "
                       f"({fit.ranges}).",)
     return real, ()
 

@@ -200,8 +200,7 @@ class Session:
         self._missed: dict[int, str] = {}
         if not signature and len(self.graph.signatures) > 1:
             self._notes.append(
-                f"{self.name} has the signatures {', '.join(self.graph.signatures)}; its main "
-                "graph was run."
+                f"it has the signatures {', '.join(self.graph.signatures)}; its main graph was run."
             )
         self.outputs = self._chosen(outputs)
         self.tensors = self._wanted(tensors)
@@ -243,8 +242,8 @@ class Session:
                 )
             port = self.ports.outputs[key]
             if len(known) > 1:
-                self._notes.append(f"{self.name} has the outputs {', '.join(known)}; {port.name} "
-                                   "was taken, by its position.")
+                self._notes.append(f"it has the outputs {', '.join(known)}; {port.name} was taken, "
+                                   "by its position.")
             return port
         found = known.get(key) or next((p for p in known.values() if key in p.aliases), None)
         if found is None:
@@ -258,10 +257,10 @@ class Session:
             if port.tensor.dtype in READABLE:
                 found.append(port)
                 continue
-            what = f"the output {port.name!r} of {self.name} holds {port.tensor.dtype}, not numbers"
+            what = f"holds {port.tensor.dtype}, not numbers"
             if names is not None:
-                raise ModelFileError(f"{what}.")
-            self._notes.append(f"{what}, and was left out.")
+                raise ModelFileError(f"the output {port.name!r} of {self.name} {what}.")
+            self._notes.append(f"its output {port.name!r} {what}, and was left out.")
         if not found:
             raise ModelFileError(f"{self.name} has no output of numbers.")
         return tuple(found)
@@ -289,7 +288,7 @@ class Session:
     def _skip(self, index: int, reason: str) -> None:
         self._missed[index] = reason
         name = self.subgraph.tensors[index].name
-        self._notes.append(f"tensor {name!r} of {self.name} was not read: {reason}.")
+        self._notes.append(f"its tensor {name!r} was not read: {reason}.")
 
     # --- running -------------------------------------------------------------------------------
 
@@ -332,8 +331,8 @@ class Session:
         self.block = plan.batch * plan.workers
         self._begin(plan, feeds.take, 0, len(feeds))
         if plan.lead > 1:
-            self._notes.append(f"the graph of {self.name} fixes the batch at {plan.lead}; it was "
-                               f"run {plan.lead} examples at a time.")
+            self._notes.append(f"its graph fixes the batch at {plan.lead}; it was run "
+                               f"{plan.lead} examples at a time.")
 
     def arrays(self, count: int) -> list[Array | None]:
         """Room for what ``count`` examples give."""
@@ -397,12 +396,12 @@ class Session:
                     "state from one to the next; leave sequence out."
                 )
             state, workers = "kept", 1
-            self._notes.append(f"{self.name} keeps state, from one example to the next in the "
-                               "order given.")
+            self._notes.append("it keeps state, from one example to the next in the order "
+                               "given.")
         elif state:
             self._notes.append(
-                f"{self.name} keeps state, which was reset before each example; if they are one "
-                "sequence in order, say so (sequence)."
+                "it keeps state, which was reset before each example; if they are one sequence in "
+                "order, say so (--sequence)."
             )
         batch = min(self._batch_size or batch_for(self.subgraph), -(-len(feeds) // workers))
         ports = (*self.ports.inputs, *self.ports.outputs)
@@ -480,7 +479,7 @@ class Session:
         self._plain = None
         if gap:
             self._notes.append(
-                f"{self.name}: keeping all tensors changed the outputs of the first example by up "
+                "keeping all its tensors changed the outputs of the first example by up "
                 f"to {gap:g} (stored units) against a plain run, because other kernels run."
             )
 
@@ -494,15 +493,15 @@ class Session:
             elif event["what"] == "alone":
                 self.batched = False
                 self._notes.append(
-                    f"{self.name} cannot run in batches (its graph fixes the batch size); "
-                    f"it was run one example at a time{since}."
+                    "it cannot run in batches (its graph fixes the batch size); it was run one "
+                    f"example at a time{since}."
                 )
             else:
                 kind = "builtin kernels without XNNPACK"
                 if event["kernels"] == "reference":
                     kind = "reference kernels"
-                self._notes.append(f"{self.name} was run by the {kind}{since}, because the default "
-                                   f"ones do not run it: {event['reason'].rstrip('.')}.")
+                self._notes.append(f"it was run by the {kind}{since}, because the default ones do "
+                                   f"not run it: {event['reason'].rstrip('.')}.")
 
     def _check_outputs(self) -> None:
         if any(self.layout[: len(self.outputs)]):
