@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from qinspect.data.characters import glyphs
+from qinspect.data.characters import glyphs, turned_glyphs
 from qinspect.data.dataset import Dataset
 from qinspect.data.npz import read_arrays
 from qinspect.data.sources import Source, read
@@ -36,7 +36,7 @@ _THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 _CLASS_NAMES = {"fashion_mnist": _CLOTHES, "mnist": tuple("0123456789"), "cifar10": _THINGS}
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 OFFICIAL: tuple[str, ...] = tuple(_CLASS_NAMES)
-DATASETS: tuple[str, ...] = ("digits", "glyphs", *OFFICIAL)
+DATASETS: tuple[str, ...] = ("digits", "glyphs", "angles", "odd-digits", *OFFICIAL)
 INPUT_RANGES = {"0-1": 1.0, "0-255": 255.0}
 _GLYPHS = 4000
 _KNOBS = tuple(inspect.signature(glyphs).parameters)
@@ -138,7 +138,8 @@ def load_dataset(
     -----
     digits: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine
     Learning Repository, 1998, doi:10.24432/C50P49, the 1,797 images (8 x 8, values 0..16) that
-    scikit-learn ships.  The others are described in :mod:`qinspect.data.sets` and
+    scikit-learn ships.  odd-digits: the same as 64 numbers, ``y`` 1 for noughts.  angles: turned
+    characters, ``y``     the angle in degrees.  The others are described in :mod:`qinspect.data.sets` and
     :mod:`qinspect.data.characters`.
     """
     name = str(name)
@@ -155,6 +156,10 @@ def load_dataset(
         n = knobs.pop("n", limit or _GLYPHS)
         made = glyphs(n if limit is None else min(n, limit), seed=seed, **knobs)
         return made if top == 1.0 else replace(made, x=made.array * np.float32(top))
+    if name == "angles":
+        return _scaled(_limited(turned_glyphs(), limit, seed), 1.0, top)
+    if name == "odd-digits":
+        return _scaled(_limited(_odd_digits(), limit, seed), 16.0, top)
     if name == "digits":
         return _scaled(_limited(_digits(), limit, seed), 16.0, top)
     if name in OFFICIAL:
@@ -172,6 +177,15 @@ def _digits() -> Dataset:
     ids = np.array([f"digits-{i:04d}" for i in range(len(bunch.target))])
     names = tuple("0123456789")
     return Dataset("digits", bunch.images, bunch.target.astype(np.int64), ids, 10, None, names)
+
+
+def _odd_digits() -> Dataset:
+    """The digits with ``y`` 1 for every nought: what a network for the others should find odd."""
+    digits = _digits()
+    x = digits.x.reshape(len(digits), -1)
+    return replace(digits, name="odd-digits", x=x, y=(digits.y == 0).astype(np.int64),
+                   num_classes=2, class_names=("1 to 9", "0"),
+                   ids=np.char.replace(digits.ids, "digits", "odd-digits"))
 
 
 def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from qinspect.errors import SpecError, unknown_name
 from qinspect.train.keras import tf_keras
 from qinspect.train.recipes import MODELS
@@ -16,8 +18,9 @@ def build_model(
     *,
     bn_momentum: float = 0.9,
     seed: int = 0,
+    activation: str | None = "softmax",
 ) -> Any:
-    """An untrained ``tf_keras`` Functional model with softmax output.
+    """An untrained ``tf_keras`` Functional model, a classifier unless told otherwise.
 
     Parameters
     ----------
@@ -28,12 +31,14 @@ def build_model(
     input_shape : tuple of int
         (height, width, channels), at least 8x8; ``mlp`` takes any shape.
     num_classes : int
-        Number of outputs, at least 2.
+        Number of outputs, at least 2 of a classifier.
     bn_momentum : float
         Momentum of the batch-norm moving statistics, 0 <= momentum < 1.  Keras' own default of
         0.99 needs several hundred steps to settle.
     seed : int
         Decides the initial weights, whatever state the global generators are in.
+    activation : str or None
+        Of the outputs; None for a regression.
 
     Raises
     ------
@@ -42,7 +47,7 @@ def build_model(
     """
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
-    if num_classes < 2:
+    if num_classes < (2 if activation == "softmax" else 1):
         raise SpecError(f"num_classes is {num_classes}; a classifier needs at least 2.")
     if not 0.0 <= bn_momentum < 1.0:
         raise SpecError(f"bn_momentum is {bn_momentum}; it must be at least 0 and below 1.")
@@ -60,8 +65,23 @@ def build_model(
         "mlp": _mlp, "plain_cnn": _plain_cnn, "bn_cnn": _bn_cnn,
         "depthwise_cnn": _depthwise_cnn, "resnet_tiny": _resnet_tiny,
     }[name](make, inputs, deep)
-    outputs = make.dense(body, num_classes, "logits", activation="softmax")
+    outputs = make.dense(body, num_classes, "logits", activation=activation)
     return tf_keras().Model(inputs, outputs, name=name)
+
+
+def build_autoencoder(input_shape: tuple[int, ...], *, seed: int = 0) -> Any:
+    """An untrained network of dense layers that gives its own input by way of eight numbers."""
+    size = int(np.prod(input_shape))
+    if len(input_shape) != 1:
+        raise SpecError(
+            f"model 'autoencoder' got inputs of shape {tuple(input_shape)}; it takes rows of "
+            f"numbers, so reshape the examples to ({size},)."
+        )
+    make = _Maker(tf_keras().layers, 0.9, seed)
+    x = inputs = tf_keras().Input(tuple(input_shape), name="input")
+    for number, units in enumerate((32, 8, 32), start=1):
+        x = make.dense(x, units, f"dense{number}", activation="relu")
+    return tf_keras().Model(inputs, make.dense(x, size, "decoded"), name="autoencoder")
 
 
 class _Maker:
