@@ -297,14 +297,31 @@ def diagnose(
 @app.command()
 def study(
     dataset: Annotated[
-        str | None,
-        typer.Option(help="digits, glyphs, fashion_mnist, mnist, cifar10, a file or a folder."),
+        str | None, typer.Option(help="digits, glyphs, fashion_mnist, mnist, cifar10, angles, "
+                                      "odd-digits, a file or a folder.")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="mlp, plain_cnn, bn_cnn, depthwise_cnn, resnet_tiny or a Keras file."),
+        typer.Option(help="mlp, plain_cnn, bn_cnn, depthwise_cnn, resnet_tiny, autoencoder, or a "
+                          "Keras file: .h5, .keras or a SavedModel folder."),
     ] = None,
     preset: Preset = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(help="crossentropy, binary-crossentropy, mae, mse or huber; otherwise as the "
+                          "model was compiled."),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What models are judged by: accuracy, auc, mae, r2 ...")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Name or number of the output to train, of several.")
+    ] = None,
+    skip_layers: Annotated[
+        list[str] | None,
+        typer.Option("--skip-layers", help="Layer left out of quantization-aware training, such "
+                                           "as a recurrent one; may be given several times."),
+    ] = None,
     float_epochs: Annotated[int | None, typer.Option(help="Epochs of float training.")] = None,
     qat_epochs: Annotated[int | None, typer.Option(help="Epochs of QAT.")] = None,
     float_lr: Annotated[float | None, typer.Option(help="Learning rate of float training.")] = None,
@@ -327,6 +344,8 @@ def study(
         dataset, preset=preset, out=out, model=model, float_epochs=float_epochs,
         qat_epochs=qat_epochs, float_lr=float_lr, qat_lr=qat_lr, warm_start=warm_start,
         input_range=input_range, train_size=train_size, test_size=test_size, seed=seed,
+        loss=loss, metric=metric, output=output,
+        skip_layers=tuple(skip_layers) if skip_layers else None,
     )
     show_result(found, as_json=as_json, report=found.folder / "report.html")
 

@@ -69,7 +69,9 @@ RawInputs = Annotated[
     typer.Option("--raw-input", help="Number of a file that takes integer x as it is."),
 ]
 
-Preset = Annotated[str | None, typer.Option(help="one-epoch: the forum puzzle.")]
+Preset = Annotated[str | None, typer.Option(
+    help="one-epoch: the forum puzzle; regression: the forum's mean absolute error; anomaly: an "
+         "autoencoder.")]
 TrainSize = Annotated[int | None, typer.Option(help="Training examples to use.")]
 TestSize = Annotated[int | None, typer.Option(help="Test examples to use.")]
 

@@ -139,8 +139,8 @@ def load_dataset(
     digits: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine
     Learning Repository, 1998, doi:10.24432/C50P49, the 1,797 images (8 x 8, values 0..16) that
     scikit-learn ships.  odd-digits: the same as 64 numbers, ``y`` 1 for noughts.  angles: turned
-    characters, ``y``     the angle in degrees.  The others are described in :mod:`qinspect.data.sets` and
-    :mod:`qinspect.data.characters`.
+    characters, ``y`` the angle in degrees.  The others are described in :mod:`qinspect.data.sets`
+    and :mod:`qinspect.data.characters`.
     """
     name = str(name)
     if input_range not in INPUT_RANGES:
@@ -182,8 +182,8 @@ def _digits() -> Dataset:
 def _odd_digits() -> Dataset:
     """The digits with ``y`` 1 for every nought: what a network for the others should find odd."""
     digits = _digits()
-    x = digits.x.reshape(len(digits), -1)
-    return replace(digits, name="odd-digits", x=x, y=(digits.y == 0).astype(np.int64),
+    x = digits.array.reshape(len(digits), -1)
+    return replace(digits, name="odd-digits", x=x, y=(digits.labels == 0).astype(np.int64),
                    num_classes=2, class_names=("1 to 9", "0"),
                    ids=np.char.replace(digits.ids, "digits", "odd-digits"))
 

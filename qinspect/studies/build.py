@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qinspect import store
 from qinspect.data import calibration_subset
-from qinspect.data.dataset import Splits
+from qinspect.data.dataset import Dataset, Splits
 from qinspect.schema import Array
 from qinspect.studies.arms import PARENTS, Arm
 from qinspect.studies.spec import StudySpec, is_path
-from qinspect.train.recipes import PTQ_RECIPES
+from qinspect.studies.stored import read_objective
+from qinspect.train.recipes import AUTOENCODER, PTQ_RECIPES
 
 if TYPE_CHECKING:
+    from qinspect.train.objective import Objective
     from qinspect.train.progress import Progress
 
 
@@ -37,6 +39,12 @@ class BuildContext:
         """Where a Keras model is kept."""
         return self.folder / "models" / f"{name}.h5"
 
+    def objective(self) -> Objective:
+        """What the study trains for, as its first step decided."""
+        from qinspect.train.objective import Objective
+
+        return Objective(**read_objective(self.folder))
+
     def once(self, step: str, make: Callable[..., None], *arguments: Any) -> None:
         """Do a step, ``make(self, *arguments)``, unless an earlier run has finished it."""
         if store.is_done(self.folder, step):
@@ -48,19 +56,49 @@ class BuildContext:
 
 def make_initial(context: BuildContext) -> None:
     """The untrained zoo model, or the user's own model as given."""
-    from qinspect.train import build_model, check_model, load_keras, reset, save_keras
+    from qinspect.train import (
+        check_model,
+        choose_objective,
+        compiled_with,
+        flatten_model,
+        load_keras,
+        one_output,
+        reset,
+        save_keras,
+    )
+    from qinspect.train.training import check_examples
 
     spec, train = context.spec, context.splits.train
     reset(spec.seed)
+    compiled = None
     if is_path(spec.model):
-        model = load_keras(spec.model)
+        model = one_output(flatten_model(load_keras(spec.model)), spec.output)
+        compiled = compiled_with(spec.model)
     else:
-        model = build_model(
-            spec.model, train.array.shape[1:], train.num_classes,
-            bn_momentum=spec.bn_momentum, seed=spec.seed,
-        )
-    check_model(model)
+        model = _built(spec, train)
+    check_model(model, skip_layers=spec.skip_layers)
+    check_examples(model, train.array, train.name)
+    chosen = choose_objective(model, train.array, train.y, loss=spec.loss, metric=spec.metric,
+                              compiled=compiled)
+    store.write_json(context.folder / "objective.json", asdict(chosen))
     save_keras(model, context.model_path("initial"))
+
+
+def _built(spec: StudySpec, train: Dataset) -> Any:
+    """A network of the zoo with as many outputs as the data and the loss ask for."""
+    from qinspect.train import build_autoencoder, build_model
+
+    shape = train.array.shape[1:]
+    if spec.model == AUTOENCODER:
+        return build_autoencoder(shape, seed=spec.seed)
+    activation: str | None = "softmax"
+    numbers = train.num_classes
+    if not train.num_classes or spec.loss in ("mae", "mse", "huber"):
+        numbers, activation = 1 if train.y is None else train.y[0].size, None
+    elif spec.loss == "binary-crossentropy":
+        numbers, activation = 1, "sigmoid"
+    return build_model(spec.model, shape, numbers, bn_momentum=spec.bn_momentum, seed=spec.seed,
+                       activation=activation)
 
 
 def make_model(context: BuildContext, name: str) -> None:
@@ -84,10 +122,10 @@ def make_model(context: BuildContext, name: str) -> None:
 def _train_float(context: BuildContext, model: Any, name: str) -> None:
     from qinspect.train import fit
 
-    spec = context.spec
+    spec, aim = context.spec, context.objective()
     first = name == "float"
     history = fit(
-        model, context.splits.train, context.splits.validation,
+        model, aim.of(context.splits.train), aim.of(context.splits.validation), loss=aim.loss,
         epochs=spec.float_epochs if first else spec.qat_epochs,
         learning_rate=spec.float_lr if first else spec.qat_lr,
         batch_size=spec.batch_size,
@@ -101,10 +139,10 @@ def _train_float(context: BuildContext, model: Any, name: str) -> None:
 def _train_qat(context: BuildContext, model: Any, name: str) -> Any:
     from qinspect.train import fit_qat, quantize_aware
 
-    spec = context.spec
+    spec, aim = context.spec, context.objective()
     qat_model = quantize_aware(model, skip_layers=spec.skip_layers)
     history, observers = fit_qat(
-        qat_model, context.splits.train, context.splits.validation,
+        qat_model, aim.of(context.splits.train), aim.of(context.splits.validation), loss=aim.loss,
         epochs=spec.qat_epochs, learning_rate=spec.qat_lr, batch_size=spec.batch_size,
         seed=finetune_seed(spec), phase=name, progress=context.progress,
         warm_start_x=calibration_examples(spec, context.splits) if spec.warm_start else None,

@@ -15,6 +15,8 @@ import pandas as pd
 from qinspect import store
 from qinspect.errors import DataError, QinspectError, StoreError, unknown_name
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
+from qinspect.metrics import ACCURACY
+from qinspect.metrics import metric as named_metric
 from qinspect.predictions import Results
 from qinspect.schema import Array
 from qinspect.shown import Shown
@@ -57,8 +59,9 @@ class Study(Shown):
     observers : DataFrame
         One row a logged range (``schema.OBSERVERS`` and ``phase``).
     arrays : dict of ndarray
-        ``id``, ``y``, ``group`` where there are groups and, for each arm, ``prediction__ARM``,
-        ``raw__ARM``, ``tied__ARM``.
+        ``id``, ``y``, ``group`` where there are groups and, for each arm, ``raw__ARM``; of a
+        classifier ``prediction__ARM`` and ``tied__ARM``, and ``output__ARM``, what is scored, where
+        the metric is not accuracy.
 
     Examples
     --------
@@ -83,14 +86,23 @@ class Study(Shown):
     @cached_property
     def results(self) -> Results:
         """What every arm predicted, to be compared as the study's settings say."""
-        return study_results(self.arrays, self.spec)
+        return study_results(self.arrays, self.spec, self.objective["metric"])
+
+    @cached_property
+    def objective(self) -> dict[str, Any]:
+        """What was trained for: ``loss``, ``metric`` and ``target``."""
+        return read_objective(self.folder)
 
     def prediction(self, arm: str) -> Array:
         """Predicted class of each test example, int64, shape (n,)."""
-        return self.arrays[f"prediction__{self._known(arm)}"]
+        found = self.arrays.get(f"prediction__{self._known(arm)}")
+        if found is None:
+            raise DataError(f"the study in {str(self.folder)!r} is of no classifier, so there are "
+                            "no predicted classes; see results.outputs.")
+        return found
 
     def correct(self, arm: str) -> Array:
-        """Which test examples the arm gets right, bool, shape (n,)."""
+        """Which test examples the arm gets right, bool, or their scores, shape (n,)."""
         return self.results.scores(arm)
 
     def file(self, arm: str) -> Path:
@@ -231,14 +243,26 @@ class Sweep(Shown):
         }
 
 
-def study_results(arrays: Mapping[str, Array], spec: StudySpec) -> Results:
+def read_objective(folder: Path) -> dict[str, Any]:
+    """Loss, metric and target of a study; one that was made before it had these is a classifier."""
+    path = folder / "objective.json"
+    return store.read_json(path) if path.exists() else {
+        "loss": "crossentropy", "metric": "accuracy"}
+
+
+def study_results(
+    arrays: Mapping[str, Array], spec: StudySpec, metric: str = ACCURACY.id
+) -> Results:
     """The content of ``predictions.npz`` as results."""
-    prefix = "prediction__"
+    prefix = "prediction__" if metric == ACCURACY.id else "output__"
+    judged = named_metric(metric)
     return Results(
         {name.removeprefix(prefix): values for name, values in arrays.items()
          if name.startswith(prefix)},
-        arrays["y"], arrays["id"], arrays.get("group"),
-        confidence=spec.confidence, margin=spec.margin_pp, seed=spec.seed)
+        arrays.get("y"), arrays["id"], arrays.get("group"), metric=judged,
+        # The margin of the spec is in percentage points; other units have the metric's own.
+        confidence=spec.confidence, margin=spec.margin_pp if judged.scale == 100 else None,
+        seed=spec.seed)
 
 
 def load_study(folder: str | os.PathLike[str]) -> Study:

@@ -15,7 +15,7 @@ from qinspect.predictions import Results
 from qinspect.schema import HISTORY, OBSERVERS, RUNS
 from qinspect.studies.arms import Arm, compare_arms, decompose_gap, models_for
 from qinspect.studies.build import BuildContext
-from qinspect.studies.stored import study_results
+from qinspect.studies.stored import read_objective, study_results
 from qinspect.tflite import read_graph, scheme_of
 
 _PACKAGES = (
@@ -27,13 +27,15 @@ _PACKAGES = (
 def summarise(context: BuildContext, arms: tuple[Arm, ...], batchnorm: bool) -> None:
     """Write ``runs.csv``, ``history.csv``, ``observers.csv`` and ``summary.json``."""
     folder, spec = context.folder, context.spec
-    results = study_results(store.read_arrays(folder / "predictions.npz"), spec)
+    judged = read_objective(folder)["metric"]
+    results = study_results(store.read_arrays(folder / "predictions.npz"), spec, judged)
     rows = [_arm_row(folder, arm, results) for arm in arms]
     store.write_frame(folder / "runs.csv", pd.DataFrame(rows, columns=list(RUNS)))
     models = models_for(batchnorm)
     _concatenate(folder, models, "history", ("phase", *HISTORY[1:]))
     _concatenate(folder, models, "observers", ("phase", *OBSERVERS))
     store.write_json(folder / "summary.json", {
+        "metric": judged,
         "arms": [_summary_row(row, arm.title) for row, arm in zip(rows, arms, strict=True)],
         "comparisons": [one.to_json() for one in compare_arms(results)],
         "decomposition": decompose_gap(results),

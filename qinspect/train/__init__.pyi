@@ -11,7 +11,7 @@ from .recipes import LOSSES, MODELS, PTQ_RECIPES, Recipe
 from .remedies import per_channel_dense_qat, recalibrate, reestimate_batchnorm
 from .robust import RobustQat, robust_qat
 from .training import fit, predict
-from .zoo import build_model
+from .zoo import build_autoencoder, build_model
 
 __all__ = [
     "LOSSES",
@@ -20,6 +20,7 @@ __all__ = [
     "Objective",
     "Recipe",
     "RobustQat",
+    "build_autoencoder",
     "build_model",
     "check_model",
     "choose_objective",

@@ -8,6 +8,8 @@ from typing import Literal
 from qinspect.errors import unknown_name
 
 MODELS: tuple[str, ...] = ("mlp", "plain_cnn", "bn_cnn", "depthwise_cnn", "resnet_tiny")
+# It gives its own input; no classifier, so it stands by itself.
+AUTOENCODER = "autoencoder"
 LOSSES: tuple[str, ...] = ("crossentropy", "binary-crossentropy", "mae", "mse", "huber")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from qinspect.errors import SpecError, unknown_name
 from qinspect.train.keras import tf_keras
-from qinspect.train.recipes import MODELS
+from qinspect.train.recipes import AUTOENCODER, MODELS
 
 
 def build_model(
@@ -74,14 +74,14 @@ def build_autoencoder(input_shape: tuple[int, ...], *, seed: int = 0) -> Any:
     size = int(np.prod(input_shape))
     if len(input_shape) != 1:
         raise SpecError(
-            f"model 'autoencoder' got inputs of shape {tuple(input_shape)}; it takes rows of "
+            f"model {AUTOENCODER!r} got inputs of shape {tuple(input_shape)}; it takes rows of "
             f"numbers, so reshape the examples to ({size},)."
         )
     make = _Maker(tf_keras().layers, 0.9, seed)
     x = inputs = tf_keras().Input(tuple(input_shape), name="input")
     for number, units in enumerate((32, 8, 32), start=1):
         x = make.dense(x, units, f"dense{number}", activation="relu")
-    return tf_keras().Model(inputs, make.dense(x, size, "decoded"), name="autoencoder")
+    return tf_keras().Model(inputs, make.dense(x, size, "decoded"), name=AUTOENCODER)
 
 
 class _Maker:
