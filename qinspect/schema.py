@@ -11,7 +11,7 @@ Array = np.ndarray[Any, Any]
 # One array, or one for each input of a model by its name or tensor index.
 Arrays = Array | Mapping[Any, Array]
 
-# One row a trained or converted model.
+# One row a trained or converted model; no accuracies where the metric is none.
 RUNS = ("arm", "file", "scheme", "bytes", "n", "accuracy", "accuracy_low", "accuracy_high")
 # One row an epoch of one training.
 HISTORY = ("phase", "epoch", "steps", "loss", "accuracy", "val_loss", "val_accuracy",

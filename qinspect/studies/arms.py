@@ -109,7 +109,7 @@ def contrasts(batchnorm: bool) -> dict[str, dict[str, int]]:
 
 
 def decompose_gap(results: Results) -> list[dict[str, Any]]:
-    """Parts of the gap QAT - PTQ in points, each a signed sum of arms; they add up to the gap."""
+    """Parts of the gap QAT - PTQ, each a signed sum of arms, in the metric's unit; they add up."""
     parts = []
     for name, signed in contrasts("qat_bn" in results.models).items():
         estimate, low, high = results.contrast(signed)

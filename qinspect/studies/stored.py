@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect import store
-from qinspect.errors import DataError, QinspectError, StoreError, unknown_name
+from qinspect.errors import DataError, QinspectError, SpecError, StoreError, unknown_name
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.metrics import ACCURACY
 from qinspect.metrics import metric as named_metric
@@ -279,8 +279,13 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
     stored.pop("digests", None)
     runs, history, observers = (
         store.read_frame(path / f"{name}.csv") for name in ("runs", "history", "observers"))
+    summary = store.read_json(path / "summary.json")
+    for row in summary["comparisons"]:
+        # Studies from before there were other metrics have points alone.
+        row.setdefault("gap", row["diff_pp"])
+        row.setdefault("interval", row["ci_pp"])
     return Study(
-        path, StudySpec.from_dict(stored), store.read_json(path / "summary.json"), runs, history,
+        path, StudySpec.from_dict(stored), summary, runs, history,
         observers, store.read_arrays(path / "predictions.npz"))
 
 
@@ -308,6 +313,9 @@ def read_records(folder: Path, say: Callable[[str], None]) -> dict[str, dict[str
 
 def finished_record(key: str, study: Study, seconds: float) -> dict[str, Any]:
     """What a sweep keeps of a finished run: its settings, accuracies, gaps and parts of the gap."""
+    if study.objective["metric"] != ACCURACY.id:
+        raise SpecError(f"the study is judged by {study.objective['metric']}; a sweep counts "
+                        "accuracies alone, so run 'qinspect study' with each --seed instead.")
     results: dict[str, Any] = {"n": study.summary["arms"][0]["n"]}
 
     def add(name: str, row: dict[str, Any]) -> None:

@@ -36,7 +36,8 @@ def summarise(context: BuildContext, arms: tuple[Arm, ...], batchnorm: bool) -> 
     _concatenate(folder, models, "observers", ("phase", *OBSERVERS))
     store.write_json(folder / "summary.json", {
         "metric": judged,
-        "arms": [_summary_row(row, arm.title) for row, arm in zip(rows, arms, strict=True)],
+        "arms": [_summary_row(row, arm.title, results)
+                 for row, arm in zip(rows, arms, strict=True)],
         "comparisons": [one.to_json() for one in compare_arms(results)],
         "decomposition": decompose_gap(results),
         "notes": _notes(folder, rows),
@@ -62,19 +63,25 @@ def environment() -> dict[str, Any]:
 
 def _arm_row(folder: Path, arm: Arm, results: Results) -> dict[str, Any]:
     path = folder / arm.file
-    low, high = results.value_interval(arm.name)
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    if results.metric.id.endswith("accuracy"):
+        value, (low, high) = results.value(arm.name), results.value_interval(arm.name)
     return {
         "arm": arm.name, "file": arm.file,
         "scheme": None if arm.recipe is None else scheme_of(read_graph(path)),
         "bytes": path.stat().st_size, "n": results.n,
-        "accuracy": results.value(arm.name), "accuracy_low": low, "accuracy_high": high,
+        "accuracy": value, "accuracy_low": low, "accuracy_high": high,
     }
 
 
-def _summary_row(row: dict[str, Any], title: str) -> dict[str, Any]:
+def _summary_row(row: dict[str, Any], title: str, results: Results) -> dict[str, Any]:
     kept = ("file", "scheme", "bytes", "n", "accuracy")
+    ends = list(results.value_interval(row["arm"]))
     return {"arm": row["arm"], "title": title, **{name: row[name] for name in kept},
-            "accuracy_ci": [row["accuracy_low"], row["accuracy_high"]]}
+            "accuracy_ci": None if row["accuracy"] is None else ends,
+            "score": results.value(row["arm"]), "score_ci": ends, "metric": results.metric.id}
 
 
 def _notes(folder: Path, rows: list[dict[str, Any]]) -> list[str]:
