@@ -53,7 +53,8 @@ class StudySpec:
     freeze_batchnorm : bool
         Keep batch-norm statistics fixed during fine-tuning and QAT.
     skip_layers : tuple of str
-        Layers without fake quantization during QAT; see :func:`qinspect.train.quantize_aware`.
+        Layers without fake quantization during QAT, which the converter may quantize all the
+        same; see :func:`qinspect.train.quantize_aware`.
     bn_momentum : float
         Momentum of batch-norm moving statistics in the zoo's models.
     calibration_size : int

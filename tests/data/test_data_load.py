@@ -156,4 +156,5 @@ def test_importing_the_room_loads_no_plotting_learning_or_training_package() -> 
 
 
 def test_every_name_is_known_to_the_door() -> None:
-    assert DATASETS == ("digits", "glyphs", "angles", "odd-digits", "fashion_mnist", "mnist", "cifar10")
+    assert DATASETS == ("digits", "glyphs", "angles", "odd-digits", "fashion_mnist", "mnist",
+                        "cifar10")
