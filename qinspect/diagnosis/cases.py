@@ -19,7 +19,7 @@ from qinspect.data.tables import read_claim
 from qinspect.diagnosis.histories import History, gather_history
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
-from qinspect.metrics import Metric
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.studies.build import calibration_examples, finetune_seed
@@ -91,6 +91,8 @@ class TrainingFacts:
     skip_layers: tuple[str, ...] = ()
     equal_budget: bool = False
     exact: bool = False
+    # None: that of the Keras file, or of the metric.
+    loss: str | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ class Case(Shown):
         if n is None:
             return
         for name, prediction in self.arms.items():
-            if prediction.shape != (n,):
+            if len(prediction) != n:
                 raise DataError(
                     f"arm {name!r} has predictions of shape {prediction.shape} for {n} examples."
                 )
@@ -435,7 +437,11 @@ def _of_study(study: Study, equal_budget: bool) -> Case:
         role: read_graph(path) if (path := folder / "models" / f"{arm}.tflite").exists() else None
         for role, arm in role_arms.items()
     }
-    arms = {arm: study.prediction(arm) for arm in study.arms if arm not in role_arms.values()}
+    results = study.results
+    # Of a classifier the classes, else what the metric scores; claims are of classes alone.
+    classes = results.metric.id == ACCURACY.id
+    arms = {arm: np.asarray(results.outputs[arm]) for arm in study.arms
+            if arm not in role_arms.values()}
     if equal_budget:
         arms = {name: arms[arm] for name, arm in _EQUAL_REMEDIES.items() if arm in arms}
     return Case(
@@ -449,19 +455,21 @@ def _of_study(study: Study, equal_budget: bool) -> Case:
         keras_qat=models.get("qat"),
         history=study.history,
         observers=study.observers,
-        claims={role: Claim(study.prediction(arm)) for role, arm in role_arms.items()},
+        claims={role: Claim(study.prediction(arm)) for role, arm in role_arms.items()
+                if classes},
         arms=arms,
         arm_models=models,
         facts=TrainingFacts(
             spec.float_epochs, spec.qat_epochs, spec.float_lr, spec.qat_lr, spec.batch_size,
             finetune_seed(spec), spec.warm_start, spec.freeze_batchnorm, spec.skip_layers,
-            equal_budget=equal_budget, exact=True,
+            equal_budget=equal_budget, exact=True, loss=study.objective["loss"],
         ),
         # They are parts of the gap to PTQ of the float model before it was trained on.
         parts=() if equal_budget else tuple(study.summary["decomposition"]),
         name=str(folder),
         confidence=spec.confidence,
-        margin=spec.margin_pp,
+        margin=results.margin,
+        metric=results.metric,
         seed=spec.seed,
     )
 

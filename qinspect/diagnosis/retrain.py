@@ -42,8 +42,9 @@ def qat_again(
             loaded(evidence, "keras_float"), skip_layers=facts.skip_layers,
             per_channel_dense=per_channel_dense,
         )
+        train, loss = _taught(evidence, model)
         fit_qat(
-            model, _train(evidence), None, epochs=facts.qat_epochs + extra_epochs,
+            model, train, None, loss=loss, epochs=facts.qat_epochs + extra_epochs,
             learning_rate=facts.qat_lr * rate_factor, batch_size=facts.batch_size,
             seed=facts.seed + seed_shift,
             warm_start_x=_calibration_x(evidence) if warm else None,
@@ -74,8 +75,9 @@ def ptq_trained_on(evidence: Evidence, *, extra_epochs: int = 0) -> Array:
         from qinspect.train import fit
 
         model = loaded(evidence, "keras_float")
+        train, loss = _taught(evidence, model)
         fit(
-            model, _train(evidence), None, epochs=facts.qat_epochs + extra_epochs,
+            model, train, None, loss=loss, epochs=facts.qat_epochs + extra_epochs,
             learning_rate=facts.qat_lr, batch_size=facts.batch_size, seed=facts.seed,
             freeze_batchnorm=facts.freeze_batchnorm,
         )
@@ -133,6 +135,16 @@ def _facts(evidence: Evidence) -> TrainingFacts:
     return evidence.case.facts
 
 
-def _train(evidence: Evidence) -> Dataset:
-    assert evidence.case.train is not None
-    return evidence.case.train
+def _taught(evidence: Evidence, model: Any) -> tuple[Dataset, str]:
+    """Training examples with what the network should give, and the loss."""
+    from qinspect.train import choose_objective, compiled_with
+
+    train, loss, metric = evidence.case.train, _facts(evidence).loss, evidence.task.metric
+    assert train is not None
+    assert evidence.case.keras_float is not None
+    compiled = compiled_with(evidence.case.keras_float)
+    if loss is None and compiled.get("loss"):
+        loss = choose_objective(model, train.array, train.y, compiled=compiled).loss
+    aim = choose_objective(model, train.array, train.y, loss=loss,
+                           metric=None if metric is None else metric.id)
+    return aim.of(train), aim.loss
