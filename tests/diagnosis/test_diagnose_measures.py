@@ -232,6 +232,8 @@ BY_FORMULA = {
     ("qat-not-applied", "qat_holds_float_weights"), ("qat-requantized", "weights_trained"),
     ("qat-requantized", "quantized_after_training"), ("training-budget", "qat_trained_on"),
     ("noise", "shown_equivalent"), ("kernel-difference", "{role}_moved_margins"),
+    # Of networks that give values; tests/studies/test_study_tasks.py has both sides.
+    ("stale-observers", "output_cut_share"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,24 @@ def test_the_numbers_are_those_of_the_files(regression: Study) -> None:
     assert sum(parts) == pytest.approx(regression.results.comparison("ptq_int8", "qat").gap)
     with pytest.raises(DataError, match="no predicted classes"):
         regression.prediction("qat")
+
+
+def test_the_cause_is_named_and_its_remedy_closes_the_gap(regression: Study) -> None:
+    from qinspect.causes import all_rules
+    from qinspect.diagnosis.cases import case
+    from qinspect.diagnosis.engine import diagnose
+    from qinspect.diagnosis.evidence import Evidence
+
+    given = case(regression)
+    found = diagnose(given).to_json()
+    assert found["primary"] == "stale-observers"
+    assert found["proved"]
+    check = all_rules()["stale-observers"].check
+    assert check(Evidence(given)).numbers["output_cut_share"] > 0.1
+    # PTQ in the place of QAT has ranges that fit.
+    fits = check(Evidence(replace(given, qat_graph=given.ptq_graph)))
+    assert fits.verdict == "ruled_out"
+    assert fits.numbers["output_cut_share"] < 0.1
 
 
 def test_a_regression_resumes_to_the_same_bytes(tmp_path: Path) -> None:
