@@ -23,6 +23,8 @@ __all__ = [
 
 # Longest name that a table keeps as it is.
 _SHORT = 24
+# Longest name of an axis on one line.
+_AXIS = 60
 NONE = "-"
 
 
@@ -127,9 +129,10 @@ def remarks(metric: Metric, *said: str) -> str:
 
 
 def gap_axis(what: str, metric: Metric, *said: str) -> str:
-    """Name of an axis of differences, in full."""
+    """Name of an axis of differences, in full; a long one in two lines."""
     unit = "percentage points" if metric.unit == "points" else metric.unit
-    return headed(what, unit) + remarks(metric, *said)
+    name, rest = headed(what, unit), remarks(metric, *said)
+    return name + rest if len(name) + len(rest) <= _AXIS else f"{name}\n{rest.strip()}"
 
 
 def lower(metric: Metric) -> str:

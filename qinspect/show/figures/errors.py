@@ -36,6 +36,7 @@ _REFERENCE_LOOK = {
 _POINTS = 3000
 _LEVEL_LINES = 64
 _IN_LEGEND = 12
+_UPRIGHT = 42  # longest name of an upright axis on one line
 
 
 def error_histogram(histogram: pd.DataFrame, *, most: float = 0.0) -> Figure:
@@ -191,8 +192,9 @@ def sensitivity_curve(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("layers kept")
         dashed = ("dashed: margin",) if margin else ()
-        ax.set_ylabel(text.headed(f"{metric.title} - float", metric.unit)
-                      + text.remarks(metric, *dashed))
+        what, said = f"{metric.title} - float", text.remarks(metric, *dashed)
+        line = text.headed(what, metric.unit) + said
+        ax.set_ylabel(line if len(line) <= _UPRIGHT else f"{what}\n{metric.unit}{said}")
 
     first, last = known.iloc[0], known.iloc[-1]
     gap = text.gap_of(metric)

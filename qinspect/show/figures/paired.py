@@ -92,9 +92,9 @@ def discordance(comparisons: pd.DataFrame, *, right: bool = True) -> Figure:
                                 textcoords="offset points")
         ax.axvline(0, color=INK, linewidth=0.8)
         name_rows(ax, [f"{text.elided(r['a'], 16)} | {text.elided(r['b'], 16)}" for r in records])
-        left, right = (max((r[key] for r in records), default=0) for key in ("a_only", "b_only"))
-        room = 0.15 * max(left + right, 1)
-        ax.set_xlim(-left - room, right + room)
+        most_a, most_b = (max((r[key] for r in records), default=0) for key in ("a_only", "b_only"))
+        room = 0.15 * max(most_a + most_b, 1)
+        ax.set_xlim(-most_a - room, most_b + room)
         ax.locator_params(axis="x", integer=True, min_n_ticks=1)
         ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
         ax.set_xlabel("examples: only the left model right | only the right model right" if right
@@ -119,7 +119,7 @@ def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison) -> Figure:
     def draw(ax: Axes) -> None:
         values = resamples["gap"].to_numpy(dtype=float)
         values = values[np.isfinite(values)]
-        spread = float(np.ptp(values)) / _BINS if len(values) else 0.0
+        spread = float(np.ptp(values)) / (_BINS - 1) if len(values) else 0.0
         middle, count, width = _bins(values, 100.0 / c.n if c.mcnemar_p is not None else
                                      spread or c.margin / _BINS)
         low, high = c.interval
