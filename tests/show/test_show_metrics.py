@@ -305,7 +305,7 @@ def test_a_study_speaks_the_metric(study: Study, name: str) -> None:
     own = scored(study, name)
     view = replace(view_of(own), sections=())
     said = "\n".join([as_text(view), *(view.figure(kind).sentence for kind in view.figures
-                                       if kind not in ("learning", "observers", "gap"))])
+                                       if kind not in ("learning", "observers"))])
     assert_speaks(said, metric(name))
     assert next(iter(view.figures)) == name
     assert ("disagreement" in view.figures) == (name == "mae")

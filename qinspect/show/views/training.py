@@ -100,7 +100,8 @@ def _figures(study: Study) -> dict[str, Any]:
     observers = study.observers[study.observers["phase"] == "qat"]
     return {
         metric.id: lambda: figures.accuracy_forest(rows, metric),
-        "gap": lambda: figures.waterfall(summary["decomposition"], gap, total="qat - ptq_int8"),
+        "gap": lambda: figures.waterfall(summary["decomposition"], gap, metric,
+                                         total="qat - ptq_int8"),
         **apart,
         "resamples": lambda: resamples(study.results, "ptq_int8", "qat"),
         "learning": lambda: figures.learning_curves(study.history),
