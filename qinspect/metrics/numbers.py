@@ -64,7 +64,7 @@ def reconstruction(x: Array, output: Array) -> Array:
 
 
 def own_error(y: Array | None, output: Any) -> Array:
-    """Errors that a file's outputs were reduced to, as they are."""
+    """Mean squared difference of each example's output from the input."""
     return np.asarray(output, dtype=float).reshape(-1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from textwrap import indent
 from typing import TYPE_CHECKING
 
@@ -64,42 +65,50 @@ def print_table(table: Table, console: Console) -> None:
     """Print a table; one that no omission makes narrow enough goes row by row."""
     if not table:
         return
-    narrower = table
-    for head in (None, *table.spare):
-        narrower = narrower if head is None else narrower.without(head)
-        widths = _widths(narrower, console.width)
-        if widths is not None:
-            console.print(_drawn(narrower, widths))
-            break
-    else:
+    fitting = next(_fitting(table, console.width), None)
+    if fitting is None:
         _print_blocks(table, console)
+    else:
+        console.print(_drawn(*fitting))
     if len(table.rows) > table.most:
         _say(f"and {len(table.rows) - table.most:,} more.", console)
     if table.caption:
         _say(table.caption, console)
 
 
-def _widths(table: Table, width: int) -> list[int] | None:
-    """Widths of the columns on a console, None where it is too narrow.
+def _fitting(table: Table, width: int) -> Iterator[tuple[Table, list[int]]]:
+    """The table, or less and less of it, with widths of the columns that fit a console.
 
-    Heads and words may take several lines, numbers and names never do.
+    Heads are broken into many lines only where leaving out columns does not help.
     """
+    for head_width in (_NARROW, 0):
+        narrower = table
+        for head in (None, *table.spare):
+            narrower = narrower if head is None else narrower.without(head)
+            if (widths := _widths(narrower, width, head_width)) is not None:
+                yield narrower, widths
+
+
+def _widths(table: Table, width: int, head_width: int) -> list[int] | None:
+    """Widths of the columns, None where there is no room: numbers and names are not broken."""
     shown = table.cells(table.rows[: table.most])
     found: list[int] = []
-    wanted: list[int] = []
+    cell, whole = list[int](), list[int]()
     for head, right, *cells in zip(table.heads, table.right(), *shown, strict=True):
         longest = max(map(cell_len, cells))
-        wanted.append(max(cell_len(head), longest))
+        cell.append(longest)
+        whole.append(max(cell_len(head), longest))
         words = [cell_len(word) for said in (head, *cells) for word in said.split()]
         # The first column has the names: they are broken last.
         least = _NARROW if found else _NAMES
-        found.append(max(longest, *words) if right else
-                     min(wanted[-1], max(least, min(max(words, default=0), _NAMES))))
-    room = width - sum(found) - _BETWEEN * len(found)
-    while room > 0 and found != wanted:
-        for at, (now, end) in enumerate(zip(found, wanted, strict=True)):
-            if now < end and room > 0:
-                found[at], room = now + 1, room - 1
+        found.append(max(longest, *words, min(cell_len(head), head_width)) if right else
+                     min(whole[-1], max(least, min(max(words, default=0), _NAMES))))
+    room = width + 1 - sum(found) - _BETWEEN * len(found)
+    for wanted in (cell, whole):
+        while room > 0 and any(now < end for now, end in zip(found, wanted, strict=True)):
+            for at, end in enumerate(wanted):
+                if found[at] < end and room > 0:
+                    found[at], room = found[at] + 1, room - 1
     return found if room >= 0 else None
 
 

@@ -170,3 +170,18 @@ def test_hostile_names_are_text(tmp_path: Any) -> None:
     assert "<img src=x" not in shown["text/html"]
     assert "\x1b" not in shown["text/html"] + shown["text/plain"] + markdown(view_of(found))
     assert "<img" not in markdown(view_of(found))
+
+
+@pytest.mark.parametrize("width", range(40, 140, 7))
+def test_long_numbers_and_names_are_whole_or_in_rows_of_their_own(width: int) -> None:
+    rows = [{"name": "reg_float.tflite", "verdict": "reg_ptq_dyn.tflite better", "gap": -0.00178,
+             "ends": (-0.003339, -0.0002125)}] * 2
+    made = table("t", rows, {
+        "file": "name", "verdict": "verdict", "only it int8: to float, units of y": ("gap", str),
+        "only it int8: interval": ("ends", lambda ends: f"[{ends[0]}, {ends[1]}]")})
+    stream = io.StringIO()
+    print_view(View("t", tables=(made,)), Console(file=stream, width=width))
+    printed = stream.getvalue()
+    assert max(map(len, printed.splitlines())) <= width
+    for whole in ("reg_float.tflite", "reg_ptq_dyn.tflite", "-0.00178", "[-0.003339, -0.0002125]"):
+        assert printed.count(whole) == 2, whole
