@@ -11,7 +11,7 @@ help:
 	@echo "make exercises  copy the notebooks without their solutions to the folder exercises/"
 	@echo "make test       all tests (under 20 minutes on 2 cores)"
 	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
-	@echo "make docs       docs/causes.md from the causes"
+	@echo "make docs       docs/causes.md from the causes, docs/metrics.md from the metrics"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the benchmarks, each printing its numbers"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (under an hour on 2 cores)"
@@ -44,6 +44,7 @@ test-fast: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m qinspect.causes > docs/causes.md
+	$(BIN)/python -m qinspect.metrics > docs/metrics.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

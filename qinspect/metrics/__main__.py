@@ -42,7 +42,7 @@ Without `--metric` one is guessed where there is one reading only, and a note sa
 Anything else is refused with the names that would fit: whole numbers beside one plain number may be
 classes or quantities, a map may be a segmentation or a reconstruction, and an autoencoder with as
 many outputs as there are classes is no classifier. Predictions in a table (`significance`) are
-taken for classes, unless `y` holds numbers that are not whole.
+taken for classes, and where `y` is not whole for quantities, judged by `mae`.
 
 ## Several outputs
 

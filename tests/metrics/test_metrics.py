@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from parts import ROOT
 from sklearn import metrics as sk
 
 from qinspect.errors import DataError, SpecError
 from qinspect.metrics import METRICS, metric
+from qinspect.metrics.__main__ import document
 
 RNG = np.random.default_rng(0)
 N = 300
@@ -136,3 +138,9 @@ def test_every_metric_says_its_unit_and_which_way_is_better():
     assert metric("auc").words(0.9361) == "93.61 %"
     assert metric("mae").size(-21.0071) == "21.01 units of y"
     assert metric("mae").margin_of(0.4) == pytest.approx(0.02)
+
+
+def test_the_document_is_made_from_the_registry():
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert text == document(), "run make docs"
+    assert all(f"| `{name}` |" in text for name in METRICS)
