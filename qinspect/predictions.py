@@ -104,7 +104,8 @@ class Results(Shown):
             raise DataError("there are no results; give the outputs of at least one model.")
         if self.y is None and self.metric.needs_y and "predictions" in self.read_as.values():
             named = next(name for name, how in self.read_as.items() if how == "predictions")
-            raise DataError(f"{named} has predictions but there are no labels y to score them by.")
+            raise DataError(f"{named} has predictions but there are no labels y to score them by; "
+                            "give them as y.")
         for name in ("ids", "groups"):
             values = getattr(self, name)
             if values is not None and np.shape(values) != (self.n,):
@@ -183,7 +184,7 @@ class Results(Shown):
         if model not in self.outputs:
             raise unknown_name("model", model, self.models)
         if model not in self._scores:
-            self._scores[model] = np.array([self.metric.score(self.y, one)
+            self._scores[model] = np.array([self.metric.statistic(self.y, one)
                                             for one in self._runs_of(model)])
         return self._scores[model]
 
@@ -481,7 +482,7 @@ class Results(Shown):
         arrays = {"y": self.y, "id": self.ids, "group": self.groups}
         for name, how in self.read_as.items():
             kept = np.asarray(self.outputs[name])
-            if self.metric.classes or kept.size == self.n:
+            if self.metric.id == ACCURACY.id or kept.size == self.n:
                 kept = self.answers(name)
             arrays[f"{CORRECT}{name}" if how == "correctness" else name] = kept
         store.write_arrays(Path(path), {key: np.asarray(values) for key, values in arrays.items()

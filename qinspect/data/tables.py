@@ -53,7 +53,8 @@ Reading = Literal["guess", "classes", "numbers"]
 class Table:
     """What files hold: of each model labels, numbers or, as booleans, which examples are right.
 
-    ``outputs`` are of shape (n,), with ``runs`` (runs, n); ``y`` is not needed by correctness.
+    ``outputs`` are of shape (n,), of numbers also (n, ...), with ``runs`` (runs, n, ...); ``y`` is
+    not needed by correctness.
     """
 
     outputs: dict[str, Array]
@@ -120,7 +121,8 @@ def read_table(
 
     ``models`` chooses columns, ``correct`` names those that say which examples are right.
     """
-    parts = [part for file in files for part in _parts(file, models)]
+    wide = reading == "numbers"
+    parts = [part for file in files for part in _parts(file, models, wide=wide)]
     joined = _join(parts) if len(parts) > 1 else parts[0]
     where = joined.where
     named = _named(joined.columns, where)
@@ -141,10 +143,10 @@ def read_table(
                                 "the accuracy can be made; choose other columns with --models, or "
                                 "no other metric.")
             outputs[name] = as_correct(values, f"{column} in {where}")
-        elif y is None:
+        elif y is None and not wide:
             listed = ", ".join(joined.columns)
             raise DataError(f"{where} has no column y with the true labels; it holds {listed}.")
-        elif reading == "numbers" or not _is_whole(y):
+        elif y is None or wide or not _is_whole(y):
             outputs[name] = _numbers(values, y, column, where)
         else:
             # Truth values of a two-class problem are its classes 0 and 1.
@@ -204,8 +206,11 @@ def present(values: Array | DataError) -> Array:
     return values
 
 
-def _parts(file: Path, models: Collection[str]) -> list[_Part]:
-    """The columns of a file by what their names say; a long table is one part a model."""
+def _parts(file: Path, models: Collection[str], *, wide: bool = False) -> list[_Part]:
+    """The columns of a file by what their names say; a long table is one part a model.
+
+    ``wide``: labels and predictions may be several numbers an example.
+    """
     raw, where = read_columns(file), str(file)
     chosen = {name for name in raw if {name, name.removeprefix(CORRECT)} & set(models)}
     free = [name for name in raw if name not in chosen]
@@ -234,11 +239,11 @@ def _parts(file: Path, models: Collection[str]) -> list[_Part]:
     _check_split(raw, aside, where)
     used = [name for name in (label, group, run, *ids[:1]) if name]
     used += [name for name in (model, predicted) if name and long]
-    known = {name: _column(raw, name, where) for name in used}
+    known = {name: _column(raw, name, where, wide=wide and name == label) for name in used}
     # Where models are chosen, what cannot be one is none of them.
     columns = {} if long else {
-        name: _column(raw, name, where) for name in raw if name not in (*taken, *ids)
-        and (not models or name in chosen or _is_column(raw[name]))}
+        name: _column(raw, name, where, wide=wide) for name in raw
+        if name not in (*taken, *ids) and (not models or name in chosen or _is_column(raw[name]))}
     first = next(iter({**known, **columns}.items()), None)
     for name, values in {**known, **columns}.items():
         if first is None or len(values) == len(first[1]):
@@ -345,7 +350,11 @@ def _join(parts: list[_Part]) -> _Part:
         known = [(part.where, values) for part in aligned
                  if (values := getattr(part, name)) is not None]
         for where, values in known[1:]:
-            at = np.flatnonzero(_text(values) != _text(known[0][1]))
+            if values.shape != known[0][1].shape:
+                raise DataError(f"{known[0][0]} and {where} disagree on the shape of {name}: "
+                                f"{known[0][1].shape} and {values.shape}.")
+            unlike = _text(values) != _text(known[0][1])
+            at = np.flatnonzero(unlike.reshape(len(keys), -1).any(axis=1))
             if len(at):
                 raise DataError(f"{known[0][0]} and {where} disagree on {name} of "
                                 f"{keys[at[0]][:60]!r}: {known[0][1][at[0]]} and "
@@ -489,13 +498,15 @@ def _of_series(values: pd.Series[Any], named: str, place: str, first: int) -> Ar
     return values.to_numpy() if values.dtype.kind in "biuf" else values.to_numpy(dtype=str)
 
 
-def _column(raw: Mapping[str, Array | DataError], name: str, where: str) -> Array:
-    """A column as numbers or text without blanks around it, one value an example."""
+def _column(
+    raw: Mapping[str, Array | DataError], name: str, where: str, *, wide: bool = False
+) -> Array:
+    """A column as numbers or text without blanks around it, one value an example if not wide."""
     values = present(raw[name])
-    if values.ndim != 1:
+    if values.ndim != 1 and not (wide and values.ndim):
         raise DataError(
-            f"{where}: {name} has shape {values.shape}; it must be one value an example "
-            "(take the arg max of class scores first)."
+            f"{where}: {name} has shape {values.shape}; it must be one value an example (take the "
+            "arg max of class scores first, or give a metric of several numbers with --metric)."
         )
     if values.size == 0:
         raise DataError(f"{where}: {name} is empty; at least one example is needed.")
@@ -523,12 +534,12 @@ def _is_whole(values: Array) -> bool:
     return values.dtype.kind != "f" or bool((values == np.round(values)).all())
 
 
-def _numbers(values: Array, y: Array, name: str, where: str) -> Array:
+def _numbers(values: Array, y: Array | None, name: str, where: str) -> Array:
     """Predicted quantities or scores."""
     for one, found in ((name, values), ("y", y)):
-        if found.dtype.kind == "U":
+        if found is not None and found.dtype.kind == "U":
             raise DataError(f"{where}: {one} holds text; this needs numbers.")
-    return values.astype(np.float64) if not _is_whole(y) else values
+    return values if y is None or _is_whole(y) else values.astype(np.float64)
 
 
 def _check_classes(values: Array, y: Array, name: str, where: str, *, guess: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from qinspect.errors import DataError
+from qinspect.metrics.numbers import without_nan
 from qinspect.schema import Array
 
 # A probability of 0 would cost an infinite log loss; Keras clips at the same value.
@@ -18,14 +19,19 @@ _BINS = 15
 
 def right(y: Array, output: Any) -> Array:
     """Which examples are classified right, from labels (n,) or scores (n, classes)."""
-    found = np.asarray(output)
+    found, known = np.asarray(output), np.True_
+    if found.ndim == 2 and found.shape[1] == 1:
+        raise DataError("outputs hold one number an example, of which arg max says nothing; take "
+                        "binary-accuracy or auc for yes or no, mae for a quantity.")
     if found.ndim == 2:
+        # Scores with a NaN are no answer.
+        known = ~np.isnan(found).any(axis=1) if found.dtype.kind == "f" else known
         # Ties go to the lowest index, as on hardware.
         found = found.argmax(axis=1)
     if found.shape != y.shape:
         raise DataError(f"outputs have shape {np.shape(output)}; {len(y)} labels need one class "
                         "or one row of class scores an example.")
-    return np.asarray(found == y)
+    return np.asarray((found == y) & known)
 
 
 def in_top(y: Array, output: Any, k: int) -> Array:
@@ -41,7 +47,11 @@ def in_top(y: Array, output: Any, k: int) -> Array:
 
 
 def binary_right(y: Array, output: Any, threshold: float | None = None) -> Array:
-    """Which yes-or-no answers are right, of one probability or the greater of two scores."""
+    """Which yes-or-no answers are right, of one probability or the greater of two scores.
+
+    A threshold is one of the probability of yes, else of the score, of two scores of how much
+    greater the second is.
+    """
     wanted = _yes_no(y)
     return np.asarray((_yes_score(output, threshold, wanted) > 0) == wanted)
 
@@ -78,14 +88,16 @@ def f1(y: Array, output: Any, weights: Array | None = None, *,
        threshold: float | None = None) -> Any:
     """F1: of the positives for yes or no, else the mean over labels or classes.
 
-    A label that neither occurs nor is predicted counts as 0, as in scikit-learn.
+    One of several labels that neither occurs nor is predicted counts as 0, such a class is left
+    out, as in scikit-learn.
     """
     wanted, found = _label_table(y, output, threshold)
     counts = np.ones((1, len(wanted))) if weights is None else np.asarray(weights, dtype=float)
     both = counts @ (wanted & found)
     either = counts @ wanted.astype(float) + counts @ found.astype(float)
     each = np.divide(2 * both, either, out=np.zeros_like(both), where=either > 0)
-    mean = each.mean(axis=1)
+    counted = np.sum(either > 0, axis=1) if np.ndim(y) == 1 else wanted.shape[1]
+    mean = each.sum(axis=1) / np.maximum(counted, 1)
     return float(mean[0]) if weights is None else mean
 
 
@@ -129,8 +141,7 @@ def ece(y: Array, output: Any, weights: Array | None = None) -> Any:
 
 
 def _class_scores(y: Array, output: Any) -> Array:
-    scores = np.asarray(output).reshape(len(y), -1)
-    labels = np.asarray(y)
+    scores, labels = _rows(output, len(y)), np.asarray(y)
     if labels.shape != (len(scores),) or labels.dtype.kind not in "iub":
         raise DataError(f"labels have shape {labels.shape} and type {labels.dtype}; one whole "
                         "number an example is needed.")
@@ -142,16 +153,33 @@ def _class_scores(y: Array, output: Any) -> Array:
 
 def _yes_no(y: Array) -> Array:
     """Labels 0 and 1 as booleans, (n,)."""
-    labels = np.asarray(y).reshape(-1)
+    labels = np.asarray(y)
+    if labels.size != len(labels):
+        raise DataError(f"labels have shape {labels.shape}; a yes-or-no metric needs one label an "
+                        "example. Take f1 for several labels.")
+    return _zeros_and_ones(labels.reshape(-1))
+
+
+def _zeros_and_ones(labels: Array) -> Array:
     other = labels[(labels != 0) & (labels != 1)]
     if other.size:
-        raise DataError(f"labels hold {other[0]}; a yes-or-no metric needs 0 and 1.")
+        raise DataError(f"labels hold {other[0]:g}, and yes or no needs 0 and 1; take accuracy or "
+                        "f1 for several classes, mae for a quantity.")
     return np.asarray(labels == 1)
+
+
+def _rows(output: Any, n: int) -> Array:
+    """The numbers of each example, (n, numbers), refused where they are maps."""
+    scores = without_nan(output)
+    if len(scores) != n or np.count_nonzero(np.array(scores.shape[1:]) != 1) > 1:
+        raise DataError(f"outputs have shape {scores.shape}; {n} labels need one row of scores an "
+                        "example. Take miou or pixel-accuracy for maps.")
+    return scores.reshape(n, -1)
 
 
 def _one_score(output: Any, n: int) -> Array:
     """One number an example that grows with yes: the one there is, or second minus first."""
-    scores = np.asarray(output, dtype=float).reshape(n, -1)
+    scores = _rows(output, n).astype(float)
     if scores.shape[1] == 1:
         return scores[:, 0]
     if scores.shape[1] == 2:
@@ -162,42 +190,55 @@ def _one_score(output: Any, n: int) -> Array:
 
 def _yes_score(output: Any, threshold: float | None, wanted: Array) -> Array:
     score = _one_score(output, len(wanted))
-    if np.asarray(output).reshape(len(wanted), -1).shape[1] == 2:
-        return score - (threshold or 0.0)
-    if threshold is None:
-        _check_probability(score, "@0 for logits")
-    return score - (0.5 if threshold is None else threshold)
+    both = _rows(output, len(wanted))
+    if both.shape[1] == 2:
+        if threshold is None:
+            return score
+        # A softmax of two: the probability of yes.
+        if (both >= 0).all() and (np.abs(both.sum(axis=1) - 1) <= _SUM[1] - 1).all():
+            score = both[:, 1].astype(float)
+    return score - _threshold(score, threshold, "binary-accuracy@0 for logits")
 
 
-def _check_probability(values: Array, example: str) -> None:
+def _threshold(values: Array, threshold: float | None, example: str) -> float:
+    """The threshold of a score: that which was given, 0.5 of probabilities."""
     low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 1:
-        raise DataError(f"outputs run from {low:g} to {high:g}, which are no probabilities; give "
-                        f"the threshold with the name of the metric, such as {example}.")
+    probabilities = low >= 0 and high <= 1
+    if threshold is None:
+        if not probabilities:
+            raise DataError(f"outputs run from {low:g} to {high:g}, which are no probabilities; "
+                            f"give the threshold with the name of the metric, such as {example}.")
+        return 0.5
+    if probabilities and not 0 < threshold < 1:
+        raise DataError(f"outputs run from {low:g} to {high:g}, as probabilities do, of which a "
+                        f"threshold of {threshold:g} says nothing; choose one between 0 and 1.")
+    return threshold
 
 
 def _label_table(y: Array, output: Any, threshold: float | None) -> tuple[Array, Array]:
     """Wanted and found labels as booleans, (n, labels)."""
     labels = np.asarray(y)
-    scores = np.asarray(output)
+    scores = without_nan(output)
     if labels.ndim == 2 and labels.shape[1] > 1:
         if scores.shape != labels.shape:
             raise DataError(f"outputs have shape {scores.shape}, labels {labels.shape}; several "
                             "labels need one score each.")
-        if threshold is None:
-            _check_probability(scores, "f1@0 for logits")
-        return labels == 1, scores > (0.5 if threshold is None else threshold)
-    if scores.reshape(len(labels), -1).shape[1] <= 2:
+        return _zeros_and_ones(labels.reshape(-1)).reshape(labels.shape), scores > _threshold(
+            scores, threshold, "f1@0 for logits")
+    if _rows(scores, len(labels)).shape[1] <= 2:
         wanted = _yes_no(labels)
         return wanted[:, None], _yes_score(scores, threshold, wanted)[:, None] > 0
     classes = _class_scores(labels, scores)
+    if threshold is not None:
+        raise DataError(f"a threshold of {threshold:g} means nothing of {classes.shape[1]} "
+                        "classes, of which the greatest score is the answer; leave it out.")
     each = np.arange(classes.shape[1])
     return labels[:, None] == each, classes.argmax(axis=1)[:, None] == each
 
 
 def _probabilities(y: Array, output: Any) -> Array:
     """Probabilities (n, classes) whose rows add up to 1; one number is the probability of yes."""
-    values = np.asarray(output, dtype=float).reshape(len(y), -1)
+    values = _rows(output, len(y)).astype(float)
     low, high = float(values.min()), float(values.max())
     sums = values.sum(axis=1)
     if values.shape[1] == 1:

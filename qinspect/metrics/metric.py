@@ -105,6 +105,18 @@ class Metric:
         size = abs(value) if np.isfinite(value) and value else 1.0
         return self.scale * size / 20
 
+    def statistic(self, y: Array | None, output: Any) -> float:
+        """The checked value of a set of examples; only of the kind ``set``."""
+        found = np.asarray(self.score(y, output))
+        if found.size != 1 or found.dtype.kind not in "biuf":
+            raise DataError(f"{self.id} gives {found.dtype} of shape {found.shape}; a metric of "
+                            "the kind 'set' gives one number.")
+        value = float(found.reshape(()))
+        if not np.isfinite(value):
+            raise DataError(f"{self.id} is {value:g} on these examples; mend or leave out "
+                            "some of them, or choose another metric.")
+        return value
+
     def scores(self, y: Array | None, output: Any) -> Array:
         """Checked scores of the examples, (n,); only of the kind ``example``."""
         found = np.asarray(self.score(y, output))

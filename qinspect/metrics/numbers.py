@@ -50,6 +50,8 @@ def r2(y: Array, output: Any, weights: Array | None = None) -> Any:
 def cosine(y: Array, output: Any) -> Array:
     """Cosine of the angle between each output and its target."""
     wanted, found = _paired(y, output)
+    if wanted.shape[1] == 1:
+        raise DataError("the cosine of one number an example is only its sign; take mae.")
     length = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
     zero = int(np.count_nonzero(length == 0))
     if zero:
@@ -66,6 +68,16 @@ def reconstruction(x: Array, output: Array) -> Array:
 def own_error(y: Array | None, output: Any) -> Array:
     """Mean squared difference of each example's output from the input."""
     return np.asarray(output, dtype=float).reshape(-1)
+
+
+def without_nan(output: Any) -> Array:
+    """Outputs as they are, refused where an example holds NaN, of which no answer can be made."""
+    found = np.asarray(output)
+    if found.dtype.kind == "f" and np.isnan(found).any():
+        bad = int(np.isnan(found).reshape(len(found), -1).any(axis=1).sum())
+        raise DataError(f"outputs are NaN for {bad} of {len(found)} examples; mend the file or "
+                        "leave these examples out.")
+    return found
 
 
 def _paired(y: Array, output: Any) -> tuple[Array, Array]:

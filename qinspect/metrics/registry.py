@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from qinspect.errors import SpecError, unknown_name
+import numpy as np
+
+from qinspect.errors import DataError, QinspectError, SpecError, unknown_name
 from qinspect.metrics import classes, detection, maps, numbers
 from qinspect.metrics.metric import Metric
 from qinspect.named import named_object
@@ -95,8 +99,10 @@ def metric(name: str) -> Metric:
         try:
             value = float(threshold)
         except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
             raise SpecError(f"the threshold {threshold!r} of {base} is no number; write it as in "
-                            f"{base}@0.3.") from None
+                            f"{base}@0.3.")
         one = METRICS[base]
         return replace(one, id=name, title=f"{one.title} at {value:g}",
                        score=partial(one.score, threshold=value))
@@ -116,5 +122,21 @@ def _own(name: str) -> Metric:
     kind: Any = getattr(found, "kind", "example")
     if kind not in ("example", "set"):
         raise SpecError(f"{name} has kind {kind!r}; it must be 'example' or 'set'.")
-    return Metric(name, title, getattr(found, "unit", ""), direction, kind, found,
+    return Metric(name, title, getattr(found, "unit", ""), direction, kind, _told(name, found),
                   scale=float(getattr(found, "scale", 1.0)), margin=getattr(found, "margin", None))
+
+
+def _told(name: str, score: Callable[..., Any]) -> Callable[..., Any]:
+    """Somebody's function, whose errors are told in a sentence."""
+
+    def told(y: Any, output: Any) -> Any:
+        try:
+            return score(y, output)
+        except QinspectError:
+            raise
+        except Exception as error:
+            raise DataError(f"{name} fails on y of shape {np.shape(y)} and outputs of shape "
+                            f"{np.shape(output)} ({type(error).__name__}: {error}); mend this "
+                            "function.") from error
+
+    return told

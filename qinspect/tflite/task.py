@@ -111,7 +111,9 @@ def task_of(
     if chosen is not None and chosen.classes:
         for at, (name, one) in enumerate(graphs.items()):
             offset = ways[at].label_offset if at < len(ways) else 0
-            check_labels(name, _numbers(output_port(one, outputs[name])), data.labels + offset)
+            # Of one number the metric itself knows whether it says yes or no.
+            if (numbers := _numbers(output_port(one, outputs[name]))) != 1:
+                check_labels(name, numbers, data.labels + offset)
     elif chosen is not None and any(how.label_offset for how in ways):
         raise DataError(f"{chosen.id} is not about classes, so there is no label offset; leave it "
                         "out.")
