@@ -210,10 +210,11 @@ def test_what_is_not_chosen_does_not_matter(tmp_path):
     assert asked(path, "--models", "a,b")["n"] == N
 
 
-def test_a_quantity_is_read_as_numbers_and_needs_its_metric(table):
+def test_a_quantity_is_read_as_numbers_and_its_metric_is_guessed_aloud(table):
     y = Y + 0.25
     path = table(y=y, a=y + RNG.normal(0, 1, N), b=Y)
-    assert "--metric mae" in refused(path)
+    assert any("metric: mean absolute error" in note for note in asked(path)["notes"])
+    assert "--metric mae" in refused(path, "--metric", "accuracy")
     frame = pd.read_csv(path)
     found = results(path, metric="mae")
     assert asked(path, "--metric", "mae")["comparisons"][0]["unit"] == "units of y"
@@ -416,3 +417,37 @@ def test_every_case_is_right_or_refused(cases, file, right):
     else:
         assert len(values) == 2
         assert np.allclose(values, right)
+
+
+def test_several_numbers_an_example_are_read_by_their_metric(tmp_path):
+    y = RNG.normal(size=(N, 3))
+    arrays = {"y": y, "a": y + RNG.normal(size=y.shape), "b": y + RNG.normal(0, 2, y.shape)}
+    path = tmp_path / "p.npz"
+    np.savez(path, **arrays)
+    found = asked(path, "--metric", "mae")
+    assert [one["score"] for one in found["models"]] == [
+        np.abs(arrays[name] - y).mean(axis=1).mean() for name in "ab"]
+    assert "--metric" in refused(path)
+    np.savez(path, y=y[:, :2], a=arrays["a"], b=arrays["b"])
+    assert "as many numbers" in refused(path, "--metric", "mae")
+
+
+def test_files_of_several_numbers_are_joined_by_id(tmp_path):
+    y, ids = RNG.normal(size=(N, 3)), np.arange(N)
+    order = RNG.permutation(N)
+    paths = [tmp_path / f"{name}.npz" for name in "ab"]
+    np.savez(paths[0], id=ids, y=y, prediction=y + 1)
+    np.savez(paths[1], id=ids[order], y=y[order], prediction=y[order] + 2)
+    found = asked(*paths, "--metric", "mae")
+    assert np.allclose([one["score"] for one in found["models"]], [1, 2])
+    np.savez(paths[1], id=ids[order], y=y[order] + 1, prediction=y[order] + 2)
+    assert "disagree on y" in refused(*paths, "--metric", "mae")
+    np.savez(paths[1], id=ids[order], y=y[order, 0], prediction=y[order] + 2)
+    assert "shape of y" in refused(*paths, "--metric", "mae")
+
+
+def test_errors_that_need_no_labels_are_read_without_y(tmp_path):
+    path = tmp_path / "p.npz"
+    np.savez(path, a=np.full(N, 0.5), b=np.full(N, 0.25))
+    assert asked(path, "--metric", "reconstruction")["models"][1]["score"] == 0.25
+    assert "no labels y" in refused(path, "--metric", "mae")

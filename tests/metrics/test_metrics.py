@@ -25,8 +25,7 @@ NEAR = REAL + RNG.normal(size=(N, 2))
 
 def value(name, y, output):
     one = metric(name)
-    found = one.score(y, output) if one.kind == "set" else one.scores(y, output).mean()
-    return float(found)
+    return one.statistic(y, output) if one.kind == "set" else float(one.scores(y, output).mean())
 
 
 @pytest.mark.parametrize(("name", "y", "output", "expected"), [
@@ -39,6 +38,14 @@ def value(name, y, output):
     ("auc", YES_NO, np.column_stack([1 - SURE, SURE]), sk.roc_auc_score(YES_NO, SURE)),
     ("f1", YES_NO, SURE, sk.f1_score(YES_NO, SURE > 0.5)),
     ("f1", CLASSES, SOFTMAX, sk.f1_score(CLASSES, SOFTMAX.argmax(axis=1), average="macro")),
+    ("f1", CLASSES % 3, SOFTMAX, sk.f1_score(CLASSES % 3, SOFTMAX.argmax(axis=1),
+                                             average="macro")),
+    ("f1", CLASSES[:9], np.eye(99)[CLASSES[:9] % 5], sk.f1_score(
+        CLASSES[:9], CLASSES[:9] % 5, average="macro")),
+    ("binary-accuracy@0.3", YES_NO, np.column_stack([1 - SURE, SURE]),
+     sk.accuracy_score(YES_NO, SURE > 0.3)),
+    ("binary-accuracy@1", YES_NO, LOGITS[:, :2],
+     sk.accuracy_score(YES_NO, LOGITS[:, 1] - LOGITS[:, 0] > 1)),
     ("f1", MANY, MANY_SURE, sk.f1_score(MANY, MANY_SURE > 0.5, average="macro")),
     ("mae", REAL, NEAR, sk.mean_absolute_error(REAL, NEAR)),
     ("mse", REAL, NEAR, sk.mean_squared_error(REAL, NEAR)),
@@ -104,6 +111,23 @@ def test_weights_repeat_examples(name):
     ("mae", REAL, NEAR * np.nan, "NaN or infinite for 300 of 300"),
     ("miou", CLASSES, SOFTMAX, "one class for each pixel"),
     ("accuracy", CLASSES, SOFTMAX[:, None], "one class"),
+    ("accuracy", YES_NO * 0, SURE[:, None], "one number an example"),
+    ("top5", CLASSES, SOFTMAX.reshape(N, 2, 4), "miou or pixel-accuracy for maps"),
+    ("f1", CLASSES, SOFTMAX.reshape(N, 2, 4), "miou or pixel-accuracy for maps"),
+    ("f1@0.3", CLASSES, SOFTMAX, "leave it out"),
+    ("f1@2", YES_NO, SURE, "choose one between 0 and 1"),
+    ("f1@0", MANY, MANY_SURE, "choose one between 0 and 1"),
+    ("f1", REAL, SOFTMAX[:, :2], "needs 0 and 1"),
+    ("auc", MANY, MANY_SURE, "f1 for several labels"),
+    ("auc", YES_NO, np.where(SURE > 0.5, np.nan, SURE), "are NaN for"),
+    ("f1", MANY, MANY_SURE * np.nan, "are NaN for 300 of 300"),
+    ("top2", CLASSES, SOFTMAX * np.nan, "are NaN for 300 of 300"),
+    ("r2", REAL, NEAR * np.nan, "is nan on these examples"),
+    ("cosine", REAL[:, 0], NEAR[:, 0], "only its sign"),
+    ("miou", MANY, MANY_SURE, "not whole numbers"),
+    ("miou", np.full((N, 2, 2), 255), SOFTMAX.reshape(N, 2, 2, 2), "hold 255"),
+    ("miou", np.ones((N, 2, 4)), LOGITS.reshape(N, 2, 4, 1), "probability of class 1"),
+    ("miou", np.ones((N, 2, 2)), SOFTMAX.reshape(N, 2, 2, 2) * np.nan, "are NaN for"),
 ])
 def test_what_has_no_value_is_refused(name, y, output, said):
     with pytest.raises(DataError, match=said):
@@ -127,6 +151,15 @@ def test_names(tmp_path, monkeypatch):
     assert (own.unit, own.direction, own.kind) == ("mm", "lower", "example")
     assert value("own_scores:worst", REAL, NEAR) == np.abs(REAL - NEAR).max(axis=1).mean()
     assert value("own_scores:median", REAL, NEAR) == np.median(NEAR - REAL)
+    with pytest.raises(DataError, match="own_scores:worst fails on y of shape"):
+        value("own_scores:worst", REAL[:5], NEAR)
+
+
+def test_scores_with_nan_are_no_right_answer():
+    broken = np.where(np.arange(N)[:, None] < 50, np.nan, SOFTMAX)
+    right = SOFTMAX.argmax(axis=1) == CLASSES
+    assert value("accuracy", CLASSES, broken) == right[50:].sum() / N
+    assert value("accuracy", CLASSES * 0, broken * np.nan) == 0
 
 
 def test_every_metric_says_its_unit_and_which_way_is_better():
