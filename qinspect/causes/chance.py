@@ -93,8 +93,9 @@ def _check_noise(evidence: Evidence) -> Finding:
 def _other_order(evidence: Evidence, finding: Finding) -> Trial | None:
     return Trial(
         "training QAT again with its batches in another order",
-        {"qat": retrain.qat_again(evidence, seed_shift=1)},
-        controls=retrain.controls(evidence, "qat"),
+        {"qat": None},
+        again=retrain.qat_sham(evidence),
+        sham=retrain.as_it_is(evidence, "qat"),
     )
 
 

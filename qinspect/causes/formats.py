@@ -132,7 +132,8 @@ def _convert(evidence: Evidence, finding: Finding) -> Trial | None:
 
 
 def _train(evidence: Evidence, finding: Finding) -> Trial | None:
-    return Trial("applying QAT to the float model", {"qat": retrain.qat_again(evidence)})
+    return Trial("applying QAT to the float model", {"qat": None},
+                 again=retrain.qat_sham(evidence), sham=retrain.as_it_is(evidence, "qat"))
 
 
 def _check_requantized(evidence: Evidence) -> Finding:

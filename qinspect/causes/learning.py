@@ -124,8 +124,9 @@ def _other_rate(evidence: Evidence, finding: Finding) -> Trial | None:
     return Trial(
         f"training QAT again with learning rate {facts.qat_lr * factor:.2g} instead of "
         f"{facts.qat_lr:.2g}",
-        {"qat": retrain.qat_again(evidence, rate_factor=factor)},
-        controls=retrain.controls(evidence, "qat"),
+        {"qat": None},
+        again=lambda run: {"qat": retrain.qat_again(evidence, rate_factor=factor, seed_shift=run)},
+        sham=retrain.qat_sham(evidence),
     )
 
 
@@ -183,9 +184,14 @@ def _train_on(evidence: Evidence, finding: Finding) -> Trial | None:
     more = max(_MORE_EPOCHS, math.ceil(_MORE_STEPS / steps))
     return Trial(
         f"training both on for {more} epochs",
-        {
-            "qat": retrain.qat_again(evidence, extra_epochs=more),
-            "ptq": retrain.ptq_trained_on(evidence, extra_epochs=more),
+        {"qat": None, "ptq": None},
+        again=lambda run: {
+            "qat": retrain.qat_again(evidence, extra_epochs=more, seed_shift=run),
+            "ptq": retrain.ptq_trained_on(evidence, extra_epochs=more, seed_shift=run),
+        },
+        sham=lambda run: {
+            "qat": retrain.qat_again(evidence, seed_shift=run),
+            "ptq": retrain.ptq_trained_on(evidence, seed_shift=run),
         },
     )
 

@@ -136,8 +136,9 @@ def _bits_lost(tensors: pd.DataFrame) -> np.ndarray:
 def _warm(evidence: Evidence, finding: Finding) -> Trial | None:
     return Trial(
         "training QAT again with ranges set from calibration examples first",
-        {"qat": retrain.qat_again(evidence, warm_start=True)},
-        controls=retrain.controls(evidence, "qat"),
+        {"qat": None},
+        again=lambda run: {"qat": retrain.qat_again(evidence, warm_start=True, seed_shift=run)},
+        sham=retrain.qat_sham(evidence),
     )
 
 

@@ -81,8 +81,10 @@ def _per_channel_qat(evidence: Evidence, finding: Finding) -> Trial | None:
         return None
     return Trial(
         "training QAT again with a weight range of its own for every output of dense layers",
-        {"qat": retrain.qat_again(evidence, per_channel_dense=True)},
-        controls=retrain.controls(evidence, "qat"),
+        {"qat": None},
+        again=lambda run: {
+            "qat": retrain.qat_again(evidence, per_channel_dense=True, seed_shift=run)},
+        sham=retrain.qat_sham(evidence),
     )
 
 

@@ -17,6 +17,8 @@ from qinspect.stats import Comparison
 from qinspect.tflite.remarks import Remark
 from qinspect.verdicts import CauseVerdict
 
+# An intervention closes a good part of the gap from this share on; chosen.
+CLOSED_SHARE = 0.3
 # From this share of a gap on an effect is said to turn it round: what is left is as large.
 _TURNED = 2.0
 _NAMES = {"float": "the float model", "ptq": "PTQ", "qat": "QAT"}
@@ -31,6 +33,8 @@ class Effect:
     ``amount`` is the gap before minus the gap after, in the metric's unit, ``interval`` its paired
     interval; ``closed_share`` is effect over gap (1 closes it exactly, more turns it round);
     ``confirmed``: the effect is beyond zero in the direction of the gap and a good part of it.
+    ``runs``: how often a remedy that trains was run, and the same without it; ``luck``: what the
+    latter closed by itself.  ``once``: it was trained once, so that luck is not told apart.
     ``late_seconds``: how long after the time allowed for interventions it ended.
     """
 
@@ -42,6 +46,9 @@ class Effect:
     numbers: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     late_seconds: float = 0.0
+    runs: int = 0
+    luck: float | None = None
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,8 @@ class Cause:
             "confirmed_by_intervention": None if effect is None else effect.confirmed,
             "effect": None if effect is None else effect.amount,
             "interval": None if effect is None else list(effect.interval),
+            "runs": None if effect is None else effect.runs,
+            "luck": None if effect is None else effect.luck,
             "closed_share": None if effect is None else effect.closed_share,
             "intervention": None if effect is None else effect.done,
             "not_tried": self.note,

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from qinspect.diagnosis.answer import Cause, Diagnosis, Effect
+from qinspect.diagnosis.answer import CLOSED_SHARE, Cause, Diagnosis, Effect
 from qinspect.diagnosis.cases import Case, case
 from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.replicates import measure_replicates
 from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried
 from qinspect.errors import DataError, QinspectError, unknown_name
 from qinspect.measure.remarks import Scored, chance_remarks, float_worst, output_remarks
@@ -25,8 +26,6 @@ from qinspect.tflite.task import ending, output_port
 # A gap below this share of the margin (of accuracy a point) is not one that a person would claim;
 # chosen.
 NOTICEABLE = 0.5
-# An intervention closes a significant part of the gap from this share on; chosen.
-CLOSED_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -114,10 +113,12 @@ def diagnose(
             if not _worth_trying(cause, focus):
                 continue
             say(f"trying: {cause.rule.remedy}")
-            tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline)
+            tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline,
+                                  say=say)
             found[at] = replace(cause, effect=tried.effect, note=tried.note)
         if not any(cause.confirmed for cause in found):
-            found = [_other_seed(cause, evidence, focus, training, deadline) for cause in found]
+            found = [_other_seed(cause, evidence, focus, training, deadline, say)
+                     for cause in found]
     found = [_judge(cause, focus) for cause in found]
     if any(cause.confirmed for cause in found):
         # What was not tried cannot stand beside what was proved.
@@ -255,17 +256,19 @@ def _worth_trying(cause: Cause, focus: Comparison) -> bool:
 
 
 def _other_seed(
-    cause: Cause, evidence: Evidence, focus: Comparison, training: bool, deadline: float
+    cause: Cause, evidence: Evidence, focus: Comparison, training: bool, deadline: float,
+    say: Callable[[str], None],
 ) -> Cause:
     """Where nothing else explains a gap, ask whether another run of the training has it too."""
     if cause.rule.id != "noise":
         return cause
-    tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline)
+    tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline, say=say)
     return replace(cause, effect=tried.effect, note=tried.note)
 
 
 def _try_remedies(
-    cause: Cause, evidence: Evidence, focus: Comparison, *, training: bool, deadline: float
+    cause: Cause, evidence: Evidence, focus: Comparison, *, training: bool, deadline: float,
+    say: Callable[[str], None],
 ) -> _Tried:
     """The first remedy that can be applied, measured; or why none could."""
     reasons = []
@@ -278,7 +281,7 @@ def _try_remedies(
         elif time.perf_counter() >= deadline:
             reasons.append(f"{remedy.title} was not tried for lack of time")
         else:
-            applied = _apply(remedy, cause, evidence, focus)
+            applied = _apply(remedy, cause, evidence, focus, deadline, say)
             if isinstance(applied, Effect):
                 late = max(0.0, time.perf_counter() - deadline)
                 return _Tried(replace(applied, late_seconds=late), None)
@@ -286,13 +289,22 @@ def _try_remedies(
     return _Tried(None, "; ".join(dict.fromkeys(reasons)) + ".")
 
 
-def _apply(remedy: Remedy, cause: Cause, evidence: Evidence, focus: Comparison) -> Effect | str:
+def _apply(
+    remedy: Remedy, cause: Cause, evidence: Evidence, focus: Comparison, deadline: float,
+    say: Callable[[str], None],
+) -> Effect | str:
     begun = time.perf_counter()
     try:
         trial = remedy.apply(evidence, cause.finding)
         if trial is None or not {focus.a, focus.b} & set(trial.swaps):
             return f"{remedy.title} does not apply to this gap"
-        measured = measure_effect(evidence, focus, trial)
+        if trial.again is None:
+            measured: Effect | str = measure_effect(evidence, focus, trial)
+        else:
+            measured = measure_replicates(evidence, focus, trial, cause=cause.rule.id,
+                                          deadline=deadline, say=say)
+        if isinstance(measured, str):
+            return measured
     except QinspectError as error:
         return f"{remedy.title} failed: {error}"
     return replace(measured, seconds=time.perf_counter() - begun)
@@ -320,7 +332,8 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
         amount=estimate,
         interval=(low, high),
         closed_share=closed,
-        confirmed=toward[0] > 0 and closed >= CLOSED_SHARE,
+        confirmed=toward[0] > 0 and closed >= CLOSED_SHARE and not trial.once,
+        once=trial.once,
         numbers={
             **trial.numbers,
             **{f"{value}_{role}_mended": results.value(f"{role}, mended")

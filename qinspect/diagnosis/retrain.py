@@ -6,6 +6,7 @@ evidence, so that two causes with the same remedy pay once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qinspect.data.dataset import Dataset, one_array
@@ -67,7 +68,19 @@ def controls(evidence: Evidence, *roles: str) -> dict[str, Array]:
     return {role: made[role](evidence) for role in roles}
 
 
-def ptq_trained_on(evidence: Evidence, *, extra_epochs: int = 0) -> Array:
+def qat_sham(evidence: Evidence) -> Callable[[int], dict[str, Any]]:
+    """QAT trained again with nothing changed but the batch order, by its number."""
+    return lambda run: {"qat": qat_again(evidence, seed_shift=run)}
+
+
+def as_it_is(evidence: Evidence, role: str) -> Callable[[int], dict[str, Any]]:
+    """The file of a role itself, or made again where its settings are guessed: no luck in it."""
+    made = controls(evidence, role)
+    own = made[role] if made else evidence.own_answers(role)
+    return lambda run: {role: own}
+
+
+def ptq_trained_on(evidence: Evidence, *, extra_epochs: int = 0, seed_shift: int = 0) -> Array:
     """Predictions of PTQ of the float model trained on for as long as QAT was."""
     facts = _facts(evidence)
 
@@ -78,12 +91,13 @@ def ptq_trained_on(evidence: Evidence, *, extra_epochs: int = 0) -> Array:
         train, loss = _taught(evidence, model)
         fit(
             model, train, None, loss=loss, epochs=facts.qat_epochs + extra_epochs,
-            learning_rate=facts.qat_lr, batch_size=facts.batch_size, seed=facts.seed,
+            learning_rate=facts.qat_lr, batch_size=facts.batch_size,
+            seed=facts.seed + seed_shift,
             freeze_batchnorm=facts.freeze_batchnorm,
         )
         return ptq_of(evidence, model)
 
-    return evidence.once(("ptq trained on", extra_epochs), make)
+    return evidence.once(("ptq trained on", extra_epochs, seed_shift), make)
 
 
 def ptq_again(evidence: Evidence) -> Array:

@@ -106,13 +106,21 @@ class Trial:
     ``done`` follows "when".  ``swaps`` are the predictions by role, of the examples ``index`` or of
     all; ``controls`` take the place of the file's own as what they are compared with: the same made
     again without the remedy.
+
+    A remedy that trains is luck in part: ``again`` gives the swaps of a run by the number of its
+    batch order, ``sham`` those of the same training without the remedy; ``swaps`` then only names
+    the roles.  ``once``: it was trained only once, by somebody else, so that luck is not told
+    apart.
     """
 
     done: str
-    swaps: dict[str, Array]
+    swaps: dict[str, Any]
     index: Array | None = None
     numbers: dict[str, Any] = field(default_factory=dict)
-    controls: dict[str, Array] = field(default_factory=dict)
+    controls: dict[str, Any] = field(default_factory=dict)
+    again: Callable[[int], dict[str, Any]] | None = None
+    sham: Callable[[int], dict[str, Any]] | None = None
+    once: bool = False
 
 
 @dataclass(frozen=True)

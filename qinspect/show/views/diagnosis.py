@@ -138,6 +138,13 @@ def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
         closed = f"{text.gap_of(metric)(toward(found, effect.amount))} {metric.unit}".rstrip()
         ends = text.interval_of(metric)(_closed(found, effect))
         lines["Tried"] = f"{effect.done} closes {closed} {ends} of the gap: {confirmed}."
+        if effect.runs and effect.luck:
+            luck = f"{text.gap_of(metric)(toward(found, effect.luck))} {metric.unit}".rstrip()
+            lines["Luck"] = (f"the same training without the remedy closes {luck} of the gap by "
+                             "itself, which is not counted.")
+        if effect.once:
+            lines["Luck"] = ("this was trained once, so luck is not told apart: it indicates, and "
+                             "does not prove.")
     elif cause.note:
         lines["Not tried"] = cause.note
     lines["Source"] = rule.source

@@ -1,0 +1,112 @@
+"""Remedies that train are told from luck: by simulation, by real trainings, by what is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnose_cases import calibration, case, data, float_graph, int8, ranges
+
+from qinspect.diagnosis.answer import CLOSED_SHARE, Effect
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.replicates import LOOKS, decided, measure_replicates
+from qinspect.diagnosis.rule import Trial
+from qinspect.tflite import evaluate
+
+# Standard deviation of runs of one-epoch studies, points (measured).
+SPREAD = 3.9
+
+
+def passed(effect: float, sham_spread: float = SPREAD, trials: int = 2_000) -> tuple[float, float]:
+    """Share of trials that are confirmed at one of the looks, and the mean number of runs."""
+    rng = np.random.default_rng(0)
+    found, runs = 0, 0
+    for _ in range(trials):
+        remedy = effect + SPREAD * rng.normal(size=LOOKS[-1])
+        sham = sham_spread * rng.normal(size=LOOKS[-1])
+        at = next((n for n in LOOKS if decided(remedy[:n], sham[:n])), 0)
+        found += at > 0
+        runs += at or LOOKS[-1]
+    return found / trials, runs / trials
+
+
+def test_shams_are_seldom_confirmed_and_remedies_mostly() -> None:
+    assert passed(0)[0] <= 0.04
+    assert passed(0, sham_spread=0.0)[0] <= 0.05
+    share, runs = passed(10)
+    assert share >= 0.9
+    assert runs <= 4.5
+
+
+def evidence() -> Evidence:
+    good = case(int8(ranges(calibration())), calibration_x=calibration())
+    return Evidence(dataclasses.replace(
+        good, qat_graph=int8(ranges(calibration() * np.float32(0.2)))))
+
+
+def trial(kept: Evidence, remedy: float, luck: float) -> Trial:
+    """QAT's answers with a share of them put right: ``remedy`` of them, and a little by luck."""
+    own, y = kept.own_answers("qat"), kept.data.labels
+
+    def mended(share: float, run: int) -> dict[str, Any]:
+        rng = np.random.default_rng(run)
+        right = rng.random(len(y)) < share + luck * rng.normal()
+        return {"qat": np.where(right, y, own)}
+
+    return Trial("putting some answers right", {"qat": None},
+                 again=lambda run: mended(remedy, run), sham=lambda run: mended(0.3, run))
+
+
+def measured(remedy: float, luck: float, deadline: float | None = None) -> Effect | str:
+    kept = evidence()
+    return measure_replicates(
+        kept, kept.comparison("ptq", "qat"), trial(kept, remedy, luck), cause="x",
+        deadline=time.perf_counter() + 600 if deadline is None else deadline)
+
+
+def test_an_effect_is_what_closes_beyond_the_same_again() -> None:
+    found = measured(0.8, 0.02)
+    assert isinstance(found, Effect)
+    gap = evidence().comparison("ptq", "qat").gap
+    assert found.confirmed
+    assert found.runs == LOOKS[0]
+    # Of the wrong answers 80 % are put right with the remedy, 30 % without.
+    assert found.closed_share == pytest.approx(0.5, abs=0.1)
+    assert found.luck == pytest.approx(0.3 * gap, rel=0.2)
+    assert found.interval[0] < found.amount < found.interval[1]
+    assert len(found.numbers["of_each_run_pp"]) == found.runs
+
+
+def test_luck_alone_is_not_shown_and_ends_early() -> None:
+    found = measured(0.3, 0.1)
+    assert isinstance(found, Effect)
+    assert not found.confirmed
+    assert found.closed_share < CLOSED_SHARE
+
+
+def test_without_time_for_three_runs_nothing_is_claimed() -> None:
+    said = measured(0.8, 0.02, deadline=time.perf_counter() - 1)
+    assert isinstance(said, str)
+    assert "for lack of time" in said
+
+
+def test_the_same_in_the_unit_of_a_metric_and_over_groups() -> None:
+    wanted = evaluate(float_graph(), data().x).outputs
+    told = dataclasses.replace(data(), y=wanted, num_classes=0, group=np.arange(len(wanted)) // 4)
+    kept = Evidence(dataclasses.replace(evidence().case, data=told, metric="mae"))
+    own = kept.own_answers("qat")
+
+    def nearer(share: float) -> Any:
+        return lambda run: {"qat": own + (share + 0.01 * (run % 3)) * (wanted - own)}
+
+    gap = kept.comparison("ptq", "qat")
+    found = measure_replicates(
+        kept, gap, Trial("x", {"qat": None}, again=nearer(0.9), sham=nearer(0.2)), cause="x",
+        deadline=time.perf_counter() + 600)
+    assert isinstance(found, Effect)
+    assert found.confirmed
+    # The error is linear in how near the outputs are brought.
+    assert found.amount == pytest.approx(0.7 * kept.results().value("qat"), rel=0.05)
