@@ -37,10 +37,10 @@ from qinspect.stats import (
     resampled_values,
     score_interval,
     set_interval,
-    wilson_interval,
 )
+from qinspect.stats.groups import effective_number
 from qinspect.stats.many import corrected
-from qinspect.stats.paired import as_correct
+from qinspect.stats.paired import as_correct, share_interval
 
 _COLUMNS = ("a", "b", "n", "metric", "value_a", "value_b", "gap", "low", "high", "unit", "a_only",
            "b_only", "p", "p_single", "family", "verdict")
@@ -201,13 +201,14 @@ class Results(Shown):
         scores = self.scores(model)
         if scores.dtype != bool and self.metric.id != ACCURACY.id:
             return score_interval(scores, self.confidence, self.groups)
-        right = as_correct(scores, model)
-        return wilson_interval(int(right.sum()), len(right), self.confidence)
+        return share_interval(as_correct(scores, model), self.confidence, self.groups)
 
     @property
-    def _units(self) -> int:
-        """Examples, or groups of them."""
-        return self.n if self.groups is None else len(np.unique(self.groups))
+    def _units(self) -> float:
+        """Examples, or the effective number of groups of them."""
+        if self.groups is None:
+            return self.n
+        return float(effective_number(np.unique(self.groups, return_counts=True)[1]))
 
     def _drawn(self, model: str) -> Array:
         """The statistic of the set on resamples of it, the same ones for every model."""
@@ -227,8 +228,8 @@ class Results(Shown):
             return compare_sets(
                 self.metric, (self.value(a), self.value(b)), (self._drawn(a), self._drawn(b)),
                 a=a, b=b, n=self.n, units=self._units, confidence=self.confidence,
-                margin=self.limit, groups=None if self.groups is None else self._units,
-                seed=self.seed)
+                margin=self.limit, seed=self.seed,
+                groups=None if self.groups is None else len(np.unique(self.groups)))
         return compare_paired(
             self.scores(a), self.scores(b), a=a, b=b, confidence=self.confidence,
             margin=self.limit, groups=self.groups, seed=self.seed, metric=self.metric)

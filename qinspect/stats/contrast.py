@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from qinspect.errors import DataError
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array
-from qinspect.stats.groups import design_effect, group_sums
+from qinspect.stats.groups import examples_a_piece
 from qinspect.stats.intervals import check_confidence
 from qinspect.stats.paired import as_correct, as_scores, score_interval
 
@@ -89,8 +89,7 @@ def contrast_interval(
     highest = float(sum(max(sign, 0.0) for sign in signs.values()))
     levels, counts = np.unique(values, return_counts=True)
     mean = float(counts @ levels / counts.sum())
-    effect = 1.0 if groups is None else design_effect(values, *group_sums(values, groups))
-    worth = counts / effect
+    worth = counts / examples_a_piece(values, groups, confidence)
 
     def upper(mean: float, levels: Array, highest: float) -> float:
         # Mirrored for the lower bound. At the very end of the range there is nothing above.

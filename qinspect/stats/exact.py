@@ -90,7 +90,7 @@ def mcnemar_midp(a_only: int, b_only: int) -> float:
 
 
 def sign_flip_test(
-    differences: Array, *, n_resamples: int = 9999, rng: int | np.random.Generator = 0
+    differences: Array, *, n_resamples: int = 99_999, rng: int | np.random.Generator = 0
 ) -> float:
     """Two-sided permutation p-value for paired scores of any kind.
 
@@ -98,7 +98,8 @@ def sign_flip_test(
     p-value is the share of sign patterns whose sum is at least as far from zero as the observed
     one.  Exact when the differences are whole numbers (of 0/1 correctness: McNemar's exact test;
     its sums over groups) or at most 18 are not zero; otherwise Monte Carlo with ``n_resamples``
-    patterns, the observed one counted in, so never 0.
+    patterns, the observed one counted in, so never 0: fine enough for a family of
+    thousands of comparisons.
 
     Parameters
     ----------
@@ -148,13 +149,20 @@ def sign_flip_test(
         return exact
     generator = np.random.default_rng(rng)
     extreme = 0
-    step = max(1, _CHUNK // values.size)
-    for start in range(0, n_resamples, step):
-        rows = min(step, n_resamples - start)
-        positive = generator.integers(0, 2, size=(rows, values.size), dtype=np.int8)
-        sums = 2 * (positive @ size) - size.sum()
+    # Sums of every pattern of eight signs, which one random byte chooses from.
+    size = np.pad(size, (0, -size.size % 8)).reshape(-1, 8)
+    of_byte = size @ (2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[None], axis=0) - 1)
+    for start in range(0, n_resamples, _CHUNK // 32):
+        sums = np.zeros(min(_CHUNK // 32, n_resamples - start))
+        for eight in of_byte:
+            sums += eight[generator.integers(0, 256, size=len(sums), dtype=np.uint8)]
         extreme += int(np.count_nonzero(np.abs(sums) >= observed))
     return (extreme + 1) / (n_resamples + 1)
+
+
+def smallest_p(units: int) -> float:
+    """The smallest p-value that exact paired tests of so many examples or groups can give."""
+    return min(1.0, 2 * 0.5**units)
 
 
 def _whole_flips(values: Array) -> float | None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri, stdtr
 
 from qinspect.errors import SpecError
 from qinspect.schema import Array
@@ -22,13 +22,13 @@ def check_confidence(confidence: float) -> float:
     return float(confidence)
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Score interval of one proportion.
 
     Parameters
     ----------
-    successes, n : int
-        ``0 <= successes <= n``, ``n > 0``.
+    successes, n : float
+        ``0 <= successes <= n``, ``n > 0``; effective numbers of grouped examples may be broken.
     confidence : float
         Two-sided level.
 
@@ -140,7 +140,9 @@ def tango_interval(n: Any, a_only: Any, b_only: Any, confidence: float = 0.95) -
     return low, high
 
 
-def equivalence_test(n: float, a_only: float, b_only: float, margin_pp: float) -> float:
+def equivalence_test(
+    n: float, a_only: float, b_only: float, margin_pp: float, freedom: float = math.inf
+) -> float:
     """p-value of the hypothesis that the accuracies differ by ``margin_pp`` or more.
 
     A small value shows equivalence within the margin.  Both one-sided hypotheses, difference at
@@ -153,6 +155,8 @@ def equivalence_test(n: float, a_only: float, b_only: float, margin_pp: float) -
         Examples, and how many of them only a, only b gets right; effective numbers may be broken.
     margin_pp : float
         Margin in percentage points, above 0 and below 100.
+    freedom : float
+        Degrees of freedom of Student's t in the place of the normal distribution.
 
     Returns
     -------
@@ -177,8 +181,8 @@ def equivalence_test(n: float, a_only: float, b_only: float, margin_pp: float) -
     if not 0 < margin_pp < 100 or not math.isfinite(margin_pp):
         raise SpecError(f"the margin is {margin_pp} points; it must lie between 0 and 100.")
     margin = margin_pp / 100
-    above_lower = ndtr(-float(tango_statistic(n, a_only, b_only, -margin)))
-    below_upper = ndtr(float(tango_statistic(n, a_only, b_only, margin)))
+    above_lower = stdtr(freedom, -float(tango_statistic(n, a_only, b_only, -margin)))
+    below_upper = stdtr(freedom, float(tango_statistic(n, a_only, b_only, margin)))
     return float(max(above_lower, below_upper))
 
 

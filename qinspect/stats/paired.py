@@ -13,8 +13,14 @@ from qinspect.errors import DataError, SpecError
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array
 from qinspect.stats.bootstrap import Units, bootstrap_intervals, counted, grouped, units_of
-from qinspect.stats.exact import mcnemar_exact, mcnemar_midp, sign_flip_test
-from qinspect.stats.groups import design_effect, group_sums
+from qinspect.stats.exact import mcnemar_exact, mcnemar_midp, sign_flip_test, smallest_p
+from qinspect.stats.groups import (
+    effect_of,
+    effective_number,
+    examples_a_piece,
+    group_sums,
+    widened,
+)
 from qinspect.stats.intervals import (
     check_confidence,
     equivalence_test,
@@ -210,9 +216,11 @@ def compare_paired(
     test flips their signs at random; beyond a thousand differences it is Student's as well.
 
     Examples that come in groups (frames of one video) do not count as independent: the test flips
-    the signs of whole groups, the bootstrap resamples groups, and Tango's interval, equivalence and
-    the smallest detectable difference use all counts divided by the design effect.  The accuracies'
-    own intervals and ``mcnemar_p`` stay those of independent examples.
+    the signs of whole groups, the bootstrap resamples groups, and all intervals and the smallest
+    detectable difference use counts divided by the design effect, widened for what is not known
+    about it (docs/intervals.md).  Groups are ``equivalent`` only where the two-sided interval lies
+    within the margin: the p-value of equivalence is twice that of the one-sided tests.
+    ``mcnemar_p`` stays that of independent examples.
 
     Parameters
     ----------
@@ -247,7 +255,8 @@ def compare_paired(
     References
     ----------
     Student (1908), Biometrika 6, 1-25; of groups, the ratio of sums and its variance: Cochran
-    (1977), Sampling Techniques, section 6.3, with Student's t of groups - 1 degrees of freedom.
+    (1977), Sampling Techniques, section 6.3; design effect: Rao and Scott (1992), Biometrics 48,
+    577-585.
 
     Examples
     --------
@@ -283,16 +292,22 @@ def _of_correct(
     a_only = hits_a - (hits_b - b_only)
     margin = metric.margin_of(hits_a / n) if margin is None else margin
 
-    effect, units, number = 1.0, counted(n, a_only, b_only), None
-    p, test = mcnemar_exact(a_only, b_only), "exact McNemar test"
-    if groups is not None:
+    worth, worth_a, worth_b = float(n), float(a_only), float(b_only)
+    if groups is None:
+        units, number = counted(n, a_only, b_only), None
+        p, test = mcnemar_exact(a_only, b_only), "exact McNemar test"
+        equivalence = equivalence_test(n, a_only, b_only, margin)
+    else:
         difference = right_b.astype(np.float64) - right_a
         sums, sizes = group_sums(difference, groups)
-        effect, units = design_effect(difference, sums, sizes), grouped(sums, sizes)
-        number = len(sums)
+        units, number = grouped(sums, sizes), len(sums)
         p, test = sign_flip_test(sums, rng=seed), "sign-flip test over groups"
-    # Counts of as many independent examples as the grouped ones are worth.
-    worth, worth_a, worth_b = n / effect, a_only / effect, b_only / effect
+        # Counts of as many independent examples as the grouped ones are worth.
+        effect, freedom = effect_of(difference, groups, confidence)
+        equivalence = two_sided(
+            equivalence_test(n / effect, a_only / effect, b_only / effect, margin, freedom))
+        wide = float(widened(effect, freedom, confidence))
+        worth, worth_a, worth_b = n / wide, a_only / wide, b_only / wide
     low, high = tango_interval(worth, worth_a, worth_b, confidence)
     return Comparison(
         a=a,
@@ -300,8 +315,8 @@ def _of_correct(
         n=n,
         value_a=hits_a / n,
         value_b=hits_b / n,
-        interval_a=wilson_interval(hits_a, n, confidence),
-        interval_b=wilson_interval(hits_b, n, confidence),
+        interval_a=share_interval(right_a, confidence, groups),
+        interval_b=share_interval(right_b, confidence, groups),
         gap=100 * (b_only - a_only) / n,
         interval=(100 * low, 100 * high),
         method="tango",
@@ -311,7 +326,7 @@ def _of_correct(
         detectable=smallest_detectable(
             max(1, int(worth)), (a_only + b_only) / n, alpha=1 - confidence),
         margin=margin,
-        equivalence_p=equivalence_test(worth, worth_a, worth_b, margin),
+        equivalence_p=equivalence,
         a_only=a_only,
         b_only=b_only,
         mcnemar_p=mcnemar_exact(a_only, b_only),
@@ -334,12 +349,11 @@ def _of_scores(
     margin = metric.margin_of(float(first.mean())) if margin is None else margin
     if not margin > 0 or not math.isfinite(margin):
         raise SpecError(f"the margin is {margin}; it must be above 0.")
-    mean, error, freedom = mean_error(difference, groups)
+    mean, error, freedom = mean_error(difference, confidence, groups)
     sums = difference if groups is None else group_sums(difference, groups)[0]
     over = "" if groups is None else " over groups"
     # Where single differences decide, only the signs of what differs can be trusted.
     moved = np.abs(sums[sums != 0])
-    worth = float(moved.sum() ** 2 / (moved @ moved)) if moved.size else 0.0
     if moved.size <= _FLIPPED:
         p, test = sign_flip_test(sums, rng=seed), f"sign-flip test{over}"
     else:
@@ -348,11 +362,12 @@ def _of_scores(
     half = float(stdtrit(freedom, 1 - alpha / 2)) * error
     found = float(stdtrit(freedom, 1 - alpha / 2) + stdtrit(freedom, 0.8)) * error
     if moved.size == 0:
-        equivalence = 0.0 if n >= _ENOUGH_ALIKE else 1.0
-    elif worth < _FEW_MOVED or error == 0:
+        equivalence = 0.0 if freedom + 1 >= _ENOUGH_ALIKE else 1.0
+    elif effective_number(moved) < _FEW_MOVED or error == 0:
         equivalence = 1.0
     else:
         equivalence = float(stdtr(freedom, -(margin / scale - abs(mean)) / error))
+        equivalence = equivalence if groups is None else two_sided(equivalence)
     return Comparison(
         a=a,
         b=b,
@@ -367,8 +382,7 @@ def _of_scores(
         confidence=confidence,
         p_single=p,
         test=test,
-        # With five differences or fewer no signs are unlikely enough.
-        detectable=scale * found if len(sums) > 5 and found > 0 else math.nan,
+        detectable=scale * found if found > 0 else math.nan,
         margin=margin,
         equivalence_p=equivalence,
         a_only=int(np.count_nonzero(metric.better * difference < 0)),
@@ -394,24 +408,37 @@ def as_scores(values: Array, name: str) -> Array:
     return found
 
 
-def mean_error(values: Array, groups: Array | None) -> tuple[float, float, float]:
+def mean_error(
+    values: Array, confidence: float, groups: Array | None
+) -> tuple[float, float, float]:
     """Mean of the values, its standard error, and the degrees of freedom that stand behind it."""
     n, mean = len(values), float(values.mean())
     if groups is None:
         return mean, float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0, max(1.0, n - 1.0)
-    sums, sizes = group_sums(values, groups)
-    count = len(sums)
-    squares = float(np.sum((sums - mean * sizes) ** 2))
-    return mean, math.sqrt(squares * count / (count - 1)) / n, count - 1.0
+    effect, freedom = effect_of(values, groups, confidence)
+    return mean, math.sqrt(effect * float(np.sum((values - mean) ** 2))) / n, freedom
 
 
 def score_interval(
     values: Array, confidence: float, groups: Array | None
 ) -> tuple[float, float]:
     """Student's interval of the mean of scores."""
-    mean, error, freedom = mean_error(values, groups)
+    mean, error, freedom = mean_error(values, confidence, groups)
     half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     return mean - half, mean + half
+
+
+def share_interval(
+    right: Array, confidence: float, groups: Array | None
+) -> tuple[float, float]:
+    """Wilson's interval of the share of right examples."""
+    worth = examples_a_piece(right.astype(np.float64), groups, confidence)
+    return wilson_interval(np.count_nonzero(right) / worth, len(right) / worth, confidence)
+
+
+def two_sided(p: float) -> float:
+    """The p-value of equivalence that calls for a two-sided interval within the margin."""
+    return min(1.0, 2 * p)
 
 
 def as_correct(values: Array, name: str) -> Array:
@@ -445,6 +472,8 @@ def as_correct(values: Array, name: str) -> Array:
 def judge(c: Comparison) -> Comparison:
     """The comparison with the verdict and the sentence that its numbers lead to."""
     alpha = 1 - c.confidence
+    if c.family * smallest_p(c.groups or c.n) > alpha:
+        c = replace(c, detectable=math.nan)
     test_rejects, excludes_zero = c.p <= alpha, c.interval[0] > 0 or c.interval[1] < 0
     verdict: Difference = "cannot_tell"
     if test_rejects and excludes_zero:
@@ -511,7 +540,7 @@ def _sentence(c: Comparison, test_rejects: bool, excludes_zero: bool) -> str:
         text = f"Cannot tell {c.a} and {c.b} apart: {conflict}, and a verdict needs both ({seen})."
         return f"{text} Either way the difference is smaller than {margin}." if small else text
     if c.verdict == "cannot_tell":
-        return (f"Cannot tell {c.a} and {c.b} apart: {seen}. With {c.n} examples no difference, "
+        return (f"Cannot tell {c.a} and {c.b} apart: {seen}. With {examples} no difference, "
                 "however large, would be found reliably.")
     if alike:
         return (f"No gap seen between {c.a} and {c.b}: they are right and wrong on the same "

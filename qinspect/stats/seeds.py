@@ -15,7 +15,7 @@ from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array
 from qinspect.shown import Shown
 from qinspect.stats.exact import mcnemar_exact
-from qinspect.stats.groups import group_sums
+from qinspect.stats.groups import effect_of, group_sums
 from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
 
 _CHUNK = 1 << 21
@@ -168,7 +168,9 @@ def compare_seeds(
     seeds, n = difference.shape
     mean = float(difference.mean())
     per_seed = difference.mean(axis=1)
+    of_groups = None
     if groups is not None:
+        of_groups = _group_part(difference.mean(axis=0), groups, confidence)
         difference = _by_group(difference, groups)
     parts = variance_components(difference)
     wins = int(np.count_nonzero(metric.better * per_seed > 0))
@@ -180,7 +182,7 @@ def compare_seeds(
     )
     examples = f"{n} examples" + ("" if groups is None else f" in {difference.shape[1]} groups")
     share_ci = wilson_interval(wins, seeds, confidence)
-    ci_low, ci_high = crossed_interval(difference, confidence)
+    ci_low, ci_high = crossed_interval(difference, confidence, of_groups)
     ci = (scale * ci_low, scale * ci_high)
     seed_sd = scale * math.sqrt(max(0.0, parts["seed"]))
     ties = seeds - wins - losses
@@ -251,7 +253,9 @@ def variance_components(difference: Array) -> dict[str, float]:
             "residual": of_residual}
 
 
-def crossed_interval(difference: Array, confidence: float) -> tuple[float, float]:
+def crossed_interval(
+    difference: Array, confidence: float, of_groups: tuple[float, float] | None = None
+) -> tuple[float, float]:
     """Interval of the mean for new seeds and new examples.
 
     The variance of the mean is estimated from the mean squares; Student's t takes Satterthwaite's
@@ -263,6 +267,9 @@ def crossed_interval(difference: Array, confidence: float) -> tuple[float, float
         Difference of each seed on each example, at least 2 x 2.
     confidence : float
         Two-sided level.
+    of_groups : tuple of float, optional
+        Where the columns are groups of examples: variance of the mean over them, and its degrees of
+        freedom, in the place of those of the columns.
 
     Returns
     -------
@@ -282,18 +289,21 @@ def crossed_interval(difference: Array, confidence: float) -> tuple[float, float
     """
     seeds, n = difference.shape
     mean = float(difference.mean())
-    squares = np.array(_mean_squares(difference))
+    squares, columns = np.array(_mean_squares(difference)), n - 1.0
+    if of_groups is not None:
+        squares[1], columns = seeds * n * of_groups[0], of_groups[1]
     # var(mean) = (MS_seed + MS_example - MS_residual) / (seeds n); never below its largest part.
     variance = max(squares[0] + squares[1] - squares[2], squares[0], squares[1])
     if variance == 0:
         # Nothing varies, which bounds a difference of 0/1 scores but not of unbounded ones.
         if mean not in (-1, 0, 1):
             return math.nan, math.nan
+        n = columns + 1
         low, high = tango_interval(n, n * (mean == -1), n * (mean == 1), confidence)
         return float(low), float(high)
     freedom = variance**2 / (
         squares[0] ** 2 / (seeds - 1)
-        + squares[1] ** 2 / (n - 1)
+        + squares[1] ** 2 / columns
         + squares[2] ** 2 / ((seeds - 1) * (n - 1))
     )
     quantile = float(stdtrit(max(1.0, freedom), (1 + confidence) / 2))
@@ -383,6 +393,12 @@ def crossed_bootstrap(
             index = generator.integers(0, count, size=drawn[start + row], dtype=np.int32)
             sums[start + row] = of_example[row][index].sum()
     return sums / (seeds * n)
+
+
+def _group_part(values: Array, groups: Array, confidence: float) -> tuple[float, float]:
+    """Variance of the mean over seeds that comes from the groups, and its degrees of freedom."""
+    effect, freedom = effect_of(values, groups, confidence)
+    return effect * float(np.sum((values - values.mean()) ** 2)) / len(values) ** 2, freedom
 
 
 def _by_group(difference: Array, groups: Array) -> Array:

@@ -12,7 +12,7 @@ from qinspect.errors import DataError
 from qinspect.metrics import Metric
 from qinspect.schema import Array
 from qinspect.stats.intervals import check_confidence
-from qinspect.stats.paired import Comparison, judge
+from qinspect.stats.paired import Comparison, judge, two_sided
 
 # Weights of one chunk (16 MB of float64).
 _CHUNK = 1 << 21
@@ -107,7 +107,7 @@ def pseudo_values(
 
 def compare_sets(
     metric: Metric, values: tuple[float, float], drawn: tuple[Array, Array], *, a: str, b: str,
-    n: int, units: int, confidence: float, margin: float | None, groups: int | None, seed: int,
+    n: int, units: float, confidence: float, margin: float | None, groups: int | None, seed: int,
 ) -> Comparison:
     """Compare two models by a statistic of the whole set, from paired resamples of it."""
     check_confidence(confidence)
@@ -121,6 +121,7 @@ def compare_sets(
     outside = min(np.count_nonzero(moved <= 0), np.count_nonzero(moved >= 0))
     p = 1.0 if few or (alike and gap == 0) else min(1.0, 2 * (outside + 1) / (len(moved) + 1))
     beyond = max(np.count_nonzero(moved >= margin), np.count_nonzero(moved <= -margin))
+    within = (beyond + 1) / (len(moved) + 1)
     error = float(moved.std(ddof=1))
     found = float(ndtri(1 - alpha / 2) + ndtri(0.8)) * error
     ends = tuple(set_interval(scale * each, scale * value, units, confidence)
@@ -142,14 +143,14 @@ def compare_sets(
         test="bootstrap test" + ("" if groups is None else " over groups"),
         detectable=found if found > 0 and not few else math.nan,
         margin=margin,
-        equivalence_p=1.0 if few else (beyond + 1) / (len(moved) + 1),
+        equivalence_p=1.0 if few else within if groups is None else two_sided(within),
         groups=groups,
         seed=seed,
         metric=metric,
     ))
 
 
-def spread_about(drawn: Array, value: float, units: int) -> Array:
+def spread_about(drawn: Array, value: float, units: float) -> Array:
     """Resampled values, spread so that the interval they give holds with few units as well.
 
     A resample of m units varies less than the sample by sqrt((m - 1) / m), and has normal instead
@@ -169,7 +170,7 @@ def spread_about(drawn: Array, value: float, units: int) -> Array:
 
 
 def set_interval(
-    drawn: Array, value: float, units: int, confidence: float
+    drawn: Array, value: float, units: float, confidence: float
 ) -> tuple[float, float]:
     """Interval of a statistic from its resamples."""
     low, high = np.quantile(spread_about(drawn, value, units),

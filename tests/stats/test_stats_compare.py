@@ -212,7 +212,8 @@ def test_identical_groups_count_once():
     assert c.p_single == plain.mcnemar_p
     assert c.mcnemar_p < plain.mcnemar_p
     none = compare_paired(np.ones(2000), np.ones(2000), groups=np.repeat(np.arange(400), 5))
-    assert none.interval == pytest.approx(compare_paired(np.ones(400), np.ones(400)).interval)
+    alike = compare_paired(np.ones(400), np.ones(400)).interval
+    assert none.interval == pytest.approx(alike, rel=0.01)
     json.dumps(c.to_json(), allow_nan=False)
 
 
