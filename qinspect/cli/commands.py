@@ -334,6 +334,10 @@ def study(
     train_size: TrainSize = None,
     test_size: TestSize = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    repeats: Annotated[int, typer.Option(
+        help="Trainings with a seed each; from 2 on the answer is about ways of training, too.")
+    ] = 1,
+    workers: Annotated[int, typer.Option(help="Local processes for repeats.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("study"),
     as_json: AsJson = False,
 ) -> None:
@@ -341,8 +345,9 @@ def study(
     from qinspect.studies.run import study as run
 
     found = run(
-        dataset, preset=preset, out=out, model=model, float_epochs=float_epochs,
-        qat_epochs=qat_epochs, float_lr=float_lr, qat_lr=qat_lr, warm_start=warm_start,
+        dataset, preset=preset, out=out, repeats=repeats, workers=workers, model=model,
+        float_epochs=float_epochs, qat_epochs=qat_epochs, float_lr=float_lr, qat_lr=qat_lr,
+        warm_start=warm_start,
         input_range=input_range, train_size=train_size, test_size=test_size, seed=seed,
         loss=loss, metric=metric, output=output,
         skip_layers=tuple(skip_layers) if skip_layers else None,

@@ -17,6 +17,7 @@ from qinspect.shown import Shown
 from qinspect.stats.exact import mcnemar_exact
 from qinspect.stats.groups import effect_of, group_sums
 from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
+from qinspect.verdicts import Difference
 
 _CHUNK = 1 << 21
 # Keys of JSON that hold percentage points, and what they hold.
@@ -95,6 +96,15 @@ class SeedComparison(Shown):
     metric: Metric = ACCURACY
 
     @property
+    def verdict(self) -> Difference:
+        """Which way of training is better, by the interval for new seeds and new examples."""
+        low, high = (self.metric.better * end for end in self.interval)
+        if not math.isfinite(low):
+            return "cannot_tell"
+        return "b_better" if min(low, high) > 0 else "a_better" if max(low, high) < 0 else (
+            "no_gap_seen")
+
+    @property
     def frame(self) -> pd.DataFrame:
         """One row a seed: ``gap``, the difference on these examples, in the unit."""
         return pd.DataFrame({"seed": range(self.seeds), "gap": self.per_seed})
@@ -111,7 +121,7 @@ class SeedComparison(Shown):
         points = self.metric.unit == "points"
         named = {f"{old}_pp": found[new] if points else None for old, new in _IN_POINTS.items()}
         return {**found, **named, "metric": self.metric.id, "unit": self.metric.unit,
-                "direction": self.metric.direction, "about": "training"}
+                "direction": self.metric.direction, "verdict": self.verdict, "about": "training"}
 
 
 def compare_seeds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from qinspect.shown import tell
 from qinspect.studies.arms import Arm, arms_for, models_for
 from qinspect.studies.build import BuildContext, make_initial, make_model, make_tflite
 from qinspect.studies.spec import StudySpec, input_digests, make_spec
-from qinspect.studies.stored import Study, load_study
+from qinspect.studies.stored import QUESTION, REPEATS, Study, load_study
 from qinspect.studies.summary import summarise
 from qinspect.tflite.run import evaluate
 
@@ -33,8 +34,8 @@ _DEFAULT_TRAIN = {"fashion_mnist": 12_000, "mnist": 12_000, "cifar10": 12_000}
 
 def study(
     dataset: str | None = None, *, preset: str | None = None,
-    out: str | os.PathLike[str] = "study", notify: Callable[[str], None] | None = None,
-    progress: Progress | None = None, **settings: Any,
+    out: str | os.PathLike[str] = "study", repeats: int = 1, workers: int = 2,
+    notify: Callable[[str], None] | None = None, progress: Progress | None = None, **settings: Any,
 ) -> Study:
     """Train, quantize both ways, evaluate as TFLite and compare; write everything below ``out``.
 
@@ -48,6 +49,11 @@ def study(
         against 6.7; ``anomaly``, a small autoencoder.  Settings given beside it win.
     out : path
         Folder of the study.  Finished steps found there are kept; a finished study is only loaded.
+    repeats : int
+        Trainings, each with a seed of its own and the same test examples: from two on the answer is
+        about the ways of training as well.  The further ones are kept below ``repeats`` in ``out``.
+    workers : int
+        Local processes for them, each held to one thread.
     notify : callable, optional
         Receives one-line messages to the user; standard error when not given.
     progress : callable, optional
@@ -80,7 +86,30 @@ def study(
     ('float_keras', 'float', 'float_ft', 'ptq_int8', 'ptq_int8_ft', 'qat_keras', 'qat')
     """
     spec = make_spec(preset, dataset=dataset, **settings)
-    return run_study(spec, out, notify=notify, progress=progress)
+    if repeats < 1:
+        raise SpecError(f"repeats is {repeats}; it must be at least 1.")
+    first = run_study(spec, out, notify=notify, progress=progress)
+    return first if repeats == 1 else _repeated(first, repeats, workers, notify, progress)
+
+
+def _repeated(
+    first: Study, repeats: int, workers: int, notify: Callable[[str], None] | None,
+    progress: Progress | None,
+) -> Study:
+    """The study with as many trainings in all, told how it stands after the first."""
+    # A sweep is made of studies.
+    from qinspect.studies.sweeping import run_sweep
+
+    if first.results.metric is not ACCURACY:
+        raise SpecError(f"the study is judged by {first.results.metric.id}, and repeats count "
+                        f"accuracies alone; the first run is in {str(first.folder)!r}.")
+    spec, say = first.spec, notify or tell
+    say(f"first of {repeats} trainings: {first.pair(*QUESTION)['sentence']}")
+    split_seed = spec.seed if spec.split_seed is None else spec.split_seed
+    others = [replace(spec, seed=spec.seed + number, split_seed=split_seed, recipes=())
+              for number in range(1, repeats)]
+    run_sweep(others, first.folder / REPEATS, workers=workers, notify=notify, progress=progress)
+    return load_study(first.folder)
 
 
 def run_study(

@@ -36,6 +36,8 @@ GAPS = {
 _SPEC_COLUMNS = tuple(field.name for field in fields(StudySpec))
 # Two runs that differ in these alone repeat one experiment.
 _REPEATS = ("seed", "split_seed")
+# Folder of a study's repeats with other seeds.
+REPEATS = "repeats"
 # Arms whose layers are shown.
 _LAYER_ARMS = ("float", "ptq_int8", "qat")
 
@@ -118,14 +120,50 @@ class Study(Shown):
         """One row an arm."""
         return self.runs
 
+    @cached_property
+    def repeats(self) -> Results | None:
+        """What every arm of this study and of its repeats got right, by seed; None without any."""
+        folder = self.folder / REPEATS
+        if not (folder / "runs").is_dir():
+            return None
+        done = _finished(load_sweep(folder).frame)
+        own = self.results.take(np.argsort(self.arrays["id"]))
+        runs = {str(self.spec.seed): own, **dict(zip(
+            done["seed"].astype(str), _runs(folder, done).values(), strict=True))}
+        if len(runs) < 2 or _stranger(runs) is not None:
+            return None
+        arms = [arm for arm in own.models if all(arm in one.models for one in runs.values())]
+        return _stacked(runs, arms)
+
+    @property
+    def training(self) -> SeedComparison | None:
+        """QAT against PTQ as ways of training, over this run and its repeats."""
+        return None if self.repeats is None else self.repeats.over_runs(*QUESTION)
+
+    @property
+    def about_training(self) -> str:
+        """What the study can say of the ways of training, instead of its files alone."""
+        found = self.training
+        if found is None:
+            return ("All of this is about these files on other test examples. Another training "
+                    "seed may turn it round: 'qinspect study --repeats 5' trains again and tells.")
+        words = {"a_better": f"{found.a} is the better way of training",
+                 "b_better": f"{found.b} is the better way of training",
+                 "no_gap_seen": "neither is shown to be the better way of training",
+                 "cannot_tell": "nothing can be told of the ways of training",
+                 "equivalent": "the ways of training are equivalent"}[found.verdict]
+        return f"Of the ways of training: {words}. {found.sentence}"
+
     @property
     def sentence(self) -> str:
-        """QAT against PTQ, and PTQ against float."""
-        return " ".join(self.pair(a, b)["sentence"] for a, b in (QUESTION, ("float", "ptq_int8")))
+        """QAT against PTQ, and PTQ against float; of these files, and of the ways of training."""
+        said = [self.pair(a, b)["sentence"] for a, b in (QUESTION, ("float", "ptq_int8"))]
+        return " ".join([*said, self.about_training])
 
     def to_json(self) -> dict[str, Any]:
-        """The content of ``summary.json``."""
-        return self.summary
+        """The content of ``summary.json``, and ``training`` where there are repeats."""
+        found = self.training
+        return {**self.summary, "training": None if found is None else found.to_json()}
 
     def layers(self, examples: int = EXAMPLES) -> Layers:
         """Layers of the float, PTQ and QAT files, measured on the first test examples.

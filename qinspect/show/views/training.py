@@ -28,7 +28,7 @@ def study_view(study: Study) -> View:
     pairs = comparison_table(summary["comparisons"], study.results.metric)
     return View(
         f"Study: {spec['dataset']}, {spec['model']}, seed {spec['seed']}",
-        headline(summary),
+        (*headline(summary), study.about_training),
         (arm_table(study), part_table(study)),
         _figures(study),
         (Section("All comparisons", tables=(pairs,), folded=True),
