@@ -71,7 +71,7 @@ def arm_table(study: Study) -> Table:
                 f"{spec['float_epochs']} float and {spec['qat_epochs']} QAT epoch(s); "
                 f"{summary['arms'][0]['n']:,} test examples, the same ones for every model. The "
                 f"format is read from the file, not from its name. {text.lower(metric)}".rstrip(),
-        spare=("what it is", "size", "format", f"{percent} of it"),
+        spare=("what it is", "size", "format"),
     )
 
 
