@@ -26,6 +26,9 @@ def right(y: Array, output: Any) -> Array:
     if found.ndim == 2:
         # Scores with a NaN are no answer.
         known = ~np.isnan(found).any(axis=1) if found.dtype.kind == "f" else known
+        if y.dtype.kind in "iuf" and len(y) and (y.min() < 0 or y.max() >= found.shape[1]):
+            raise DataError(f"labels run from {y.min():g} to {y.max():g}, but there are scores of "
+                            f"{found.shape[1]} classes.")
         # Ties go to the lowest index, as on hardware.
         found = found.argmax(axis=1)
     if found.shape != y.shape:
@@ -92,6 +95,8 @@ def f1(y: Array, output: Any, weights: Array | None = None, *,
     out, as in scikit-learn.
     """
     wanted, found = _label_table(y, output, threshold)
+    if weights is None and not wanted.any():
+        raise DataError(f"all {wanted.size} labels are 0; F1 needs some that are 1.")
     counts = np.ones((1, len(wanted))) if weights is None else np.asarray(weights, dtype=float)
     both = counts @ (wanted & found)
     either = counts @ wanted.astype(float) + counts @ found.astype(float)

@@ -35,7 +35,7 @@ def _maps(y: Array, output: Any) -> tuple[Array, Array]:
     wanted, found = np.asarray(y), without_nan(output)
     if wanted.ndim == found.ndim and wanted.shape[-1] == 1:
         wanted = wanted[..., 0]
-    if found.ndim == wanted.ndim + 1:
+    if found.ndim == wanted.ndim + 1 > 2:
         classes = max(found.shape[-1], 2)
         if (other := wanted[(wanted < 0) | (wanted >= classes)]).size:
             raise DataError(f"labels of pixels hold {other[0]:g}, but the output has classes 0 to "

@@ -11,7 +11,7 @@ import numpy as np
 
 from qinspect.data.dataset import Dataset, count, take
 from qinspect.errors import DataError, unknown_name
-from qinspect.metrics import Metric
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.metrics import metric as named_metric
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import RESHAPING, Graph
@@ -111,8 +111,13 @@ def task_of(
     if chosen is not None and chosen.classes:
         for at, (name, one) in enumerate(graphs.items()):
             offset = ways[at].label_offset if at < len(ways) else 0
-            # Of one number the metric itself knows whether it says yes or no.
-            if (numbers := _numbers(output_port(one, outputs[name]))) != 1:
+            numbers = _numbers(output_port(one, outputs[name]))
+            if numbers == 1 and chosen.id == ACCURACY.id:
+                raise DataError(f"{name} gives one number an example, of which arg max says "
+                                "nothing; choose --metric binary-accuracy or auc for yes or no, "
+                                "mae for a quantity.")
+            # One number is the probability of yes, of which a metric says itself what it takes.
+            if numbers != 1:
                 check_labels(name, numbers, data.labels + offset)
     elif chosen is not None and any(how.label_offset for how in ways):
         raise DataError(f"{chosen.id} is not about classes, so there is no label offset; leave it "
