@@ -54,7 +54,7 @@ ROW = ("key", "kind", "truth", "strength", "dataset", "model", "seed", "half", "
 CONFUSION = ("half", "truth", "answer", "cases")
 # What the benchmark is held to, shares.
 TARGETS = {"top-1": 0.95, "pairs": 0.80, "false alarms": 0.05}
-_HEALTHY = frozenset({"none", "noise"})
+_HEALTHY = frozenset({"none", "undecided", "noise"})
 # Share of a gap that the fault must have made; less, and something else is the greater part.
 _MOST = 0.5
 # Cases of one network that a process takes on at once.

@@ -28,7 +28,8 @@ several do, the one whose remedy changes least is primary; the causes below are 
 | `not_tried` | inputs are missing, or there was no time |
 
 `primary` is the id of a cause, `noise` (a gap of half a point or more whose interval holds zero),
-`none` (no gap) or `unexplained` (a real gap for which nothing was found). Without interventions it
+`none` (shown to be equivalent), `undecided` (no gap seen, and not shown to be equivalent either)
+or `unexplained` (a real gap for which nothing was found). Without interventions it
 is what the evidence indicates best, and the answer says that it is not proved. A cause that hurts
 only the better of the two files cannot explain the gap.
 

@@ -122,8 +122,9 @@ class Diagnosis(Shown):
     causes : tuple of Cause
         One of each rule.
     primary : str
-        Id of a cause; ``noise``: a gap that might be chance; ``none``: no gap;
-        ``unexplained``: a real gap for which nothing was found.
+        Id of a cause; ``noise``: a gap that might be chance; ``none``: shown to be equivalent;
+        ``undecided``: no gap seen, and not shown to be equivalent either; ``unexplained``: a real
+        gap for which nothing was found.
     proved : bool
         Whether the primary cause was confirmed by an intervention.
     parts : tuple of dict
@@ -305,8 +306,13 @@ def _summary(found: Diagnosis) -> str:
     )
     what = what[0].upper() + what[1:]
     if found.primary == "none":
-        return f"{what}: there is no gap to explain.{_cancelling(found)}"
-    if found.primary == "noise":
+        limit = f"{gap.margin:.4g} {metric.unit}".rstrip()
+        return (f"{what}: equivalent within {limit}, there is no gap to explain."
+                f"{_cancelling(found)}")
+    if found.primary == "undecided":
+        return (f"{what}: no gap seen, and anything within [{low}, {high}] is possible."
+                f"{_cancelling(found)}")
+    if found.primary == "noise" and not found.proved:
         return (
             f"{what}: that may be chance; a difference of {gap.metric.size(gap.detectable)} would "
             f"be needed to be found in four of five tries.{_cancelling(found)}"

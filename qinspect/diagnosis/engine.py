@@ -368,8 +368,10 @@ def _only_there(cause: Cause) -> Cause:
 def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
     """Id of the cause that explains the gap, and whether an intervention proved it."""
     if not focus.significant:
-        claimed = abs(focus.gap) >= NOTICEABLE * focus.margin and not focus.equivalent
-        return ("noise" if claimed else "none"), True
+        if focus.equivalent:
+            return "none", False
+        claimed = abs(focus.gap) >= NOTICEABLE * focus.margin
+        return ("noise" if claimed else "undecided"), False
     confirmed = [c for c in causes if c.confirmed]
     if confirmed:
         return min(confirmed, key=lambda c: (c.rule.rank, -_share(c))).rule.id, True

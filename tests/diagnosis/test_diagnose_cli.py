@@ -95,7 +95,7 @@ def test_for_people(files: Path) -> None:
         (("--float", "float.tflite", "--ptq", "none.tflite", "--data", "eval.npz"), "none.tflite"),
         (("folder", "--data", "eval.npz"), "not both"),
         (("nowhere",), "does not exist"),
-        (("--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "cal.npz"), "with labels"),
+        (("--ptq", "ptq.tflite", "--qat", "ptq.tflite", "--data", "cal.npz"), "without labels"),
         (
             ("--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "eval.npz",
              "--ptq-eval-predictions", "cal.npz"),

@@ -217,7 +217,8 @@ def test_an_intervention_that_ends_late_says_so() -> None:
     for _ in range(20):  # a busy machine may use up the time before it starts
         evidence = Evidence(broken())
         deadline = time.perf_counter() + 0.005
-        tried = _try_remedies(cause, evidence, found.focus, training=False, deadline=deadline)
+        tried = _try_remedies(cause, evidence, found.focus, training=False, deadline=deadline,
+                              say=lambda text: None)
         if tried.effect is not None:
             break
         assert "lack of time" in str(tried.note)
@@ -256,7 +257,8 @@ def test_errors_are_one_sentence() -> None:
     with pytest.raises(SpecError, match="at least two"):
         Case(float_graph=float_graph())
     unlabelled = dataclasses.replace(data(), y=None)
-    with pytest.raises(DataError, match="labels"):
-        diagnose(case(float_graph(), data=unlabelled))
+    with pytest.raises(DataError, match="without labels y"):
+        diagnose(dataclasses.replace(case(float_graph(), data=unlabelled), float_graph=None,
+                                     qat_graph=float_graph()))
     with pytest.raises(QinspectError, match="arm"):
         case(float_graph(), arms={"float_bn": np.zeros(3, dtype=np.int64)})

@@ -87,7 +87,8 @@ def test_key_depends_on_every_setting_and_on_nothing_else() -> None:
         "qat_epochs": 2, "float_lr": 0.5, "qat_lr": 0.5, "batch_size": 2, "warm_start": True,
         "freeze_batchnorm": True, "skip_layers": ("a",), "bn_momentum": 0.5,
         "calibration_size": 2, "train_size": 2, "test_size": 2, "margin_pp": 2.0,
-        "confidence": 0.8, "seed": 2, "split_seed": 2, "recipes": ("int8",),
+        "confidence": 0.8, "seed": 2, "split_seed": 2, "recipes": ("int8",), "loss": "mae",
+        "metric": "mae", "output": "0",
     }
     assert set(other) == {field.name for field in dataclasses.fields(StudySpec)}
     changed = [dataclasses.replace(base, **{key: value}) for key, value in other.items()]
