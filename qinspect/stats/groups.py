@@ -8,6 +8,9 @@ from scipy.special import ndtri, stdtrit
 from qinspect.errors import DataError
 from qinspect.schema import Array
 
+# Fewer effective groups, or differences, say too little to rest on their spread alone; chosen.
+FEW = 15
+
 
 def group_sums(values: Array, groups: Array) -> tuple[Array, Array]:
     """Sum of the values (..., n) over each group's examples, and the number of these."""

@@ -15,6 +15,7 @@ from qinspect.schema import Array
 from qinspect.stats.bootstrap import Units, bootstrap_intervals, counted, grouped, units_of
 from qinspect.stats.exact import mcnemar_exact, mcnemar_midp, sign_flip_test, smallest_p
 from qinspect.stats.groups import (
+    FEW,
     effect_of,
     effective_number,
     examples_a_piece,
@@ -34,8 +35,6 @@ from qinspect.verdicts import Difference, p_words
 _FLIPPED = 1_000
 # Two files that score alike on so many examples differ on less than 5 % of others (rule of three).
 _ENOUGH_ALIKE = 60
-# Of fewer effective differences, (sum |d|)^2 / sum d^2, no equivalence is concluded; chosen.
-_FEW_MOVED = 15
 
 
 @dataclass(frozen=True)
@@ -363,7 +362,7 @@ def _of_scores(
     found = float(stdtrit(freedom, 1 - alpha / 2) + stdtrit(freedom, 0.8)) * error
     if moved.size == 0:
         equivalence = 0.0 if freedom + 1 >= _ENOUGH_ALIKE else 1.0
-    elif effective_number(moved) < _FEW_MOVED or error == 0:
+    elif effective_number(moved) < FEW or error == 0:
         equivalence = 1.0
     else:
         equivalence = float(stdtr(freedom, -(margin / scale - abs(mean)) / error))

@@ -15,7 +15,14 @@ from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array
 from qinspect.shown import Shown
 from qinspect.stats.exact import mcnemar_exact
-from qinspect.stats.groups import effect_of, group_sums
+from qinspect.stats.groups import (
+    FEW,
+    design_effect,
+    effect_of,
+    effective_number,
+    group_sums,
+    widened,
+)
 from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
 from qinspect.verdicts import Difference
 
@@ -141,7 +148,8 @@ def compare_seeds(
     confidence : float
         Two-sided level.
     groups : array_like or None, shape (n,)
-        Cluster of each example, if any; whole groups then take the place of examples.
+        Cluster of each example, if any; whole groups then take the place of examples.  Where few of
+        them hold all that differs, the interval holds Tango's for other groups and these seeds.
     n_resamples : int
         Crossed bootstrap resamples.
     rng : int or Generator
@@ -178,9 +186,13 @@ def compare_seeds(
     seeds, n = difference.shape
     mean = float(difference.mean())
     per_seed = difference.mean(axis=1)
-    of_groups = None
+    of_groups: tuple[float, float] | None = None
+    ends: list[tuple[float, float]] = []
     if groups is not None:
-        of_groups = _group_part(difference.mean(axis=0), groups, confidence)
+        means = difference.mean(axis=0)
+        of_groups = _group_part(means, groups, confidence)
+        if metric.id == ACCURACY.id or np.asarray(scores_a).dtype == bool:
+            ends = _new_groups(means, groups, confidence)
         difference = _by_group(difference, groups)
     parts = variance_components(difference)
     wins = int(np.count_nonzero(metric.better * per_seed > 0))
@@ -192,8 +204,8 @@ def compare_seeds(
     )
     examples = f"{n} examples" + ("" if groups is None else f" in {difference.shape[1]} groups")
     share_ci = wilson_interval(wins, seeds, confidence)
-    ci_low, ci_high = crossed_interval(difference, confidence, of_groups)
-    ci = (scale * ci_low, scale * ci_high)
+    ends.append(crossed_interval(difference, confidence, of_groups))
+    ci = (scale * min(low for low, _ in ends), scale * max(high for _, high in ends))
     seed_sd = scale * math.sqrt(max(0.0, parts["seed"]))
     ties = seeds - wins - losses
     sentence = (
@@ -409,6 +421,17 @@ def _group_part(values: Array, groups: Array, confidence: float) -> tuple[float,
     """Variance of the mean over seeds that comes from the groups, and its degrees of freedom."""
     effect, freedom = effect_of(values, groups, confidence)
     return effect * float(np.sum((values - values.mean()) ** 2)) / len(values) ** 2, freedom
+
+
+def _new_groups(values: Array, groups: Array, confidence: float) -> list[tuple[float, float]]:
+    """Tango's interval of the mean over seeds for other groups; none where many of them differ."""
+    sums, sizes = group_sums(values, groups)
+    if effective_number(np.abs(sums)) >= FEW:
+        return []
+    n, a, b = len(values), np.maximum(-values, 0).sum(), np.maximum(values, 0).sum()
+    effect, freedom = design_effect(a + b - (b - a) ** 2 / n, sums, sizes, confidence)
+    wide = widened(effect, freedom, confidence)
+    return [tango_interval(n / wide, a / wide, b / wide, confidence)]
 
 
 def _by_group(difference: Array, groups: Array) -> Array:

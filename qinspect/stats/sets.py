@@ -11,6 +11,7 @@ from scipy.special import ndtri, stdtrit
 from qinspect.errors import DataError
 from qinspect.metrics import Metric
 from qinspect.schema import Array
+from qinspect.stats.groups import FEW
 from qinspect.stats.intervals import check_confidence
 from qinspect.stats.paired import Comparison, judge, two_sided
 
@@ -19,8 +20,6 @@ _CHUNK = 1 << 21
 # Resamples in which a statistic is not defined, such as one class alone, up to this share are left
 # out; beyond, nothing can be said.
 _UNDEFINED = 0.05
-# Of fewer examples or groups resamples say too little; chosen.
-_FEWEST = 15
 # Blocks of examples whose parts in a statistic are told apart.
 _BLOCKS = 100
 
@@ -117,7 +116,7 @@ def compare_sets(
     moved = spread_about(scale * (drawn[1] - drawn[0]), gap, units)
     # Where everything is alike nothing is ever drawn that differs.
     alike = not np.any(moved != gap)
-    few = units < _FEWEST
+    few = units < FEW
     outside = min(np.count_nonzero(moved <= 0), np.count_nonzero(moved >= 0))
     p = 1.0 if few or (alike and gap == 0) else min(1.0, 2 * (outside + 1) / (len(moved) + 1))
     beyond = max(np.count_nonzero(moved >= margin), np.count_nonzero(moved <= -margin))
