@@ -273,14 +273,15 @@ def boxed(k: Any, x: dict[str, Array], wanted: Array) -> Any:
         layers.Conv2D(12, 5, strides=2, padding="same", activation="relu"),
         layers.Conv2D(24, 5, strides=2, padding="same", activation="relu"),
         layers.Conv2D(24, 3, padding="same", activation="relu"),
-        layers.Conv2D(5, 1, activation="sigmoid")])
+        layers.Conv2D(5, 1)])
 
     def loss(truth: Any, found: Any) -> Any:
-        here = truth[..., 4:]
-        return k.losses.mse(truth, here * found + (1 - here) * (truth * [1., 1, 1, 1, 0]
-                                                                + found * [0., 0, 0, 0, 1]))
+        """Boxes count where there is one, that there is none elsewhere."""
+        here, mean = truth[..., 4:], k.backend.mean
+        return (10 * mean(here * (truth - found) ** 2)
+                + mean((1 - here) * found[..., 4:] ** 2))
 
-    return fitted(model, x["x"], wanted, loss, 15)
+    return fitted(model, x["x"], wanted, loss, 20)
 
 
 def rebuilding(k: Any, x: dict[str, Array], usual: Array) -> Any:

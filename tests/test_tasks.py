@@ -19,7 +19,7 @@ from tiny_graphs import one_operator
 
 import qinspect as qi
 from qinspect import cli
-from qinspect.errors import QinspectError
+from qinspect.errors import DataError, QinspectError
 from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import read_graph
 from qinspect.tflite.requantize import quantize_file
@@ -192,6 +192,15 @@ def test_few_examples_and_groups_of_one(name: str, few: int) -> None:
             assert 0 <= compared.p <= 1
         except QinspectError as error:
             check_sentence(error)
+
+
+def test_one_example_has_a_value_but_no_interval() -> None:
+    found = qi.results({"a": OUTPUTS["number"][:1], "b": OUTPUTS["number"][1:2]},
+                       LABELS["quantity"][:1], metric="mae")
+    assert found.value("a") == abs(OUTPUTS["number"][0, 0] - LABELS["quantity"][0])
+    for ask in (found.compare, lambda: found.value_interval("a")):
+        with pytest.raises(DataError, match="give at least two"):
+            ask()
 
 
 # --- files through the command line --------------------------------------------------------------

@@ -56,7 +56,7 @@ def cosine(y: Array, output: Any) -> Array:
     zero = int(np.count_nonzero(length == 0))
     if zero:
         raise DataError(f"{zero} of {len(wanted)} examples have an output or a target of length 0, "
-                        "whose angle is not defined.")
+                        "whose angle is not defined; leave them out or take mse.")
     return np.asarray((wanted * found).sum(axis=1) / length)
 
 

@@ -22,7 +22,8 @@ def group_sums(values: Array, groups: Array) -> tuple[Array, Array]:
     code = np.unique(labels, return_inverse=True)[1]
     sizes = np.bincount(code)
     if len(sizes) < 2:
-        raise DataError("all examples are in one group; at least two groups are needed.")
+        raise DataError("all examples are in one group; at least two groups are needed, so give "
+                        "examples of others or leave the groups out.")
     sums = np.apply_along_axis(lambda row: np.bincount(code, row), -1, values)
     return sums, sizes
 

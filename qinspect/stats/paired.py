@@ -412,8 +412,11 @@ def mean_error(
 ) -> tuple[float, float, float]:
     """Mean of the values, its standard error, and the degrees of freedom that stand behind it."""
     n, mean = len(values), float(values.mean())
+    if n < 2:
+        raise DataError("there is 1 example, of whose score no interval can be made; give at least "
+                        "two.")
     if groups is None:
-        return mean, float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0, max(1.0, n - 1.0)
+        return mean, float(values.std(ddof=1)) / math.sqrt(n), n - 1.0
     effect, freedom = effect_of(values, groups, confidence)
     return mean, math.sqrt(effect * float(np.sum((values - mean) ** 2))) / n, freedom
 

@@ -61,7 +61,8 @@ def resampled_values(
     codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     units = int(codes.max()) + 1
     if units < 2:
-        raise DataError(f"there is {units} example or group; a bootstrap needs at least two.")
+        raise DataError(f"there is {units} example or group; a bootstrap needs at least two, so "
+                        "give more.")
     rng = np.random.default_rng((seed, units))
     found = np.empty(metric.resamples)
     step = max(1, _CHUNK // n) if metric.weighted else 1
@@ -99,7 +100,7 @@ def pseudo_values(
                      for one in range(blocks)])
     if not np.isfinite(left).all():
         raise DataError("the metric is not defined without some of the examples; there are too few "
-                        "of one kind.")
+                        "of one kind, so give more of it.")
     found: Array = blocks * whole - (blocks - 1) * left
     return found + (whole - found.mean())
 
@@ -162,7 +163,8 @@ def spread_about(drawn: Array, value: float, units: float) -> Array:
     defined = drawn[np.isfinite(drawn)]
     if len(defined) < (1 - _UNDEFINED) * len(drawn):
         raise DataError(f"the metric is not defined on {len(drawn) - len(defined)} of {len(drawn)} "
-                        "resamples of these examples; there are too few of one kind.")
+                        "resamples of these examples; there are too few of one kind, so give "
+                        "more of it.")
     wider = math.sqrt(units / (units - 1)) * float(stdtrit(units - 1, 0.975) / ndtri(0.975))
     found: Array = value + wider * (defined - value)
     return found
