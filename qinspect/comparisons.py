@@ -244,7 +244,8 @@ class FileComparison(Shown):
     ----------
     numbers : dict
         n, labelled, names, notes; files : as ``inspect --json``, with ``name``, and with labels
-        ``score`` (of accuracy ``accuracy``); comparisons : every pair (empty without labels);
+        ``score`` (of accuracy ``accuracy``); comparisons : every pair, or those with
+        the reference (empty without labels);
         cochran_q : for three files or more; agreement : share of equal classes and output SQNR (dB;
         None where outputs are equal or have other shapes) of every pair; flips : ids of examples
         that only one gets right (without labels: that they classify differently; of scores that are
@@ -308,10 +309,12 @@ class FileComparison(Shown):
 def compare(
     what: Any, data: str | os.PathLike[str] | Source | Dataset | None = None,
     calibration: str | os.PathLike[str] | None = None, *,
-    preprocessing: Sequence[Preprocessing] | None = None, reference: str | None = None,
+    preprocessing: Sequence[Preprocessing] | None = None,
+    reference: str | os.PathLike[str] | None = None,
     metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
-    confidence: float = 0.95, margin: float | None = None, seed: int = 0,
-    detail_examples: int = DETAIL_EXAMPLES, num_threads: int = 2,
+    confidence: float = 0.95, margin: float | None = None, margin_relative: float | None = None,
+    non_inferior: bool = False, seed: int = 0, detail_examples: int = DETAIL_EXAMPLES,
+    num_threads: int = 2,
 ) -> Comparisons | FileComparison:
     """Compare models on the same examples: their predictions, or ``.tflite`` files and all of them.
 
@@ -326,8 +329,8 @@ def compare(
         ``.npz`` with ``x``: its ranges are set beside the stored ones.
     preprocessing : sequence of Preprocessing, optional
         What to do to ``x`` and ``y`` for each file.
-    reference : str, optional
-        Of results: compare all others with this model instead of every pair.
+    reference : str or path, optional
+        Compare all others with this model or file instead of every pair.
     metric : Metric or str, optional
         What outputs are scored by, as :func:`qinspect.metrics.metric` names it; guessed for files
         where there is only one reading, accuracy for predictions.
@@ -336,9 +339,10 @@ def compare(
         it is found in the others by name, shape and values.
     sequence : bool
         Whether examples follow each other, so that a file's state is kept from one to the next.
-    confidence, margin, seed
-        Level of the intervals, difference that would matter in the metric's unit (of accuracy 1),
-        seed.  Those that ``Results`` carry already count for them.
+    confidence, margin, margin_relative, non_inferior, seed
+        Level of the intervals, difference that would matter in the metric's unit (of accuracy 1)
+        or relative, what is asked, seed; as :func:`qinspect.results` takes them.  Those that
+        ``Results`` carry already count for them.
     detail_examples : int
         Leading examples for the errors of layers and for reference kernels, at least 1.
     num_threads : int
@@ -360,24 +364,44 @@ def compare(
     'b_better'
     """
     if isinstance(what, Results):
-        return what.compare(reference=reference)
+        return what.compare(reference=_name(reference))
     if data is None or isinstance(what, Mapping):
-        found = results(what, data, metric=metric, confidence=confidence, margin=margin, seed=seed)
-        return found.compare(reference=reference)
+        found = results(what, data, metric=metric, confidence=confidence, margin=margin, seed=seed,
+                        margin_relative=margin_relative, non_inferior=non_inferior)
+        return found.compare(reference=_name(reference))
     files = list(what)
     ways = list(preprocessing or [Preprocessing()] * len(files))
     report, pairs = _of_files(
-        files, data, calibration, ways, metric=metric, output=output, sequence=sequence,
-        confidence=confidence, margin=margin, seed=seed, detail_examples=detail_examples,
-        num_threads=num_threads)
+        files, data, calibration, ways, reference=reference, metric=metric, output=output,
+        sequence=sequence, detail_examples=detail_examples, num_threads=num_threads,
+        options={"confidence": confidence, "margin": margin, "margin_relative": margin_relative,
+                 "non_inferior": non_inferior, "seed": seed})
     return FileComparison(report, pairs, tuple(files), data, tuple(ways))
+
+
+def _name(reference: str | os.PathLike[str] | None) -> str | None:
+    return None if reference is None else os.fspath(reference)
+
+
+def _reference_of(
+    reference: str | os.PathLike[str] | None, files: Sequence[str | os.PathLike[str]],
+    names: Sequence[str],
+) -> str | None:
+    """The name of the file that all others are compared with."""
+    if reference is None or os.fspath(reference) in names:
+        return _name(reference)
+    for file, name in zip(files, names, strict=True):
+        if Path(file).resolve() == Path(reference).resolve():
+            return name
+    raise SpecError(f"the reference {os.fspath(reference)} is none of the files compared; choose "
+                    f"one of {', '.join(os.fspath(file) for file in files)}.")
 
 
 def _of_files(
     files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | Source | Dataset,
     calibration: str | os.PathLike[str] | None, hows: Sequence[Preprocessing], *,
-    metric: Metric | str | None, output: str | None, sequence: bool, confidence: float,
-    margin: float | None, seed: int, detail_examples: int, num_threads: int,
+    reference: str | os.PathLike[str] | None, metric: Metric | str | None, output: str | None,
+    sequence: bool, detail_examples: int, num_threads: int, options: dict[str, Any],
 ) -> tuple[dict[str, Any], Comparisons | None]:
     """The report of a :class:`FileComparison` as plain data, and the comparisons behind it."""
     if len(files) < 2:
@@ -387,6 +411,7 @@ def _of_files(
     if len(hows) != len(files):
         raise SpecError(f"there are {len(files)} files but {len(hows)} preprocessings.")
     names = file_names(files)
+    against = _reference_of(reference, files, names)
     graphs = {name: open_model(file) for name, file in zip(names, files, strict=True)}
     examples = load_examples(data, list(graphs.values()), hows)
     notes = list(examples.notes)
@@ -411,7 +436,7 @@ def _of_files(
                      else load_examples(calibration, list(graphs.values()), hows).x)
     compared = None
     if task.metric is not None:
-        compared = _compared(models, examples, task.metric, confidence, margin, seed)
+        compared = _compared(models, examples, task.metric, against, options)
     layers, missing = layer_rows(
         [(m.name, m.graph, take(m.x, head), m.how) for m in models], calibration_x,
         num_threads=num_threads,
@@ -473,7 +498,7 @@ def _remarks(models: list[_Model], compared: Comparisons | None, task: Task) -> 
         found += chance_remarks({m.name: Scored(m.result.prediction, m.y, m.result.raw[0].size,
                                                 m.how.label_offset)
                                  for m in models if m.y is not None})
-    if first is not None:
+    if first is not None and sum(first.name in (c.a, c.b) for c in compared) == len(models) - 1:
         trained = [m.name for m in models
                    if origin_of(m.graph, scheme_of(m.graph)).value == "qat"]
         found += float_worst(compared, first.name, trained)
@@ -487,8 +512,8 @@ def _takes_integers(model: _Model) -> bool:
 
 
 def _compared(
-    models: list[_Model], examples: Dataset, metric: Metric, confidence: float,
-    margin: float | None, seed: int,
+    models: list[_Model], examples: Dataset, metric: Metric, reference: str | None,
+    options: dict[str, Any],
 ) -> Comparisons:
     y = examples.y
     if metric is ACCURACY:
@@ -502,8 +527,8 @@ def _compared(
                             "same label offset.")
         if metric.classes:
             y = examples.labels + offsets.pop()
-    return Results(outputs, y, examples.ids, examples.group, metric=metric, confidence=confidence,
-                   margin=margin, seed=seed).compare()
+    return Results(outputs, y, examples.ids, examples.group, metric=metric,
+                   **options).compare(reference=reference)
 
 
 def _file_row(model: _Model, compared: Comparisons | None) -> dict[str, Any]:

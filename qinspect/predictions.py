@@ -27,7 +27,6 @@ from qinspect.stats import (
     SeedComparison,
     bootstrap_distribution,
     cochran_q,
-    compare_paired,
     compare_seeds,
     compare_sets,
     contrast_interval,
@@ -39,8 +38,8 @@ from qinspect.stats import (
     set_interval,
 )
 from qinspect.stats.groups import effective_number
-from qinspect.stats.many import corrected
-from qinspect.stats.paired import as_correct, share_interval
+from qinspect.stats.many import corrected, strict_confidence
+from qinspect.stats.paired import as_correct, judge, measured, share_interval
 
 _COLUMNS = ("a", "b", "n", "metric", "value_a", "value_b", "gap", "low", "high", "unit", "a_only",
            "b_only", "p", "p_single", "family", "verdict")
@@ -78,6 +77,11 @@ class Results(Shown):
         File that the results come from, if any.
     notes : tuple of str
         What a reader should know about how they were made.
+    margin_relative : float or None
+        Instead of ``margin``, as a share: of shares such as accuracy of what the reference, or
+        else the first model, gets wrong, of others of its value.
+    non_inferior : bool
+        Ask of each pair only whether b is not worse than a by more than the margin.
 
     Examples
     --------
@@ -98,10 +102,19 @@ class Results(Shown):
     seed: int = 0
     source: str = ""
     notes: tuple[str, ...] = ()
+    margin_relative: float | None = None
+    non_inferior: bool = False
 
     def __post_init__(self) -> None:
         if not self.outputs:
             raise DataError("there are no results; give the outputs of at least one model.")
+        if self.margin_relative is not None:
+            if self.margin is not None:
+                raise SpecError("there are two margins; give one in the unit of the metric or a "
+                                "relative one.")
+            if not 0 < self.margin_relative < math.inf:
+                raise SpecError(f"the relative margin is {self.margin_relative:g}; it must be a "
+                                "share above 0, such as 0.1.")
         if self.y is None and self.metric.needs_y and "predictions" in self.read_as.values():
             named = next(name for name, how in self.read_as.items() if how == "predictions")
             raise DataError(f"{named} has predictions but there are no labels y to score them by; "
@@ -134,9 +147,20 @@ class Results(Shown):
     @property
     def limit(self) -> float:
         """Difference that would matter, in the unit of the metric."""
+        return self.limit_beside(self.models[0])
+
+    def limit_beside(self, reference: str) -> float:
+        """The same where others are compared with this model."""
         if self.margin is not None:
             return self.margin
-        return self.metric.margin_of(self.value(self.models[0]))
+        value, metric = self.value(reference), self.metric
+        if self.margin_relative is None:
+            return metric.margin_of(self.value(self.models[0]))
+        lost = 1 - value if metric.scale == 100 and metric.better > 0 else abs(value)
+        if not lost > 0:
+            raise SpecError(f"{reference} has {metric.words(value)}, so that a relative margin "
+                            "would be 0; give one in the unit of the metric (--margin).")
+        return self.margin_relative * metric.scale * lost
 
     @property
     def about(self) -> str:
@@ -223,16 +247,20 @@ class Results(Shown):
 
     def comparison(self, a: str, b: str) -> Comparison:
         """Paired comparison b - a, by itself."""
+        return judge(self._measured(a, b, self.confidence, self.limit))
+
+    def _measured(self, a: str, b: str, confidence: float, margin: float) -> Comparison:
         self._one_run()
         if self.metric.kind == "set":
             return compare_sets(
                 self.metric, (self.value(a), self.value(b)), (self._drawn(a), self._drawn(b)),
-                a=a, b=b, n=self.n, units=self._units, confidence=self.confidence,
-                margin=self.limit, seed=self.seed,
+                a=a, b=b, n=self.n, units=self._units, confidence=confidence, margin=margin,
+                seed=self.seed, non_inferior=self.non_inferior,
                 groups=None if self.groups is None else len(np.unique(self.groups)))
-        return compare_paired(
-            self.scores(a), self.scores(b), a=a, b=b, confidence=self.confidence,
-            margin=self.limit, groups=self.groups, seed=self.seed, metric=self.metric)
+        return measured(
+            self.scores(a), self.scores(b), a=a, b=b, confidence=confidence,
+            margin=margin, non_inferior=self.non_inferior, groups=self.groups, seed=self.seed,
+            metric=self.metric)
 
     def contrast(self, signs: Mapping[str, float]) -> tuple[float, float, float]:
         """Sum of signed metrics with its interval, in the metric's unit."""
@@ -316,10 +344,18 @@ class Results(Shown):
         return compare_seeds(*tables, a=a, b=b, confidence=self.confidence, groups=groups,
                              rng=self.seed, metric=self.metric)
 
-    def compare_runs(self) -> RunComparisons:
-        """Every pair of ways of training, over the runs."""
+    def compare_runs(self, reference: str | None = None) -> RunComparisons:
+        """Ways of training over the runs: every pair, or all others with a reference."""
         return RunComparisons(
-            tuple(self.over_runs(a, b) for a, b in combinations(self.models, 2)), self)
+            tuple(self.over_runs(a, b) for a, b in self._pairs(reference)), self)
+
+    def _pairs(self, reference: str | None) -> list[tuple[str, str]]:
+        """Every pair of models, or those with a reference."""
+        if reference is None:
+            return list(combinations(self.models, 2))
+        if reference not in self.models:
+            raise unknown_name("model", reference, self.models)
+        return [(reference, name) for name in self.models if name != reference]
 
     def compare(
         self, pairs: Iterable[tuple[str, str]] | None = None, *, reference: str | None = None,
@@ -327,12 +363,15 @@ class Results(Shown):
     ) -> Comparisons:
         """Compare one family of pairs, p-values corrected for their number.
 
+        Beside its own interval, each pair of a family gets one that holds together with the others'
+        (Bonferroni), and the smallest difference that is found in spite of the correction.
+
         Parameters
         ----------
         pairs : iterable of (str, str), optional
             Pairs (a, b), compared as b - a; every pair when not given.
         reference : str, optional
-            Compare all others with this model instead.
+            Compare all others with this model instead; a relative margin is one of its.
         correction : {"holm", None}
             What is done about several comparisons; a pair by itself needs no correction.
 
@@ -355,16 +394,17 @@ class Results(Shown):
         if correction not in ("holm", None):
             raise SpecError(f"correction is {correction!r}; choose 'holm' or None.")
         overall = None
-        if reference is not None:
-            if reference not in self.models:
-                raise unknown_name("model", reference, self.models)
-            pairs = [(reference, name) for name in self.models if name != reference]
-        elif pairs is None:
-            pairs = combinations(self.models, 2)
-            if len(self.models) > 2 and self.right_or_wrong:
-                overall = cochran_q({name: self.scores(name) for name in self.models})
-        found = [self.comparison(a, b) for a, b in pairs]
-        return Comparisons(tuple(corrected(found) if correction else found), self, overall)
+        if pairs is None and reference is None and len(self.models) > 2 and self.right_or_wrong:
+            overall = cochran_q({name: self.scores(name) for name in self.models})
+        pairs = tuple(self._pairs(reference) if pairs is None else pairs)
+        margin = self.limit_beside(reference or self.models[0])
+        found = [self._measured(a, b, self.confidence, margin) for a, b in pairs]
+        if correction and len(pairs) > 1:
+            strict = strict_confidence(self.confidence, len(pairs))
+            found = corrected(found, [self._measured(a, b, strict, margin) for a, b in pairs])
+        else:
+            found = [judge(one) for one in found]
+        return Comparisons(tuple(found), self, overall)
 
     @property
     def right_or_wrong(self) -> bool:
@@ -641,6 +681,7 @@ def results(
     groups: Any = None, ids: Any = None, runs: Iterable[Any] | None = None,
     metric: Metric | str | None = None, models: Iterable[str] = (), correct: Iterable[str] = (),
     confidence: float | None = None, margin: float | None = None, seed: int | None = None,
+    margin_relative: float | None = None, non_inferior: bool | None = None,
 ) -> Results:
     """What several models gave on the same examples, from files, from arrays or from a study.
 
@@ -668,6 +709,11 @@ def results(
         (of accuracy 1); those of a study by default.
     seed : int, optional
         Of what is drawn at random.
+    margin_relative : float, optional
+        Instead of ``margin``, as a share: of accuracy and other shares of what the reference (the
+        first model) gets wrong, of others of its value.
+    non_inferior : bool, optional
+        Ask only whether b is not worse than a by more than the margin.
 
     Returns
     -------
@@ -703,7 +749,8 @@ def results(
     """
     if isinstance(metric, str):
         metric = named_metric(metric)
-    given = {"metric": metric, "confidence": confidence, "margin": margin, "seed": seed}
+    given = {"metric": metric, "confidence": confidence, "margin": margin, "seed": seed,
+             "margin_relative": margin_relative, "non_inferior": non_inferior}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if isinstance(source, Mapping):
         outputs = {name: output if isinstance(output, Mapping) else np.asanyarray(output)

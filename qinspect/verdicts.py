@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-Difference = Literal["a_better", "b_better", "equivalent", "no_gap_seen", "cannot_tell"]
+Difference = Literal["a_better", "b_better", "equivalent", "not_worse", "no_gap_seen",
+                     "cannot_tell"]
 CauseVerdict = Literal[
     "explains", "indicated", "not_shown", "ruled_out", "does_not_apply", "not_tried"]
 
-# Of a difference.  ``no_gap_seen``: the test does not reject, the interval holds zero, and it is
-# not shown that the two are equivalent.  ``cannot_tell``: test and interval contradict each other,
-# or with so few examples no difference, however large, could be found.
+# Of a difference.  ``not_worse``: what was asked is whether b is not worse than a by more than the
+# margin, and that is shown.  ``no_gap_seen``: the test does not reject, the interval holds zero,
+# and neither is shown.  ``cannot_tell``: test and interval contradict each other, a pair differs by
+# itself but not as one of its family, or so few examples could show no difference, however large.
 DIFFERENCES: dict[str, str] = {
     "a_better": "A better",
     "b_better": "B better",
     "equivalent": "equivalent",
+    "not_worse": "not worse by more than the margin",
     "no_gap_seen": "no gap seen",
     "cannot_tell": "cannot tell",
 }
@@ -33,7 +36,8 @@ CAUSES: dict[str, str] = {
 
 def difference_words(verdict: str, a: str, b: str) -> str:
     """A verdict on a difference with the models' names in it."""
-    named = {"a_better": f"{a} better", "b_better": f"{b} better"}
+    named = {"a_better": f"{a} better", "b_better": f"{b} better",
+             "not_worse": f"{b} {DIFFERENCES['not_worse']}"}
     return named.get(verdict) or DIFFERENCES[verdict]
 
 

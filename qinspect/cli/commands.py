@@ -20,7 +20,9 @@ from qinspect.cli.options import (
     LabelOffset,
     LabelOffsets,
     Margin,
+    MarginRelative,
     MetricName,
+    NonInferior,
     Output,
     Preset,
     RawInputs,
@@ -33,6 +35,7 @@ from qinspect.cli.options import (
     YKey,
     app,
     print_json,
+    share_of,
     show,
     show_result,
 )
@@ -110,7 +113,12 @@ def compare(
     metric: MetricName = None,
     output: Output = None,
     sequence: Sequence = False,
+    reference: Annotated[
+        Path | None, typer.Option(help="One of the files: compare all others with it alone.")
+    ] = None,
     margin: Margin = None,
+    margin_relative: MarginRelative = None,
+    non_inferior: NonInferior = False,
     seed: Seed = 0,
     report: Report = None,
     as_json: AsJson = False,
@@ -122,7 +130,8 @@ def compare(
 
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
     found = run(files, Source(data, x_key, y_key), calibration, preprocessing=how, metric=metric,
-                output=output, sequence=sequence, margin=margin, seed=seed)
+                output=output, sequence=sequence, reference=reference, margin=margin,
+                margin_relative=share_of(margin_relative), non_inferior=non_inferior, seed=seed)
     show_result(found, as_json=as_json, report=report)
 
 
@@ -204,9 +213,14 @@ def significance(
     correct: Annotated[list[str] | None, typer.Option(
         help="Model whose 0 and 1 say which examples are right; may be given several times.")
     ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Model that all others are compared with.")
+    ] = None,
     metric: MetricName = None,
     confidence: Confidence = 0.95,
     margin: Margin = None,
+    margin_relative: MarginRelative = None,
+    non_inferior: NonInferior = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -215,8 +229,11 @@ def significance(
 
     chosen = [] if models is None else [name.strip() for name in models.split(",")]
     found = results(files, models=chosen, correct=correct or (), confidence=confidence,
-                    metric=metric, margin=margin, seed=seed)
-    show_result(found.compare() if found.runs is None else found.compare_runs(), as_json=as_json)
+                    metric=metric, margin=margin, margin_relative=share_of(margin_relative),
+                    non_inferior=non_inferior, seed=seed)
+    compared = (found.compare(reference=reference) if found.runs is None else
+                found.compare_runs(reference))
+    show_result(compared, as_json=as_json)
 
 
 @app.command()

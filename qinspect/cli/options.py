@@ -24,6 +24,10 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Confidence = Annotated[float, typer.Option(help="Confidence of intervals.")]
 Margin = Annotated[float | None, typer.Option(
     help="Difference that would matter, in the unit of the metric; of accuracy 1 point.")]
+MarginRelative = Annotated[str | None, typer.Option(
+    help="The same relative to the reference or first model, as 10%: of accuracy, of its errors.")]
+NonInferior = Annotated[bool, typer.Option(
+    "--non-inferior", help="Ask only whether b is not worse than a by more than the margin.")]
 MetricName = Annotated[str | None, typer.Option("--metric", help=(
     "What outputs are scored by: accuracy, top5, binary-accuracy, auc, f1, mae, mse, "
     "relative-error, r2, log-loss, ece, brier, miou, pixel-accuracy, map, anomaly-auc, cosine, "
@@ -74,6 +78,17 @@ Preset = Annotated[str | None, typer.Option(
          "autoencoder.")]
 TrainSize = Annotated[int | None, typer.Option(help="Training examples to use.")]
 TestSize = Annotated[int | None, typer.Option(help="Test examples to use.")]
+
+
+def share_of(percent: str | None) -> float | None:
+    """The share that is written as a percentage."""
+    if percent is None:
+        return None
+    number = percent.strip().removesuffix("%")
+    try:
+        return float(number) / 100
+    except ValueError:
+        raise typer.BadParameter(f"{percent!r} is no percentage; write it as in 10%.") from None
 
 
 def show(view: View, numbers: Any, *, as_json: bool, report: Path | None = None) -> None:

@@ -187,7 +187,7 @@ def _whole_flips(values: Array) -> float | None:
     return min(1.0, max(2 * tail if observed else 1.0, 1e-15))
 
 
-def binomial_cdf(most: Any, n: Any, probability: float) -> Array:
+def binomial_cdf(most: Any, n: Any, probability: Any) -> Array:
     """Probability of at most ``most`` successes in ``n`` trials; ``scipy.stats`` is slow to import.
 
     References

@@ -95,13 +95,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def corrected(family: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons that answer one question together, judged by their Holm-adjusted p-values."""
+def corrected(family: Sequence[Comparison], strict: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons that answer one question together, judged by their Holm-adjusted p-values.
+
+    ``strict`` are the same ones at the level ``strict_confidence``: their intervals hold together.
+    """
     if len(family) < 2:
         return list(family)
     adjusted = holm([one.p_single for one in family])
-    return [judge(replace(one, p_adjusted=p, family=len(family)))
-            for one, p in zip(family, adjusted, strict=True)]
+    return [judge(replace(one, p_adjusted=p, family=len(family),
+                          interval_simultaneous=at.interval, detectable_adjusted=at.detectable))
+            for one, p, at in zip(family, adjusted, strict, strict=True)]
+
+
+def strict_confidence(confidence: float, family: int) -> float:
+    """Level of each of several intervals that together hold at ``confidence``.
+
+    References
+    ----------
+    Bonferroni's inequality, whatever the dependence: Miller (1981), Simultaneous Statistical
+    Inference, section 1.4.  What Holm's test rejects may still lie in such an interval.
+    """
+    return 1 - (1 - confidence) / family
 
 
 def _table(correct: Mapping[str, Array]) -> Array:

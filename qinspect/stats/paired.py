@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from qinspect.errors import DataError, SpecError
 from qinspect.metrics import ACCURACY, Metric
@@ -24,11 +24,12 @@ from qinspect.stats.groups import (
 )
 from qinspect.stats.intervals import (
     check_confidence,
-    equivalence_test,
+    margin_tests,
     tango_interval,
     wilson_interval,
 )
-from qinspect.stats.power import sign_error_probability, smallest_detectable
+from qinspect.stats.planning import NextStep, new_sign, new_sign_of, next_step
+from qinspect.stats.power import smallest_detectable
 from qinspect.verdicts import Difference, p_words
 
 # Differences up to which their signs are flipped; beyond, the mean is near enough to normal.
@@ -56,6 +57,10 @@ class Comparison:
         Interval of ``gap`` at ``confidence``, by ``method``.
     margin, equivalence_p : float
         Difference that would matter, and the p-value of the hypothesis that it is reached.
+    not_worse_p : float
+        p-value of the hypothesis that b is worse than a by the margin or more.
+    non_inferior : bool
+        Whether that is what was asked, instead of equivalence.
     detectable : float
         Smallest difference detectable at 80 % power given what was seen; NaN if none.
     p_single, test : float, str
@@ -71,6 +76,14 @@ class Comparison:
         Number of clusters of examples, when they were given.
     p_adjusted : float or None
         p-value after Holm's correction over the ``family`` of comparisons it belongs to.
+    interval_simultaneous : tuple of float or None
+        In a family: all such intervals together hold at ``confidence`` (Bonferroni).
+    detectable_adjusted : float or None
+        In a family: smallest difference detectable at its first, strictest step.
+    next : NextStep or None
+        Where nothing was shown: what would find the margin, or else the difference seen.
+    opposite_sign, tie : float or None
+        Where nothing was shown: chance that as many new examples show the other sign, none.
     seed : int
         Of what is drawn at random.
     metric : Metric
@@ -92,6 +105,7 @@ class Comparison:
     detectable: float
     margin: float
     equivalence_p: float
+    not_worse_p: float
     a_only: int | None = None
     b_only: int | None = None
     mcnemar_p: float | None = None
@@ -101,6 +115,12 @@ class Comparison:
     groups: int | None = None
     p_adjusted: float | None = None
     family: int = 1
+    interval_simultaneous: tuple[float, float] | None = None
+    detectable_adjusted: float | None = None
+    non_inferior: bool = False
+    next: NextStep | None = None
+    opposite_sign: float | None = None
+    tie: float | None = None
     seed: int = 0
     metric: Metric = ACCURACY
     units: Units | None = field(default=None, repr=False, compare=False)
@@ -121,6 +141,16 @@ class Comparison:
         low, high = (self.metric.number(end) for end in self.interval)
         return (f"{self.metric.number(self.gap)} {self.metric.unit}".rstrip()
                 + f" [{low}, {high}], n = {self.n:,}")
+
+    @property
+    def possible(self) -> tuple[float, float]:
+        """What the true difference may be: in a family the simultaneous interval."""
+        return self.interval_simultaneous or self.interval
+
+    @property
+    def findable(self) -> float:
+        """Smallest difference found in 80 % of studies: in a family at its first step."""
+        return self.detectable if self.detectable_adjusted is None else self.detectable_adjusted
 
     @property
     def significant(self) -> bool:
@@ -153,7 +183,10 @@ class Comparison:
         points = self.metric.unit == "points"
         intervals = {name: None if math.isnan(low) else [low, high]
                      for name, (low, high) in self.intervals.items()}
-        detectable = None if math.isnan(self.detectable) else self.detectable
+        detectable, adjusted = (
+            None if value is None or math.isnan(value) else value
+            for value in (self.detectable, self.detectable_adjusted))
+        together = self.interval_simultaneous
         return {
             "a": self.a,
             "b": self.b,
@@ -190,6 +223,13 @@ class Comparison:
             "mde_pp": detectable if points else None,
             "margin_pp": self.margin if points else None,
             "equivalence_p": self.equivalence_p,
+            "not_worse_p": self.not_worse_p,
+            "non_inferior": self.non_inferior,
+            "interval_simultaneous": None if together is None else list(together),
+            "detectable_adjusted": adjusted,
+            "next": None if self.next is None else asdict(self.next),
+            "opposite_sign": self.opposite_sign,
+            "tie": self.tie,
             "verdict": self.verdict,
             "sentence": self.sentence,
             "p": self.p,
@@ -200,14 +240,16 @@ class Comparison:
 
 def compare_paired(
     scores_a: Array, scores_b: Array, *, a: str = "a", b: str = "b", confidence: float = 0.95,
-    margin: float | None = None, groups: Array | None = None, seed: int = 0,
-    metric: Metric = ACCURACY,
+    margin: float | None = None, non_inferior: bool = False, groups: Array | None = None,
+    seed: int = 0, metric: Metric = ACCURACY,
 ) -> Comparison:
     """Compare two models on the same examples.
 
     Of right and wrong, the verdict is ``a_better`` or ``b_better`` only when the exact McNemar test
-    rejects at 1 - confidence *and* Tango's interval leaves out zero.  When only one of the two
-    does, it is ``cannot_tell``.  When neither does, it is ``equivalent`` if two one-sided tests
+    rejects at 1 - confidence *and* Tango's interval leaves out zero.  When the interval does and
+    the test does not, the mid-p test decides (of independent examples, at most half of which
+    disagree; its error rate is then at most the level).  When still only one of the two does, it
+    is ``cannot_tell``.  When neither does, it is ``equivalent`` if two one-sided tests
     place the difference within ``margin``; else ``no_gap_seen``, or ``cannot_tell`` where so few
     examples could show no difference, however large.
 
@@ -232,6 +274,8 @@ def compare_paired(
         Two-sided level of the intervals; tests use 1 - confidence.
     margin : float, optional
         Margin of equivalence in the metric's unit; the metric's own by default (of accuracy 1).
+    non_inferior : bool
+        Ask only whether b is not worse than a by more than the margin, whatever it gains.
     groups : array_like or None, shape (n,)
         Cluster of each example, if any; at least two different ones.
     seed : int
@@ -265,6 +309,16 @@ def compare_paired(
     >>> found.verdict, found.gap, round(found.p, 4)
     ('b_better', 2.5, 0.002)
     """
+    return judge(measured(
+        scores_a, scores_b, a=a, b=b, confidence=confidence, margin=margin,
+        non_inferior=non_inferior, groups=groups, seed=seed, metric=metric))
+
+
+def measured(
+    scores_a: Array, scores_b: Array, *, a: str, b: str, confidence: float, margin: float | None,
+    non_inferior: bool, groups: Array | None, seed: int, metric: Metric,
+) -> Comparison:
+    """The numbers of a paired comparison, before its verdict."""
     check_confidence(confidence)
     if len(scores_a) != len(scores_b):
         raise DataError(
@@ -276,7 +330,7 @@ def compare_paired(
     compared = _of_correct if right else _of_scores
     found: Comparison = compared(scores_a, scores_b, a=a, b=b, confidence=confidence, margin=margin,
                                  groups=groups, seed=seed, metric=metric)
-    return judge(found)
+    return replace(found, non_inferior=non_inferior)
 
 
 def _of_correct(
@@ -295,7 +349,7 @@ def _of_correct(
     if groups is None:
         units, number = counted(n, a_only, b_only), None
         p, test = mcnemar_exact(a_only, b_only), "exact McNemar test"
-        equivalence = equivalence_test(n, a_only, b_only, margin)
+        worse, better = margin_tests(n, a_only, b_only, margin)
     else:
         difference = right_b.astype(np.float64) - right_a
         sums, sizes = group_sums(difference, groups)
@@ -303,11 +357,14 @@ def _of_correct(
         p, test = sign_flip_test(sums, rng=seed), "sign-flip test over groups"
         # Counts of as many independent examples as the grouped ones are worth.
         effect, freedom = effect_of(difference, groups, confidence)
-        equivalence = two_sided(
-            equivalence_test(n / effect, a_only / effect, b_only / effect, margin, freedom))
+        worse, better = map(two_sided, margin_tests(
+            n / effect, a_only / effect, b_only / effect, margin, freedom))
         wide = float(widened(effect, freedom, confidence))
         worth, worth_a, worth_b = n / wide, a_only / wide, b_only / wide
     low, high = tango_interval(worth, worth_a, worth_b, confidence)
+    outside = low > 0 or high < 0
+    if groups is None and outside and p > 1 - confidence and 2 * (a_only + b_only) <= n:
+        p, test = mcnemar_midp(a_only, b_only), "mid-p McNemar test"
     return Comparison(
         a=a,
         b=b,
@@ -325,7 +382,8 @@ def _of_correct(
         detectable=smallest_detectable(
             max(1, int(worth)), (a_only + b_only) / n, alpha=1 - confidence),
         margin=margin,
-        equivalence_p=equivalence,
+        equivalence_p=max(worse, better),
+        not_worse_p=worse,
         a_only=a_only,
         b_only=b_only,
         mcnemar_p=mcnemar_exact(a_only, b_only),
@@ -361,12 +419,15 @@ def _of_scores(
     half = float(stdtrit(freedom, 1 - alpha / 2)) * error
     found = float(stdtrit(freedom, 1 - alpha / 2) + stdtrit(freedom, 0.8)) * error
     if moved.size == 0:
-        equivalence = 0.0 if freedom + 1 >= _ENOUGH_ALIKE else 1.0
+        equivalence = not_worse = 0.0 if freedom + 1 >= _ENOUGH_ALIKE else 1.0
     elif effective_number(moved) < FEW or error == 0:
-        equivalence = 1.0
+        equivalence = not_worse = 1.0
     else:
-        equivalence = float(stdtr(freedom, -(margin / scale - abs(mean)) / error))
-        equivalence = equivalence if groups is None else two_sided(equivalence)
+        equivalence, not_worse = (
+            float(stdtr(freedom, -(margin / scale - loss) / error))
+            for loss in (abs(mean), -metric.better * mean))
+        if groups is not None:
+            equivalence, not_worse = two_sided(equivalence), two_sided(not_worse)
     return Comparison(
         a=a,
         b=b,
@@ -384,6 +445,7 @@ def _of_scores(
         detectable=scale * found if found > 0 else math.nan,
         margin=margin,
         equivalence_p=equivalence,
+        not_worse_p=not_worse,
         a_only=int(np.count_nonzero(metric.better * difference < 0)),
         b_only=int(np.count_nonzero(metric.better * difference > 0)),
         groups=None if groups is None else len(sums),
@@ -481,12 +543,37 @@ def judge(c: Comparison) -> Comparison:
     if test_rejects and excludes_zero:
         verdict = "b_better" if c.improvement > 0 else "a_better"
     elif not test_rejects and not excludes_zero:
-        if c.equivalence_p <= alpha:
-            verdict = "equivalent"
-        elif not math.isnan(c.detectable):
+        if (c.not_worse_p if c.non_inferior else c.equivalence_p) <= alpha:
+            verdict = "not_worse" if c.non_inferior else "equivalent"
+        elif not math.isnan(c.findable):
             verdict = "no_gap_seen"
-    c = replace(c, verdict=verdict)
+    c = replace(c, verdict=verdict, next=None, opposite_sign=None, tie=None)
+    if verdict in ("no_gap_seen", "cannot_tell"):
+        opposite, tie = _new_sign(c)
+        c = replace(c, next=_next(c), opposite_sign=opposite, tie=tie)
     return replace(c, sentence=_sentence(c, test_rejects, excludes_zero))
+
+
+def _next(c: Comparison) -> NextStep | None:
+    """What would find the margin or, where that is within reach, the difference seen."""
+    wanted, alpha = (c.margin, abs(c.gap)), (1 - c.confidence) / c.family
+    if c.groups is not None:
+        return next_step(c.groups, c.findable, wanted, of="groups")
+    if c.mcnemar_p is None:
+        return next_step(c.n, c.findable, wanted)
+    disagreement = ((c.a_only or 0) + (c.b_only or 0)) / c.n
+    return next_step(c.n, c.findable, wanted, disagreement=disagreement, alpha=alpha)
+
+
+def _new_sign(c: Comparison) -> tuple[float, float] | tuple[None, None]:
+    """Chance that a new set shows the other sign, and that it shows no difference."""
+    if c.gap == 0:
+        return None, None
+    if c.mcnemar_p is not None and c.groups is None:
+        return new_sign(c.n, c.a_only or 0, c.b_only or 0)
+    width = c.interval[1] - c.interval[0]
+    error = width / (2 * float(ndtri((1 + c.confidence) / 2)))
+    return new_sign_of(c.gap, error) if error > 0 else (None, None)
 
 
 def _counts(c: Comparison) -> str:
@@ -503,21 +590,27 @@ def _sentence(c: Comparison, test_rejects: bool, excludes_zero: bool) -> str:
     of_metric = "" if metric.id == ACCURACY.id else f" of {metric.title}"
     level = f"{100 * c.confidence:g} % interval"
     interval = f"{level} {metric.interval(c.interval)}"
-    ends = ", ".join(metric.number(end) for end in c.interval)
-    within = f"anything within [{ends}] is possible"
+    ends = ", ".join(metric.number(end) for end in c.possible)
+    limit = f"{c.margin:.4g} {metric.unit}".rstrip()
+    margin = f"the margin of {limit}"
+    within = f"anything within [{ends}] is possible (margin {limit})"
+    together = "" if c.family < 2 else f", simultaneous for {c.family} comparisons"
     tested = f"{c.test}: {p_words(c.p)}"
     if c.p_adjusted is not None:
         tested += f" after Holm's correction over {c.family} comparisons"
     counts = _counts(c)
     examples = f"{c.n} examples" + ("" if c.groups is None else f" in {c.groups} groups")
-    limit = f"{c.margin:.4g} {metric.unit}".rstrip()
-    margin = f"the margin of {limit}"
     small = c.equivalence_p <= 1 - c.confidence
+    kept = c.non_inferior and c.not_worse_p <= 1 - c.confidence
     if c.significant:
         better, worse = (c.b, c.a) if c.verdict == "b_better" else (c.a, c.b)
         text = (f"{better} is better than {worse} by {metric.size(c.gap)}{of_metric} "
                 f"(difference {c.b} - {c.a}: {interval}; {tested}; {counts}).")
-        return f"{text} The difference is real but smaller than {margin}." if small else text
+        if c.non_inferior and c.verdict == "a_better":
+            said = "" if kept else "not shown to be "
+            return f"{text} {c.b} is {said}worse by less than {margin}."
+        return (f"{text} The difference is real but smaller than {margin}." if small else
+                f"{text} The margin is {limit}.")
     difference = (f"difference {c.b} - {c.a} of {metric.number(c.gap)} {metric.unit}".rstrip()
                   + of_metric)
     seen = f"{difference}, {interval}; {tested}; {counts}"
@@ -535,25 +628,44 @@ def _sentence(c: Comparison, test_rejects: bool, excludes_zero: bool) -> str:
     if c.equivalent:
         return (f"{c.a} and {c.b} are equivalent within {limit}{of_metric} "
                 f"(two one-sided tests, {p_words(c.equivalence_p)}; {seen}).")
+    if c.verdict == "not_worse":
+        return (f"{c.b} is not worse than {c.a} by more than {limit}{of_metric} (one-sided test, "
+                f"{p_words(c.not_worse_p)}; {seen}).")
+    if excludes_zero and c.p_single <= 1 - c.confidence:
+        return (f"Cannot tell {c.a} and {c.b} apart among {c.family} comparisons: this one by "
+                f"itself would show a difference ({p_words(c.p_single)}), corrected for their "
+                f"number it does not ({seen}; {level}{together}: {within}).{_what_next(c, limit)}")
     if excludes_zero != test_rejects:
         conflict = (f"the interval ({c.method}) leaves out zero but the {c.test} does not reject"
                     if excludes_zero else
                     f"the {c.test} rejects but the interval ({c.method}) holds zero")
         text = f"Cannot tell {c.a} and {c.b} apart: {conflict}, and a verdict needs both ({seen})."
-        return f"{text} Either way the difference is smaller than {margin}." if small else text
+        return (f"{text} Either way the difference is smaller than {margin}." if small else
+                f"{text} The margin is {limit}.{_what_next(c, limit)}")
     if c.verdict == "cannot_tell":
         return (f"Cannot tell {c.a} and {c.b} apart: {seen}. With {examples} no difference, "
-                "however large, would be found reliably.")
+                f"however large, would be found reliably; the margin is {limit}."
+                f"{_what_next(c, limit)}")
     if alike:
         return (f"No gap seen between {c.a} and {c.b}: they are right and wrong on the same "
                 f"{examples}, too few to call them equivalent within {limit}; "
-                f"{level}: {within}.")
-    text = (f"No gap seen between {c.a} and {c.b}: {difference}; {tested}; {counts}; {level}: "
-            f"{within}. A true difference of {metric.size(c.detectable)} would be found in 80 % of "
-            "such studies.")
-    if c.gap != 0 and c.groups is None and c.mcnemar_p is not None:
-        wrong = sign_error_probability(
-            c.n, c.gap, ((c.a_only or 0) + (c.b_only or 0)) / c.n).wrong
-        text += (f" If the true difference were as large as the one seen, a new set of {c.n} "
-                 f"examples would show the opposite sign in {100 * wrong:.0f} % of studies.")
-    return text
+                f"{level}{together}: {within}.{_what_next(c, limit)}")
+    among = "" if c.family < 2 else f" as one of {c.family} comparisons"
+    return (f"No gap seen between {c.a} and {c.b}: {difference}; {tested}; {counts}; "
+            f"{level}{together}: {within}. A true difference of {metric.size(c.findable)} would be "
+            f"found in 80 % of such studies{among}.{_what_next(c, limit)}")
+
+
+def _what_next(c: Comparison, limit: str) -> str:
+    """How much more would tell, and how sure the sign is."""
+    text = ""
+    if c.next is not None:
+        what = (f"a difference of {limit}" if c.next.finds == c.margin else
+                f"a difference as large as the one seen, {c.metric.size(c.next.finds)},")
+        text = f" To find {what} in 80 % of studies takes {c.next.words}."
+    if c.opposite_sign is None or c.tie is None:
+        return text
+    again = f"{c.n} new examples" if c.groups is None else f"{c.groups} new groups"
+    level = f", none at all in {100 * c.tie:.0f} %" if c.tie >= 0.005 else ""
+    return (f"{text} {again[0].upper()}{again[1:]} would show the opposite sign in "
+            f"{100 * c.opposite_sign:.0f} % of studies{level}.")

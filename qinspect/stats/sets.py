@@ -20,6 +20,8 @@ _CHUNK = 1 << 21
 # Resamples in which a statistic is not defined, such as one class alone, up to this share are left
 # out; beyond, nothing can be said.
 _UNDEFINED = 0.05
+# Beyond the last so many resamples their normal distribution takes over.
+_TAIL = 10
 # Blocks of examples whose parts in a statistic are told apart.
 _BLOCKS = 100
 
@@ -108,6 +110,7 @@ def pseudo_values(
 def compare_sets(
     metric: Metric, values: tuple[float, float], drawn: tuple[Array, Array], *, a: str, b: str,
     n: int, units: float, confidence: float, margin: float | None, groups: int | None, seed: int,
+    non_inferior: bool = False,
 ) -> Comparison:
     """Compare two models by a statistic of the whole set, from paired resamples of it."""
     check_confidence(confidence)
@@ -122,11 +125,16 @@ def compare_sets(
     p = 1.0 if few or (alike and gap == 0) else min(1.0, 2 * (outside + 1) / (len(moved) + 1))
     beyond = max(np.count_nonzero(moved >= margin), np.count_nonzero(moved <= -margin))
     within = (beyond + 1) / (len(moved) + 1)
+    worse = (np.count_nonzero(metric.better * moved <= -margin) + 1) / (len(moved) + 1)
     error = float(moved.std(ddof=1))
     found = float(ndtri(1 - alpha / 2) + ndtri(0.8)) * error
     ends = tuple(set_interval(scale * each, scale * value, units, confidence)
                  for each, value in zip(drawn, values, strict=True))
-    low, high = np.quantile(moved, [alpha / 2, 1 - alpha / 2])
+    if alpha / 2 * len(moved) < _TAIL:
+        half = float(ndtri(1 - alpha / 2)) * error
+        low, high = gap - half, gap + half
+    else:
+        low, high = np.quantile(moved, [alpha / 2, 1 - alpha / 2])
     return judge(Comparison(
         a=a,
         b=b,
@@ -144,6 +152,8 @@ def compare_sets(
         detectable=found if found > 0 and not few else math.nan,
         margin=margin,
         equivalence_p=1.0 if few else within if groups is None else two_sided(within),
+        not_worse_p=1.0 if few else worse if groups is None else two_sided(worse),
+        non_inferior=non_inferior,
         groups=groups,
         seed=seed,
         metric=metric,

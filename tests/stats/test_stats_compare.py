@@ -44,14 +44,24 @@ def test_numbers_are_those_of_their_own_functions():
 
 
 @pytest.mark.parametrize("n", [200, 20_000])
-def test_interval_and_exact_test_may_disagree(n):
-    """5 against 0: p = 0.0625 although the interval leaves out zero."""
-    c = compare(n, 0, 5)
-    assert c.mcnemar_p == 0.0625
+def test_interval_and_both_tests_may_disagree(n):
+    """4 against 0: mid-p = 0.0625 although the interval leaves out zero."""
+    c = compare(n, 0, 4)
+    assert c.mcnemar_midp == 0.0625
     assert c.interval[0] > 0
     assert c.verdict == "cannot_tell"
-    assert "leaves out zero but the exact McNemar test does not reject" in c.sentence
+    assert "leaves out zero but the mid-p McNemar test does not reject" in c.sentence
     assert ("smaller than the margin of 1 points" in c.sentence) == (n == 20_000)
+
+
+def test_mid_p_decides_between_interval_and_exact_test():
+    """5 against 0: exact p = 0.0625, mid-p = 0.03125; not where most examples disagree."""
+    c = compare(200, 0, 5)
+    assert (c.verdict, c.mcnemar_p, c.p, c.test) == (
+        "b_better", 0.0625, 0.03125, "mid-p McNemar test")
+    assert "mid-p McNemar test: p = 0.0312" in c.sentence
+    c = compare(8, 0, 5)
+    assert (c.verdict, c.test) == ("cannot_tell", "exact McNemar test")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +107,7 @@ def test_no_gap_seen_says_what_is_possible_and_what_would_be_detectable():
     assert c.verdict == "no_gap_seen"
     assert c.sentence.startswith("No gap seen between float and ptq: ")
     low, high = c.interval
-    assert f"anything within [{low:+.2f}, {high:+.2f}] is possible." in c.sentence
+    assert f"anything within [{low:+.2f}, {high:+.2f}] is possible (margin 1 points)." in c.sentence
     assert f"{c.detectable:.2f} points would be found" in c.sentence
 
 
@@ -131,7 +141,8 @@ def test_swapping_the_models_swaps_everything(agree, a_only, b_only):
     assert one.verdict in DIFFERENCES
     # A verdict for one model needs both the test and the interval.
     if one.verdict in mirrored:
-        assert one.mcnemar_p <= 0.05
+        assert one.p <= 0.05
+        assert one.p == (one.mcnemar_midp if one.test == "mid-p McNemar test" else one.mcnemar_p)
         assert one.interval[0] > 0 or one.interval[1] < 0
     # Words: never called equal or the same accuracy.
     assert "equal" not in one.sentence

@@ -9,7 +9,7 @@ from statsmodels.stats.multitest import multipletests
 
 from qinspect.errors import DataError, SpecError
 from qinspect.stats import cochran_q, compare_paired, holm, mcnemar_exact
-from qinspect.stats.many import corrected
+from qinspect.stats.many import corrected, strict_confidence
 
 
 def models(seed, shares=(0.8, 0.85, 0.9, 0.9), n=300):
@@ -64,19 +64,24 @@ def test_holm_equals_statsmodels_and_keeps_order():
         holm([0.2, float("nan")])
 
 
-def family(correct):
-    return [compare_paired(correct[a], correct[b], a=a, b=b)
+def family(correct, confidence=0.95):
+    return [compare_paired(correct[a], correct[b], a=a, b=b, confidence=confidence)
             for a, b in itertools.combinations(correct, 2)]
 
 
+def judged(correct):
+    pairs = family(correct)
+    return corrected(pairs, family(correct, strict_confidence(0.95, len(pairs))))
+
+
 def test_a_family_is_judged_by_adjusted_p():
-    pairs = corrected(family(models(5)))
+    pairs = judged(models(5))
     assert [c.p_adjusted for c in pairs] == holm([mcnemar_exact(c.a_only, c.b_only) for c in pairs])
     assert [c.p for c in pairs] == [c.p_adjusted for c in pairs]
     assert all("Holm's correction over 6 comparisons" in c.sentence
                for c in pairs if c.verdict != "equivalent")
     alone = family(models(5, (0.8, 0.9)))
-    assert corrected(alone) == alone
+    assert corrected(alone, alone) == alone
     assert alone[0].p == alone[0].mcnemar_p
 
 
@@ -87,9 +92,12 @@ def test_correction_can_take_a_verdict_back():
     better[300:309] = True  # 9 against 1: p = 0.021 alone
     better[0] = False
     others = {f"x{i}": np.roll(base, i) for i in (1, 2)}
-    pair = corrected(family({"base": base, "better": better, **others}))[0]
+    pair = judged({"base": base, "better": better, **others})[0]
     assert pair.mcnemar_p < 0.05 < pair.p_adjusted
     assert pair.verdict == "cannot_tell"
+    assert pair.sentence.startswith("Cannot tell base and better apart among 6 comparisons: this")
+    assert pair.interval[0] > 0 > pair.interval_simultaneous[0]
+    assert pair.detectable_adjusted > pair.detectable
 
 
 def test_bad_tables_are_refused():

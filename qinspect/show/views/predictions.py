@@ -109,20 +109,37 @@ def model_table(
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], metric: Metric) -> Table:
-    """One row a pair of models; ``rows`` as ``--json`` has them."""
+    """One row a pair of models; ``rows`` as ``--json`` has them.
+
+    Of a family the interval is the one that holds together with the others'.
+    """
     corrected = any(row["p_adjusted"] is not None for row in rows)
     percent = f"{100 * rows[0]['confidence']:g} % interval" if rows else "interval"
+    rows = [{**row, "interval": row["interval_simultaneous"] or row["interval"],
+             "detectable": row["detectable"] if row["interval_simultaneous"] is None else
+             row["detectable_adjusted"]} for row in rows]
     ahead = ("only a right", "only b right") if _counted_right(rows) else (
         "a better on", "b better on")
     detectable = text.headed("detectable", metric.unit)
     return table(f"{text.capital(metric.title)}, paired", rows, {
         "a": "a", "b": "b", "verdict": lambda c: text.verdict(c["verdict"], c["a"], c["b"]),
         text.headed("b - a", metric.unit): ("gap", text.gap_of(metric)),
-        percent: ("interval", text.interval_of(metric)),
+        f"{percent}, simultaneous" if corrected else percent: (
+            "interval", text.interval_of(metric)),
         ahead[0]: "a_only", ahead[1]: "b_only",
         "p (Holm)" if corrected else "p": ("p", text.p_value),
         detectable: ("detectable", "{:.2f}".format if metric.scale == 100 else text.number),
-    }, caption=text.lower(metric), spare=(detectable, *ahead))
+    }, caption=f"{_margin(rows, metric)} {text.lower(metric)}".strip(),
+        spare=(detectable, *ahead))
+
+
+def _margin(rows: Sequence[Mapping[str, Any]], metric: Metric) -> str:
+    """The difference that would matter."""
+    margins = sorted({row["margin"] for row in rows})
+    if not margins:
+        return ""
+    ends = f"{margins[0]:.4g}" + (f" to {margins[-1]:.4g}" if len(margins) > 1 else "")
+    return f"Margin: {ends} {metric.unit}".rstrip() + "."
 
 
 def _counted_right(rows: Sequence[Mapping[str, Any]]) -> bool:

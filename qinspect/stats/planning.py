@@ -1,0 +1,150 @@
+"""What to do next: how many more examples would tell, and what a new set of them may show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import betaincinv, betaln, gammaln, ndtr
+
+from qinspect.errors import SpecError
+from qinspect.stats.exact import binomial_cdf
+from qinspect.stats.power import examples_needed
+
+# Beyond so many disagreements a normal distribution is close enough.
+_COUNTED = 300
+# Points of equal probability that stand for the share of disagreements won.
+_POINTS = 100
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """What would find a difference in 80 % of studies.
+
+    Attributes
+    ----------
+    more : int
+        How many more of them than there are.
+    of : str
+        ``examples``, ``groups`` or ``seeds``.
+    finds : float
+        The difference, in the metric's unit.
+    """
+
+    more: int
+    of: str
+    finds: float
+
+    @property
+    def words(self) -> str:
+        """The step, its number rounded up to two digits."""
+        digits = 10 ** max(0, len(str(self.more)) - 2)
+        number = -(-self.more // digits) * digits
+        return f"about {number:,} more {self.of.removesuffix('s') if number == 1 else self.of}"
+
+
+def next_step(
+    n: int, detectable: float, wanted: tuple[float, ...], *, disagreement: float | None = None,
+    alpha: float = 0.05, of: str = "examples",
+) -> NextStep | None:
+    """How many more examples or groups find the first wanted difference that takes more.
+
+    Parameters
+    ----------
+    n : int
+        Examples or groups that there are.
+    detectable : float
+        Smallest difference that these find in 80 % of studies; it falls with the root of their
+        number.
+    wanted : tuple of float
+        Differences in the metric's unit, such as the margin and the one that was seen.
+    disagreement : float, optional
+        Of independent examples that are right or wrong, the share on which two models disagree;
+        the number is then that of the exact McNemar test.
+    alpha : float
+        Level of the test.
+    of : str
+        What is counted.
+
+    Returns
+    -------
+    NextStep or None
+        None where nothing wanted takes more, or more than can be said.
+
+    Examples
+    --------
+    >>> next_step(449, 2.3, (1.0,), disagreement=0.03).words
+    'about 2,100 more examples'
+    >>> next_step(100, 0.2, (0.1,)).more
+    300
+    """
+    for one in wanted:
+        if not one > 0:
+            continue
+        if disagreement is None:
+            needed = n * (detectable / one) ** 2 if detectable > 0 else math.nan
+        else:
+            try:
+                needed = examples_needed(one, max(disagreement, one / 100), alpha=alpha)
+            except SpecError:
+                needed = math.nan
+        if needed > n:
+            return NextStep(math.ceil(needed) - n, of, one)
+    return None
+
+
+def new_sign(n: int, a_only: int, b_only: int) -> tuple[float, float]:
+    """Chance that ``n`` new examples show the other sign, and that they show no difference.
+
+    Predictive: what was seen is a sample itself, so that the true shares of wins, losses and the
+    rest are uncertain, with Jeffreys' prior.
+
+    Parameters
+    ----------
+    n, a_only, b_only : int
+        Examples, and how many of them only a, only b gets right.
+
+    Returns
+    -------
+    opposite, tie : float
+        Of equal counts, either sign counts as the other with the chance of one side.
+
+    References
+    ----------
+    Geisser (1993), Predictive Inference, chapter 3.
+
+    Examples
+    --------
+    >>> opposite, tie = new_sign(449, 2, 3)
+    >>> round(opposite, 2), round(tie, 2)
+    (0.32, 0.13)
+    """
+    total, fewer = a_only + b_only, min(a_only, b_only)
+    if total > _COUNTED:
+        spread = math.sqrt(2 * (total - (a_only - b_only) ** 2 / n))
+        away = abs(a_only - b_only) / spread
+        tie = math.exp(-away * away / 2) / math.sqrt(2 * math.pi) / spread
+        return float(ndtr(-away)) - tie / 2, tie
+    # The number of new disagreements is beta-binomial, its prior the sum of two of three cells.
+    reach = 6.5 * math.sqrt(2 * (total + 1)) + 20
+    m = np.arange(max(0, math.floor(total - reach)), min(n, math.ceil(total + reach)) + 1.0)
+    alpha, beta = total + 1.0, n - total + 0.5
+    likely = np.exp(gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1)
+                    + betaln(m + alpha, n - m + beta) - betaln(alpha, beta))
+    share = betaincinv(total - fewer + 0.5, fewer + 0.5,
+                       (np.arange(_POINTS) + 0.5) / _POINTS)[:, None]
+    opposite = binomial_cdf(np.ceil(m / 2) - 1, m, share).mean(axis=0)
+    at_most_half = binomial_cdf(np.floor(m / 2), m, share).mean(axis=0)
+    return float(likely @ opposite), float(likely @ (at_most_half - opposite))
+
+
+def new_sign_of(gap: float, error: float) -> tuple[float, float]:
+    """The same of any difference with a standard error; a tie has no chance.
+
+    Examples
+    --------
+    >>> new_sign_of(0.0, 1.0)
+    (0.5, 0.0)
+    """
+    return float(ndtr(-abs(gap) / (math.sqrt(2) * error))), 0.0
