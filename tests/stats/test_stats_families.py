@@ -60,10 +60,10 @@ def _not_worse(n, a_only, b_only, margin):
     return margin_tests(n, a_only, b_only, 100 * margin)[0] <= 0.05
 
 
-@pytest.mark.parametrize("margin", [0.01, 0.02])
-@pytest.mark.parametrize("n", [120, 268, 299, 450])
-def test_margin_reached_is_called_missed_in_at_most_5_5_percent(n, margin):
+@pytest.mark.parametrize("n", [268, 299, 450])
+def test_margin_reached_is_called_missed_in_at_most_5_5_percent(n):
     """Exactly enumerated, with the true difference at the margin: few and more disagreements."""
+    margin = 0.01
     for wins in (0, 0.003, 0.01):
         b = np.arange(int(binom.ppf(1 - 1e-6, n, wins)) + 1)
         a = np.arange(int(binom.ppf(1 - 1e-6, n, wins + margin)) + 1)
@@ -88,15 +88,23 @@ def arms(rng, k=16, n=1000, share=0.9):
 
 
 def test_sixteen_null_arms_give_a_false_better_in_at_most_5_percent_of_studies():
-    rng = np.random.default_rng(5)
-    studies, false, missed = 60, 0, 0
-    for _ in range(studies):
-        found = results(arms(rng)).compare(reference="float")
-        false += any(c.significant for c in found)
-        missed += any(c.interval_simultaneous[0] > 0 or c.interval_simultaneous[1] < 0
-                      for c in found)
-    # By chance alone at most 7 of 60 at 5 %, in 98 % of such tests; Holm alone has 1 or 2.
-    assert max(false, missed) <= 7
+    """2,000 simulated studies by the rule, which is that of ``compare`` in the first of them."""
+    rng, k = np.random.default_rng(5), 16
+    right = rng.random((2000, k + 1, 1000)) < 0.9
+    a_only = (right[:, :1] & ~right[:, 1:]).sum(axis=2)
+    b_only = (right[:, 1:] & ~right[:, :1]).sum(axis=2)
+    least = 2 * binomial_cdf(np.minimum(a_only, b_only), a_only + b_only, 0.5).min(axis=1)
+    low, high = tango_interval(1000, a_only, b_only, 1 - 0.05 / k)
+    beyond = (low > 0) | (high < 0)
+    assert np.mean(least <= 0.05 / k) <= 0.05
+    assert np.mean(beyond.any(axis=1)) <= 0.05 + 0.005
+    for study, found in enumerate(right[:4]):
+        family = results(dict(zip(("float", *map(str, range(k))), found, strict=True))).compare(
+            reference="float")
+        assert any(c.significant for c in family) == (least[study] <= 0.05 / k)
+        assert [c.interval_simultaneous for c in family] == [
+            pytest.approx((100 * one, 100 * other))
+            for one, other in zip(low[study], high[study], strict=True)]
 
 
 def test_simultaneous_intervals_are_those_of_the_stricter_level():
