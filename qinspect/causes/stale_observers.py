@@ -75,19 +75,21 @@ def _check(evidence: Evidence) -> Finding:
             measures.append(_OUTPUT_CUT.of(float(seen["beyond_share"].iloc[-1])))
     tail, known = _left_of_start(evidence)
     facts |= known | _logged(evidence)
+    cut = next((one for one in measures if one.id == _OUTPUT_CUT.id and one.speaks), None)
+    if cut is not None:
+        share = float(cut.value or 0)
+        also = (f"; its other ranges are {2 ** unused:.1f} times as wide as what flows through them"
+                if measures[0].speaks else "")
+        return indicated(
+            f"the range of the QAT file's output cuts off what the float model gives on "
+            f"{100 * share:.0f} % of the examples{also}{tail}.", measures, facts, ("qat",),
+            strength=min(0.75, 0.45 + share),
+        )
     if measures[0].speaks:
         return indicated(
             f"the QAT file's activation ranges are {2 ** unused:.1f} times as wide as what flows "
             f"through them, {unused:.1f} of 8 bits unused (median over {len(own)} layers){tail}.",
             measures, facts, ("qat",), strength=min(0.75, 0.45 + (unused - usual) / 6),
-        )
-    cut = next((one for one in measures if one.id == _OUTPUT_CUT.id and one.speaks), None)
-    if cut is not None:
-        share = float(cut.value or 0)
-        return indicated(
-            f"the range of the QAT file's output cuts off what the float model gives on "
-            f"{100 * share:.0f} % of the examples{tail}.", measures, facts, ("qat",),
-            strength=min(0.75, 0.45 + share),
         )
     if len(measures) > 1 and measures[1].speaks:
         clipped = float(measures[1].value or 0)

@@ -182,8 +182,9 @@ def _use_sentence(use: pd.DataFrame) -> str:
     clipped = use[use["clipped_share"] > 0.001]
     said = (
         f"Of {len(use)} stored ranges the least used is that of {waste['layer']}: "
-        f"{text.share(waste['unused_share'])} of it never occurs, which leaves "
-        f"{waste['bits_unused']:.1f} bits idle"
+        f"{text.share(waste['unused_share'])} of it never occurs"
+        + (f", which leaves {waste['bits_unused']:.1f} bits idle"
+           if np.isfinite(waste["bits_unused"]) else "")
     )
     if clipped.empty:
         return f"{said}; none clips."
