@@ -102,6 +102,7 @@ def _use_reference(evidence: Evidence, finding: Finding) -> Trial | None:
 def _check_ties(evidence: Evidence) -> Finding:
     facts: dict[str, object] = {}
     measures, words, hurt = [], [], []
+    most = {}
     if not evidence.of_classes:
         return does_not_apply(f"files are scored by {evidence.metric.title}, for which ties of "
                               "classes do not matter.")
@@ -123,9 +124,11 @@ def _check_ties(evidence: Evidence) -> Finding:
                 f"(accuracy {100 * worst:.2f} to {100 * best:.2f} % depending on who wins)"
             )
             hurt.append(role)
+            # However the ties went, no more than these can be put right.
+            most[role] = 100 * (best - float(own.mean()))
     if not words:
         return ruled_out("hardly any output has two classes at the top.", measures, facts)
-    return indicated("; ".join(words) + ".", measures, facts, tuple(hurt), strength=0.5)
+    return indicated("; ".join(words) + ".", measures, facts, tuple(hurt), strength=0.5, most=most)
 
 
 def _before_softmax(graph: Graph) -> int | None:

@@ -73,7 +73,10 @@ class Cause:
         return self.confirmed or seen
 
     def may_explain(self, gap: Comparison) -> bool:
-        """Whether the cause hurts the worse of the two files (or might hurt either)."""
+        """Whether the cause hurts the worse of the two files (or might hurt either), and enough."""
+        most = self.finding.most.get(gap.worse)
+        if most is not None and most < CLOSED_SHARE * abs(gap.gap):
+            return False
         return not self.finding.hurts or gap.worse in self.finding.hurts
 
     def row(self) -> dict[str, Any]:

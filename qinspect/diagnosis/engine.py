@@ -15,11 +15,19 @@ from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.replicates import measure_replicates
 from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried
 from qinspect.errors import DataError, QinspectError, unknown_name
-from qinspect.measure.remarks import Scored, chance_remarks, float_worst, output_remarks
+from qinspect.measure.remarks import (
+    Scored,
+    chance_remarks,
+    float_worst,
+    output_remarks,
+    swapped_roles,
+)
 from qinspect.metrics import AGREEMENT, DIFFERENCE
 from qinspect.stats import Comparison
 from qinspect.studies.stored import Study
+from qinspect.tflite import scheme_of
 from qinspect.tflite.inputs import input_fit
+from qinspect.tflite.origin import origin_of
 from qinspect.tflite.remarks import Remark
 from qinspect.tflite.task import ending, output_port
 
@@ -196,6 +204,9 @@ def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
         found += chance_remarks({role: Scored(run.prediction, evidence.data.labels,
                                               math.prod(run.raw.shape[1:]))
                                  for role, run in runs.items()}, by_file=False)
+    origins = [origin_of(evidence.graph(role), scheme_of(evidence.graph(role))).value
+               for role in ("ptq", "qat") if role in roles]
+    found += swapped_roles(*origins) if len(origins) == 2 else ()
     return [*found, *float_worst(gaps, "float", ["qat"])]
 
 

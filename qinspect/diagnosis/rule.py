@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,7 +83,9 @@ class Finding:
     It is ``indicated`` if and only if a measure speaks for it.  ``facts`` are further numbers,
     with the unit in the name (``_pp``, ``_db``, ``_bits``, ``_share``); ``hurts`` the roles whose
     accuracy the cause lowers, empty where it may act either way; ``strength`` (0 to 1) orders
-    causes that no intervention has tested, 0 where nothing was seen of them.
+    causes that no intervention has tested, 0 where nothing was seen of them.  ``most`` is by how
+    much the cause can at most have harmed a file, by role and in the metric's unit, where that is
+    known; no cause explains more than that.
     """
 
     verdict: CauseVerdict
@@ -92,6 +94,7 @@ class Finding:
     facts: dict[str, Any] = field(default_factory=dict)
     hurts: tuple[str, ...] = ()
     strength: float = 0.0
+    most: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -167,10 +170,11 @@ class Rule:
 
 def indicated(
     sentence: str, measures: Iterable[Measure], facts: dict[str, Any] | None = None,
-    hurts: tuple[str, ...] = (), strength: float = 0.5,
+    hurts: tuple[str, ...] = (), strength: float = 0.5, most: Mapping[str, float] | None = None,
 ) -> Finding:
     """The evidence speaks for the cause."""
-    return Finding("indicated", sentence, tuple(measures), facts or {}, hurts, strength)
+    return Finding("indicated", sentence, tuple(measures), facts or {}, hurts, strength,
+                   most or {})
 
 
 def ruled_out(

@@ -166,3 +166,16 @@ def test_without_labels_numbers_are_held_against_the_float_files(data_dir: Path)
         qat=folder / "reg_qat.tflite", data=load_examples(x)))
     assert found.focus.metric.id == "difference"
     assert found.primary == "stale-observers"
+
+
+def test_exchanged_files_are_noticed(data_dir: Path) -> None:
+    folder = data_dir.parent / "cases" / "06-regression"
+    if not folder.is_dir():
+        missing(f"there is no folder {folder}")
+    float_file, ptq, qat = (folder / f"reg_{name}.tflite" for name in ("float", "ptq_int8", "qat"))
+    data_file = folder / "reg_eval.npz"
+    right = diagnose(qi.case(float=float_file, ptq=ptq, qat=qat, data=data_file))
+    swapped = diagnose(qi.case(float=float_file, ptq=qat, qat=ptq, data=data_file),
+                       interventions=False)
+    assert "swapped-roles" not in [remark.id for remark in right.remarks]
+    assert "swapped-roles" in [remark.id for remark in swapped.remarks]
