@@ -37,8 +37,9 @@ from qinspect.stats import (
     score_interval,
     set_interval,
 )
+from qinspect.stats.agreement import churn, cohen_kappa
 from qinspect.stats.groups import effective_number
-from qinspect.stats.many import corrected, strict_confidence
+from qinspect.stats.many import corrected, false_discovery, strict_confidence
 from qinspect.stats.paired import as_correct, judge, measured, share_interval
 
 _COLUMNS = ("a", "b", "n", "metric", "value_a", "value_b", "gap", "low", "high", "unit", "a_only",
@@ -406,6 +407,60 @@ class Results(Shown):
             found = [judge(one) for one in found]
         return Comparisons(tuple(found), self, overall)
 
+    def by_class(self, a: str, b: str) -> pd.DataFrame:
+        """The comparison b - a of the examples of each class by itself, one row a class.
+
+        ``p`` is of the class by itself, ``q`` after Benjamini's and Hochberg's correction over the
+        classes; ``differs`` where q is at most 1 - confidence: of these a share of at most that is
+        false on average.
+        """
+        if self.y is None or np.ndim(self.y) != 1 or not self.metric.classes:
+            raise SpecError(f"{self.metric.title} has no classes; give labels and a metric of them "
+                            "(accuracy, top5).")
+        labels = np.asarray(self.y)
+        found = {label: self.take(np.flatnonzero(labels == label)).comparison(a, b)
+                 for label in np.unique(labels)
+                 if self.groups is None or len(np.unique(self.groups[labels == label])) > 1}
+        q = false_discovery([c.p_single for c in found.values()])
+        rows = [(label, c.n, c.value_a, c.value_b, c.gap, *c.interval, c.a_only, c.b_only,
+                 c.p_single, adjusted, adjusted <= 1 - self.confidence)
+                for (label, c), adjusted in zip(found.items(), q, strict=True)]
+        return pd.DataFrame(rows, columns=["class", "n", "value_a", "value_b", "gap", "low", "high",
+                                           "a_only", "b_only", "p", "q", "differs"])
+
+    def agreement(self, pairs: Iterable[tuple[str, str]] | None = None) -> pd.DataFrame:
+        """How far the answers are the same, right or wrong: ``a``, ``b``, ``churn``, ``kappa``.
+
+        Of every pair, if none are given; of predicted classes only; a model of which correctness alone is known is left out.
+        """
+        self._one_run()
+        if not self.metric.classes:
+            return pd.DataFrame(columns=["a", "b", "churn", "kappa"])
+        said = {name: self.answers(name) for name, how in self.read_as.items()
+                if how == "predictions"}
+        rows = [(a, b, churn(said[a], said[b]), cohen_kappa(said[a], said[b]))
+                for a, b in (self._pairs(None) if pairs is None else pairs)
+                if a in said and b in said]
+        return pd.DataFrame(rows, columns=["a", "b", "churn", "kappa"])
+
+    @property
+    def calibration(self) -> pd.DataFrame:
+        """Calibration error and Brier score of each model whose outputs are probabilities."""
+        self._one_run()
+        rows = []
+        for name, output in self.outputs.items():
+            values = None if isinstance(output, Mapping) else np.asarray(output)
+            if (self.y is None or values is None or values.ndim != 2 or values.shape[1] < 2
+                    or values.dtype.kind != "f" or not self.metric.classes
+                    or not np.all((values >= 0) & (values <= 1))
+                    or not np.allclose(values.sum(axis=1), 1, atol=0.05)):
+                continue
+            one = replace(self, outputs={name: output}, margin=None, margin_relative=None)
+            for metric in (METRICS["ece"], METRICS["brier"]):
+                of = replace(one, metric=metric)
+                rows.append((name, metric.id, of.value(name), *of.value_interval(name)))
+        return pd.DataFrame(rows, columns=["model", "metric", "value", "low", "high"])
+
     @property
     def right_or_wrong(self) -> bool:
         """Whether each example is either right or wrong."""
@@ -620,6 +675,11 @@ class Comparisons(Shown):
             columns=list(_COLUMNS))
 
     @property
+    def answers(self) -> pd.DataFrame:
+        """How far the answers of each pair are the same, where classes were predicted."""
+        return self.results.agreement((one.a, one.b) for one in self)
+
+    @property
     def sentence(self) -> str:
         """Every verdict in words."""
         return " ".join(one.sentence for one in self)
@@ -627,8 +687,12 @@ class Comparisons(Shown):
     def to_json(self) -> dict[str, Any]:
         """Models and comparisons as numbers, strings, lists and dicts."""
         overall = {} if self.cochran_q is None else {"cochran_q": self.cochran_q}
+        answers = self.answers.astype({"kappa": object})
+        calibration = self.results.calibration
         return {"file": self.results.source, **self.results.to_json(), **overall,
-                "comparisons": [one.to_json() for one in self]}
+                "comparisons": [one.to_json() for one in self],
+                "answers": answers.where(answers.notna(), None).to_dict("records"),
+                "calibration": calibration.to_dict("records")}
 
 
 @dataclass(frozen=True)

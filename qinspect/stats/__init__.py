@@ -4,11 +4,12 @@ NumPy, SciPy and pandas only.  Differences are always b - a, in the unit of the 
 are shares in 0..1 and their differences are in percentage points.
 """
 
+from qinspect.stats.agreement import churn, cohen_kappa
 from qinspect.stats.bootstrap import bootstrap_distribution
 from qinspect.stats.contrast import contrast_interval
 from qinspect.stats.exact import mcnemar_exact, mcnemar_midp, sign_flip_test
 from qinspect.stats.intervals import equivalence_test, tango_interval, wilson_interval
-from qinspect.stats.many import cochran_q, holm
+from qinspect.stats.many import cochran_q, false_discovery, holm
 from qinspect.stats.paired import Comparison, compare_paired, score_interval
 from qinspect.stats.power import (
                                   SignError,
@@ -27,14 +28,18 @@ from qinspect.stats.seeds import (
                                   mean_interval,
                                   variance_components,
 )
+from qinspect.stats.sequential import alpha_spent, look_levels
 from qinspect.stats.sets import compare_sets, pseudo_values, resampled_values, set_interval
 
 __all__ = [
                                   "Comparison",
                                   "SeedComparison",
                                   "SignError",
+                                  "alpha_spent",
                                   "bootstrap_distribution",
+                                  "churn",
                                   "cochran_q",
+                                  "cohen_kappa",
                                   "compare_paired",
                                   "compare_seeds",
                                   "compare_sets",
@@ -43,7 +48,9 @@ __all__ = [
                                   "crossed_interval",
                                   "equivalence_test",
                                   "examples_needed",
+                                  "false_discovery",
                                   "holm",
+                                  "look_levels",
                                   "mcnemar_exact",
                                   "mcnemar_midp",
                                   "mcnemar_power",

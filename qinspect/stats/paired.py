@@ -536,8 +536,11 @@ def as_correct(values: Array, name: str) -> Array:
 def judge(c: Comparison) -> Comparison:
     """The comparison with the verdict and the sentence that its numbers lead to."""
     alpha = 1 - c.confidence
-    if c.family * smallest_p(c.groups or c.n) > alpha:
+    least = smallest_p(c.groups or c.n)
+    if least > alpha:
         c = replace(c, detectable=math.nan)
+    if c.detectable_adjusted is not None and c.family * least > alpha:
+        c = replace(c, detectable_adjusted=math.nan)
     test_rejects, excludes_zero = c.p <= alpha, c.interval[0] > 0 or c.interval[1] < 0
     verdict: Difference = "cannot_tell"
     if test_rejects and excludes_zero:

@@ -36,7 +36,8 @@ def comparisons_view(found: Comparisons) -> View:
     return View(
         f"{found.results.source or 'Comparison'}: {found.results.n:,} examples",
         (_counted(found),) if many else every,
-        (model_table(found.results, names, compared), comparison_table(pairs, metric)),
+        tuple(filter(None, (model_table(found.results, names, compared),
+                            comparison_table(pairs, metric), _answer_table(found, names)))),
         {**pair_figures(pairs, metric),
          **({"resamples": lambda: resamples(found.results, *first)} if len(found) == 1 else {})},
         (Section("Every verdict", every, folded=True),) if many else (),
@@ -115,8 +116,8 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], metric: Metric) -> Table
     """
     corrected = any(row["p_adjusted"] is not None for row in rows)
     percent = f"{100 * rows[0]['confidence']:g} % interval" if rows else "interval"
-    rows = [{**row, "interval": row["interval_simultaneous"] or row["interval"],
-             "detectable": row["detectable"] if row["interval_simultaneous"] is None else
+    rows = [{**row, "interval": row.get("interval_simultaneous") or row["interval"],
+             "detectable": row["detectable"] if row.get("interval_simultaneous") is None else
              row["detectable_adjusted"]} for row in rows]
     ahead = ("only a right", "only b right") if _counted_right(rows) else (
         "a better on", "b better on")
@@ -131,6 +132,15 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], metric: Metric) -> Table
         detectable: ("detectable", "{:.2f}".format if metric.scale == 100 else text.number),
     }, caption=f"{_margin(rows, metric)} {text.lower(metric)}".strip(),
         spare=(detectable, *ahead))
+
+
+def _answer_table(found: Comparisons, names: Mapping[str, str]) -> Table | None:
+    """Whether the answers are the same, right or wrong, of the pairs that were compared."""
+    rows = found.answers
+    return None if rows.empty else table("Answers, right or wrong", rows, {
+        "a": lambda row: names[row["a"]], "b": lambda row: names[row["b"]],
+        "answers that change": ("churn", "{:.2%}".format),
+        "Cohen's kappa": ("kappa", "{:.3f}".format)})
 
 
 def _margin(rows: Sequence[Mapping[str, Any]], metric: Metric) -> str:
