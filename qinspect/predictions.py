@@ -431,7 +431,8 @@ class Results(Shown):
     def agreement(self, pairs: Iterable[tuple[str, str]] | None = None) -> pd.DataFrame:
         """How far the answers are the same, right or wrong: ``a``, ``b``, ``churn``, ``kappa``.
 
-        Of every pair, if none are given; of predicted classes only; a model of which correctness alone is known is left out.
+        Of every pair, if none are given; of predicted classes only; a model of which correctness
+        alone is known is left out.
         """
         self._one_run()
         if not self.metric.classes:
