@@ -343,7 +343,7 @@ class Results(Shown):
                     for one in self._runs_of(name)]))
                 groups = None
         return compare_seeds(*tables, a=a, b=b, confidence=self.confidence, groups=groups,
-                             rng=self.seed, metric=self.metric)
+                             rng=self.seed, metric=self.metric, margin=self.limit_beside(a))
 
     def compare_runs(self, reference: str | None = None) -> RunComparisons:
         """Ways of training over the runs: every pair, or all others with a reference."""

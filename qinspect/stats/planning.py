@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, betaln, gammaln, ndtr
+from scipy.special import betaincinv, betaln, gammaln, ndtr, stdtrit
 
 from qinspect.errors import SpecError
 from qinspect.stats.exact import binomial_cdf
@@ -16,6 +17,8 @@ from qinspect.stats.power import examples_needed
 _COUNTED = 300
 # Points of equal probability that stand for the share of disagreements won.
 _POINTS = 100
+# More seeds than that nobody trains.
+_MOST_SEEDS = 1_000
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,47 @@ def next_step(
         if needed > n:
             return NextStep(math.ceil(needed) - n, of, one)
     return None
+
+
+def steps_of_runs(
+    parts: Mapping[str, float], seeds: int, units: int, wanted: float, *, confidence: float = 0.95,
+    of: str = "examples",
+) -> tuple[NextStep, ...]:
+    """How many more seeds, and how many more examples or groups, find a difference.
+
+    Either of them alone, with as many of the other as there are; left out where it never does.
+    ``parts`` are the variance components ``seed``, ``example`` and ``residual`` of the difference,
+    in the unit of ``wanted``.
+
+    Examples
+    --------
+    >>> parts = {"seed": 4.0, "example": 100.0, "residual": 100.0}
+    >>> [step.words for step in steps_of_runs(parts, 5, 1000, 2.0)]
+    ['about 8 more seeds']
+    """
+
+    def found(runs: int, n: int) -> bool:
+        seed, example, residual = (max(0.0, parts[name])
+                                   for name in ("seed", "example", "residual"))
+        error = math.sqrt(seed / runs + example / n + residual / (runs * n))
+        quantiles = stdtrit(runs - 1, (1 + confidence) / 2) + stdtrit(runs - 1, 0.8)
+        return bool(quantiles * error <= wanted)
+
+    steps = [(many, of_what) for many, of_what in (
+        (_least(lambda more: found(seeds + more, units), _MOST_SEEDS), "seeds"),
+        (_least(lambda more: found(seeds, units + more), 10**9), of)) if many]
+    return tuple(NextStep(more, of_what, wanted) for more, of_what in steps)
+
+
+def _least(enough: Callable[[int], bool], most: int) -> int:
+    """The least number that is enough, by bisection; 0 where none is needed or up to most found."""
+    if enough(0) or not enough(most):
+        return 0
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def new_sign(n: int, a_only: int, b_only: int) -> tuple[float, float]:

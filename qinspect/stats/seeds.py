@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from qinspect.stats.groups import (
     widened,
 )
 from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
+from qinspect.stats.planning import NextStep, steps_of_runs
 from qinspect.verdicts import Difference
 
 _CHUNK = 1 << 21
@@ -76,6 +77,9 @@ class SeedComparison(Shown):
     groups : int or None
         Number of clusters of examples, when they were given; the variance components are then
         those of one group's part in the mean.
+    next : tuple of NextStep
+        Where the interval holds zero: how many more seeds, or how many more examples or groups,
+        each alone, would find the margin in 80 % of such repetitions.
     """
 
     a: str
@@ -101,6 +105,7 @@ class SeedComparison(Shown):
     sentence: str
     groups: int | None = None
     metric: Metric = ACCURACY
+    next: tuple[NextStep, ...] = ()
 
     @property
     def verdict(self) -> Difference:
@@ -122,6 +127,8 @@ class SeedComparison(Shown):
         def plain(value: Any) -> Any:
             if isinstance(value, tuple):
                 return [plain(item) for item in value]
+            if isinstance(value, NextStep):
+                return asdict(value)
             return None if isinstance(value, float) and math.isnan(value) else value
 
         found = {field.name: plain(getattr(self, field.name)) for field in fields(self)}
@@ -134,7 +141,7 @@ class SeedComparison(Shown):
 def compare_seeds(
     scores_a: Array, scores_b: Array, *, a: str = "a", b: str = "b", confidence: float = 0.95,
     groups: Array | None = None, n_resamples: int = 9999, rng: int | np.random.Generator = 0,
-    metric: Metric = ACCURACY,
+    metric: Metric = ACCURACY, margin: float | None = None,
 ) -> SeedComparison:
     """Compare two training procedures over several seeds, paired by seed and by example.
 
@@ -156,6 +163,8 @@ def compare_seeds(
         Seed or generator of the bootstrap.
     metric : Metric
         What the scores are of: its unit, and which way is better.
+    margin : float, optional
+        Difference that would matter, in the metric's unit; the metric's own by default.
 
     Returns
     -------
@@ -220,6 +229,18 @@ def compare_seeds(
         f"{100 * wins / seeds:.0f} % of runs "
         f"(interval {100 * share_ci[0]:.0f} to {100 * share_ci[1]:.0f} %)."
     )
+    steps: tuple[NextStep, ...] = ()
+    if ci[0] <= 0 <= ci[1]:
+        wanted = metric.margin_of(float(np.mean(scores_a))) if margin is None else margin
+        steps = steps_of_runs(
+            {name: scale**2 * part for name, part in parts.items()}, seeds, difference.shape[1],
+            wanted, confidence=confidence, of="examples" if groups is None else "groups")
+        # Of a statistic of a set, blocks of examples stand in the place of examples.
+        steps = tuple(step for step in steps if step.of == "seeds" or metric.kind == "example")
+    if steps:
+        sentence += (f" To find a difference of {wanted:.4g} {metric.unit}".rstrip()
+                     + " in 80 % of such repetitions takes "
+                     + ", or ".join(step.words for step in steps) + ".")
     return SeedComparison(
         a=a,
         b=b,
@@ -245,6 +266,7 @@ def compare_seeds(
         sentence=sentence,
         groups=None if groups is None else difference.shape[1],
         metric=metric,
+        next=steps,
     )
 
 

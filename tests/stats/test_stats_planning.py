@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from qinspect import results
-from qinspect.stats import compare_paired, mcnemar_power
-from qinspect.stats.planning import new_sign, new_sign_of, next_step
+from qinspect.stats import compare_paired, compare_seeds, mcnemar_power
+from qinspect.stats.planning import new_sign, new_sign_of, next_step, steps_of_runs
 
 
 @pytest.mark.parametrize(("n", "a_only", "b_only"), [
@@ -66,3 +67,26 @@ def test_other_scores_and_groups_have_a_next_step_too():
     grouped = results(right, groups=np.repeat(np.arange(30), 10)).comparison("a", "b")
     assert grouped.next.of == "groups"
     assert "more groups" in grouped.sentence
+
+
+def test_more_seeds_find_the_margin_in_80_percent_of_simulated_repetitions():
+    """Differences that vary by seed alone: Student's interval of the seeds' means decides."""
+    (step,) = steps_of_runs({"seed": 4.0, "example": 0.0, "residual": 0.0}, 5, 1000, 2.0)
+    assert step.of == "seeds"
+    rng = np.random.default_rng(0)
+    runs = 5 + step.more
+    drawn = rng.normal(2.0, 2.0, (20_000, runs))
+    half = stdtrit(runs - 1, 0.975) * drawn.std(axis=1, ddof=1) / np.sqrt(runs)
+    assert np.mean(drawn.mean(axis=1) > half) == pytest.approx(0.8, abs=0.06)
+
+
+def test_runs_say_what_would_tell_only_where_nothing_is_shown():
+    rng = np.random.default_rng(0)
+    right = rng.random((5, 300)) < 0.9
+    other = rng.random((5, 300)) < 0.9
+    c = compare_seeds(right, other, a="ptq", b="qat")
+    assert c.next
+    assert "To find a difference of 1 points in 80 % of such repetitions takes about" in c.sentence
+    assert c.to_json()["next"][0]["of"] in ("seeds", "examples")
+    shown = compare_seeds(right & (np.arange(300) % 10 > 0), right)
+    assert shown.next == ()
