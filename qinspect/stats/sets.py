@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from qinspect.errors import DataError
 from qinspect.metrics import Metric
@@ -122,11 +122,14 @@ def compare_sets(
     alike = not np.any(moved != gap)
     few = units < FEW
     outside = min(np.count_nonzero(moved <= 0), np.count_nonzero(moved >= 0))
+    error = float(moved.std(ddof=1))
     p = 1.0 if few or (alike and gap == 0) else min(1.0, 2 * (outside + 1) / (len(moved) + 1))
+    if p < 1 and outside == 0 and error > 0:
+        # Beyond all resamples: fine enough for a family of many pairs.
+        p = min(p, 2 * float(stdtr(units - 1, -abs(gap) / error)))
     beyond = max(np.count_nonzero(moved >= margin), np.count_nonzero(moved <= -margin))
     within = (beyond + 1) / (len(moved) + 1)
     worse = (np.count_nonzero(metric.better * moved <= -margin) + 1) / (len(moved) + 1)
-    error = float(moved.std(ddof=1))
     found = float(ndtri(1 - alpha / 2) + ndtri(0.8)) * error
     ends = tuple(set_interval(scale * each, scale * value, units, confidence)
                  for each, value in zip(drawn, values, strict=True))

@@ -204,3 +204,14 @@ def test_a_statistic_of_few_examples_is_no_finding():
     c = results(outputs, y, metric="auc").comparison("a", "b")
     assert c.verdict == "cannot_tell"
     assert c.p == 1
+
+
+def test_a_clear_difference_of_sets_survives_a_family_of_many_pairs():
+    """A p counted from 1,999 resamples, at least 0.001, would not survive 528 pairs."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    found = Results({"good": y + rng.normal(0, 0.3, 400), "bad": rng.normal(size=400)}, y,
+                    metric=AUC)
+    assert found.comparison("good", "bad").p * 528 < 0.05
+    few = Results({name: output[:12] for name, output in found.outputs.items()}, y[:12], metric=AUC)
+    assert few.comparison("good", "bad").p == 1
