@@ -117,6 +117,18 @@ def test_three_files_are_corrected_for_their_number(folder: Path) -> None:
     ]
 
 
+def test_all_others_are_compared_with_a_reference_file(folder: Path) -> None:
+    for reference in (folder / "int8.tflite", "int8.tflite"):
+        found = run(folder, "float", "int8", "other", reference=reference, margin_relative=0.1)
+        assert [(c["a"], c["b"]) for c in found["comparisons"]] == [
+            ("int8.tflite", "float.tflite"), ("int8.tflite", "other.tflite")]
+    wrong = 1 - found["comparisons"][0]["value_a"]
+    assert [c["margin"] for c in found["comparisons"]] == pytest.approx([10 * wrong] * 2)
+    assert all(c["interval_simultaneous"] is not None for c in found["comparisons"])
+    with pytest.raises(SpecError, match="is none of the files compared; choose one of"):
+        run(folder, "float", "int8", reference=folder / "other.tflite")
+
+
 def test_two_quantized_files_side_by_side(folder: Path) -> None:
     found = run(folder, "int8", "int16")
     assert found["layers"] == []
