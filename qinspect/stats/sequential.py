@@ -26,7 +26,7 @@ def alpha_spent(fraction: float, alpha: float = 0.05) -> float:
     Examples
     --------
     >>> round(alpha_spent(0.5), 4), round(alpha_spent(1.0), 4)
-    (0.0056, 0.05)
+    (0.0031, 0.05)
     """
     return float(4 * ndtr(ndtri(alpha / 4) / math.sqrt(fraction)))
 
