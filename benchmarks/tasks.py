@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -359,10 +359,11 @@ def converted(model: Any, shown: dict[str, Array] | None) -> bytes:
     tf = tensorflow()
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     if shown is not None:
-        arrays = [shown[name] if name in shown else shown["x"] for name in model.input_names]
+        arrays = {name: shown.get(name, shown.get("x")) for name in model.input_names}
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: (
-            [one[at][None] for one in arrays] for at in range(len(arrays[0])))
+            {name: one[at][None] for name, one in arrays.items()}
+            for at in range(len(next(iter(shown.values())))))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     return run_converter(converter, model.name)
 
@@ -402,7 +403,7 @@ def references(task: Task, folder: Path) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Cell:
-    """How one command ended: works, refused or FAULT, the value it gave, and what it said."""
+    """How one command ended: works, does not apply, refused or FAULT; its value and sentence."""
 
     how: str
     value: float | None = None
@@ -435,7 +436,8 @@ def run(folder: Path, wanted: dict[str, float], arguments: list[str], *, shown: 
     if wrong := fault(code, out, err):
         return Cell("FAULT", said=wrong)
     if code == 2:
-        return Cell("refused", said=err.strip().splitlines()[-1].removeprefix("qinspect: "))
+        said = err.strip().splitlines()[-1].removeprefix("qinspect: ")
+        return Cell("does not apply" if "No such option" in said else "refused", said=said)
     found = read(json.loads(out))
     for name, value in found.items():
         if not abs(value - wanted[name]) <= CLOSE * max(1, abs(wanted[name])):
@@ -613,27 +615,34 @@ def table(rows: dict[str, tuple[Task, dict[str, Cell]]]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def row(task: Task, folder: Path) -> dict[str, Cell]:
+    """The cells of a task, kept in its folder."""
+    kept, found = folder / "cells.json", {}
+    if kept.exists():
+        return {name: Cell(**one) for name, one in json.loads(kept.read_text()).items()}
+    if not folder.exists():
+        build(task, folder)
+    for name, cell in cells(task, folder):
+        found[name] = cell
+        print(f"{task.name} | {name} | {cell.how} | {cell.value} | {cell.said}", flush=True)
+    kept.write_text(json.dumps({name: asdict(cell) for name, cell in found.items()}))
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="write the table here")
-    parser.add_argument("--only", default="", help="tasks whose name holds this")
-    parser.add_argument("--keep", type=Path, help="folder of the files made; used again if there")
+    parser.add_argument("--only", default=[""], nargs="+", help="tasks, by parts of their names")
+    parser.add_argument("--keep", type=Path,
+                        help="folder of files and cells; what was run there is not run again")
     chosen = parser.parse_args()
     rows: dict[str, tuple[Task, dict[str, Cell]]] = {}
     with tempfile.TemporaryDirectory() as made:
         work = chosen.keep or Path(made)
         work.mkdir(exist_ok=True)
         for task in tasks():
-            if chosen.only not in task.name:
-                continue
-            folder = work / task.key
-            if not folder.exists():
-                build(task, folder)
-            found = {}
-            for name, cell in cells(task, folder):
-                found[name] = cell
-                print(f"{task.name} | {name} | {cell.how} | {cell.value} | {cell.said}", flush=True)
-            rows[task.name] = (task, found)
+            if any(part in task.name for part in chosen.only):
+                rows[task.name] = (task, row(task, work / task.key))
     page = table(rows)
     if chosen.out:
         chosen.out.write_text(page, encoding="utf-8")
