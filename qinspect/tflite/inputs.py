@@ -251,6 +251,10 @@ def _in_units(
     fit = input_fit(real, graph, tensor)
     if fit is None:
         return real, ()
+    # Behind a float input real values may be right and the calibration wrong; integers are pixels.
+    if fit.other_units and tensor.affine is None and x.dtype.kind == "f":
+        return real, (f"the data are in other units than it stores, or it was calibrated wrongly: "
+                      f"{fit.ranges} in steps of {fit.step:g}.",)
     if fit.other_units:
         bridge = "bridge them with --input-scale and --input-offset"
         if tensor.affine is not None:
