@@ -12,7 +12,7 @@ import pandas as pd
 from qinspect.data.dataset import Dataset, count, take
 from qinspect.data.sources import Source
 from qinspect.errors import DataError, QinspectError
-from qinspect.measure.activations import activation_statistics
+from qinspect.measure.activations import activation_statistics, activation_tensors
 from qinspect.measure.clipping import Binned, clip_effect
 from qinspect.measure.cut import constant_tensors
 from qinspect.measure.local import LayerErrors, layer_errors
@@ -226,7 +226,9 @@ def layer_tables(files: Mapping[str, Graph], x: Arrays | None) -> Layers:
         if x is None:
             continue
         try:
-            seen = activation_statistics(graph, x, {p.output_b: p.layer for p in known})
+            real = activation_tensors(graph)  # shapes, say, are whole numbers
+            seen = activation_statistics(
+                graph, x, {p.output_b: p.layer for p in known if p.output_b in real})
         except QinspectError as error:
             notes.append(f"no activations of {name}: {error}")
             continue

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ai_edge_litert import schema_py_generated as flat
+from parts import missing
 from small_net import examples, half, small_net
 from tiny_graphs import floor_mod
 
@@ -21,7 +22,7 @@ from qinspect.measure.activations import (
 )
 from qinspect.measure.cut import CutOperators, cut_operators
 from qinspect.measure.error_metrics import ERRORS
-from qinspect.measure.layer_tables import layer_tables
+from qinspect.measure.layer_tables import layer_tables, layers
 from qinspect.measure.local import layer_errors
 from qinspect.measure.probe import Pair
 from qinspect.measure.scales import scale_table
@@ -351,3 +352,16 @@ def test_recipe_of_a_file_with_ranges_that_never_left_their_start(net, pairs):
     weights = table[table["tensor"] == "weights"]
     assert (weights["bits_lost"] == 0).all()
     assert scale_table(b, stale, pairs)["used_share_b"].isna().all()
+
+
+def test_shapes_among_the_outputs_of_operators_cost_nothing(data_dir):
+    """The network of TensorFlow's QAT tutorial computes the shape of a RESHAPE itself."""
+    folder = data_dir.parent / "cases" / "02-reshape-traceback"
+    if not folder.is_dir():
+        missing(f"there is no folder {folder}")
+    found = layers([folder / f"tut_{name}.tflite" for name in ("float", "ptq", "qat")],
+                   folder / "tut_eval.npz", examples=16)
+    seen = found.of("activation")
+    assert set(seen["file"]) == {"tut_float.tflite", "tut_ptq.tflite", "tut_qat.tflite"}
+    assert set(found.errors) == {"tut_ptq.tflite", "tut_qat.tflite"}
+    assert not [note for note in found.notes if "no activations" in note]
