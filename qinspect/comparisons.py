@@ -35,6 +35,7 @@ from qinspect.tflite.inputs import (
     file_names,
     load_examples,
     prepare,
+    prepare_all,
     stored_input,
 )
 from qinspect.tflite.match import GraphMatch
@@ -414,11 +415,8 @@ def _of_files(
     against = _reference_of(reference, files, names)
     graphs = {name: open_model(file) for name, file in zip(names, files, strict=True)}
     examples = load_examples(data, list(graphs.values()), hows)
-    notes = list(examples.notes)
-    fed: dict[str, Arrays] = {}
-    for (name, graph), how in zip(graphs.items(), hows, strict=True):
-        fed[name], said = prepare(examples.x, graph, how)
-        notes += [f"{name}: {note}" for note in said]
+    fed, said = prepare_all(examples.x, graphs, hows)
+    notes = [*examples.notes, *said]
     task = task_of(graphs, fed, examples, metric=metric, output=output, ways=hows)
     notes += task.notes
     models = []

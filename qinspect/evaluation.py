@@ -10,14 +10,13 @@ from qinspect.errors import DataError, SpecError
 from qinspect.measure.remarks import Scored, chance_remarks
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Results
-from qinspect.schema import Arrays
 from qinspect.tflite.inputs import (
     File,
     Model,
     Preprocessing,
     load_examples,
     named_files,
-    prepare,
+    prepare_all,
 )
 from qinspect.tflite.runner import Kernels
 from qinspect.tflite.sandbox import open_model
@@ -85,11 +84,8 @@ def evaluate(
                         "give them one label offset.")
     graphs = {name: open_model(file) for name, file in named.items()}
     examples = load_examples(data, list(graphs.values()), ways)
-    notes = list(examples.notes)
-    fed: dict[str, Arrays] = {}
-    for (name, graph), how in zip(graphs.items(), ways, strict=True):
-        fed[name], said = prepare(examples.x, graph, how)
-        notes += [f"{name}: {note}" for note in said]
+    fed, said = prepare_all(examples.x, graphs, ways)
+    notes = [*examples.notes, *said]
     task = task_of(graphs, fed, examples, metric=metric, output=output, ways=ways)
     if task.metric is None:
         raise DataError(f"{examples.no_labels}; 'compare' says what can be said without.")

@@ -12,6 +12,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from qinspect.diagnosis.rule import Trial
 from qinspect.predictions import Results
 from qinspect.schema import Array
 from qinspect.stats import Comparison, crossed_interval, mean_interval, pseudo_values
+from qinspect.stats.groups import linearised
 
 # Runs after which is decided, each time at a one-sided level of a quarter of 5 %.  Simulated with
 # the spread of runs that one-epoch studies have, a standard deviation of 3.9 points: 2.6 % of
@@ -118,7 +120,8 @@ def _closing(evidence: Evidence, focus: Comparison, swaps: dict[str, Any]) -> Ar
     for role, sign in ((focus.b, 1.0), (focus.a, -1.0)):
         if role in swaps:
             changed = own.with_outputs(**{role: evidence.scorable(swaps[role])})
-            total = total + sign * (_parts(own, role) - _parts(changed, role))
+            before = evidence.once(("parts", role), partial(_parts, own, role))
+            total = total + sign * (before - _parts(changed, role))
     return own.metric.scale * total
 
 
@@ -128,13 +131,7 @@ def _parts(results: Results, role: str) -> Array:
         return pseudo_values(results.metric, results.y, results.outputs[role],
                              groups=results.groups, seed=results.seed)
     scores = results.scores(role).astype(np.float64)
-    if results.groups is None:
-        return scores
-    codes = np.unique(results.groups, return_inverse=True)[1]
-    sums, sizes = np.bincount(codes, scores), np.bincount(codes)
-    # The same mean, and each group's linearised part in it.
-    mean: float = scores.mean()
-    return mean + (sums - mean * sizes) * len(sizes) / len(scores)
+    return scores if results.groups is None else linearised(scores, results.groups)
 
 
 def _value(evidence: Evidence, answers: Any) -> float:

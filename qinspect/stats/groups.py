@@ -28,6 +28,18 @@ def group_sums(values: Array, groups: Array) -> tuple[Array, Array]:
     return sums, sizes
 
 
+def linearised(values: Array, groups: Array) -> Array:
+    """Values (..., groups) with the mean of ``values`` (..., n) and each group's part in it.
+
+    The mean over examples is a ratio, sum over size; its linearised part in a group is
+    (sum - mean x size) groups / n, whatever the sizes.
+    """
+    sums, sizes = group_sums(values, groups)
+    mean = values.mean(axis=-1, keepdims=True)
+    found: Array = mean + (sums - mean * sizes) * len(sizes) / values.shape[-1]
+    return found
+
+
 def effective_number(parts: Array) -> Array:
     """How many parts of one size say as much as these, (sum x)^2 / sum x^2 over the last axis.
 

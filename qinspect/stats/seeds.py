@@ -21,6 +21,7 @@ from qinspect.stats.groups import (
     effect_of,
     effective_number,
     group_sums,
+    linearised,
     widened,
 )
 from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
@@ -202,7 +203,7 @@ def compare_seeds(
         of_groups = _group_part(means, groups, confidence)
         if metric.id == ACCURACY.id or np.asarray(scores_a).dtype == bool:
             ends = _new_groups(means, groups, confidence)
-        difference = _by_group(difference, groups)
+        difference = linearised(difference, groups)
     parts = variance_components(difference)
     wins = int(np.count_nonzero(metric.better * per_seed > 0))
     losses = int(np.count_nonzero(metric.better * per_seed < 0))
@@ -454,18 +455,6 @@ def _new_groups(values: Array, groups: Array, confidence: float) -> list[tuple[f
     effect, freedom = design_effect(a + b - (b - a) ** 2 / n, sums, sizes, confidence)
     wide = widened(effect, freedom, confidence)
     return [tango_interval(n / wide, a / wide, b / wide, confidence)]
-
-
-def _by_group(difference: Array, groups: Array) -> Array:
-    """Seeds x groups, with the same mean of each seed and each group's part in its variance.
-
-    The mean over examples is a ratio, sum over size; its linearised part in a group is
-    (sum - mean x size) groups / n, whatever the sizes.
-    """
-    sums, sizes = group_sums(difference, groups)
-    mean = difference.mean(axis=1, keepdims=True)
-    found: Array = mean + (sums - mean * sizes) * len(sizes) / difference.shape[1]
-    return found
 
 
 def _difference(scores_a: Array, scores_b: Array) -> Array:

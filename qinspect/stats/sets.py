@@ -60,8 +60,7 @@ def resampled_values(
     ((1999,), 1.0)
     """
     n = len(output) if y is None else len(y)
-    codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    units = int(codes.max()) + 1
+    codes, units = _units_of(n, groups)
     if units < 2:
         raise DataError(f"there is {units} example or group; a bootstrap needs at least two, so "
                         "give more.")
@@ -93,8 +92,7 @@ def pseudo_values(
     Bootstrap, section 2.3.
     """
     n = len(output) if y is None else len(y)
-    codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    units = int(codes.max()) + 1
+    codes, units = _units_of(n, groups)
     blocks = min(units, _BLOCKS)
     block = np.random.default_rng((seed, units)).permutation(np.arange(units) % blocks)[codes]
     whole = float(metric.score(y, output))
@@ -190,6 +188,12 @@ def set_interval(
     low, high = np.quantile(spread_about(drawn, value, units),
                             [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def _units_of(n: int, groups: Array | None) -> tuple[Array, int]:
+    """Number of the unit (example or group) that each example belongs to, and of all units."""
+    codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    return codes, int(codes.max()) + 1
 
 
 def _value(metric: Metric, y: Array | None, output: Any, index: Array) -> float:

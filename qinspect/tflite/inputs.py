@@ -213,6 +213,18 @@ def prepare(x: Arrays, graph: Graph, how: Preprocessing) -> tuple[Arrays, tuple[
     return found, notes
 
 
+def prepare_all(
+    x: Arrays, graphs: Mapping[str, Graph], ways: Sequence[Preprocessing]
+) -> tuple[dict[str, Arrays], list[str]]:
+    """Examples as each file takes them, by its name, and notes that name the file."""
+    fed: dict[str, Arrays] = {}
+    notes: list[str] = []
+    for (name, graph), how in zip(graphs.items(), ways, strict=True):
+        fed[name], said = prepare(x, graph, how)
+        notes += [f"{name}: {note}" for note in said]
+    return fed, notes
+
+
 @overload
 def in_shape(x: Array, graph: Graph) -> tuple[Array, tuple[str, ...]]: ...
 @overload
@@ -347,44 +359,3 @@ def named_files(files: File | Sequence[File] | Mapping[str, Model]) -> dict[str,
     if not listed:
         raise SpecError("no file was given.")
     return dict(zip(file_names(listed), listed, strict=True))
-
-
-def check_classes(graph: Graph, y: Array, name: str | None = None) -> None:
-    """Refuse labels for a file whose outputs are no class scores, rather than score them wrongly.
-
-    Raises
-    ------
-    DataError
-        If the file has several outputs, one number an example, maps, or outputs shaped like its
-        input, or a label is no class of it.
-    """
-    name = name or Path(graph.file).name
-    main = graph.main
-    way_out = "'compare' without y says what the outputs alone tell."
-    if len(main.outputs) > 1:
-        listed = ", ".join(f"{main.tensors[i].name!r} {list(main.tensors[i].shape[1:])}"
-                           for i in main.outputs)
-        raise DataError(f"{name} has {len(main.outputs)} outputs ({listed}) and nothing says which "
-                        f"of them y is about; convert the model with that output alone. {way_out}")
-    signature = main.tensors[main.outputs[0]].shape_signature[1:]
-    if any(size < 0 for size in signature):
-        return
-    shape = [size for size in signature if size != 1]
-    if not shape:
-        raise DataError(f"{name} gives one number for an example; accuracy needs one for each "
-                        f"class. {way_out}")
-    if len(shape) > 1:
-        raise DataError(f"{name} gives an array {list(signature)} for an example, not one score "
-                        f"for each class; accuracy would mean nothing. {way_out}")
-    fed = [[size for size in main.tensors[i].shape_signature[1:] if size != 1]
-           for i in main.inputs]
-    produced = [op.code for op in main.operators if main.outputs[0] in op.outputs]
-    # A classifier may happen to have as many features as classes; it then uses all of them.
-    if fed == [shape] and int(y.max()) + 1 < shape[0] and "SOFTMAX" not in produced:
-        raise DataError(f"{name} gives as many numbers as it takes ({shape[0]}), as an autoencoder "
-                        f"does, not one score for each class; accuracy would mean nothing. "
-                        f"{way_out}")
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= shape[0]:
-        raise DataError(f"labels run from {low} to {high}, but {name} has classes 0 to "
-                        f"{shape[0] - 1}; bridge them with --label-offset.")

@@ -12,7 +12,6 @@ import jsonschema
 import numpy as np
 import pytest
 from diagnose_cases import calibration, case, data, float_graph, int8, ranges
-from parts import missing
 
 import qinspect as qi
 from qinspect.diagnosis.answer import Diagnosis
@@ -106,10 +105,8 @@ def test_one_metric_or_another_only_changes_what_is_measured() -> None:
         diagnose(dataclasses.replace(regression(), metric=None))
 
 
-def of_case(data_dir: Path, stem: str, name: str, **options: str) -> Diagnosis:
-    folder = data_dir.parent / "cases" / stem
-    if not folder.is_dir():
-        missing(f"there is no folder {folder}")
+def of_case(cases: Path, stem: str, name: str, **options: str) -> Diagnosis:
+    folder = cases / stem
     ptq = "reg_ptq_dyn" if name == "reg" else f"{name}_ptq"
     eval_name = {"mo": "par"}.get(name, name)
     return diagnose(qi.case(
@@ -117,8 +114,8 @@ def of_case(data_dir: Path, stem: str, name: str, **options: str) -> Diagnosis:
         qat=folder / f"{name}_qat.tflite", data=folder / f"{eval_name}_eval.npz", **options))
 
 
-def test_the_regression_of_the_forum_is_answered_from_files_alone(data_dir: Path) -> None:
-    found = of_case(data_dir, "06-regression", "reg")
+def test_the_regression_of_the_forum_is_answered_from_files_alone(cases: Path) -> None:
+    found = of_case(cases, "06-regression", "reg")
     assert (found.primary, found.proved) == ("stale-observers", True)
     assert found.focus.gap == pytest.approx(21.4343 - 0.4293, abs=2e-4)
     effect = found.cause("stale-observers").effect
@@ -133,9 +130,9 @@ def test_the_regression_of_the_forum_is_answered_from_files_alone(data_dir: Path
     ("07-autoencoder", "ae", {"metric": "anomaly-auc"}, 0.3),
 ])
 def test_files_that_agree_have_no_cause(
-    data_dir: Path, stem: str, name: str, options: dict[str, str], gap: float
+    cases: Path, stem: str, name: str, options: dict[str, str], gap: float
 ) -> None:
-    found = of_case(data_dir, stem, name, **options)
+    found = of_case(cases, stem, name, **options)
     assert found.focus.gap == pytest.approx(gap, abs=0.02)
     assert found.primary in ("none", "undecided", "noise")
 
@@ -156,10 +153,8 @@ def test_without_labels_the_float_file_takes_their_place() -> None:
         diagnose(dataclasses.replace(puzzle, float_graph=None))
 
 
-def test_without_labels_numbers_are_held_against_the_float_files(data_dir: Path) -> None:
-    folder = data_dir.parent / "cases" / "06-regression"
-    if not folder.is_dir():
-        missing(f"there is no folder {folder}")
+def test_without_labels_numbers_are_held_against_the_float_files(cases: Path) -> None:
+    folder = cases / "06-regression"
     x = np.load(folder / "reg_eval.npz")["x"]
     found = diagnose(qi.case(
         float=folder / "reg_float.tflite", ptq=folder / "reg_ptq_int8.tflite",
@@ -168,10 +163,8 @@ def test_without_labels_numbers_are_held_against_the_float_files(data_dir: Path)
     assert found.primary == "stale-observers"
 
 
-def test_exchanged_files_are_noticed(data_dir: Path) -> None:
-    folder = data_dir.parent / "cases" / "06-regression"
-    if not folder.is_dir():
-        missing(f"there is no folder {folder}")
+def test_exchanged_files_are_noticed(cases: Path) -> None:
+    folder = cases / "06-regression"
     float_file, ptq, qat = (folder / f"reg_{name}.tflite" for name in ("float", "ptq_int8", "qat"))
     data_file = folder / "reg_eval.npz"
     right = diagnose(qi.case(float=float_file, ptq=ptq, qat=qat, data=data_file))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from parts import missing
 from typer.testing import CliRunner
 
 from qinspect.cli import app
@@ -16,11 +15,8 @@ NAMES = ("compare_5034", "compare_5138", "diagnose_6012", "diagnose_6045", "diag
 
 
 @pytest.fixture(scope="module")
-def torture(data_dir: Path) -> Path:
-    folder = data_dir.parent / "cases" / "torture"
-    if not folder.is_dir():
-        missing(f"there is no folder {folder}")
-    return folder
+def torture(cases: Path) -> Path:
+    return cases / "torture"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from ai_edge_litert import schema_py_generated as flat
-from parts import missing
 from small_net import examples, half, small_net
 from tiny_graphs import floor_mod
 
@@ -354,11 +353,9 @@ def test_recipe_of_a_file_with_ranges_that_never_left_their_start(net, pairs):
     assert scale_table(b, stale, pairs)["used_share_b"].isna().all()
 
 
-def test_shapes_among_the_outputs_of_operators_cost_nothing(data_dir):
+def test_shapes_among_the_outputs_of_operators_cost_nothing(cases):
     """The network of TensorFlow's QAT tutorial computes the shape of a RESHAPE itself."""
-    folder = data_dir.parent / "cases" / "02-reshape-traceback"
-    if not folder.is_dir():
-        missing(f"there is no folder {folder}")
+    folder = cases / "02-reshape-traceback"
     found = layers([folder / f"tut_{name}.tflite" for name in ("float", "ptq", "qat")],
                    folder / "tut_eval.npz", examples=16)
     seen = found.of("activation")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parts import missing
 from small_net import small_net
 
 import qinspect as qi
@@ -15,14 +14,6 @@ from qinspect.errors import DataError, SpecError
 from qinspect.tflite.inputs import Preprocessing, load_examples
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.task import task_of
-
-
-@pytest.fixture(scope="module")
-def cases(data_dir: Path) -> Path:
-    folder = data_dir.parent / "cases"
-    if not folder.is_dir():
-        missing(f"there is no folder {folder}")
-    return folder
 
 
 def files_of(cases: Path, stem: str, names: str) -> list[Path]:
