@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,15 +74,21 @@ def ordered_colours(n: int) -> list[Any]:
                                       hue=1.4))
 
 
+# A Jupyter kernel may run the messages of widgets beside a cell; matplotlib's settings are one for
+# the whole process, and its figures are not made for two threads.
+DRAWING = threading.RLock()
+
+
 @contextmanager
 def look() -> Iterator[None]:
-    """The look while something is drawn; nothing of it is left behind."""
+    """The look while something is drawn, by one thread at a time; nothing of it is left behind."""
     import matplotlib as mpl
     import seaborn as sns
     from cycler import cycler
 
     turns = cycler(color=[COLOURS[family] for family in _FAMILIES[1:]])
-    with mpl.rc_context({**sns.axes_style("whitegrid", rc=_LOOK), "axes.prop_cycle": turns}):
+    settings = {**sns.axes_style("whitegrid", rc=_LOOK), "axes.prop_cycle": turns}
+    with DRAWING, mpl.rc_context(settings):
         yield
 
 

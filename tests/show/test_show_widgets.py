@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -166,6 +167,24 @@ def test_a_failing_callback_shows_in_the_widget_and_recovers(study: Study) -> No
     assert "ZeroDivisionError" in shown_error(made)
     assert "Traceback" in shown_error(made)
     assert "<img" not in shown_error(made)
+
+
+def test_a_kernel_that_handles_messages_in_threads_draws_one_at_a_time(study: Study) -> None:
+    made = SignificanceExplorer(study.results, "ptq_int8", "qat")
+    said: list[str] = []
+
+    def turn(thread: int) -> None:
+        for draw in range(8):
+            made.draw.value = 10 * draw + thread
+            said.append(shown_error(made))
+
+    threads = [threading.Thread(target=turn, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(said) == 32
+    assert not any(said)
 
 
 def test_a_redrawn_figure_is_the_same_as_one_drawn_first() -> None:

@@ -12,6 +12,7 @@ import anywidget
 import ipywidgets as widgets
 
 from qinspect.errors import QinspectError
+from qinspect.show.style import DRAWING
 from qinspect.show.table import LONG, STYLE, Table
 from qinspect.show.text import elided, escaped
 from qinspect.show.view import script
@@ -68,17 +69,19 @@ class Explorer(Still):
         """A callback that shows what goes wrong in the widget itself.
 
         A widget's callbacks run where nobody sees an exception, so it is caught here, all of it;
-        the area is emptied by the next success.
+        the area is emptied by the next success.  One callback at a time: two would draw into each
+        other's figure.
         """
 
         def callback(change: Any = None) -> None:
-            try:
-                function()
-            except Exception as error:
-                self.error.value = alert(error)
-            else:
-                if self.error.value:
-                    self.error.value = ""
+            with DRAWING:
+                try:
+                    function()
+                except Exception as error:
+                    self.error.value = alert(error)
+                else:
+                    if self.error.value:
+                        self.error.value = ""
 
         return callback
 
