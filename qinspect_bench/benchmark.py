@@ -10,6 +10,7 @@ What counts as right is decided here, before any diagnosis is looked at, from th
   it was seen) is counted apart.
 - *other gap*: a gap is significant, but not by the fault.  Not scored, counted.
 
+A fault of every file is opened whatever the gap is: the evaluation is worth nothing.
 ``noise`` as an injected cause is opened where the claimed gap is half a point or more and may be
 chance.  Pairs are right when evidence of both causes was seen.  Healthy controls are right
 when the answer is ``none`` or ``noise``.
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from qinspect import store
+from qinspect.causes import all_rules
 from qinspect.diagnosis.answer import Diagnosis
 from qinspect.diagnosis.engine import NOTICEABLE, diagnose
 from qinspect.diagnosis.evidence import Evidence
@@ -231,6 +233,8 @@ def status_of(plan: Plan, found: Diagnosis, changed: tuple[float, float, float] 
         large = abs(gap.gap) >= NOTICEABLE * gap.margin
         claimed = large and not gap.significant and not gap.equivalent
         return "opened" if claimed else "silent"
+    if any(all_rules()[cause].every_file for cause in plan.truth):
+        return "opened"
     if not gap.significant:
         return "silent"
     if changed is None:

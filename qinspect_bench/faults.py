@@ -60,6 +60,22 @@ NOT_INJECTED: dict[str, str] = {
 }
 _SHUFFLED = {"mild": 0.1, "strong": 1.0}
 _EXAMPLES = {"mild": 300, "strong": 100}
+_COPIES = {"mild": 10, "strong": 40}
+# Share of evaluation examples that was trained on, beside those that show it.
+_KNOWN = {"mild": 0.05, "strong": 0.3}
+# What somebody's script makes of images of 0 to 1.
+_PREPARED: dict[str, tuple[Callable[[Array], Array], ...]] = {
+    "mild": (
+        lambda x: 2 * x - 1,
+        lambda x: (x - x.mean()) / x.std(),
+        lambda x: (x + 1) / 2,
+    ),
+    "strong": (
+        lambda x: x.transpose(0, 2, 1, 3),
+        lambda x: 1 - x,
+        lambda x: x.transpose(0, 2, 1, 3),
+    ),
+}
 _DRAWS = 200
 _CHECKPOINTS = {"mild": 10, "strong": 40}
 # Standard deviation of the noise between checkpoints, in levels of an 8-bit weight.
@@ -148,6 +164,45 @@ def evaluation_mismatch(base: Base, case: Case, strength: str, variant: int) -> 
         claimed = right.copy()
         claimed[some] = right[rng.permutation(some)]
     return Injected(replace(case, claims={**case.claims, "qat": Claim(claimed)}), case)
+
+
+def preprocessing_mismatch(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Evaluation examples that were prepared otherwise than those of the training."""
+    assert case.data is not None
+    x = case.data.array
+    made = _PREPARED[strength][variant % 3](x).astype(np.float32)
+    data = replace(case.data, x=made)
+    return Injected(replace(files_only(case), data=data, train=None), None)
+
+
+def duplicate_examples(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Up to three examples that one file alone has right come many times."""
+    assert case.data is not None
+    right = {r: predictions(_graph(case, r), case.data) == case.data.labels for r in ("ptq", "qat")}
+    better = max(np.flatnonzero(right["qat"] > right["ptq"]),
+                 np.flatnonzero(right["ptq"] > right["qat"]), key=len)
+    index = np.append(np.arange(len(case.data)), np.repeat(better[:3], _COPIES[strength]))
+    data = case.data.take(index)
+    ids = np.array([f"{name}-{at}" for at, name in enumerate(data.ids)])
+    return Injected(replace(files_only(case), data=replace(data, ids=ids)), None)
+
+
+def train_in_evaluation(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Examples that QAT knows by heart: it gives the labels that it saw, where PTQ differs.
+
+    The labels are changed to QAT's answer; a part of the other examples was trained on as well.
+    """
+    assert case.data is not None
+    assert case.train is not None
+    found = {role: predictions(_graph(case, role), case.data) for role in ("ptq", "qat")}
+    differ = found["ptq"] != found["qat"]
+    y = np.where(differ, found["qat"], case.data.labels)
+    data = replace(case.data, y=y)
+    known = data.take(differ | (base.rng(9).random(len(y)) < _KNOWN[strength]))
+    train = replace(case.train, x=np.concatenate([case.train.array, known.array]),
+                    y=np.concatenate([case.train.labels, known.labels]),
+                    ids=np.concatenate([case.train.ids, known.ids]), group=None, part=None)
+    return Injected(replace(files_only(case), data=data, train=train), None)
 
 
 def noise(base: Base, case: Case, strength: str, variant: int) -> Injected:

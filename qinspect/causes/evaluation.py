@@ -91,13 +91,14 @@ _MISTAKES: dict[str, tuple[str, _Feed]] = {
         lambda x, s, z, d: np.clip(np.rint(x * s) + z, *LIMITS[d.name]).astype(d),
     ),
 }
-# Real inputs changed before they are fed correctly, to any kind of file.
-_REAL: dict[str, tuple[str, float, float]] = {
-    "scaled twice": ("are those of inputs divided by 255 once more", 1 / 255, 0.0),
-    "not scaled": ("are those of inputs multiplied by 255", 255.0, 0.0),
-    "scaled to -1..1": ("are those of inputs mapped to 2 x - 1", 2.0, -1.0),
-    "scaled from -1..1": ("are those of inputs mapped to (x + 1) / 2", 0.5, 0.5),
-    "halved": ("are those of inputs divided by 127.5, minus 1", 1 / 127.5, -1.0),
+# Real inputs changed before they are fed correctly, to any kind of file: factor and offset.
+UNITS: dict[str, tuple[str, float, float]] = {
+    "scaled twice": ("inputs divided by 255", 1 / 255, 0.0),
+    "not scaled": ("inputs multiplied by 255", 255.0, 0.0),
+    "scaled to -1..1": ("inputs mapped to 2 x - 1", 2.0, -1.0),
+    "scaled from -1..1": ("inputs mapped to (x + 1) / 2", 0.5, 0.5),
+    "halved": ("inputs divided by 127.5, minus 1", 1 / 127.5, -1.0),
+    "not halved": ("inputs plus 1, multiplied by 127.5", 127.5, 127.5),
 }
 
 
@@ -119,8 +120,8 @@ def mistakes(graph: Graph, x: Array) -> Iterator[tuple[str, str, Array]]:
         for name, (words, feed) in _MISTAKES.items():
             stored = feed(real, scale, zero, np.dtype(tensor.dtype))
             yield name, words, (stored.astype(np.float64) - zero) * scale
-    for name, (words, factor, offset) in _REAL.items():
-        yield name, words, real * factor + offset
+    for name, (words, factor, offset) in UNITS.items():
+        yield name, f"are those of {words}", real * factor + offset
     if real.std() > 0:
         words = "are those of inputs brought to mean 0 and standard deviation 1"
         yield "standardised", words, (real - real.mean()) / real.std()
@@ -223,7 +224,7 @@ def _input_ranges(evidence: Evidence) -> tuple[dict[str, object], list[Measure],
     facts: dict[str, object] = {"x_low": low, "x_high": high}
     ratios = {}
     for role in evidence.case.roles:
-        bounds = _stored_input(evidence, role)
+        bounds = stored_input(evidence, role)
         if bounds is not None and width > 0:
             ratios[role] = (bounds[1] - bounds[0]) / width
             facts[f"{role}_input_ratio"] = ratios[role]
@@ -240,7 +241,7 @@ def _input_ranges(evidence: Evidence) -> tuple[dict[str, object], list[Measure],
     return facts, [misfit], said if misfit.speaks else ""
 
 
-def _stored_input(evidence: Evidence, role: str) -> tuple[float, float] | None:
+def stored_input(evidence: Evidence, role: str) -> tuple[float, float] | None:
     """Real range of the first quantized tensor behind a file's input."""
     main = evidence.graph(role).main
     first = main.inputs[0]

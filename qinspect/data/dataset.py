@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 import numpy as np
 
@@ -116,6 +117,19 @@ def one_array(x: Arrays, name: str) -> Array:
 def take(x: Arrays, index: Array | slice) -> Arrays:
     """The examples at ``index``, of one array or of each of several."""
     return {key: one[index] for key, one in x.items()} if isinstance(x, Mapping) else x[index]
+
+
+def digests(x: Arrays) -> list[bytes]:
+    """What the inputs of each example hold, as 16 bytes: equal where they are equal."""
+    arrays = [x[key] for key in sorted(x)] if isinstance(x, Mapping) else [x]
+    found = []
+    for example in zip(*arrays, strict=True):
+        digest = blake2b(digest_size=16)
+        for part in example:
+            # Added to zero, so that -0.0 is 0.0.
+            digest.update((np.asarray(part, np.float64) + 0.0).tobytes())
+        found.append(digest.digest())
+    return found
 
 
 @dataclass(frozen=True)

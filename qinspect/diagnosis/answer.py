@@ -11,7 +11,7 @@ import pandas as pd
 from qinspect import store
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.rule import Finding, Rule
-from qinspect.metrics import ACCURACY
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.shown import Shown
 from qinspect.stats import Comparison
 from qinspect.tflite.remarks import Remark
@@ -35,6 +35,7 @@ class Effect:
     ``confirmed``: the effect is beyond zero in the direction of the gap and a good part of it.
     ``runs``: how often a remedy that trains was run, and the same without it; ``luck``: what the
     latter closed by itself.  ``once``: it was trained once, so that luck is not told apart.
+    ``left``: what is compared then, where examples were left out.
     ``late_seconds``: how long after the time allowed for interventions it ended.
     """
 
@@ -49,6 +50,7 @@ class Effect:
     runs: int = 0
     luck: float | None = None
     once: bool = False
+    left: Comparison | None = None
 
 
 @dataclass(frozen=True)
@@ -325,12 +327,9 @@ def _summary(found: Diagnosis) -> str:
     cause = found.cause(found.primary)
     if found.proved and cause.effect is not None:
         e = cause.effect
-        change = f"{metric.number(-e.amount)} {metric.unit}".rstrip()
-        text = (
-            f"{what}. Cause: {cause.rule.title}: {e.done} changes the gap by {change} "
-            f"[{metric.number(-e.interval[1])}, {metric.number(-e.interval[0])}]"
-            f"{', which turns it round' if e.closed_share >= _TURNED else ''}."
-        )
+        text = f"{what}. Cause: {cause.rule.title}: {outcome(cause, e, metric)}."
+        if cause.rule.every_file:
+            return f"{text} What the files differ by can be asked after that."
         others = [c.rule.title for c in found.causes if c.confirmed and c is not cause]
         if others:
             text += f" It is also closed in part by the remedy of: {'; '.join(others)}."
@@ -339,6 +338,23 @@ def _summary(found: Diagnosis) -> str:
     return (
         f"{what}. The evidence supports best: {cause.rule.title} ({how}). "
         f"{cause.finding.sentence[0].upper()}{cause.finding.sentence[1:]}"
+    )
+
+
+def outcome(cause: Cause, effect: Effect, metric: Metric) -> str:
+    """What was done and what came of it."""
+    if cause.rule.every_file:
+        return effect.done
+    if (left := effect.left) is not None:
+        ends = ", ".join(map(metric.number, left.interval))
+        chance = "" if left.significant else ", which may be chance"
+        return (f"{effect.done} leaves {metric.number(left.gap)} {metric.unit}".rstrip()
+                + f" [{ends}] on {left.n:,} examples{chance}")
+    change = f"{metric.number(-effect.amount)} {metric.unit}".rstrip()
+    return (
+        f"{effect.done} changes the gap by {change} "
+        f"[{metric.number(-effect.interval[1])}, {metric.number(-effect.interval[0])}]"
+        f"{', which turns it round' if effect.closed_share >= _TURNED else ''}"
     )
 
 

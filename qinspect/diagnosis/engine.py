@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from qinspect.diagnosis.answer import CLOSED_SHARE, Cause, Diagnosis, Effect
 from qinspect.diagnosis.cases import Case, case
 from qinspect.diagnosis.evidence import Evidence
@@ -23,7 +25,9 @@ from qinspect.measure.remarks import (
     swapped_roles,
 )
 from qinspect.metrics import AGREEMENT, DIFFERENCE
+from qinspect.schema import Array
 from qinspect.stats import Comparison
+from qinspect.stats.paired import score_interval
 from qinspect.studies.stored import Study
 from qinspect.tflite import scheme_of
 from qinspect.tflite.inputs import input_fit
@@ -116,15 +120,22 @@ def diagnose(
         say(f"asking: {rule.question}")
         finding = _check(rule, evidence)
         found.append(Cause(rule, finding, finding.verdict))
-    if interventions and focus.significant:
-        for at, cause in enumerate(found):
+    spoilt = False
+    if interventions:
+        # What spoils the evaluation of every file is asked about first, with or without a gap.
+        for at, cause in sorted(enumerate(found), key=lambda one: not one[1].rule.every_file):
             if not _worth_trying(cause, focus):
+                continue
+            if spoilt:
+                note = "the evaluation of all files has to be put right first."
+                found[at] = replace(cause, note=note)
                 continue
             say(f"trying: {cause.rule.remedy}")
             tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline,
                                   say=say)
             found[at] = replace(cause, effect=tried.effect, note=tried.note)
-        if not any(cause.confirmed for cause in found):
+            spoilt = cause.rule.every_file and found[at].confirmed
+        if focus.significant and not any(cause.confirmed for cause in found):
             found = [_other_seed(cause, evidence, focus, training, deadline, say)
                      for cause in found]
     found = [_judge(cause, focus) for cause in found]
@@ -263,7 +274,9 @@ def _worth_trying(cause: Cause, focus: Comparison) -> bool:
     """A cause that is ruled out is not tried, nor one that hurts only the better of the two."""
     if cause.finding.verdict in ("ruled_out", "does_not_apply") or not cause.rule.remedies:
         return False
-    return cause.may_explain(focus)
+    if cause.rule.every_file:
+        return cause.verdict == "indicated"
+    return focus.significant and cause.may_explain(focus)
 
 
 def _other_seed(
@@ -307,10 +320,12 @@ def _apply(
     begun = time.perf_counter()
     try:
         trial = remedy.apply(evidence, cause.finding)
-        if trial is None or not {focus.a, focus.b} & set(trial.swaps):
+        if trial is None or (trial.kept is None and not {focus.a, focus.b} & set(trial.swaps)):
             return f"{remedy.title} does not apply to this gap"
-        if trial.again is None:
-            measured: Effect | str = measure_effect(evidence, focus, trial)
+        if trial.kept is not None:
+            measured: Effect | str = measure_fewer(evidence, focus, trial, trial.kept)
+        elif trial.again is None:
+            measured = measure_effect(evidence, focus, trial)
         else:
             measured = measure_replicates(evidence, focus, trial, cause=cause.rule.id,
                                           deadline=deadline, say=say)
@@ -336,20 +351,52 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
         instead[role] = f"{role}, mended"
     value = "accuracy" if evidence.of_classes else "score"
     estimate, low, high = results.effect(focus.a, focus.b, instead)
-    toward = (low, high) if focus.gap > 0 else (-high, -low)
     closed = estimate / focus.gap if focus.gap else 0.0
+    confirmed = _closes(focus, closed, (low, high)) and not trial.once
     return Effect(
         done=trial.done,
         amount=estimate,
         interval=(low, high),
         closed_share=closed,
-        confirmed=toward[0] > 0 and closed >= CLOSED_SHARE and not trial.once,
+        confirmed=confirmed if trial.shown is None else trial.shown,
         once=trial.once,
         numbers={
             **trial.numbers,
             **{f"{value}_{role}_mended": results.value(f"{role}, mended")
                for role in trial.swaps},
         },
+    )
+
+
+def _closes(focus: Comparison, closed: float, interval: tuple[float, float]) -> bool:
+    """Whether an effect is beyond zero in the direction of the gap, and a good part of it."""
+    low, high = interval
+    return (low > 0 if focus.gap > 0 else high < 0) and closed >= CLOSED_SHARE
+
+
+def measure_fewer(evidence: Evidence, focus: Comparison, trial: Trial, kept: Array) -> Effect:
+    """What becomes of the gap when some examples are left out: it closes, or may be chance."""
+    results = evidence.results()
+    left = evidence.comparison_of(kept, focus.a, focus.b)
+    amount = focus.gap - left.gap
+    if results.metric.kind == "example":
+        difference = results.scores(focus.b).astype(float) - results.scores(focus.a)
+        weight = 1.0 - np.isin(np.arange(results.n), kept) * results.n / len(kept)
+        away = (difference - difference[kept].mean()) * weight
+        ends = score_interval(away, results.confidence, results.groups)
+        interval = (results.metric.scale * ends[0], results.metric.scale * ends[1])
+    else:
+        drawn = (results.resampled(focus.a, focus.b)
+                 - results.take(kept).resampled(focus.a, focus.b))
+        outside = (1 - results.confidence) / 2
+        low, high = np.quantile(drawn, (outside, 1 - outside))
+        interval = (float(low), float(high))
+    closed = amount / focus.gap if focus.gap else 0.0
+    return Effect(
+        done=trial.done, amount=amount, interval=interval, closed_share=closed, left=left,
+        confirmed=_closes(focus, closed, interval) or (trial.copies and not left.significant),
+        numbers={"left_gap": left.gap, "left_low": left.interval[0],
+                 "left_high": left.interval[1], "left_p": left.p, "left_examples": left.n},
     )
 
 
@@ -360,7 +407,7 @@ def _judge(cause: Cause, focus: Comparison) -> Cause:
     """The verdict after the intervention, and in view of the gap that was explained."""
     if cause.confirmed:
         return replace(cause, verdict="explains")
-    if cause.rule.id == "noise":
+    if cause.rule.id == "noise" or (cause.rule.every_file and cause.effect is None):
         return cause
     tried = cause.effect is not None
     if cause.verdict == "indicated" and (
@@ -378,6 +425,9 @@ def _only_there(cause: Cause) -> Cause:
 
 def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
     """Id of the cause that explains the gap, and whether an intervention proved it."""
+    for cause in causes:
+        if cause.rule.every_file and cause.verdict in ("explains", "indicated"):
+            return cause.rule.id, cause.confirmed
     if not focus.significant:
         if focus.equivalent:
             return "none", False

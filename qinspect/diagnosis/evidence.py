@@ -149,7 +149,10 @@ class Evidence:
 
     def answers(self, model: Model, index: Array | None = None) -> Any:
         """What of a file's outputs on evaluation examples is scored: of accuracy the classes."""
-        x = self.data.x if index is None else take(self.data.x, index)
+        return self.answers_to(model, self.data.x if index is None else take(self.data.x, index))
+
+    def answers_to(self, model: Model, x: Arrays) -> Any:
+        """The same when a file is given other inputs in the place of evaluation examples."""
         graph = model if isinstance(model, Graph) else read_graph(model)
         return self._answers(graph, x, self.run(graph, x))
 
@@ -200,10 +203,14 @@ class Evidence:
 
     def comparison(self, a: str, b: str, *, own: bool = False) -> Comparison:
         """Paired comparison b - a; those with float are corrected together."""
-        return self.once(("compared", own), lambda: self._compared(own)).pair(a, b)
+        return self.once(("compared", own),
+                         lambda: self._compared(self.results(own=own))).pair(a, b)
 
-    def _compared(self, own: bool) -> Comparisons:
-        results = self.results(own=own)
+    def comparison_of(self, index: Array, a: str, b: str) -> Comparison:
+        """The same on some of the evaluation examples."""
+        return self._compared(self.results().take(index)).pair(a, b)
+
+    def _compared(self, results: Results) -> Comparisons:
         families = []
         if {"ptq", "qat"} <= set(results.models):
             families.append(results.compare([("ptq", "qat")]))

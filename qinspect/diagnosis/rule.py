@@ -114,6 +114,10 @@ class Trial:
     batch order, ``sham`` those of the same training without the remedy; ``swaps`` then only names
     the roles.  ``once``: it was trained only once, by somebody else, so that luck is not told
     apart.
+
+    ``kept``: nothing is swapped, the comparison is made again on these examples alone; ``copies``:
+    the others told nothing new, so that a gap that may be chance without them was made by them.
+    ``shown``: whether the trial itself has shown the cause, whatever becomes of the gap.
     """
 
     done: str
@@ -124,6 +128,9 @@ class Trial:
     again: Callable[[int], dict[str, Any]] | None = None
     sham: Callable[[int], dict[str, Any]] | None = None
     once: bool = False
+    kept: Array | None = None
+    copies: bool = False
+    shown: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -146,8 +153,10 @@ class Rule:
     ``requires`` are keys of ``cases.NEEDS``, ``"a|b"`` one of several.  ``check`` is pure: the same
     evidence gives the same finding.  ``rank`` says how much the remedy changes.  ``code`` is the
     remedy as Python that runs where the named files exist.  Of ``remedies`` the first that applies
-    is used.  ``measures`` are those that may decide.  ``figure`` is a kind of
-    ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case where it needs own data.
+    is used.  ``measures`` are those that may decide.  ``every_file``: it spoils the evaluation of
+    all files, so that it is asked about with or without a gap, and comes first.  ``figure`` is a
+    kind of ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case where it needs
+    own data.
     """
 
     id: str
@@ -164,6 +173,7 @@ class Rule:
     measures: tuple[Measure, ...]
     remedies: tuple[Remedy, ...] = ()
     note: str = ""
+    every_file: bool = False
     figure: str = ""
     frame: Callable[[Case], pd.DataFrame | None] | None = None
 

@@ -57,6 +57,11 @@ def clipped_bias() -> Any:
     return graph_of(graph.content.replace(stored.tobytes(), full.tobytes()))
 
 
+def repeated(index: np.ndarray) -> Any:
+    return dataclasses.replace(
+        data().take(index), ids=np.array([f"e{at}" for at in range(len(index))]))
+
+
 @functools.cache
 def healthy() -> Case:
     return case(int8(ranges(calibration())), calibration_x=calibration())
@@ -141,6 +146,10 @@ def puzzles() -> dict[str, Case]:
         "other units fed": case(ptq, qat_graph=one, data=dataclasses.replace(
             data(), x=data().x * np.float32(5))),
         "all fed": case(ptq, qat_graph=ptq),
+        "turned": case(ptq, data=dataclasses.replace(data(), x=data().x.transpose(0, 2, 1, 3))),
+        "copies": case(ptq, data=repeated(np.arange(N) // 4)),
+        "leaked": case(ptq, data=here, train=here.take(np.arange(20))),
+        "some leaked": case(ptq, data=here, train=here.take(np.arange(8))),
     }
 
 

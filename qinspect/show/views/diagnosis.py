@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from qinspect.diagnosis.answer import outcome
 from qinspect.errors import DataError
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
@@ -138,6 +139,8 @@ def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
         closed = f"{text.gap_of(metric)(toward(found, effect.amount))} {metric.unit}".rstrip()
         ends = text.interval_of(metric)(_closed(found, effect))
         lines["Tried"] = f"{effect.done} closes {closed} {ends} of the gap: {confirmed}."
+        if rule.every_file or effect.left is not None:
+            lines["Tried"] = f"{outcome(cause, effect, metric)}: {confirmed}."
         if effect.runs and effect.luck:
             luck = f"{text.gap_of(metric)(toward(found, effect.luck))} {metric.unit}".rstrip()
             lines["Luck"] = (f"the same training without the remedy closes {luck} of the gap by "
