@@ -47,11 +47,14 @@ class BuildContext:
 
     def once(self, step: str, make: Callable[..., None], *arguments: Any) -> None:
         """Do a step, ``make(self, *arguments)``, unless an earlier run has finished it."""
+        from qinspect.train import threads
+
         if store.is_done(self.folder, step):
             return
         started = time.perf_counter()
         make(self, *arguments)
-        store.mark_done(self.folder, step, {"seconds": round(time.perf_counter() - started, 3)})
+        store.mark_done(self.folder, step, {
+            "seconds": round(time.perf_counter() - started, 3), "threads": threads()})
 
 
 def make_initial(context: BuildContext) -> None:

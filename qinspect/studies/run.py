@@ -22,7 +22,7 @@ from qinspect.studies.arms import Arm, arms_for, models_for
 from qinspect.studies.build import BuildContext, make_initial, make_model, make_tflite
 from qinspect.studies.spec import StudySpec, input_digests, make_spec
 from qinspect.studies.stored import QUESTION, REPEATS, Study, load_study
-from qinspect.studies.summary import summarise
+from qinspect.studies.summary import FREE_THREADS, summarise
 from qinspect.tflite.run import evaluate
 
 if TYPE_CHECKING:
@@ -165,8 +165,10 @@ def _run_steps(
     spec: StudySpec, folder: Path, splits: Splits, progress: Progress | None, num_threads: int,
     say: Callable[[str], None],
 ) -> None:
-    from qinspect.train import has_batchnorm, load_keras, make_progress
+    from qinspect.train import THREADS, has_batchnorm, load_keras, make_progress, threads
 
+    if threads() != [THREADS, THREADS]:
+        say(FREE_THREADS)
     show = progress or make_progress()
     context = BuildContext(spec, folder, splits, show)
     store.write_json(

@@ -23,6 +23,12 @@ _PACKAGES = (
     "tensorflow-model-optimization",
 )
 
+FREE_THREADS = (
+    "Not all of this was trained on one thread (TensorFlow was in use before in the process, or an "
+    "older version began the study): the same seed may give other files elsewhere; a fresh process "
+    "trains alike on any number of cores."
+)
+
 
 def summarise(context: BuildContext, arms: tuple[Arm, ...], batchnorm: bool) -> None:
     """Write ``runs.csv``, ``history.csv``, ``observers.csv`` and ``summary.json``."""
@@ -42,13 +48,15 @@ def summarise(context: BuildContext, arms: tuple[Arm, ...], batchnorm: bool) -> 
         "decomposition": decompose_gap(results),
         "notes": _notes(folder, rows),
         "spec": spec.to_dict(),
-        "environment": environment(),
+        "environment": environment(folder),
     })
     store.mark_done(folder, "summary", {})
 
 
-def environment() -> dict[str, Any]:
-    """Versions and machine facts that a result may depend on."""
+def environment(folder: Path) -> dict[str, Any]:
+    """Versions and facts of the machine and of the training that a result may depend on."""
+    from qinspect.train import machine
+
     versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
@@ -58,7 +66,14 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(), "system": platform.system(),
         "machine": platform.machine(), "cpus": os.cpu_count(), "packages": versions,
+        "training": {"threads": _threads(folder), **machine()},
     }
+
+
+def _threads(folder: Path) -> list[list[int]]:
+    """TensorFlow's threads, within and between operations, in the steps of the study."""
+    steps = [store.read_json(path) for path in sorted((folder / "steps").glob("*.json"))]
+    return [list(pair) for pair in sorted({tuple(step.get("threads", ())) for step in steps})]
 
 
 def _arm_row(folder: Path, arm: Arm, results: Results) -> dict[str, Any]:
@@ -86,7 +101,11 @@ def _summary_row(row: dict[str, Any], title: str, results: Results) -> dict[str,
 
 def _notes(folder: Path, rows: list[dict[str, Any]]) -> list[str]:
     """What a reader of the table should know, most important first."""
+    from qinspect.train import THREADS
+
     notes = []
+    if _threads(folder) != [[THREADS, THREADS]]:
+        notes.append(FREE_THREADS)
     for row in rows:
         if row["arm"] == "ptq_dynamic_range" and row["scheme"] == "float32":
             notes.append(

@@ -1,7 +1,7 @@
 from .check import check_model
 from .conversion import convert, convert_qat, keep_in_float, make_converter, run_converter
 from .files import compiled_with, load_keras, save_keras
-from .keras import has_batchnorm, reset
+from .keras import THREADS, has_batchnorm, machine, reset, threads
 from .objective import Objective, choose_objective
 from .observers import warm_start_observers
 from .progress import make_progress
@@ -17,6 +17,7 @@ __all__ = [
     "LOSSES",
     "MODELS",
     "PTQ_RECIPES",
+    "THREADS",
     "Objective",
     "Recipe",
     "RobustQat",
@@ -33,6 +34,7 @@ __all__ = [
     "has_batchnorm",
     "keep_in_float",
     "load_keras",
+    "machine",
     "make_converter",
     "make_progress",
     "one_output",
@@ -45,6 +47,7 @@ __all__ = [
     "robust_qat",
     "run_converter",
     "save_keras",
+    "threads",
     "to_tf_keras",
     "warm_start_observers",
 ]

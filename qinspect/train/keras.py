@@ -16,6 +16,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from qinspect.errors import DataError, SpecError, TrainError, require_extra
 from qinspect.quiet import quiet
 from qinspect.schema import Array
@@ -24,13 +26,17 @@ from qinspect.schema import Array
 WEIGHTED = ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense")
 # Layers that go through a sequence step by step.
 RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM2D")
+# TensorFlow's threads, within an operation and between operations: sums depend on how work is
+# dealt out to them, and so would the files of a seed. A second one saves no time on the networks of
+# the zoo (digits and Fashion-MNIST, one epoch); repeats side by side use the other cores.
+THREADS = 1
 # A server that does not answer for so long counts as no network.
 _TIMEOUT_SECONDS = 10.0
 
 
 @cache
 def tensorflow() -> Any:
-    """The module ``tensorflow``, quiet, with Keras 2, on at most QINSPECT_THREADS threads."""
+    """The module ``tensorflow``, quiet, with Keras 2, held to :data:`THREADS` threads."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet(), warnings.catch_warnings():
@@ -46,7 +52,10 @@ def tensorflow() -> Any:
     tf = sys.modules["tensorflow"]
     logging.set_verbosity(logging.ERROR)
     tf.get_logger().setLevel("ERROR")
-    _limit_threads(tf, os.environ.get("QINSPECT_THREADS", ""))
+    # Refused where TensorFlow has computed before, in a notebook say; ``threads`` tells.
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+        tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     return tf
 
 
@@ -83,15 +92,18 @@ def reset(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _limit_threads(tf: Any, threads: str) -> None:
-    if not threads:
-        return
-    if not threads.isdecimal() or int(threads) < 1:
-        raise SpecError(f"QINSPECT_THREADS is {threads!r}; it must be a whole number from 1.")
-    # TensorFlow refuses once it has started to compute, and then keeps what it has.
-    with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(int(threads))
-        tf.config.threading.set_inter_op_parallelism_threads(int(threads))
+def threads() -> list[int]:
+    """TensorFlow's threads within and between operations here; 0 is as many as there are cores."""
+    config = tensorflow().config.threading
+    return [config.get_intra_op_parallelism_threads(), config.get_inter_op_parallelism_threads()]
+
+
+def machine() -> dict[str, Any]:
+    """What of the machine the last bits of a training depend on."""
+    found = np.show_config(mode="dicts")
+    features = (found or {}).get("SIMD Extensions", {})
+    return {"onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+            "cpu_features": [*features.get("baseline", []), *features.get("found", [])]}
 
 
 def _check_keras2(modules: dict[str, Any]) -> None:

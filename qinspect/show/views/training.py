@@ -114,7 +114,7 @@ def _settings(summary: dict[str, Any]) -> Table:
     made = summary["environment"]
     rows = [*summary["spec"].items(), ("python", made.get("python")),
             ("system", f"{made.get('system', '')} {made.get('machine', '')}".strip() or None),
-            *made.get("packages", {}).items()]
+            *made.get("packages", {}).items(), *made.get("training", {}).items()]
     return Table(("setting", "value"), (text.plain, text.plain), tuple(rows))
 
 
