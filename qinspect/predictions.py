@@ -328,8 +328,11 @@ class Results(Shown):
         return pd.DataFrame([(run, c.gap, *c.interval, c.verdict) for run, c in found.items()],
                             columns=["seed", "gap", "low", "high", "verdict"])
 
-    def over_runs(self, a: str, b: str) -> SeedComparison:
-        """Comparison b - a of two ways of training, over runs paired by seed and by example."""
+    def over_runs(self, a: str, b: str, family: int = 1) -> SeedComparison:
+        """Comparison b - a of two ways of training, over runs paired by seed and by example.
+
+        ``family``: how many such comparisons answer one question together.
+        """
         if self.runs is None:
             raise SpecError("there is one run; comparing ways of training needs several seeds.")
         tables, groups = [], self.groups
@@ -343,12 +346,16 @@ class Results(Shown):
                     for one in self._runs_of(name)]))
                 groups = None
         return compare_seeds(*tables, a=a, b=b, confidence=self.confidence, groups=groups,
-                             rng=self.seed, metric=self.metric, margin=self.limit_beside(a))
+                             rng=self.seed, metric=self.metric, margin=self.limit_beside(a),
+                             family=family)
 
     def compare_runs(self, reference: str | None = None) -> RunComparisons:
-        """Ways of training over the runs: every pair, or all others with a reference."""
-        return RunComparisons(
-            tuple(self.over_runs(a, b) for a, b in self._pairs(reference)), self)
+        """Ways of training over the runs: every pair, or all others with a reference.
+
+        Verdicts rest on intervals that hold together (Bonferroni).
+        """
+        pairs = self._pairs(reference)
+        return RunComparisons(tuple(self.over_runs(a, b, len(pairs)) for a, b in pairs), self)
 
     def _pairs(self, reference: str | None) -> list[tuple[str, str]]:
         """Every pair of models, or those with a reference."""
@@ -703,7 +710,7 @@ class RunComparisons(Shown):
     Attributes
     ----------
     comparisons : tuple of qinspect.stats.SeedComparison
-        Of every pair, each by itself.
+        Of every pair; their simultaneous intervals hold together.
     results : Results
         What was compared.
 

@@ -8,29 +8,26 @@ without.
 
 from __future__ import annotations
 
-import math
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtr
 
 from qinspect.diagnosis.answer import CLOSED_SHARE, Effect
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import Trial
 from qinspect.predictions import Results
 from qinspect.schema import Array
-from qinspect.stats import Comparison, crossed_interval, mean_interval, pseudo_values
-from qinspect.stats.groups import linearised
+from qinspect.stats import Comparison, mean_interval, pseudo_values
+from qinspect.stats.seeds import runs_interval, welch_part
 
-# Runs after which is decided, each time at a one-sided level of a quarter of 5 %.  Simulated with
-# the spread of runs that one-epoch studies have, a standard deviation of 3.9 points: 2.6 % of
-# shams pass, 92 % of remedies worth 10 points.
+# Runs after which is decided, each time by an interval that errs half as often as is allowed in all
+# (docs/intervals.md: shams that pass, remedies that are found, coverage).
 LOOKS = (3, 4, 5, 6)
-LEVEL = 0.0125
 # Runs of remedy and sham have other batch orders, and other ones for each cause.
 _APART = 1_000
 
@@ -46,72 +43,102 @@ def measure_replicates(
     """
     assert trial.again is not None
     assert trial.sham is not None
-    toward = math.copysign(1.0, focus.gap)
     base = _APART + zlib.crc32(cause.encode()) % _APART * (2 * _APART)
+    confidence, scale = evidence.case.confidence, focus.metric.scale
     with_remedy: list[Array] = []
     without: list[Array] = []
     values: dict[str, float] = {}
-    confirmed = False
+    found: Closed | None = None
     for number in range(1, LOOKS[-1] + 1):
         if time.perf_counter() >= deadline:
             break
         say(f"run {number} of at most {LOOKS[-1]}: {trial.done}, and the same without it")
         mended = trial.again(base + number)
-        values |= {f"score_{role}_mended_run_{number}": _value(evidence, found)
-                   for role, found in mended.items()}
+        values |= {f"score_{role}_mended_run_{number}": _value(evidence, answers)
+                   for role, answers in mended.items()}
         with_remedy.append(_closing(evidence, focus, mended))
         without.append(_closing(evidence, focus, trial.sham(base + _APART + number)))
         if number in LOOKS:
-            more = toward * (_means(with_remedy) - _means(without))
-            confirmed = decided(toward * _means(with_remedy), toward * _means(without))
-            share = more.mean() / abs(focus.gap)
-            confirmed &= bool(share >= CLOSED_SHARE)
-            if confirmed or share < CLOSED_SHARE / 2:
+            found = closed(np.stack(with_remedy), np.stack(without), focus.gap / scale, confidence,
+                           **_of_examples(evidence, focus, mended))
+            if found.ends:
                 break
-    done = len(with_remedy)
-    if done < LOOKS[0]:
-        return (f"{trial.done} was run {done} times of the {LOOKS[0]} that it takes to tell it "
-                "from luck, for lack of time")
-    difference = np.stack(with_remedy) - np.stack(without)
-    low, high = crossed_interval(difference, evidence.case.confidence)
-    luck = _means(without)
-    beside = f" against {done} of the same without it" if luck.std() > 0 else ""
-    spread = mean_interval(luck, evidence.case.confidence)
+    if found is None:
+        return (f"{trial.done} was run {len(without)} times of the {LOOKS[0]} that it takes to "
+                "tell it from luck, for lack of time")
+    luck = scale * _means(without[:found.runs])
+    beside = f" against {found.runs} of the same without it" if luck.std() > 0 else ""
+    spread = mean_interval(luck, confidence)
     return Effect(
-        done=f"{trial.done} ({done} runs{beside})",
-        amount=float(difference.mean()),
-        interval=(low, high),
-        closed_share=float(difference.mean() / focus.gap),
-        confirmed=confirmed,
-        runs=done,
+        done=f"{trial.done} ({found.runs} runs{beside})",
+        amount=scale * found.amount,
+        interval=(scale * found.interval[0], scale * found.interval[1]),
+        closed_share=found.share,
+        confirmed=found.confirmed,
+        runs=found.runs,
         luck=float(luck.mean()),
-        numbers={**trial.numbers, **values, "runs": done,
+        numbers={**trial.numbers, **values, "runs": found.runs,
                  f"same_again{evidence.suffix}": float(luck.mean()),
                  f"same_again_low{evidence.suffix}": spread[0],
                  f"same_again_high{evidence.suffix}": spread[1],
-                 f"of_each_run{evidence.suffix}": difference.mean(axis=1).tolist()},
+                 f"of_each_run{evidence.suffix}":
+                     [scale * value for value in found.of_each_run]},
     )
 
 
-def decided(remedy: Array, sham: Array) -> bool:
-    """Whether runs with the remedy close more than those without: Welch's t, one-sided.
+@dataclass(frozen=True)
+class Closed:
+    """What the runs so far say of a remedy, all in shares or the unit of single scores."""
 
-    References
-    ----------
-    Welch (1947), Biometrika 34, 28-35; looks at fixed numbers of runs, each at a quarter of the
-    level: Bonferroni.
+    amount: float
+    interval: tuple[float, float]
+    share: float
+    confirmed: bool
+    of_each_run: tuple[float, ...]
+
+    @property
+    def runs(self) -> int:
+        """Runs of the remedy, and as many without it."""
+        return len(self.of_each_run)
+
+    @property
+    def ends(self) -> bool:
+        """Whether further runs are of no use: shown, or too weak to explain a good part."""
+        return self.confirmed or self.share < CLOSED_SHARE / 2
+
+
+def closed(
+    remedy: Array, sham: Array, gap: float, confidence: float, *, groups: Array | None = None,
+    bound: float | None = None,
+) -> Closed:
+    """What runs with the remedy (runs, n) close of a gap beyond those without, after a look.
+
+    The interval is for new runs and new examples and holds at whichever look it ends: each has a
+    level that errs half as often.  Confirmed where it leaves out zero, by a good part of the gap.
     """
-    n = len(remedy)
-    parts = np.array([remedy.var(ddof=1), sham.var(ddof=1)]) / n
-    variance, gap = float(parts.sum()), float(remedy.mean() - sham.mean())
-    if variance == 0:
-        return gap > 0
-    freedom = variance**2 / float((parts**2).sum()) * (n - 1)
-    return bool(1 - stdtr(freedom, gap / math.sqrt(variance)) <= LEVEL)
+    difference = remedy - sham
+    low, high = runs_interval(
+        difference, 1 - (1 - confidence) / 2, groups, bound=bound,
+        of_runs=welch_part(remedy.mean(axis=1), sham.mean(axis=1)))
+    amount = float(difference.mean())
+    share = amount / gap
+    return Closed(amount, (low, high), share, (low > 0 or high < 0) and share >= CLOSED_SHARE,
+                  tuple(difference.mean(axis=1).tolist()))
+
+
+def _of_examples(
+    evidence: Evidence, focus: Comparison, swaps: dict[str, Any]
+) -> dict[str, Any]:
+    """Groups of the examples, and the largest size of a value where they are right or wrong."""
+    own = evidence.results()
+    if own.metric.kind == "set":
+        return {}
+    roles = len({focus.a, focus.b} & set(swaps))
+    return {"groups": own.groups, "bound": float(roles) if own.right_or_wrong else None}
 
 
 def _closing(evidence: Evidence, focus: Comparison, swaps: dict[str, Any]) -> Array:
-    """Of each example what of the gap b - a is closed by other answers of some files, in its unit.
+    """Of each example what of the gap b - a is closed by other answers of some files, as scores.
 
     Of a statistic of a set, blocks of examples stand for the examples.
     """
@@ -122,7 +149,7 @@ def _closing(evidence: Evidence, focus: Comparison, swaps: dict[str, Any]) -> Ar
             changed = own.with_outputs(**{role: evidence.scorable(swaps[role])})
             before = evidence.once(("parts", role), partial(_parts, own, role))
             total = total + sign * (before - _parts(changed, role))
-    return own.metric.scale * total
+    return total
 
 
 def _parts(results: Results, role: str) -> Array:
@@ -130,8 +157,8 @@ def _parts(results: Results, role: str) -> Array:
     if results.metric.kind == "set":
         return pseudo_values(results.metric, results.y, results.outputs[role],
                              groups=results.groups, seed=results.seed)
-    scores = results.scores(role).astype(np.float64)
-    return scores if results.groups is None else linearised(scores, results.groups)
+    scores: Array = results.scores(role).astype(np.float64)
+    return scores
 
 
 def _value(evidence: Evidence, answers: Any) -> float:

@@ -130,14 +130,19 @@ def false_discovery(p_values: Sequence[float]) -> list[float]:
 def corrected(family: Sequence[Comparison], strict: Sequence[Comparison]) -> list[Comparison]:
     """Comparisons that answer one question together, judged by their Holm-adjusted p-values.
 
-    ``strict`` are the same ones at the level ``strict_confidence``: their intervals hold together.
+    Those of differences, of equivalence and of being not worse are a family each.  ``strict`` are
+    the same comparisons at the level ``strict_confidence``: their intervals hold together.
     """
     if len(family) < 2:
         return list(family)
-    adjusted = holm([one.p_single for one in family])
-    return [judge(replace(one, p_adjusted=p, family=len(family),
-                          interval_simultaneous=at.interval, detectable_adjusted=at.detectable))
-            for one, p, at in zip(family, adjusted, strict, strict=True)]
+    of_difference, of_equivalence, of_not_worse = (
+        holm([getattr(one, name) for one in family])
+        for name in ("p_single", "equivalence_p", "not_worse_p"))
+    return [judge(replace(one, p_adjusted=p, equivalence_p=alike, not_worse_p=kept,
+                          family=len(family), interval_simultaneous=at.interval,
+                          detectable_adjusted=at.detectable))
+            for one, p, alike, kept, at in zip(family, of_difference, of_equivalence, of_not_worse,
+                                               strict, strict=True)]
 
 
 def strict_confidence(confidence: float, family: int) -> float:

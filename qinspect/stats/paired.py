@@ -56,9 +56,10 @@ class Comparison:
     interval : tuple of float
         Interval of ``gap`` at ``confidence``, by ``method``.
     margin, equivalence_p : float
-        Difference that would matter, and the p-value of the hypothesis that it is reached.
+        Difference that would matter, and the p-value of the hypothesis that it is reached, in a
+        family after Holm's correction.
     not_worse_p : float
-        p-value of the hypothesis that b is worse than a by the margin or more.
+        p-value of the hypothesis that b is worse than a by the margin or more, corrected likewise.
     non_inferior : bool
         Whether that is what was asked, instead of equivalence.
     detectable : float

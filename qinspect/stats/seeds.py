@@ -25,6 +25,7 @@ from qinspect.stats.groups import (
     widened,
 )
 from qinspect.stats.intervals import check_confidence, tango_interval, wilson_interval
+from qinspect.stats.many import strict_confidence
 from qinspect.stats.planning import NextStep, steps_of_runs
 from qinspect.verdicts import Difference
 
@@ -49,8 +50,8 @@ class SeedComparison(Shown):
     per_seed : tuple of float
         Difference of each seed on these examples.
     interval : tuple of float
-        Interval for new seeds and new examples from the variances and Student's t with
-        Satterthwaite's degrees of freedom: the one to report, also with few seeds.
+        Interval for new seeds and new examples from the variances and Student's t of each: the one
+        to report, also with few seeds.
     crossed_interval : tuple of float
         Crossed bootstrap (seeds and examples resampled independently), percentiles.  With
         fewer than some ten seeds it is too narrow if seeds dominate.
@@ -81,6 +82,11 @@ class SeedComparison(Shown):
     next : tuple of NextStep
         Where the interval holds zero: how many more seeds, or how many more examples or groups,
         each alone, would find the margin in 80 % of such repetitions.
+    family : int
+        How many comparisons answer one question together.
+    interval_simultaneous : tuple of float or None
+        In a family: all such intervals together hold at ``confidence`` (Bonferroni); the verdict
+        rests on it.
     """
 
     a: str
@@ -107,11 +113,18 @@ class SeedComparison(Shown):
     groups: int | None = None
     metric: Metric = ACCURACY
     next: tuple[NextStep, ...] = ()
+    family: int = 1
+    interval_simultaneous: tuple[float, float] | None = None
+
+    @property
+    def possible(self) -> tuple[float, float]:
+        """What the true difference may be: in a family the simultaneous interval."""
+        return self.interval_simultaneous or self.interval
 
     @property
     def verdict(self) -> Difference:
         """Which way of training is better, by the interval for new seeds and new examples."""
-        low, high = (self.metric.better * end for end in self.interval)
+        low, high = (self.metric.better * end for end in self.possible)
         if not math.isfinite(low):
             return "cannot_tell"
         return "b_better" if min(low, high) > 0 else "a_better" if max(low, high) < 0 else (
@@ -142,7 +155,7 @@ class SeedComparison(Shown):
 def compare_seeds(
     scores_a: Array, scores_b: Array, *, a: str = "a", b: str = "b", confidence: float = 0.95,
     groups: Array | None = None, n_resamples: int = 9999, rng: int | np.random.Generator = 0,
-    metric: Metric = ACCURACY, margin: float | None = None,
+    metric: Metric = ACCURACY, margin: float | None = None, family: int = 1,
 ) -> SeedComparison:
     """Compare two training procedures over several seeds, paired by seed and by example.
 
@@ -166,6 +179,8 @@ def compare_seeds(
         What the scores are of: its unit, and which way is better.
     margin : float, optional
         Difference that would matter, in the metric's unit; the metric's own by default.
+    family : int
+        How many comparisons answer one question together; the verdict is then corrected for it.
 
     Returns
     -------
@@ -196,33 +211,37 @@ def compare_seeds(
     seeds, n = difference.shape
     mean = float(difference.mean())
     per_seed = difference.mean(axis=1)
-    of_groups: tuple[float, float] | None = None
-    ends: list[tuple[float, float]] = []
+    shares = metric.id == ACCURACY.id or np.asarray(scores_a).dtype == bool
+    scale = metric.scale
+
+    def interval(level: float) -> tuple[float, float]:
+        low, high = runs_interval(difference, level, groups, bound=1.0 if shares else None)
+        return scale * low, scale * high
+
+    ci = interval(confidence)
+    together = None if family < 2 else interval(strict_confidence(confidence, family))
+    possible = together or ci
     if groups is not None:
-        means = difference.mean(axis=0)
-        of_groups = _group_part(means, groups, confidence)
-        if metric.id == ACCURACY.id or np.asarray(scores_a).dtype == bool:
-            ends = _new_groups(means, groups, confidence)
         difference = linearised(difference, groups)
     parts = variance_components(difference)
     wins = int(np.count_nonzero(metric.better * per_seed > 0))
     losses = int(np.count_nonzero(metric.better * per_seed < 0))
-    scale = metric.scale
     low, high = np.quantile(
         crossed_bootstrap(difference, n_resamples=n_resamples, rng=rng),
         [(1 - confidence) / 2, (1 + confidence) / 2],
     )
     examples = f"{n} examples" + ("" if groups is None else f" in {difference.shape[1]} groups")
     share_ci = wilson_interval(wins, seeds, confidence)
-    ends.append(crossed_interval(difference, confidence, of_groups))
-    ci = (scale * min(low for low, _ in ends), scale * max(high for _, high in ends))
     seed_sd = scale * math.sqrt(max(0.0, parts["seed"]))
     ties = seeds - wins - losses
     sentence = (
         f"Over {seeds} seeds and {examples} {b} - {a} is {metric.number(scale * mean)} "
         + f"{metric.unit} on average".lstrip()
         + f" ({100 * confidence:g} % interval for new seeds and new examples "
-        f"{metric.interval(ci)}), from "
+        f"{metric.interval(ci)}"
+        + ("" if together is None else
+           f"; simultaneous for {family} comparisons {metric.interval(together)}")
+        + "), from "
         f"{metric.interval((scale * per_seed.min(), scale * per_seed.max()))}. "
         f"{b} was ahead with {wins} of {seeds} seeds"
         + (f" and level with {ties}" if ties else "")
@@ -231,11 +250,12 @@ def compare_seeds(
         f"(interval {100 * share_ci[0]:.0f} to {100 * share_ci[1]:.0f} %)."
     )
     steps: tuple[NextStep, ...] = ()
-    if ci[0] <= 0 <= ci[1]:
+    if possible[0] <= 0 <= possible[1]:
         wanted = metric.margin_of(float(np.mean(scores_a))) if margin is None else margin
         steps = steps_of_runs(
             {name: scale**2 * part for name, part in parts.items()}, seeds, difference.shape[1],
-            wanted, confidence=confidence, of="examples" if groups is None else "groups")
+            wanted, confidence=strict_confidence(confidence, family),
+            of="examples" if groups is None else "groups")
         # Of a statistic of a set, blocks of examples stand in the place of examples.
         steps = tuple(step for step in steps if step.of == "seeds" or metric.kind == "example")
     if steps:
@@ -268,7 +288,42 @@ def compare_seeds(
         groups=None if groups is None else difference.shape[1],
         metric=metric,
         next=steps,
+        family=family,
+        interval_simultaneous=together,
     )
+
+
+def runs_interval(
+    difference: Array, confidence: float, groups: Array | None = None, *,
+    bound: float | None = None, of_runs: tuple[float, float] | None = None,
+) -> tuple[float, float]:
+    """Interval of the mean (runs, n) for new runs and new examples, or new groups of them.
+
+    Where few groups hold all that differs it also holds Tango's; for this, ``bound`` is the largest
+    size of a value.  ``of_runs`` as in :func:`crossed_interval`.
+    """
+    if groups is None:
+        return crossed_interval(difference, confidence, of_runs=of_runs)
+    means = difference.mean(axis=0)
+    ends = [crossed_interval(linearised(difference, groups), confidence,
+                             _group_part(means, groups, confidence), of_runs)]
+    if bound is not None:
+        ends += [(bound * low, bound * high)
+                 for low, high in _new_groups(means / bound, groups, confidence)]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def welch_part(first: Array, second: Array) -> tuple[float, float]:
+    """Variance of the difference of two means over as many runs each, and its freedom.
+
+    References
+    ----------
+    Welch (1947), Biometrika 34, 28-35.
+    """
+    parts = np.array([first.var(ddof=1), second.var(ddof=1)]) / len(first)
+    squares = float(parts @ parts)
+    freedom = float(parts.sum()) ** 2 / squares if squares > 0 else 1.0
+    return float(parts.sum()), freedom * (len(first) - 1)
 
 
 def variance_components(difference: Array) -> dict[str, float]:
@@ -299,12 +354,15 @@ def variance_components(difference: Array) -> dict[str, float]:
 
 
 def crossed_interval(
-    difference: Array, confidence: float, of_groups: tuple[float, float] | None = None
+    difference: Array, confidence: float, of_groups: tuple[float, float] | None = None,
+    of_runs: tuple[float, float] | None = None,
 ) -> tuple[float, float]:
     """Interval of the mean for new seeds and new examples.
 
-    The variance of the mean is estimated from the mean squares; Student's t takes Satterthwaite's
-    degrees of freedom, so that few seeds give a wide interval.
+    The variance of the mean is estimated from the mean squares.  Each of its two parts, seeds and
+    examples, has Student's quantile of its own degrees of freedom, so that few seeds give a wide
+    interval; the half-widths are added as squares, which never covers too seldom where both are
+    normal.
 
     Parameters
     ----------
@@ -315,6 +373,8 @@ def crossed_interval(
     of_groups : tuple of float, optional
         Where the columns are groups of examples: variance of the mean over them, and its degrees of
         freedom, in the place of those of the columns.
+    of_runs : tuple of float, optional
+        Where the rows are not paired by seed: the same of the mean over them.
 
     Returns
     -------
@@ -324,7 +384,7 @@ def crossed_interval(
 
     References
     ----------
-    Satterthwaite (1946), Biometrics Bulletin 2, 110-114.
+    Banerjee (1960), Annals of the Institute of Statistical Mathematics 12, 175-187.
 
     Examples
     --------
@@ -334,25 +394,23 @@ def crossed_interval(
     """
     seeds, n = difference.shape
     mean = float(difference.mean())
-    squares, columns = np.array(_mean_squares(difference)), n - 1.0
+    squares, columns, rows = np.array(_mean_squares(difference)), n - 1.0, seeds - 1.0
     if of_groups is not None:
         squares[1], columns = seeds * n * of_groups[0], of_groups[1]
-    # var(mean) = (MS_seed + MS_example - MS_residual) / (seeds n); never below its largest part.
-    variance = max(squares[0] + squares[1] - squares[2], squares[0], squares[1])
-    if variance == 0:
+    if of_runs is not None:
+        squares[0], rows = seeds * n * of_runs[0], of_runs[1]
+    if not squares[:2].any():
         # Nothing varies, which bounds a difference of 0/1 scores but not of unbounded ones.
         if mean not in (-1, 0, 1):
             return math.nan, math.nan
         n = columns + 1
         low, high = tango_interval(n, n * (mean == -1), n * (mean == 1), confidence)
         return float(low), float(high)
-    freedom = variance**2 / (
-        squares[0] ** 2 / (seeds - 1)
-        + squares[1] ** 2 / columns
-        + squares[2] ** 2 / ((seeds - 1) * (n - 1))
-    )
-    quantile = float(stdtrit(max(1.0, freedom), (1 + confidence) / 2))
-    half = quantile * math.sqrt(variance / (seeds * n))
+    # var(mean) = (MS_seed + MS_example - MS_residual) / (seeds n), of which the seeds' part holds
+    # the residual; never below what the examples alone say.
+    of_seeds, of_examples = stdtrit(np.maximum(1.0, [rows, columns]), (1 + confidence) / 2) ** 2
+    parts = of_seeds * squares[0] + of_examples * max(0.0, squares[1] - squares[2])
+    half = math.sqrt(max(parts, of_examples * squares[1]) / (seeds * n))
     return mean - half, mean + half
 
 

@@ -12,33 +12,35 @@ from diagnose_cases import calibration, case, data, float_graph, int8, ranges
 
 from qinspect.diagnosis.answer import CLOSED_SHARE, Effect
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.replicates import LOOKS, decided, measure_replicates
+from qinspect.diagnosis.replicates import LOOKS, closed, measure_replicates
 from qinspect.diagnosis.rule import Trial
 from qinspect.tflite import evaluate
-
-# Standard deviation of runs of one-epoch studies, points (measured).
-SPREAD = 3.9
-
-
-def passed(effect: float, sham_spread: float = SPREAD, trials: int = 2_000) -> tuple[float, float]:
-    """Share of trials that are confirmed at one of the looks, and the mean number of runs."""
-    rng = np.random.default_rng(0)
-    found, runs = 0, 0
-    for _ in range(trials):
-        remedy = effect + SPREAD * rng.normal(size=LOOKS[-1])
-        sham = sham_spread * rng.normal(size=LOOKS[-1])
-        at = next((n for n in LOOKS if decided(remedy[:n], sham[:n])), 0)
-        found += at > 0
-        runs += at or LOOKS[-1]
-    return found / trials, runs / trials
+from qinspect_bench.coverage_remedies import Setting, simulated
 
 
 def test_shams_are_seldom_confirmed_and_remedies_mostly() -> None:
-    assert passed(0)[0] <= 0.04
-    assert passed(0, sham_spread=0.0)[0] <= 0.05
-    share, runs = passed(10)
-    assert share >= 0.9
-    assert runs <= 4.5
+    """Simulated by the function that decides; data/remedy_coverage.csv has more of it."""
+    none, all_of_it = (simulated(Setting(449, effect), 300) for effect in (0.0, 10.0))
+    assert none["confirmed"] <= 0.04
+    assert all_of_it["confirmed"] >= 0.85
+    assert all_of_it["runs"] <= 4.7
+    # Of 300 trials, three standard errors.
+    assert min(none["covered"], all_of_it["covered"]) > 0.95 - 0.038
+    alike = simulated(Setting(449, 0.0, sham_spreads=False), 300)
+    assert alike["confirmed"] <= 0.04
+
+
+def test_what_few_groups_show_is_not_taken_for_more() -> None:
+    """Six groups of 75 examples: the interval holds, and is wider than of 450 examples alone."""
+    six, alone = (simulated(Setting(450, 0.0, groups=groups), 150) for groups in (6, 0))
+    assert six["covered"] > 0.95 - 0.054
+    assert six["width"] > 1.5 * alone["width"]
+    right = np.random.default_rng(0).random((2, 3, 60)) < 0.5
+    right[1] = right[0]
+    nothing = closed(*right.astype(float), 0.2, 0.95, groups=np.arange(60) // 12, bound=1.0)
+    # Nothing differs in five groups: it says as little as five examples do.
+    assert nothing.interval[1] > 0.4
+    assert not nothing.confirmed
 
 
 def evidence() -> Evidence:

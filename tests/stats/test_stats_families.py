@@ -1,6 +1,7 @@
 """Families, margins and gates, by exact enumeration and simulation."""
 
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ from scipy.stats import binom, norm
 from qinspect import results
 from qinspect.errors import SpecError
 from qinspect.metrics import METRICS
-from qinspect.stats import compare_paired, mcnemar_midp, tango_interval
+from qinspect.stats import (
+    compare_paired,
+    compare_seeds,
+    equivalence_test,
+    mcnemar_midp,
+    tango_interval,
+)
 from qinspect.stats.exact import binomial_cdf
 from qinspect.stats.intervals import margin_tests
 
@@ -189,3 +196,38 @@ def test_less_is_better_is_not_worse_by_its_own_direction():
     found = results({"a": a, "b": 0.8 * a}, y, metric="mae", margin=0.05, non_inferior=True)
     assert found.comparison("a", "b").not_worse_p < 1e-6
     assert found.comparison("b", "a").not_worse_p > 0.99
+
+
+def test_arms_that_differ_by_the_margin_are_seldom_called_equivalent_in_a_family():
+    """One pair by itself errs in up to 5 %; of six at least one must not in more."""
+    rng, studies, wrong, alone = np.random.default_rng(2), 40, 0, 0
+    for _ in range(studies):
+        right = np.repeat(rng.random((1, 1500)) < 0.95, 7, axis=0)
+        # On a part of the examples the others are worse, by the margin over all.
+        right[1:, :300] = rng.random((6, 300)) < 0.90
+        found = results(dict(zip("abcdefg", right, strict=True)))
+        family = found.compare(reference="a")
+        wrong += any(c.equivalent for c in family)
+        alone += any(equivalence_test(1500, c.a_only, c.b_only, 1.0) <= 0.05 for c in family)
+    assert wrong < alone
+    assert wrong / studies <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / studies)
+
+
+def test_ways_of_training_in_a_family_are_seldom_told_apart_where_none_differs():
+    """Null simulation of Gaussian seeds: any false verdict among six pairs of four ways."""
+    rng, studies, wrong, alone = np.random.default_rng(3), 200, 0, 0
+    for _ in range(studies):
+        share = 0.85 + 0.03 * rng.normal(size=(4, 5, 1))
+        right = rng.random((4, 5, 200)) < share
+        family = [compare_seeds(a, b, family=6, n_resamples=2)
+                  for a, b in combinations(right, 2)]
+        wrong += any(c.verdict != "no_gap_seen" for c in family)
+        alone += any(c.interval[0] > 0 or c.interval[1] < 0 for c in family)
+    assert wrong < alone
+    assert wrong / studies <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / studies)
+    family = results(dict(zip("abcd", right, strict=True)), runs=range(5)).compare_runs("a")
+    for c in family.comparisons:
+        strict = results({c.a: right[0], c.b: right["abcd".index(c.b)]}, runs=range(5),
+                         confidence=1 - 0.05 / 3, margin=1.0).over_runs(c.a, c.b)
+        assert c.interval_simultaneous == pytest.approx(strict.interval)
+        assert f"simultaneous for 3 comparisons {c.metric.interval(c.possible)}" in c.sentence

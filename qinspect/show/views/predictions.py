@@ -51,14 +51,13 @@ def run_comparisons_view(found: RunComparisons) -> View:
     names, metric = text.short_names(found.results.models), found.results.metric
     pairs = _ways_table(found.comparisons, names)
     first = found.comparisons[0]
-    alone = "" if len(pairs.rows) == 1 else " Every interval is of its pair by itself."
     return View(
         f"{found.results.source or 'Comparison'}: {first.seeds} runs of {first.n:,} examples",
         tuple(text.renamed(one.sentence, names) for one in found.comparisons),
         (model_table(found.results, names), pairs),
         {"seeds": lambda: figures.seeds_plot(found.results.by_run(first.a, first.b),
                                              first.interval, metric=metric)},
-        notes=(f"{_WAYS}{alone}", *found.results.notes), names=names,
+        notes=(_WAYS, *found.results.notes), names=names,
     )
 
 
@@ -76,12 +75,13 @@ def seed_comparison_view(found: SeedComparison) -> View:
 def _ways_table(found: Sequence[SeedComparison], names: Mapping[str, str]) -> Table:
     """One row a pair of ways of training."""
     first = found[0]
+    percent = f"{100 * first.confidence:g} % interval"
     return table("Ways of training, paired by run and example", list(found), {
         "a": lambda c: names[c.a], "b": lambda c: names[c.b],
         text.headed("b - a", first.metric.unit): (
             lambda c: c.gap, text.gap_of(first.metric)),
-        f"{100 * first.confidence:g} % interval": (
-            lambda c: c.interval, text.interval_of(first.metric)),
+        percent if first.family < 2 else f"{percent}, simultaneous": (
+            lambda c: c.possible, text.interval_of(first.metric)),
         "runs b ahead": lambda c: c.b_wins, "level": lambda c: c.ties,
         "a ahead": lambda c: c.a_wins}, caption=text.lower(first.metric))
 
