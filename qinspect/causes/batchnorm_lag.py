@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,8 @@ from qinspect.diagnosis.rule import (
 from qinspect.schema import Array
 from qinspect.tflite import read_keras
 
+# Mean and variance of each batch norm by its layer's name.
+Statistics = dict[str, tuple[Array, Array]]
 _BASIS = (
     "measured: 0.01 and 1.00 after 12 epochs on digits, 0.09 to 0.11 and 1.05 after one epoch on "
     "Fashion-MNIST, where they cost 3 to 6 points"
@@ -63,8 +66,8 @@ def _check(evidence: Evidence) -> Finding:
             "cannot tell without re-estimating the statistics, which needs the training data.",
             (), facts,
         )
-    shift, ratio = _distance(channels)
-    measures = (_SHIFT.of(shift), _RATIO.of(ratio))
+    measures = _measures(channels)
+    shift, ratio = (float(measure.value or 0) for measure in measures)
     if math.isnan(shift):
         return not_shown("the re-estimated model has other layers.", measures, facts)
     words = (
@@ -97,26 +100,29 @@ def batchnorm_channels(model: Path, settled: Path) -> pd.DataFrame:
     ``layer``, ``channel``; ``shift_sd``: difference of the means in settled standard deviations;
     ``sd_ratio``: the larger over the smaller standard deviation.
     """
-    after = {layer.name: layer.weights for layer in read_keras(settled).layers}
+    def statistics(path: Path) -> Statistics:
+        return {layer.name: (layer.weights["moving_mean"], layer.weights["moving_variance"])
+                for layer in read_keras(path).layers if "moving_mean" in layer.weights}
+
+    return _moved(statistics(model), statistics(settled))
+
+
+def _moved(before: Statistics, after: Statistics) -> pd.DataFrame:
     rows = []
-    for layer in read_keras(model).layers:
-        mine, other = layer.weights, after.get(layer.name, {})
-        if "moving_mean" not in mine or "moving_mean" not in other:
-            continue
-        deviation = np.sqrt(other["moving_variance"] + 1e-12)
-        ratio = np.sqrt(mine["moving_variance"] + 1e-12) / deviation
-        shift = (mine["moving_mean"] - other["moving_mean"]) / deviation
+    for name in (one for one in before if one in after):
+        (mean, variance), (settled_mean, settled_variance) = before[name], after[name]
+        deviation = np.sqrt(settled_variance + 1e-12)
+        ratio = np.sqrt(variance + 1e-12) / deviation
+        shift = (mean - settled_mean) / deviation
         values = zip(shift, np.maximum(ratio, 1 / ratio), strict=True)
-        rows += [(layer.name, at, *map(float, pair)) for at, pair in enumerate(values)]
+        rows += [(name, at, *map(float, pair)) for at, pair in enumerate(values)]
     return pd.DataFrame(rows, columns=["layer", "channel", "shift_sd", "sd_ratio"])
 
 
-def _distance(channels: pd.DataFrame) -> tuple[float, float]:
+def _measures(channels: pd.DataFrame) -> tuple[Measure, Measure]:
     """Medians over channels; NaN without any."""
-    if channels.empty:
-        return math.nan, math.nan
-    shift, ratio = channels["shift_sd"].to_numpy(), channels["sd_ratio"].to_numpy()
-    return float(np.median(np.abs(shift))), float(np.median(ratio))
+    return (_SHIFT.of(float(channels["shift_sd"].abs().median())),
+            _RATIO.of(float(channels["sd_ratio"].median())))
 
 
 def _arms(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -132,19 +138,27 @@ def _arms(evidence: Evidence, finding: Finding) -> Trial | None:
 def _reestimate(evidence: Evidence, finding: Finding) -> Trial | None:
     if finding.numbers.get("batchnorm_layers") == 0:
         return None
-    swaps = {"ptq": _ptq_settled(evidence)}
+    settled, channels = evidence.once(("settled",), lambda: _ptq_settled(evidence))
+    swaps = {"ptq": settled}
     if evidence.case.has("keras_qat") and evidence.case.has("qat"):
         swaps["qat"] = _qat_settled(evidence)
     # The QAT file's own conversion has no settings to guess.
     return Trial("re-estimating batch norm on the training data", swaps,
-                 controls=retrain.controls(evidence, "ptq"))
+                 controls=retrain.controls(evidence, "ptq"), seen=_measures(channels))
 
 
-def _ptq_settled(evidence: Evidence) -> Array:
+def _ptq_settled(evidence: Evidence) -> tuple[Array, pd.DataFrame]:
+    """Answers of PTQ with re-estimated statistics, and by how much these moved."""
     from qinspect.train import reestimate_batchnorm
 
+    def statistics(model: Any) -> Statistics:
+        return {layer.name: (layer.moving_mean.numpy(), layer.moving_variance.numpy())
+                for layer in model.layers if hasattr(layer, "moving_mean")}
+
     model = retrain.loaded(evidence, "keras_float")
-    return retrain.ptq_of(evidence, reestimate_batchnorm(model, _training_x(evidence)))
+    before = statistics(model)
+    reestimate_batchnorm(model, _training_x(evidence))
+    return retrain.ptq_of(evidence, model), _moved(before, statistics(model))
 
 
 def _qat_settled(evidence: Evidence) -> Array:

@@ -8,13 +8,22 @@ not even one would.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from qinspect.data.dataset import count, one_array
 from qinspect.diagnosis.evidence import LAYER_SHARE, WIDE_RATIO, Evidence
-from qinspect.diagnosis.requantized import best_source, calibration_source, requantized, trimmed
+from qinspect.diagnosis.requantized import (
+    alike,
+    best_source,
+    calibration_source,
+    remade,
+    requantized,
+    trimmed,
+)
 from qinspect.diagnosis.rule import (
     CALIBRATION,
     Finding,
@@ -39,6 +48,8 @@ _SAME_RANGE = 0.05
 # chosen.
 _FEW = 16
 _LARGE = 4 * _FEW
+# Stored widths are whole steps of 255.
+_ROUNDED = 1 / 255
 # Factors by which preprocessing makes inputs wider.
 _UNITS = (2.0, 127.5, 255.0)
 _DRAWS = 200
@@ -82,8 +93,8 @@ _NOT_SMALL = Measure(
 )
 _OTHER_INPUT = Measure(
     "input_factor", "input range against the inputs, a factor either way", side="above",
-    basis=f"from {WIDE_RATIO:g}, or 0.1 % less where it is wider: inputs of -1 to 1 against 0 to 1 "
-    "are just that (chosen)",
+    basis=f"from {WIDE_RATIO:g}, less what rounding makes: inputs of -1 to 1 against 0 to 1 are "
+    "just that (chosen)",
 )
 _TYPICAL = Measure(
     "typical_example_factor", "typical calibration example / evaluation example",
@@ -92,6 +103,10 @@ _TYPICAL = Measure(
 _KNOWN_UNITS = Measure(
     "units_deviation_share", "input range off a factor that preprocessing makes",
     threshold=_SAME_RANGE, side="below", basis="factors 2, 127.5 and 255; chosen",
+)
+_ELSEWHERE = Measure(
+    "input_elsewhere_share", "share of the inputs' range outside the stored one, which is as wide",
+    threshold=0.1, side="above", basis="chosen; the mean of MNIST subtracted makes 0.13",
 )
 _SHIFTED = Measure(
     "input_in_other_units", "the input itself is in other units, which is a shift", threshold=True,
@@ -106,9 +121,11 @@ class _Ranges:
     Shares of tensors whose stored range is wider or narrower than the one seen; bits lost, median
     over tensors (negative where stored ranges are narrower); largest ratio of stored to seen width,
     and that of the input (NaN where it has no range); largest share of examples that leave the
-    range of a tensor; number of evaluation examples whose ranges are as wide, median over tensors;
-    whether the given calibration set gives the stored ranges (None if none was given), its size,
-    and the width of its typical example over that of the typical evaluation example.
+    range of a tensor; share of the inputs' range that the stored one does not hold, beyond what it
+    is too narrow (NaN where the input has no range); number of evaluation examples whose ranges are
+    as wide, median over tensors; whether the given calibration set gives the stored ranges (None
+    if none was given), its size, and the width of its typical example over that of the typical
+    evaluation example.
     """
 
     wide: float
@@ -117,6 +134,7 @@ class _Ranges:
     widest: float
     input_ratio: float
     beyond: float
+    elsewhere: float
     worth: float
     calibration_used: bool | None
     calibration_size: int | None
@@ -130,6 +148,7 @@ class _Ranges:
             "widest_ratio": self.widest,
             "input_ratio": self.input_ratio,
             "examples_beyond_share": self.beyond,
+            "input_elsewhere_share": self.elsewhere,
             "worth_examples": self.worth,
             "calibration_used": self.calibration_used,
             "calibration_size": self.calibration_size,
@@ -156,19 +175,27 @@ def _measure(evidence: Evidence) -> _Ranges | None:
             widths = [_typical(one_array(evidence.examples(source), f"the {source} set"))
                       for source in ("calibration", "evaluation")]
             typical = widths[0] / widths[1] if widths[1] > 0 else None
-    fed = table[table["kind"] == "input"]["ratio"]
+    fed = table[table["kind"] == "input"]
     return _Ranges(
         wide=float((inner["ratio"] >= WIDE_RATIO).mean()),
         narrow=float((inner["ratio"] <= _NARROW_RATIO).mean()),
         bits_lost=float(inner["bits_lost"].median()),
         widest=float(inner["ratio"].max()),
-        input_ratio=float(fed.iloc[0]) if len(fed) else float("nan"),
+        input_ratio=float(fed["ratio"].iloc[0]) if len(fed) else math.nan,
         beyond=float(table["beyond_share"].max()),
+        elsewhere=_elsewhere(fed.iloc[0]) if len(fed) else math.nan,
         worth=_worth(evidence),
         calibration_used=used,
         calibration_size=size,
         typical_ratio=typical,
     )
+
+
+def _elsewhere(row: pd.Series) -> float:
+    """Share of the range seen that the stored one leaves out, beyond what its width makes it."""
+    seen = row["high"] - row["low"]
+    held = min(row["high"], row["stored_high"]) - max(row["low"], row["stored_low"])
+    return float(1 - max(held, 0.0) / seen - max(0.0, 1 - row["ratio"]))
 
 
 def _typical(x: Array) -> float:
@@ -242,14 +269,16 @@ def _other_units(found: _Ranges) -> tuple[Measure, ...]:
     ratio = found.input_ratio
     if not ratio > 0:
         return ()
+    place = _ELSEWHERE.of(found.elsewhere)
     factor, typical = max(ratio, 1 / ratio), found.typical_ratio
-    limit = WIDE_RATIO * (1 - 1e-3) if ratio > 1 else WIDE_RATIO
-    other = _OTHER_INPUT.of(factor, threshold=limit)
+    other = _OTHER_INPUT.of(factor, threshold=WIDE_RATIO * (1 - _ROUNDED))
     if typical is not None:
-        return together(other, _TYPICAL.of(max(typical, 1 / typical) if typical > 0 else np.inf))
+        unlike = max(typical, 1 / typical) if typical > 0 else np.inf
+        return (place, *together(other, _TYPICAL.of(unlike)))
     if ratio < 1:
-        return (other,)
-    return together(other, _KNOWN_UNITS.of(min(abs(ratio / units - 1) for units in _UNITS)))
+        return (place, other)
+    off = min(abs(ratio / units - 1) for units in _UNITS)
+    return (place, *together(other, _KNOWN_UNITS.of(off)))
 
 
 def _small(evidence: Evidence) -> Finding:
@@ -291,6 +320,12 @@ def _shift(evidence: Evidence) -> Finding:
         unlike = (_NONE.of(found.worth), *([] if size is None else [_NOT_SMALL.of(size)]))
     narrow = together(_NARROW.of(found.narrow), *unlike)
     measures = (*units, *narrow)
+    if units and units[0].speaks:
+        return indicated(
+            f"the PTQ file's input range leaves out {100 * found.elsewhere:.0f} % of the range of "
+            f"the evaluation inputs though it is as wide: it was calibrated at another place"
+            f"{_tail(found)}.", measures, found.facts(), ("ptq",), strength=0.9,
+        )
     if speaking(units):
         return indicated(
             f"the PTQ file's input range is {found.input_ratio:.3g} times as wide as the "
@@ -335,8 +370,8 @@ def _recalibrate(evidence: Evidence, finding: Finding) -> Trial | None:
     source, words = best_source(evidence)
     observed = evidence.observed(source)
     return Trial(f"calibrating PTQ anew with {len(observed):,} of {words}",
-                 {"ptq": requantized(evidence, observed.over())},
-                 numbers={"recalibrated_with": source})
+                 {"ptq": requantized(evidence, alike(evidence, "ptq", observed.over()))},
+                 controls={"ptq": remade(evidence)}, numbers={"recalibrated_with": source})
 
 
 def _trim(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -345,8 +380,8 @@ def _trim(evidence: Evidence, finding: Finding) -> Trial | None:
         source, words = best_source(evidence)
     observed = evidence.observed(source)
     return Trial(f"calibrating PTQ with {words}, the most extreme 1 % of examples left out",
-                 {"ptq": requantized(evidence, trimmed(observed))},
-                 numbers={"recalibrated_with": source})
+                 {"ptq": requantized(evidence, alike(evidence, "ptq", trimmed(observed)))},
+                 controls={"ptq": remade(evidence)}, numbers={"recalibrated_with": source})
 
 
 _NEEDED = ("ptq", "float", "data")
@@ -398,12 +433,13 @@ RULES = (
         remedy="Send the calibration examples through the same preprocessing as the evaluation.",
         code=_CODE,
         source=_SOURCE,
-        measures=(_OTHER_INPUT, _TYPICAL, _KNOWN_UNITS, _NARROW, _NONE, _WORTH, _IS_LARGE,
-                  _NOT_SMALL),
+        measures=(_ELSEWHERE, _OTHER_INPUT, _TYPICAL, _KNOWN_UNITS, _NARROW, _NONE, _WORTH,
+                  _IS_LARGE, _NOT_SMALL),
         remedies=(Remedy("recalibration", _NEEDED, _recalibrate),),
         note=(
-            "Either the input range is in other units (with the calibration set at hand its "
-            "typical example tells units from outliers, else a factor that preprocessing makes), "
+            "The input range lies at another place; or it is in other units (with the calibration "
+            "set at hand its typical example tells units from outliers, else a factor that "
+            "preprocessing makes); "
             "or ranges are narrow and no number of evaluation examples would give them."
         ),
         figure="PTQ ranges",

@@ -258,7 +258,8 @@ def _correctly(evidence: Evidence, finding: Finding) -> Trial | None:
     if not finding.hurts:
         return None
     swaps = {role: evidence.evaluation(role).prediction for role in finding.hurts}
-    return Trial("feeding round(x / scale) + zero point, clipped, to the file", swaps)
+    return Trial("feeding round(x / scale) + zero point, clipped, to the file", swaps,
+                 claim=True)
 
 
 # --- evaluation-mismatch ----------------------------------------------------------------------
@@ -354,7 +355,7 @@ def _shuffled(claimed: Array, own: Array) -> bool:
 
 def _same_examples(evidence: Evidence, finding: Finding) -> Trial | None:
     swaps = {role: evidence.evaluation(role).prediction for role in finding.hurts}
-    return Trial("scoring all files on the same examples in the same order", swaps)
+    return Trial("scoring all files on the same examples in the same order", swaps, claim=True)
 
 
 RULES = (

@@ -226,6 +226,7 @@ RULES = (
             "beforehand: the best of several on the evaluation examples would flatter the remedy. "
             "Notebook 04 sweeps the rate."
         ),
+        acts_on=("qat",),
         figure="learning curves",
     ),
     Rule(
@@ -248,6 +249,7 @@ RULES = (
         remedies=(Remedy("training both on", (*_TRAINED, "ptq"), _train_on, trains=True),),
         note="Explains a gap only between equally long trainings; otherwise the difference in "
         "training is `training-budget`.",
+        acts_on=("qat",),
         figure="learning curves",
     ),
 )

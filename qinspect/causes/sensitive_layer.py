@@ -8,7 +8,12 @@ import numpy as np
 
 from qinspect.data.dataset import take
 from qinspect.diagnosis.evidence import OWN_EXAMPLES, Evidence
-from qinspect.diagnosis.requantized import requantized, some_examples, with_stored_ranges
+from qinspect.diagnosis.requantized import (
+    remade,
+    requantized,
+    some_examples,
+    with_stored_ranges,
+)
 from qinspect.diagnosis.rule import (
     LAYERS,
     Finding,
@@ -150,7 +155,8 @@ def _keep(evidence: Evidence, finding: Finding) -> Trial | None:
     prediction = requantized(evidence, ranges, dict.fromkeys(kept, "float32"), index)
     names = ", ".join(allowed[i].name for i in kept)
     return Trial(f"keeping {names} in float in the PTQ file", {"ptq": prediction}, index,
-                 {"layers_kept": [allowed[i].name for i in kept]})
+                 {"layers_kept": [allowed[i].name for i in kept]},
+                 controls={"ptq": remade(evidence, index)})
 
 
 RULE = Rule(

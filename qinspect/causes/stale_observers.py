@@ -10,6 +10,7 @@ import pandas as pd
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import LAYER_SHARE, Evidence
 from qinspect.diagnosis.requantized import (
+    alike,
     calibration_source,
     requantized,
     with_stored_ranges,
@@ -149,7 +150,7 @@ def _other_ranges(evidence: Evidence, finding: Finding) -> Trial | None:
     source, words = calibration_source(evidence)
     return Trial(
         f"quantizing the float file with ranges from {words}, instead of those that QAT stored,",
-        {"qat": requantized(evidence, evidence.observed(source).over())},
+        {"qat": requantized(evidence, alike(evidence, "qat", evidence.observed(source).over()))},
         controls={"qat": requantized(evidence, with_stored_ranges(evidence, "qat"))},
     )
 

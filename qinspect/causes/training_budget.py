@@ -131,5 +131,6 @@ RULE = Rule(
                trains=True),
         Remedy("the budget-matched control of the study", ("ptq",), _arm),
     ),
+    acts_on=("qat",),
     figure="learning curves",
 )

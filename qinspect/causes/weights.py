@@ -6,7 +6,7 @@ import numpy as np
 
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.requantized import calibration_source, requantized, with_stored_ranges
+from qinspect.diagnosis.requantized import remade, requantized, with_stored_ranges
 from qinspect.diagnosis.rule import (
     FORMAT,
     Finding,
@@ -18,9 +18,11 @@ from qinspect.diagnosis.rule import (
     ruled_out,
 )
 from qinspect.measure.weights import channel_summary
+from qinspect.schema import Array
 from qinspect.tflite import constant
-from qinspect.tflite.constants import INTEGER_KINDS, all_weights
-from qinspect.tflite.requantize import Ranges
+from qinspect.tflite.constants import INTEGER_KINDS, Weight, all_weights
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.requantize import Ranges, replace_constants
 
 _INT32 = 2**31 - 1
 _DISPARITY = 16.0
@@ -73,7 +75,8 @@ def _per_channel(evidence: Evidence, finding: Finding) -> Trial | None:
         return None
     ranges = with_stored_ranges(evidence, "ptq")
     return Trial("giving every weight channel of PTQ its own scale, ranges unchanged",
-                 {"ptq": requantized(evidence, Ranges(ranges.bounds))})
+                 {"ptq": requantized(evidence, Ranges(ranges.bounds))},
+                 controls={"ptq": remade(evidence)})
 
 
 def _per_channel_qat(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -95,13 +98,7 @@ def _check_bias(evidence: Evidence) -> Finding:
         if role == "float":
             continue
         graph = evidence.graph(role)
-        shares = []
-        for weight in all_weights(graph):
-            bias = weight.bias
-            if bias is None or bias.dtype != "int32" or weight.kind not in INTEGER_KINDS:
-                continue
-            stored = np.abs(np.asarray(constant(graph, bias), dtype=np.float64))
-            shares.append(float(stored.max(initial=0.0)) / _INT32)
+        shares = [_share(graph, weight) for weight in all_weights(graph)]
         clipped = sum(bool(_LARGEST_BIAS.of(share).speaks) for share in shares)
         facts[f"{role}_clipped_biases"] = clipped
         measures.append(_LARGEST_BIAS.of(max(shares, default=0.0), role))
@@ -114,12 +111,60 @@ def _check_bias(evidence: Evidence) -> Finding:
     return indicated("; ".join(words) + ".", measures, facts, tuple(hurt), strength=0.85)
 
 
-def _rescale(evidence: Evidence, finding: Finding) -> Trial | None:
+def _share(graph: Graph, weight: Weight) -> float:
+    """The largest bias of a layer against what 32 bits hold; 0 without one of that type."""
+    bias = weight.bias
+    if bias is None or bias.dtype != "int32" or weight.kind not in INTEGER_KINDS:
+        return 0.0
+    stored = np.abs(np.asarray(constant(graph, bias), dtype=np.float64))
+    return float(stored.max(initial=0.0)) / _INT32
+
+
+def _rewrite(evidence: Evidence, finding: Finding) -> Trial | None:
+    """The float file's biases in the place of the clipped ones, in the steps that they have."""
     if not finding.numbers.get("ptq_clipped_biases"):
         return None
-    source, words = calibration_source(evidence)
-    return Trial(f"quantizing the float file anew with ranges of {words}",
-                 {"ptq": requantized(evidence, evidence.observed(source).over())})
+    graph, values = evidence.graph("ptq"), {}
+    for weight, bias in _clipped(evidence):
+        assert weight.bias is not None
+        affine = weight.bias.affine
+        if affine is None:
+            return None
+        steps = np.rint(bias / affine.scale)
+        if np.abs(steps).max() / _INT32 >= (_LARGEST_BIAS.threshold or 1):
+            return None
+        values[weight.bias.index] = steps.astype(np.int32)
+    if not values:
+        return None
+    return Trial("writing the float file's biases into the PTQ file",
+                 {"ptq": evidence.answers(replace_constants(graph, values))})
+
+
+def _clipped(evidence: Evidence) -> list[tuple[Weight, Array]]:
+    """Layers of PTQ with a bias at the limit, and the same bias in the float file."""
+    graph, parent = evidence.graph("ptq"), evidence.graph("float")
+    floats = {weight.operator.index: weight for weight in all_weights(parent)}
+    pairs = {pair.b: floats.get(pair.a) for pair in evidence.match("float", "ptq").pairs}
+    found = []
+    for weight in all_weights(graph):
+        mine = pairs.get(weight.operator.index)
+        if mine is None or mine.bias is None or not _LARGEST_BIAS.of(_share(graph, weight)).speaks:
+            continue
+        found.append((weight, np.asarray(constant(parent, mine.bias), dtype=np.float64)))
+    return found
+
+
+def _keep(evidence: Evidence, finding: Finding) -> Trial | None:
+    if not finding.numbers.get("ptq_clipped_biases"):
+        return None
+    pairs = {pair.b: pair.a for pair in evidence.match("float", "ptq").pairs}
+    layers = [pairs[weight.operator.index] for weight, _ in _clipped(evidence)]
+    if not layers:
+        return None
+    kept = requantized(evidence, with_stored_ranges(evidence, "ptq"),
+                       dict.fromkeys(layers, "float32"))
+    return Trial("keeping the layers with clipped biases in float in the PTQ file", {"ptq": kept},
+                 controls={"ptq": remade(evidence)})
 
 
 RULES = (
@@ -172,6 +217,11 @@ RULES = (
         ),
         source="Jacob et al. 2018, arXiv:1712.05877, section 2.4 (biases as int32)",
         measures=(_LARGEST_BIAS,),
-        remedies=(Remedy("quantizing anew", ("ptq", "float", "data"), _rescale),),
+        remedies=(
+            Remedy("the float file's biases", ("ptq", "float", "data"), _rewrite),
+            Remedy("keeping layers in float", ("ptq", "float", "data"), _keep),
+        ),
+        note="Biases that fit are written into the file, where nothing else then changes; layers "
+        "whose biases cannot fit are kept in float.",
     ),
 )

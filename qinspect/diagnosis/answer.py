@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -36,6 +37,9 @@ class Effect:
     ``runs``: how often a remedy that trains was run, and the same without it; ``luck``: what the
     latter closed by itself.  ``once``: it was trained once, so that luck is not told apart.
     ``left``: what is compared then, where examples were left out.
+    ``lifts``: by how much the remedy makes each file of the gap better, in the metric's unit, with
+    its interval.  ``seen``: applying it showed the cause itself.  ``mends``: other causes that the
+    remedy takes away as well.
     ``late_seconds``: how long after the time allowed for interventions it ended.
     """
 
@@ -51,6 +55,9 @@ class Effect:
     luck: float | None = None
     once: bool = False
     left: Comparison | None = None
+    lifts: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    seen: bool = False
+    mends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,29 @@ class Cause:
 
     @property
     def confirmed(self) -> bool:
-        """Whether an intervention closed a significant part of the gap."""
+        """Whether evidence speaks for it and its intervention closed a good part of the gap.
+
+        A remedy that closes a gap proves nothing of a cause that nobody saw.
+        """
+        return self.closed and self.seen
+
+    @property
+    def seen(self) -> bool:
+        """Whether something speaks for the cause itself, be it only once its remedy was applied."""
+        applied = self.effect is not None and self.effect.seen
+        return applied or self.finding.verdict == "indicated"
+
+    @property
+    def closed(self) -> bool:
+        """Whether its intervention closed a good part of the gap."""
         return self.effect is not None and self.effect.confirmed
+
+    def lift(self, gap: Comparison) -> float:
+        """What its remedy surely gives the file of a gap that gains most; 0 where not seen."""
+        if self.effect is None or not self.seen:
+            return 0.0
+        return max((self.effect.lifts[role][1] for role in (gap.a, gap.b)
+                    if role in self.effect.lifts), default=0.0)
 
     @property
     def there(self) -> bool:
@@ -76,6 +104,8 @@ class Cause:
 
     def may_explain(self, gap: Comparison) -> bool:
         """Whether the cause hurts the worse of the two files (or might hurt either), and enough."""
+        if self.rule.acts_on and not {gap.a, gap.b} & set(self.rule.acts_on):
+            return False
         most = self.finding.most.get(gap.worse)
         if most is not None and most < CLOSED_SHARE * abs(gap.gap):
             return False
@@ -300,7 +330,15 @@ class Diagnosis(Shown):
 
 
 def _summary(found: Diagnosis) -> str:
-    """One or two sentences for people."""
+    """What comes first, and one or two sentences for people."""
+    first = [f"{_NAMES[one.file] + ': ' if one.file else ''}{one.sentence} "
+             for one in found.remarks
+             if one.id == "all-near-chance" or (one.id, one.file) == ("near-chance", "float")]
+    said = "".join(first) + _explained(found)
+    return said[0].upper() + said[1:]
+
+
+def _explained(found: Diagnosis) -> str:
     gap = found.focus
     metric = gap.metric
     low, high = (metric.number(end) for end in gap.interval)
@@ -317,7 +355,12 @@ def _summary(found: Diagnosis) -> str:
     if found.primary == "undecided":
         return (f"{what}: no gap seen, and anything within [{low}, {high}] is possible."
                 f"{_cancelling(found)}")
-    if found.primary == "noise" and not found.proved:
+    if found.primary == "noise" and gap.significant:
+        effect = found.cause("noise").effect
+        assert effect is not None
+        return (f"{what}: on these files it is real, but another run of the training does not have "
+                f"it: {effect.done} closes {100 * effect.closed_share:.0f} % of it.")
+    if found.primary == "noise":
         return (
             f"{what}: that may be chance; a difference of {gap.metric.size(gap.detectable)} would "
             f"be needed to be found in four of five tries.{_cancelling(found)}"
@@ -326,8 +369,9 @@ def _summary(found: Diagnosis) -> str:
         return f"{what}; it is real, but none of the causes that could be tested explains it."
     cause = found.cause(found.primary)
     if found.proved and cause.effect is not None:
-        e = cause.effect
-        text = f"{what}. Cause: {cause.rule.title}: {outcome(cause, e, metric)}."
+        more = not cause.confirmed or cause.lift(gap) > max(abs(gap.gap), gap.margin)
+        text = (_lifted(found, cause, what) if more and not cause.rule.every_file else
+                f"{what}. Cause: {cause.rule.title}: {outcome(cause, cause.effect, metric)}.")
         if cause.rule.every_file:
             return f"{text} What the files differ by can be asked after that."
         others = [c.rule.title for c in found.causes if c.confirmed and c is not cause]
@@ -356,6 +400,20 @@ def outcome(cause: Cause, effect: Effect, metric: Metric) -> str:
         f"[{metric.number(-effect.interval[1])}, {metric.number(-effect.interval[0])}]"
         f"{', which turns it round' if effect.closed_share >= _TURNED else ''}"
     )
+
+
+def _lifted(found: Diagnosis, cause: Cause, what: str) -> str:
+    """What the remedy does to the files themselves, where that is more than the gap."""
+    e, metric = cause.effect, found.focus.metric
+    assert e is not None
+    names = {role: name for role, name in _NAMES.items() if e.lifts.get(role, (0, 0, 0))[1] > 0}
+    listed = " and ".join(
+        f"{name} {'better ' if at == 0 else ''}by {metric.size(e.lifts[role][0])} "
+        f"[{', '.join(metric.number(metric.better * end) for end in e.lifts[role][1:])}]"
+        for at, (role, name) in enumerate(names.items()))
+    return (f"{what}. Cause: {cause.rule.title}: {e.done} makes {listed}, which is more "
+            f"than the gap; what is left of that is {metric.number(found.focus.gap - e.amount)} "
+            f"{metric.unit}".rstrip() + ".")
 
 
 def _cancelling(found: Diagnosis) -> str:

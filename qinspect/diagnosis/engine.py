@@ -15,7 +15,7 @@ from qinspect.diagnosis.answer import CLOSED_SHARE, Cause, Diagnosis, Effect
 from qinspect.diagnosis.cases import Case, case
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.replicates import measure_replicates
-from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried
+from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried, speaking
 from qinspect.errors import DataError, QinspectError, unknown_name
 from qinspect.measure.remarks import (
     Scored,
@@ -38,6 +38,11 @@ from qinspect.tflite.task import ending, output_port
 # A gap below this share of the margin (of accuracy a point) is not one that a person would claim;
 # chosen.
 NOTICEABLE = 0.5
+# A gap to float that is so many times as large as that between PTQ and QAT is what has to be
+# explained; chosen.
+_LARGER = 5.0
+# A remedy closes as much as another from this share of it on; chosen.
+_AS_MUCH = 0.75
 
 
 @dataclass(frozen=True)
@@ -234,14 +239,13 @@ def _gaps(evidence: Evidence) -> tuple[Comparison, ...]:
 
 
 def _focus(gaps: tuple[Comparison, ...]) -> Comparison:
-    """The gap to explain: the first, unless only the loss of PTQ to float is real and large."""
+    """The gap to explain: the first, unless one to float is real and it is not, or far larger."""
     first = gaps[0]
+    real = [gap for gap in gaps[1:] if gap.significant and abs(gap.gap) >= gap.margin]
     if first.significant:
-        return first
-    for gap in gaps[1:]:
-        if gap.b == "ptq" and gap.significant and abs(gap.gap) >= gap.margin:
-            return gap
-    return first
+        real = [gap for gap in real if abs(gap.gap) >= _LARGER * abs(first.gap)]
+    # Where both are as far from float, PTQ is: nothing but quantization lies between the two.
+    return max(real, key=lambda gap: (gap.b == "ptq", abs(gap.gap)), default=first)
 
 
 # --- rules and remedies -------------------------------------------------------------------------
@@ -308,7 +312,7 @@ def _try_remedies(
             applied = _apply(remedy, cause, evidence, focus, deadline, say)
             if isinstance(applied, Effect):
                 late = max(0.0, time.perf_counter() - deadline)
-                return _Tried(replace(applied, late_seconds=late), None)
+                return _Tried(replace(applied, late_seconds=late, mends=remedy.mends), None)
             reasons.append(applied)
     return _Tried(None, "; ".join(dict.fromkeys(reasons)) + ".")
 
@@ -333,12 +337,13 @@ def _apply(
             return measured
     except QinspectError as error:
         return f"{remedy.title} failed: {error}"
-    return replace(measured, seconds=time.perf_counter() - begun)
+    return replace(measured, seconds=time.perf_counter() - begun, seen=speaking(trial.seen),
+                   numbers=measured.numbers | {m.id: m.value for m in trial.seen})
 
 
 def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effect:
     """How much of a gap b - a disappears when some files' predictions are replaced."""
-    results, instead = evidence.results(), dict[str, str]()
+    results, instead = evidence.results(own=not trial.claim), dict[str, str]()
     if trial.index is not None:
         results = results.take(trial.index)
     results = results.with_outputs(**{
@@ -353,6 +358,9 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
     estimate, low, high = results.effect(focus.a, focus.b, instead)
     closed = estimate / focus.gap if focus.gap else 0.0
     confirmed = _closes(focus, closed, (low, high)) and not trial.once
+    better = results.metric.better
+    lifts = {role: results.contrast({mended: better, role: -better})
+             for role, mended in instead.items()}
     return Effect(
         done=trial.done,
         amount=estimate,
@@ -360,6 +368,7 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
         closed_share=closed,
         confirmed=confirmed if trial.shown is None else trial.shown,
         once=trial.once,
+        lifts=lifts,
         numbers={
             **trial.numbers,
             **{f"{value}_{role}_mended": results.value(f"{role}, mended")
@@ -407,6 +416,10 @@ def _judge(cause: Cause, focus: Comparison) -> Cause:
     """The verdict after the intervention, and in view of the gap that was explained."""
     if cause.confirmed:
         return replace(cause, verdict="explains")
+    if cause.closed:
+        note = ("another run has another gap." if cause.rule.id == "noise" else
+                "the remedy closes the gap, but nothing of the cause itself was seen.")
+        return replace(cause, verdict="indicated", note=note)
     if cause.rule.id == "noise" or (cause.rule.every_file and cause.effect is None):
         return cause
     tried = cause.effect is not None
@@ -433,16 +446,36 @@ def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
             return "none", False
         claimed = abs(focus.gap) >= NOTICEABLE * focus.margin
         return ("noise" if claimed else "undecided"), False
+    # What makes a file better by more than the whole gap matters more than the gap.
+    above = max(abs(focus.gap), focus.margin)
+    most = max(causes, key=lambda c: c.lift(focus), default=None)
+    if most is not None and most.lift(focus) > above:
+        return most.rule.id, True
     confirmed = [c for c in causes if c.confirmed]
     if confirmed:
-        return min(confirmed, key=lambda c: (c.rule.rank, -_share(c))).rule.id, True
+        return _narrowest(confirmed).rule.id, True
+    if any(c.closed and c.rule.id == "noise" for c in causes):
+        return "noise", False
     left = [c for c in causes if c.verdict == "indicated" and c.rule.id != "noise"]
     if left:
-        best = max(left, key=lambda c: (round(c.finding.strength, 3), -c.rule.rank))
+        best = max(left, key=lambda c: (c.closed, round(c.finding.strength, 3), -c.rule.rank))
         return best.rule.id, False
     return "unexplained", False
 
 
+def _narrowest(confirmed: list[Cause]) -> Cause:
+    """Of the causes whose remedies close about as much, the one whose remedy changes least."""
+    left = [c for c in confirmed if _share(c) >= _AS_MUCH * max(map(_share, confirmed))]
+    narrow = [c for c in left if not any(_mends(c, o) and not _mends(o, c) for o in left)]
+    return min(narrow or left, key=lambda c: (c.rule.rank, -_share(c)))
+
+
+def _mends(cause: Cause, other: Cause) -> bool:
+    """Whether the remedy of one cause takes the other away as well."""
+    return cause.effect is not None and other.rule.id in cause.effect.mends
+
+
 def _share(cause: Cause) -> float:
+    """What of the gap the remedy closes; one that turns it round closes all of it."""
     assert cause.effect is not None
-    return cause.effect.closed_share
+    return min(cause.effect.closed_share, 1.0)

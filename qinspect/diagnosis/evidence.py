@@ -30,6 +30,7 @@ from qinspect.tflite.identity import Identification, identify
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.remarks import FIXED_RANGE
+from qinspect.tflite.requantize import Ranges
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.runner import Model
 from qinspect.tflite.task import Task, output_like, task_of
@@ -245,13 +246,20 @@ class Evidence:
 
         Outputs whose range the format fixes (softmax and the like) are left out.
         """
-        return self.once(("stored", role), lambda: self._calibrated(role))
+        return self.once(("calibrated", role), lambda: self._calibrated(role))
+
+    def one_scale(self, role: str) -> frozenset[int]:
+        """The float file's operators whose weights have one scale in a quantized file."""
+        return self._stored(role)[0].per_tensor
+
+    def _stored(self, role: str) -> tuple[Ranges, tuple[str, ...]]:
+        return self.once(("stored", role), lambda: stored_ranges(
+            self.graph("float"), self.graph(role), self.match("float", role),
+            self.observed("evaluation").over()))
 
     def _calibrated(self, role: str) -> dict[str, tuple[float, float]]:
         graph = self.graph("float")
-        ranges, borrowed = stored_ranges(
-            graph, self.graph(role), self.match("float", role), self.observed("evaluation").over()
-        )
+        ranges, borrowed = self._stored(role)
         fixed = {
             graph.main.tensors[i].name
             for op in graph.main.operators
@@ -273,6 +281,8 @@ class Evidence:
     def _ranges(self, role: str, source: str) -> pd.DataFrame:
         seen = self.observed(source)
         stored = self.calibrated_tensors(role)
+        # Activations of 16 bits have no zero point, by design.
+        symmetric = self.identification(role).scheme == "int16x8"
         rows = []
         for at, name in enumerate(seen.names):
             if name not in stored:
@@ -280,6 +290,8 @@ class Evidence:
             low, high = min(0.0, float(seen.low[:, at].min())), float(seen.high[:, at].max())
             high = max(0.0, high)
             first, last = stored[name]
+            if symmetric:
+                low, high = min(low, -high), max(high, -low)
             if high - low <= 0 or last - first <= 0:
                 continue
             step = (last - first) / 255

@@ -50,7 +50,23 @@ def trimmed(observed: ObservedRanges, share: float = 0.01) -> Ranges:
 def with_stored_ranges(evidence: Evidence, role: str) -> Ranges:
     """Ranges of a quantized file, filled up with those of the evaluation examples."""
     seen = evidence.observed("evaluation").over()
-    return Ranges({**seen.bounds, **evidence.calibrated_tensors(role)})
+    return alike(evidence, role, Ranges({**seen.bounds, **evidence.calibrated_tensors(role)}))
+
+
+def alike(evidence: Evidence, role: str, ranges: Ranges) -> Ranges:
+    """Other ranges, and one scale for the weights that have one in the file of a role."""
+    return Ranges(ranges.bounds, evidence.one_scale(role))
+
+
+def remade(evidence: Evidence, index: Array | None = None) -> Array:
+    """Answers of PTQ made anew with the ranges that it stores.
+
+    What a remedy that makes PTQ anew is compared with: whatever else is wrong with the file, its
+    weights or its constants, is gone from both, and only what the remedy changes is left.
+    """
+    key = None if index is None else index.tobytes()
+    return evidence.once(("remade", key), lambda: requantized(
+        evidence, with_stored_ranges(evidence, "ptq"), index=index))
 
 
 def some_examples(evidence: Evidence, most: int = _MOST_EXAMPLES) -> Array | None:

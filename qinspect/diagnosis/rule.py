@@ -108,7 +108,9 @@ class Trial:
 
     ``done`` follows "when".  ``swaps`` are the predictions by role, of the examples ``index`` or of
     all; ``controls`` take the place of the file's own as what they are compared with: the same made
-    again without the remedy.
+    again without the remedy.  Where nothing takes it, what is replaced is the file's own answers:
+    only a remedy of how the file was asked (``claim``) replaces what was claimed of it.
+    ``seen``: what applying the remedy showed of the cause itself, where that speaks for it.
 
     A remedy that trains is luck in part: ``again`` gives the swaps of a run by the number of its
     batch order, ``sham`` those of the same training without the remedy; ``swaps`` then only names
@@ -131,19 +133,23 @@ class Trial:
     kept: Array | None = None
     copies: bool = False
     shown: bool | None = None
+    claim: bool = False
+    seen: tuple[Measure, ...] = ()
 
 
 @dataclass(frozen=True)
 class Remedy:
     """One way to apply the remedy of a cause alone; ``apply`` gives None where it does not apply.
 
-    ``requires`` as for a rule; ``trains`` where it imports TensorFlow.
+    ``requires`` as for a rule; ``trains`` where it imports TensorFlow.  ``mends``: ids of other
+    causes that it takes away as well, which a narrower remedy of their own must not have closed.
     """
 
     title: str
     requires: tuple[str, ...]
     apply: Callable[[Evidence, Finding], Trial | None]
     trains: bool = False
+    mends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,10 +159,11 @@ class Rule:
     ``requires`` are keys of ``cases.NEEDS``, ``"a|b"`` one of several.  ``check`` is pure: the same
     evidence gives the same finding.  ``rank`` says how much the remedy changes.  ``code`` is the
     remedy as Python that runs where the named files exist.  Of ``remedies`` the first that applies
-    is used.  ``measures`` are those that may decide.  ``every_file``: it spoils the evaluation of
-    all files, so that it is asked about with or without a gap, and comes first.  ``figure`` is a
-    kind of ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case where it needs
-    own data.
+    is used.  ``acts_on``: roles, one of which the gap must be of, such as QAT for what its training
+    did; empty where it may be any.  ``measures`` may decide.  ``every_file``: it spoils the
+    evaluation of all files, so that it is asked about with or without a gap, and comes first.
+    ``figure`` is a kind of ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case
+    where it needs own data.
     """
 
     id: str
@@ -172,6 +179,7 @@ class Rule:
     source: str
     measures: tuple[Measure, ...]
     remedies: tuple[Remedy, ...] = ()
+    acts_on: tuple[str, ...] = ()
     note: str = ""
     every_file: bool = False
     figure: str = ""

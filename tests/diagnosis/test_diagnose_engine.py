@@ -16,7 +16,7 @@ from parts import ROOT
 from qinspect.causes import all_rules
 from qinspect.causes.__main__ import document
 from qinspect.diagnosis import engine
-from qinspect.diagnosis.cases import NEEDS, Case
+from qinspect.diagnosis.cases import NEEDS, Case, Claim
 from qinspect.diagnosis.engine import _try_remedies, diagnose, measure_effect
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import (
@@ -41,6 +41,10 @@ def broken(factor: float = 0.1) -> Case:
 
 
 # --- rules ------------------------------------------------------------------------------------
+
+
+def healthy() -> Case:
+    return case(int8(ranges(calibration())))
 
 
 @pytest.mark.parametrize("rule", all_rules().values(), ids=lambda rule: rule.id)
@@ -190,13 +194,105 @@ def test_causes_that_are_ruled_out_are_not_tried() -> None:
 
 
 def test_what_only_an_intervention_can_tell_is_tried() -> None:
-    """A remedy without effect does not rule a cause out; one that closes the gap proves it."""
-    for mends, verdict in ((False, "not_shown"), (True, "explains")):
+    """A remedy without effect does not rule a cause out; one that closes the gap indicates it."""
+    for mends, verdict in ((False, "not_shown"), (True, "indicated")):
         rule = dataclasses.replace(fake("open", 1, mends=mends),
                                    check=lambda evidence: not_tried("cannot tell."))
         assert diagnose(broken(), causes=[rule]).cause("open").verdict == verdict
+        found = diagnose(broken(), causes=[rule])
+        assert (found.primary, found.proved) == ("open" if mends else "unexplained", False)
         told = diagnose(broken(), causes=[rule], interventions=False)
         assert told.cause("open").verdict == "not_tried"
+
+
+def test_what_applying_a_remedy_showed_is_evidence() -> None:
+    like = fake("open", 1, mends=True)
+    rule = dataclasses.replace(
+        like, check=lambda evidence: not_tried("cannot tell."), remedies=(Remedy(
+            "x", (), lambda evidence, finding: Trial("x", {"ptq": data().y}, seen=(THERE,))),))
+    found = diagnose(broken(), causes=[rule])
+    assert (found.primary, found.proved) == ("open", True)
+
+
+def test_chance_is_never_proved() -> None:
+    rule = dataclasses.replace(fake("noise", 1, mends=True),
+                               check=lambda evidence: ruled_out("real on these examples."))
+    found = diagnose(broken(), causes=[rule])
+    assert (found.primary, found.proved) == ("noise", False)
+    assert "another run of the training does not have it" in found.sentence
+
+
+def test_a_training_cause_does_not_explain_float_against_ptq() -> None:
+    rule = dataclasses.replace(fake("trained", 1, mends=True), acts_on=("qat",))
+    found = diagnose(broken(), causes=[rule])
+    assert (found.focus.a, found.focus.b, found.primary) == ("float", "ptq", "unexplained")
+
+
+def test_a_narrower_remedy_that_closes_as_much_wins() -> None:
+    wide, narrow = fake("wide", 1, mends=True), fake("narrow", 2, mends=True)
+    wide = dataclasses.replace(wide, remedies=(
+        dataclasses.replace(wide.remedies[0], mends=("narrow",)),))
+    assert diagnose(broken(), causes=[wide, narrow]).primary == "narrow"
+    assert diagnose(broken(), causes=[wide]).primary == "wide"
+
+
+def test_one_that_closes_far_more_wins_over_one_that_changes_less() -> None:
+    y, own = data().y, Evidence(broken()).own_answers("ptq")
+    wrong = np.flatnonzero(own != y)
+    half = own.copy()
+    half[wrong[: len(wrong) // 2]] = y[wrong[: len(wrong) // 2]]
+    little = dataclasses.replace(fake("little", 1, mends=True), remedies=(
+        Remedy("x", (), lambda evidence, finding: Trial("x", {"ptq": half})),))
+    found = diagnose(broken(), causes=[little, fake("much", 5, mends=True)])
+    assert found.cause("little").confirmed
+    assert found.primary == "much"
+
+
+def test_what_lifts_both_files_by_more_than_the_gap_comes_first() -> None:
+    """Both files are half right and a little apart; one remedy closes that, one mends both."""
+    y, own = data().y, Evidence(broken()).own_answers("float")
+    low = np.where(np.arange(N) % 2 == 0, (y + 1) % 4, own)
+    lower = np.where(np.arange(N) % 20 == 1, (y + 1) % 4, low)
+    puzzle = dataclasses.replace(broken(), claims={"float": Claim(low), "ptq": Claim(lower)})
+
+    def mending(swaps: dict[str, np.ndarray]) -> tuple[Remedy, ...]:
+        return (Remedy("x", (), lambda evidence, finding: Trial("x", swaps, claim=True)),)
+
+    small = dataclasses.replace(fake("small", 1, mends=True), remedies=mending({"ptq": low}))
+    large = dataclasses.replace(fake("large", 5, mends=True),
+                                remedies=mending({"float": y, "ptq": y}))
+    found = diagnose(puzzle, causes=[small, large])
+    assert found.cause("small").confirmed
+    assert (found.primary, found.proved) == ("large", True)
+    assert "more than the gap" in found.sentence
+
+
+def test_a_remedy_of_the_file_does_not_count_that_a_claim_was_wrong() -> None:
+    """The gap is made of a claim; other kernels would replace it, and prove nothing."""
+    own = Evidence(healthy()).own_answers("ptq")
+    wrong = np.where(np.arange(N) % 3 == 0, (own + 1) % 4, own)
+    puzzle = dataclasses.replace(healthy(), claims={"ptq": Claim(wrong)})
+    found = diagnose(puzzle, causes=[fake("file", 1, mends=True)])
+    effect = found.cause("file").effect
+    assert effect is not None
+    assert effect.closed_share < 0.3
+    assert not found.proved
+    assert diagnose(puzzle).primary == "evaluation-mismatch"
+
+
+def test_a_far_larger_gap_to_float_is_the_one_to_explain() -> None:
+    y = data().y
+    rng = np.random.default_rng(0)
+    wrong = (y + 1) % 4
+
+    def right(share: float) -> Claim:
+        return Claim(np.where(rng.permutation(N) < share * N, y, wrong))
+
+    three = dataclasses.replace(healthy(), qat_graph=healthy().ptq_graph)
+    for shares, pair in (((0.3, 0.9, 0.96), ("float", "ptq")), ((0.9, 0.85, 0.95), ("ptq", "qat"))):
+        claims = dict(zip(("float", "ptq", "qat"), map(right, shares), strict=True))
+        found = diagnose(dataclasses.replace(three, claims=claims), interventions=False)
+        assert (found.focus.a, found.focus.b) == pair
 
 
 def test_an_unknown_cause_is_named() -> None:

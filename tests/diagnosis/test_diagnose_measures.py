@@ -103,6 +103,7 @@ def puzzles() -> dict[str, Case]:
         "units, known": case(int8(ranges(x * np.float32(0.1))), calibration_x=x * np.float32(0.1)),
         "units": case(int8(ranges(x * np.float32(0.4)))),
         "twice the units": case(int8(ranges(data().x * np.float32(2)))),
+        "another place": case(int8(ranges(x - np.float32(3)))),
         "narrow, known": case(int8(ranges(x * np.float32(0.6))),
                               calibration_x=x * np.float32(0.6)),
         "narrow": case(int8(ranges(x * np.float32(0.6)))),
@@ -319,6 +320,7 @@ looks = st.builds(
     calibration_used=st.sampled_from([None, True, False]),
     calibration_size=st.sampled_from([1, 16, 17, 64, 65, 300]),
     typical_ratio=st.floats(0.1, 10),
+    elsewhere=st.one_of(st.just(math.nan), st.sampled_from([0.0, 0.09, 0.1, 0.3])),
 )
 
 
@@ -335,11 +337,14 @@ def test_calibration_causes_decide_as_they_are_described(look: Any) -> None:
         for cause in ("calibration-small", "calibration-shift", "calibration-outliers")
     }
     ratio = look.input_ratio
-    units = not (math.isnan(ratio) or 0.5 < ratio < 1.998)
+    limit = 2 * (1 - 1 / 255)
+    units = not (math.isnan(ratio) or 1 / limit < ratio < limit)
     if units and look.typical_ratio is not None:
         units = not 1 / 1.5 < look.typical_ratio < 1.5
     elif units and ratio >= 1:
         units = any(abs(ratio / factor - 1) < 0.05 for factor in (2, 127.5, 255))
+    if not math.isnan(ratio) and look.elsewhere >= 0.1:
+        units = True
     narrow = look.narrow >= 0.3 and look.worth <= 16
     size = look.calibration_size if look.calibration_used else None
     large, small = size is not None and size > 64, size is not None and size <= 16

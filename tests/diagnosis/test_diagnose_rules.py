@@ -24,8 +24,9 @@ from qinspect.diagnosis.cases import Case, Claim, TrainingFacts
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import Finding
-from qinspect.tflite import evaluate
-from qinspect.tflite.requantize import Ranges, quantize_file
+from qinspect.tflite import constant, evaluate, read_graph
+from qinspect.tflite.constants import all_weights
+from qinspect.tflite.requantize import Ranges, quantize_file, replace_constants
 
 
 def finding(name: str, given: Case) -> Finding:
@@ -74,6 +75,42 @@ def test_calibration_in_other_units_is_a_shift(factor: float) -> None:
     assert effect.closed_share > 0.8
 
 
+def test_calibration_at_another_place_is_a_shift() -> None:
+    """The mean subtracted: ranges as wide as they should be, of other values."""
+    x = calibration() - np.float32(3)
+    found = diagnose(case(int8(ranges(x)), calibration_x=x))
+    cause = found.cause("calibration-shift")
+    assert cause.finding.numbers["input_elsewhere_share"] >= 0.1
+    assert 0.6 < float(cause.finding.numbers["input_ratio"]) < 1.6
+    assert (found.primary, found.proved) == ("calibration-shift", True)
+
+
+def test_what_is_wrong_with_the_constants_proves_no_calibration() -> None:
+    """A file made anew has sound weights again, whatever it is calibrated with."""
+    x = calibration() * np.float32(40.0)
+    graph = int8(ranges(calibration()))
+    weight = next(iter(all_weights(graph)))
+    stored = np.asarray(constant(graph, weight.tensor))
+    broken = read_graph(replace_constants(graph, {weight.tensor.index: -stored}))
+    sound = diagnose(case(broken, calibration_x=x))
+    assert not any(cause.confirmed for cause in sound.causes
+                   if cause.rule.id.startswith("calibration"))
+    shifted = int8(ranges(x))
+    both = read_graph(replace_constants(shifted, {weight.tensor.index: -stored}))
+    for cause in diagnose(case(both, calibration_x=x)).causes:
+        if cause.rule.id.startswith("calibration") and cause.effect is not None:
+            assert cause.finding.verdict == "indicated" or not cause.confirmed
+
+
+def test_ranges_of_16_bits_are_not_wide() -> None:
+    """Without a zero point they reach as far below zero as above, by design."""
+    graph = graph_of(quantize_file(float_graph(), ranges(calibration()), "int16x8"), "16x8.tflite")
+    found = Evidence(case(graph)).ranges("ptq", "evaluation")
+    usual = Evidence(healthy()).ranges("ptq", "evaluation")
+    np.testing.assert_allclose(found["ratio"], usual["ratio"], rtol=0.05)
+    assert finding("calibration-outliers", case(graph)).verdict == "ruled_out"
+
+
 def test_one_extreme_example_is_an_outlier() -> None:
     x = calibration().copy()
     x[0] *= 40
@@ -104,7 +141,7 @@ def test_ranges_worth_few_examples_are_counted() -> None:
 
 
 def test_one_scale_for_unequal_channels() -> None:
-    spread = 300.0
+    spread = 80.0
     bounds = ranges(calibration(), spread)
     coarse = Ranges(bounds.bounds, frozenset({0}))
     found = diagnose(case(int8(coarse, spread), spread, calibration_x=calibration()))

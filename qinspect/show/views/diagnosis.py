@@ -134,13 +134,19 @@ def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
     lines = {"Evidence": cause.finding.sentence, "Question": rule.question,
              "Symptom": rule.symptom, "Cause": rule.cause, "Remedy": rule.remedy}
     if effect is not None:
-        confirmed = "confirmed" if effect.confirmed else "not confirmed"
+        confirmed = "confirmed" if cause.confirmed else (
+            "not proof, since nothing of the cause itself was seen" if cause.closed else
+            "not confirmed")
         metric = found.focus.metric
         closed = f"{text.gap_of(metric)(toward(found, effect.amount))} {metric.unit}".rstrip()
         ends = text.interval_of(metric)(_closed(found, effect))
         lines["Tried"] = f"{effect.done} closes {closed} {ends} of the gap: {confirmed}."
         if rule.every_file or effect.left is not None:
             lines["Tried"] = f"{outcome(cause, effect, metric)}: {confirmed}."
+        if lifts := [(role, *lift) for role, lift in effect.lifts.items() if lift[1] > 0]:
+            lines["Better by"] = "; ".join(
+                f"{NAMES[role]} {metric.size(size)} {text.interval_of(metric)((low, high))}"
+                for role, size, low, high in lifts) + "."
         if effect.runs and effect.luck:
             luck = f"{text.gap_of(metric)(toward(found, effect.luck))} {metric.unit}".rstrip()
             lines["Luck"] = (f"the same training without the remedy closes {luck} of the gap by "
