@@ -105,7 +105,7 @@ _KNOWN_UNITS = Measure(
     threshold=_SAME_RANGE, side="below", basis="factors 2, 127.5 and 255; chosen",
 )
 _ELSEWHERE = Measure(
-    "input_elsewhere_share", "share of the inputs' range outside the stored one, which is as wide",
+    "input_elsewhere_share", "share of the inputs' range beyond a stored one as wide",
     threshold=0.1, side="above", basis="chosen; the mean of MNIST subtracted makes 0.13",
 )
 _SHIFTED = Measure(
