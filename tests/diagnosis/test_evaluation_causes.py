@@ -11,6 +11,7 @@ import pytest
 from diagnose_cases import N, calibration, case, data, int8, ranges
 
 from qinspect.causes import all_rules
+from qinspect.causes.preprocessing import candidates
 from qinspect.data.dataset import Dataset, digests
 from qinspect.diagnosis.answer import Diagnosis
 from qinspect.diagnosis.cases import Case
@@ -66,6 +67,21 @@ def test_wrong_inputs_come_first_although_there_is_no_gap(wrong_x: object) -> No
 def test_right_inputs_are_not_called_wrong() -> None:
     for found in (fed(data().x), diagnose(lossy())):
         assert found.cause("preprocessing-mismatch").verdict == "ruled_out"
+
+
+def test_the_scale_that_qat_stores_or_training_shows_is_right() -> None:
+    """So a network that another scale would help is not said to be fed wrongly."""
+    def words(**parts: object) -> list[str]:
+        evidence = Evidence(case(ptq, **parts))  # type: ignore[arg-type]
+        return [one.words for one in candidates(evidence, data().x[:9])]
+
+    ptq = int8(ranges(data().x))
+    exchanged = "images with rows and columns exchanged"
+    assert words(qat_graph=ptq) == ["inputs turned light to dark", exchanged]
+    assert words(train=data()) == [exchanged]
+    assert len(words()) > 3
+    away = dataclasses.replace(data(), x=data().x * np.float32(0.5))
+    assert len(words(data=away, qat_graph=ptq, train=data())) > 4
 
 
 def test_labels_without_meaning_are_no_matter_of_preprocessing() -> None:
