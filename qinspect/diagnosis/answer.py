@@ -12,6 +12,7 @@ import pandas as pd
 from qinspect import store
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.rule import Finding, Rule
+from qinspect.measure.first_cut import FirstCut
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.shown import Shown
 from qinspect.stats import Comparison
@@ -170,6 +171,9 @@ class Diagnosis(Shown):
         Wall-clock time.
     remarks : tuple of Remark
         What files, outputs and accuracies tell unasked, by role.
+    cuts : tuple of FirstCut
+        Of each quantized file, where there is a float one: what its weights cost with float
+        activations, and the other way round.
 
     Examples
     --------
@@ -189,6 +193,7 @@ class Diagnosis(Shown):
     interventions: bool
     seconds: float
     remarks: tuple[Remark, ...] = ()
+    cuts: tuple[FirstCut, ...] = ()
 
     @property
     def late_seconds(self) -> float:
@@ -249,7 +254,8 @@ class Diagnosis(Shown):
         -------
         dict
             ``gap_pp`` (QAT minus PTQ), ``gap_ptq_float_pp``, ``gap_qat_float_pp``: None where a
-            file is missing; ``focus``, the gap that was explained, and its ``ci_pp``; ``causes``;
+            file is missing; ``focus``, the gap that was explained, and its ``ci_pp``;
+            ``first_cut``: weights against activations, a quantized file each; ``causes``;
             ``primary``, ``proved``, ``summary``; ``decomposition``: effects of interventions
             alone, the largest first (they overlap and need not add up); ``parts``: parts of the
             gap that do; ``ruled_out`` (with those that do not apply); ``not_testable`` with the
@@ -302,6 +308,7 @@ class Diagnosis(Shown):
                 "unit": metric.unit,
                 "direction": metric.direction,
             },
+            "first_cut": [cut.to_json() for cut in self.cuts],
             "causes": rows,
             "primary": self.primary,
             "proved": self.proved,

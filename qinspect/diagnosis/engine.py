@@ -13,6 +13,7 @@ import numpy as np
 
 from qinspect.diagnosis.answer import CLOSED_SHARE, Cause, Diagnosis, Effect
 from qinspect.diagnosis.cases import Case, case
+from qinspect.diagnosis.cutting import first_cuts
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.replicates import measure_replicates
 from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried, speaking
@@ -24,7 +25,6 @@ from qinspect.measure.remarks import (
     output_remarks,
     swapped_roles,
 )
-from qinspect.metrics import AGREEMENT, DIFFERENCE
 from qinspect.schema import Array
 from qinspect.stats import Comparison
 from qinspect.stats.paired import score_interval
@@ -33,7 +33,7 @@ from qinspect.tflite import scheme_of
 from qinspect.tflite.inputs import input_fit
 from qinspect.tflite.origin import origin_of
 from qinspect.tflite.remarks import Remark
-from qinspect.tflite.task import ending, output_port
+from qinspect.tflite.task import metric_against_float, output_port
 
 # A gap below this share of the margin (of accuracy a point) is not one that a person would claim;
 # chosen.
@@ -120,6 +120,8 @@ def diagnose(
     units = _units(given)
     gaps = _gaps(evidence)
     focus = _focus(gaps)
+    say("taking weights and activations apart")
+    cuts = first_cuts(evidence)
     found = []
     for rule in _rules(causes):
         say(f"asking: {rule.question}")
@@ -159,6 +161,7 @@ def diagnose(
         interventions=interventions,
         seconds=time.perf_counter() - started,
         remarks=(*units, *_remarks(evidence, gaps)),
+        cuts=cuts,
     )
 
 
@@ -172,12 +175,12 @@ def _against_float(evidence: Evidence) -> Case:
         raise DataError("without labels y a diagnosis needs the float file, whose answers take "
                         "their place.")
     own = evidence.evaluation("float")
-    port = output_port(given.float_graph, task.outputs["float"])
-    if ending(given.float_graph, port) == "SOFTMAX":
+    metric = metric_against_float(given.float_graph, task.outputs["float"])
+    if metric.classes:
         data = replace(given.data, y=own.prediction, num_classes=own.raw[0].size)
-        return replace(given, data=data, metric=AGREEMENT)
-    return replace(given, data=replace(given.data, y=own.outputs, num_classes=0),
-                   metric=DIFFERENCE)
+    else:
+        data = replace(given.data, y=own.outputs, num_classes=0)
+    return replace(given, data=data, metric=metric)
 
 
 # --- what should be heard unasked ---------------------------------------------------------------

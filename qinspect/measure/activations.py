@@ -178,20 +178,14 @@ def stored_ranges(
 ) -> tuple[Ranges, tuple[str, ...]]:
     """Ranges that a quantized file holds for its float parent; tensors that needed ``fallback``."""
     bounds: dict[str, tuple[float, float]] = {}
-    per_tensor = set()
+    per_tensor: set[int] = set()
     one_scale = {
         weight.operator.index
         for weight in weights_of(quantized.main)
         if weight.tensor.quantization is not None and weight.tensor.quantization.scale.size == 1
     }
-    both = list(matched.inputs)
-    for pair in matched.pairs:
-        ours, theirs = graph.main.operators[pair.a], quantized.main.operators[pair.b]
-        both.append((pair.output_a, pair.output_b))
-        both += zip(_fed(graph.main, ours.inputs), _fed(quantized.main, theirs.inputs),
-                    strict=False)
-        if theirs.index in one_scale:
-            per_tensor.add(ours.index)
+    per_tensor.update(pair.a for pair in matched.pairs if pair.b in one_scale)
+    both = same_tensors(graph, quantized, matched)
     for a, b in both:
         found = quantized.main.tensors[b].stored_range
         if found is not None:
@@ -206,6 +200,17 @@ def stored_ranges(
         assert fallback is not None
         bounds[name] = fallback.bounds[name]
     return Ranges(bounds, frozenset(per_tensor)), tuple(absent)
+
+
+def same_tensors(graph: Graph, quantized: Graph, matched: GraphMatch) -> list[tuple[int, int]]:
+    """Activations that two files have in common; one may be named by several, the best first."""
+    both = list(matched.inputs)
+    for pair in matched.pairs:
+        ours, theirs = graph.main.operators[pair.a], quantized.main.operators[pair.b]
+        both.append((pair.output_a, pair.output_b))
+        both += zip(_fed(graph.main, ours.inputs), _fed(quantized.main, theirs.inputs),
+                    strict=False)
+    return both
 
 
 def _fed(subgraph: Subgraph, inputs: tuple[int, ...]) -> list[int]:

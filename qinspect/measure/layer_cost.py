@@ -16,6 +16,7 @@ from qinspect import store
 from qinspect.errors import ModelFileError, SpecError
 from qinspect.measure.activations import observe_ranges, stored_ranges
 from qinspect.measure.error_metrics import error_metrics
+from qinspect.measure.first_cut import FirstCut, first_cut, halves
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Results
 from qinspect.schema import Array, Arrays
@@ -36,7 +37,7 @@ from qinspect.tflite.requantize import (
 from qinspect.tflite.run import Evaluation, evaluate
 from qinspect.tflite.runner import Model
 from qinspect.tflite.sandbox import open_model
-from qinspect.tflite.task import Task, task_of
+from qinspect.tflite.task import Task, metric_against_float, task_of
 
 # One row a layer and variant ("only" it quantized, "all_but" it), or a point of the curve ("keep");
 # agreement: share of examples classified as the float file does.  Differences are to the float file
@@ -128,11 +129,18 @@ class MixedFiles:
         self, kind: Any, layers: tuple[QuantizableOperator, ...], content: bytes, result: Evaluation
     ) -> Variant:
         sqnr = error_metrics(self._reference.outputs, result.outputs)["sqnr_db"]
-        scored: Any = result.outputs
-        if self.task is not None:
-            graph = self.graph if content is self.graph.content else read_graph(content)
-            scored = self.task.scored(next(iter(self.task.outputs)), graph, self.x, result)
-        return Variant(kind, layers, len(content), sqnr, result.prediction, scored)
+        graph = self.graph if content is self.graph.content else read_graph(content)
+        return Variant(kind, layers, len(content), sqnr, result.prediction,
+                       self._scored(graph, result))
+
+    def _scored(self, graph: Graph, result: Evaluation) -> Any:
+        if self.task is None:
+            return result.outputs
+        return self.task.scored(next(iter(self.task.outputs)), graph, self.x, result)
+
+    def scored(self, graph: Graph) -> Any:
+        """What the metric takes of another file of this network."""
+        return self._scored(graph, self._evaluate(graph))
 
 
 def _at(layers: Sequence[QuantizableOperator]) -> list[int]:
@@ -171,6 +179,9 @@ class Sensitivity(Shown):
         Loss that would matter, in the metric's unit.
     metric : Metric or None
         What outputs were scored by; None without labels.
+    cut : FirstCut
+        What the weights of the fully quantized file cost, and what its activations; without labels
+        against the float file's own answers.
     notes : tuple of str
         What the reader should know about how it was made.
     """
@@ -187,6 +198,7 @@ class Sensitivity(Shown):
     graph: Graph = field(repr=False)
     ranges: Ranges = field(repr=False)
     metric: Metric | None = ACCURACY
+    cut: FirstCut | None = None
 
     @property
     def labelled(self) -> bool:
@@ -221,7 +233,9 @@ class Sensitivity(Shown):
         found: dict[str, Any] = store.plain({
             "n": self.n, "precision": self.precision, "keep": self.keep,
             "confidence": self.confidence, "layers": self._rows(self.layers),
-            "curve": self._rows(self.curve), "order": [layer.name for layer in self.order],
+            "curve": self._rows(self.curve),
+            "first_cut": None if self.cut is None else self.cut.to_json(),
+            "order": [layer.name for layer in self.order],
             "proposal": self.proposal(), "margin": self.margin,
             "margin_pp": self.margin if self._unit == "points" else None, "notes": self.notes,
             "metric": None if self.metric is None else self.metric.id, "unit": self._unit,
@@ -376,7 +390,24 @@ def sensitivity(
         frame(variants), frame([files.full, *files.keep_curve(order)]), tuple(order), precision,
         keep, len(examples), confidence, 1.0 if results is None else results.limit,
         (*examples.notes, *said, *notes, *task.notes), graph, ranges, task.metric,
+        _cut(files, results or _unlabelled(files, task, confidence)),
     )
+
+
+def _unlabelled(files: MixedFiles, task: Task, confidence: float) -> Results:
+    """Results held against the float file's own answers."""
+    metric = metric_against_float(files.graph, next(iter(task.outputs.values())))
+    return Results({"float": files.float.scored, "full": files.full.scored},
+                   files.float.prediction if metric.classes else files.float.scored,
+                   metric=metric, confidence=confidence)
+
+
+def _cut(files: MixedFiles, results: Results) -> FirstCut:
+    """The fully quantized file, its weights and its activations apart."""
+    full = read_graph(quantize_file(files.graph, files.ranges, files.precision))
+    found = halves(files.graph, full, match_graphs(files.graph, full))
+    scored = {part: files.scored(graph) for part, graph in found.graphs.items()}
+    return first_cut(results.with_outputs(**scored), "full", found, results.n, found.notes)
 
 
 def _real(x: Arrays, graph: Graph, quantized: Graph | None, how: Preprocessing

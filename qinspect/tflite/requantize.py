@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
@@ -271,3 +272,62 @@ def _fitting(given: Array, old: Array, what: str) -> Array:
                 f"{what} is {old.dtype}; values from {given.min()} to {given.max()} do not fit."
             )
     return np.ascontiguousarray(given, dtype=old.dtype)
+
+
+def round_activations(graph: Graph, grids: Mapping[int, Tensor]) -> bytes:
+    """A float file whose activations pass through integers: QUANTIZE, DEQUANTIZE behind each."""
+    # `grids`: by index of a float activation the quantized tensor whose type and scale it takes.
+    # Everything else is computed in float, so that rounding and clipping are all that is changed.
+    # What reads an output by its name finds the rounded one.
+    model = fb.ModelT.InitFromPackedBuf(graph.content, 0)
+    main = model.subgraphs[0]
+    codes = []
+    for name in ("QUANTIZE", "DEQUANTIZE"):
+        code = fb.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = getattr(fb.BuiltinOperator, name)
+        code.version = 2
+        codes.append(len(model.operatorCodes))
+        model.operatorCodes.append(code)
+    operators: list[Any] = []
+    rounded: dict[int, int] = {}
+
+    def pass_through(index: int) -> None:
+        affine, source = grids[index].affine, main.tensors[index]
+        if affine is None or affine.scale.size != 1:
+            raise ModelFileError(f"tensor {grids[index].name!r} has no single scale to round to.")
+        made = [copy(source), copy(source)]
+        made[0].name = f"t{len(main.tensors)}/stored"
+        made[0].type = getattr(fb.TensorType, grids[index].dtype.upper())
+        made[0].quantization = fb.QuantizationParametersT()
+        made[0].quantization.scale = affine.scale.astype(np.float32)
+        made[0].quantization.zeroPoint = affine.zero_point.astype(np.int64)
+        if index in main.inputs:
+            made[1].name = f"t{len(main.tensors)}/rounded"
+        else:
+            source.name = f"t{len(main.tensors)}/exact"
+        rounded[index] = len(main.tensors) + 1
+        for code, read, one in zip(codes, (index, rounded[index] - 1), made, strict=True):
+            operator = fb.OperatorT()
+            operator.opcodeIndex, operator.inputs = code, [read]
+            operator.outputs = [len(main.tensors)]
+            main.tensors.append(one)
+            operators.append(operator)
+
+    for index in main.inputs:
+        if index in grids:
+            pass_through(index)
+    for operator in main.operators:
+        operators.append(operator)
+        operator.inputs = [rounded.get(int(i), int(i)) for i in operator.inputs]
+        for index in operator.outputs:
+            if index in grids:
+                pass_through(int(index))
+    main.operators = operators
+    main.outputs = [rounded.get(int(i), int(i)) for i in main.outputs]
+    for signature in model.signatureDefs or ():
+        if signature.subgraphIndex == 0:
+            for output in signature.outputs:
+                output.tensorIndex = rounded.get(output.tensorIndex, output.tensorIndex)
+    builder = flatbuffers.Builder(len(graph.content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -11,7 +11,7 @@ import numpy as np
 
 from qinspect.data.dataset import Dataset, count, take
 from qinspect.errors import DataError, unknown_name
-from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics import ACCURACY, AGREEMENT, DIFFERENCE, Metric
 from qinspect.metrics import metric as named_metric
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import RESHAPING, Graph
@@ -125,6 +125,11 @@ def task_of(
     if chosen is not None and data.y is None and chosen.needs_y:
         raise DataError(f"{chosen.id} needs labels or targets y, and {data.name} has none.")
     return Task(chosen, outputs, data.y, tuple(notes))
+
+
+def metric_against_float(graph: Graph, output: str) -> Metric:
+    """What examples without labels are scored by: the float file's answers take their place."""
+    return AGREEMENT if ending(graph, output_port(graph, output)) == "SOFTMAX" else DIFFERENCE
 
 
 def check_labels(name: str, classes: int | None, labels: Array) -> None:

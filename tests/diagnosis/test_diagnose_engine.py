@@ -358,3 +358,18 @@ def test_errors_are_one_sentence() -> None:
                                      qat_graph=float_graph()))
     with pytest.raises(QinspectError, match="arm"):
         case(float_graph(), arms={"float_bn": np.zeros(3, dtype=np.int64)})
+
+
+def test_the_first_cut_is_a_part_of_the_answer() -> None:
+    found = diagnose(dataclasses.replace(broken(), qat_graph=float_graph()), causes=[],
+                     interventions=False)
+    ptq, qat = found.cuts
+    assert (ptq.file, qat.file) == ("ptq", "qat")
+    assert "the activations matter more" in ptq.sentence
+    assert not qat.loss.significant
+    assert qat.frame["share"].isna().all()
+    shown = found._repr_mimebundle_()["text/html"]
+    assert "First cut of PTQ" in shown
+    assert [one["file"] for one in found.to_json()["first_cut"]] == ["ptq", "qat"]
+    bare = dataclasses.replace(broken(), float_graph=None, qat_graph=int8(ranges(calibration())))
+    assert diagnose(bare, causes=[], interventions=False).cuts == ()

@@ -228,6 +228,8 @@ def test_frame_and_curve(graph: Graph, tmp_path: Path) -> None:
 def test_without_labels_only_outputs_are_compared(graph: Graph) -> None:
     result = sensitivity(graph, examples(50), calibration=examples(50))
     assert result.layers["score"].isna().all()
+    assert result.cut is not None
+    assert result.cut.loss.metric.id == "agreement"
     assert result.layers["agreement"].notna().all()
     assert result.proposal() is None
 

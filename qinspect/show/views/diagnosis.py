@@ -16,6 +16,7 @@ from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
 from qinspect.show.views.files import remark_lines
+from qinspect.show.views.layers import cut_table
 from qinspect.verdicts import CAUSES
 
 if TYPE_CHECKING:
@@ -38,9 +39,12 @@ def diagnosis_view(found: Diagnosis) -> View:
     first = [cause for cause in causes if leads(found, cause)]
     return View(
         f"Diagnosis of {found.case.name}",
-        (found.sentence, f"Primary cause: {found.primary}.", *remark_lines(
+        (found.sentence, f"Primary cause: {found.primary}.",
+         *(cut.sentence for cut in found.cuts if cut.back), *remark_lines(
             [{**asdict(one), "file": one.file and NAMES[one.file]} for one in found.remarks])),
-        tuple(filter(None, (file_table(found), tried_table(found), part_table(found)))),
+        tuple(filter(None, (file_table(found), *(cut_table(cut, NAMES[cut.file])
+                                                for cut in found.cuts if cut.parts),
+                            tried_table(found), part_table(found)))),
         {**_overall(found), **{kind: draw for own in drawn.values() for kind, draw in own.items()}},
         (*(section(found, cause, tuple(drawn[cause.rule.id])) for cause in first),
          *_others(found, causes),
@@ -198,6 +202,8 @@ def _others(found: Diagnosis, causes: list[Cause]) -> tuple[Section, ...]:
 def _notes(found: Diagnosis) -> tuple[str, ...]:
     out = [c.rule.id for c in found.ordered() if c.verdict in ("ruled_out", "does_not_apply")]
     lines = list(found.data_notes)
+    lines += [f"first cut of {NAMES[cut.file]}: {note}" for cut in found.cuts
+              for note in cut.notes]
     lines.append(f"ruled out: {', '.join(out) or 'nothing'}.")
     lines += [f"not tested, {line}" for line in untested(found)]
     if found.late_seconds > 0:

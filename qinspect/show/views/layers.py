@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from qinspect.measure.clipping import Binned
+    from qinspect.measure.first_cut import FirstCut
     from qinspect.measure.layer_cost import Sensitivity
     from qinspect.measure.layer_tables import Layers
     from qinspect.show.figure import Figure
@@ -103,8 +104,9 @@ def sensitivity_view(found: Sensitivity) -> View:
     metric = found.metric
     return View(
         f"Sensitivity of {len(found.order)} layers, {found.n:,} examples",
-        (found.sentence,),
-        (_ends(ends, found), layer_table(found), curve_table(found)),
+        (found.sentence, *((found.cut.sentence,) if found.cut else ())),
+        tuple(filter(None, (_ends(ends, found), cut_table(found.cut, f"all {found.precision}")
+                            if found.cut else None, layer_table(found), curve_table(found)))),
         {} if metric is None else
         {"layers": lambda: figures.sensitivity_bars(found.layers, metric),
          "curve": lambda: figures.sensitivity_curve(found.curve, found.margin, metric)},
@@ -171,6 +173,20 @@ def _level(found: Sensitivity) -> tuple[str, ...]:
     level = f"{100 * found.confidence:g} %"
     return (f"intervals are {level} each, not corrected for the number of layers.",
             ) if found.labelled else ()
+
+
+def cut_table(cut: FirstCut, name: str) -> Table:
+    """One row a part of the first cut, then the file."""
+    metric = cut.loss.metric
+    some = "" if cut.loss.n == cut.total else f" of {cut.total:,}"
+    return table(f"First cut of {name}: weights against activations", cut.frame, {
+        "what is quantized": "title",
+        metric.title: ("value", text.value_of(metric)),
+        text.headed("to float", metric.unit): ("to_float", text.gap_of(metric)),
+        "interval": (lambda row: (row["low"], row["high"]), text.interval_of(metric)),
+        "of its difference": ("share", lambda share: f"{100 * share:.0f} %"),
+    }, caption=f"On {cut.loss.n:,}{some} examples. Shares need not add up to 100 %. "
+               f"{text.lower(metric)}")
 
 
 def series(binned: Binned, name: str, colour: str) -> dict[str, Any]:
