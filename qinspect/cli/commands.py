@@ -182,6 +182,13 @@ def sensitivity(
     keep: Annotated[
         int | None, typer.Option(help="Layers to keep in the file written; default: proposed.")
     ] = None,
+    advise: Annotated[bool, typer.Option(
+        "--advise", help="How many calibration examples, and which: calibrate with subsets, too.")
+    ] = False,
+    manifest: Annotated[Path | None, typer.Option(
+        help="Write what was calibrated with here, with checksums; implies --advise.")
+    ] = None,
+    seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Quantize one layer at a time: which layers cost the accuracy, and which to keep."""
@@ -193,6 +200,7 @@ def sensitivity(
         file, Source(data, x_key, y_key), calibration=calibration, like=int8,
         precision=precision,  # type: ignore[arg-type]
         keep=keep_as, metric=metric, output=output, margin=margin,  # type: ignore[arg-type]
+        advise=advise or manifest is not None, seed=seed,
         preprocessing=asked_for(input_scale, input_offset, label_offset),
     )
     show_result(found, as_json=as_json)
@@ -200,6 +208,10 @@ def sensitivity(
         kept = found.write_mixed(write, keep)
         if not as_json:
             print(f"written: {write} ({kept} layer(s) kept in {keep_as})")
+    if manifest is not None and found.advice is not None:
+        found.advice.write_manifest(manifest)
+        if not as_json:
+            print(f"calibration manifest: {manifest}")
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 
 from qinspect import store
+from qinspect.data.dataset import Dataset, take
+from qinspect.data.streams import stream
 from qinspect.errors import ModelFileError, SpecError
-from qinspect.measure.activations import observe_ranges, stored_ranges
+from qinspect.measure.activations import ObservedRanges, observe_ranges, stored_ranges
+from qinspect.measure.calibration_sets import CalibrationAdvice, calibration_advice
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.first_cut import FirstCut, first_cut, halves
 from qinspect.metrics import ACCURACY, Metric
@@ -182,6 +185,8 @@ class Sensitivity(Shown):
     cut : FirstCut
         What the weights of the fully quantized file cost, and what its activations; without labels
         against the float file's own answers.
+    advice : CalibrationAdvice or None
+        How many calibration examples, and which; where it was asked for.
     notes : tuple of str
         What the reader should know about how it was made.
     """
@@ -199,6 +204,7 @@ class Sensitivity(Shown):
     ranges: Ranges = field(repr=False)
     metric: Metric | None = ACCURACY
     cut: FirstCut | None = None
+    advice: CalibrationAdvice | None = None
 
     @property
     def labelled(self) -> bool:
@@ -235,6 +241,7 @@ class Sensitivity(Shown):
             "confidence": self.confidence, "layers": self._rows(self.layers),
             "curve": self._rows(self.curve),
             "first_cut": None if self.cut is None else self.cut.to_json(),
+            "calibration": None if self.advice is None else self.advice.to_json(),
             "order": [layer.name for layer in self.order],
             "proposal": self.proposal(), "margin": self.margin,
             "margin_pp": self.margin if self._unit == "points" else None, "notes": self.notes,
@@ -303,6 +310,8 @@ def sensitivity(
     output: str | None = None,
     confidence: float = 0.95,
     margin: float | None = None,
+    advise: bool = False,
+    seed: int = 0,
     num_threads: int = 2,
 ) -> Sensitivity:
     """Quantize one layer at a time, and all but one, from a float ``.tflite`` file alone.
@@ -333,6 +342,12 @@ def sensitivity(
         Name or position of the output that counts, where the file has several.
     margin : float, optional
         Loss that would matter, in the metric's unit; of accuracy 1 point.
+    advise : bool
+        Calibrate with disjoint subsets of the calibration examples, too: how many are needed, and
+        which set the ranges.  Without calibration examples a random half of ``data`` takes their
+        place, and the other half is evaluated.
+    seed : int
+        Of all that is drawn.
     num_threads : int
         Of the evaluation.
 
@@ -363,11 +378,12 @@ def sensitivity(
     shown = [one for one in (quantized, graph) if one is not None]
     examples = load_examples(data, shown, [how] * len(shown))
     x, said = _real(examples.x, graph, quantized, how)
-    calibration_x = None
+    observed, fed = None, None
     if calibration is not None:
         given = load_examples(calibration, shown, [how] * len(shown))
-        calibration_x, _ = _real(given.x, graph, quantized, how)
-    ranges, notes = _ranges(graph, calibration_x, quantized, num_threads)
+        fed = replace(given, x=_real(given.x, graph, quantized, how)[0])
+        observed = observe_ranges(graph, fed.x, num_threads=num_threads)
+    ranges, notes = _ranges(graph, observed, quantized)
     task = task_of({"float": graph}, {"float": x}, examples, metric=metric, output=output,
                    ways=[how])
     files = MixedFiles(graph, ranges, x, precision=precision, keep=keep, task=task,
@@ -382,6 +398,8 @@ def sensitivity(
             metric=task.metric, confidence=confidence, margin=margin,
         )
 
+    paired = results or _unlabelled(files, task, confidence)
+
     def frame(found: list[Variant]) -> pd.DataFrame:
         rows = [_row(variant, files.float, results, classes=task.classes) for variant in found]
         return pd.DataFrame(rows, columns=list(SENSITIVITY))
@@ -390,7 +408,8 @@ def sensitivity(
         frame(variants), frame([files.full, *files.keep_curve(order)]), tuple(order), precision,
         keep, len(examples), confidence, 1.0 if results is None else results.limit,
         (*examples.notes, *said, *notes, *task.notes), graph, ranges, task.metric,
-        _cut(files, results or _unlabelled(files, task, confidence)),
+        _cut(files, paired),
+        _advice(files, paired, fed, observed, examples.ids, seed) if advise else None,
     )
 
 
@@ -410,6 +429,28 @@ def _cut(files: MixedFiles, results: Results) -> FirstCut:
     return first_cut(results.with_outputs(**scored), "full", found, results.n, found.notes)
 
 
+def _advice(
+    files: MixedFiles, results: Results, fed: Dataset | None, observed: ObservedRanges | None,
+    ids: Array, seed: int,
+) -> CalibrationAdvice:
+    """Advice on the calibration examples, or on half of the evaluated ones."""
+    index = np.arange(results.n)
+    x, names = (files.x, ids) if fed is None else (fed.x, fed.ids)
+    if observed is None:
+        order = stream(seed, "halves").permutation(results.n)
+        own, index = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2:])
+        x, names = take(x, own), ids[own]
+        observed = observe_ranges(files.graph, x, num_threads=files.num_threads)
+
+    def scored(ranges: Ranges) -> Any:
+        content = quantize_file(files.graph, replace(files.ranges, bounds=ranges.bounds),
+                                files.precision)
+        return files.scored(read_graph(content))[index]
+
+    part = results.take(index).with_outputs(full=scored(observed.over()))
+    return calibration_advice(observed, x, names, take(files.x, index), part, scored, seed=seed)
+
+
 def _real(x: Arrays, graph: Graph, quantized: Graph | None, how: Preprocessing
           ) -> tuple[Arrays, tuple[str, ...]]:
     """Examples as the float model takes them, checked against the quantized input, and notes."""
@@ -420,12 +461,9 @@ def _real(x: Arrays, graph: Graph, quantized: Graph | None, how: Preprocessing
 
 
 def _ranges(
-    graph: Graph, calibration_x: Arrays | None, quantized: Graph | None, num_threads: int
+    graph: Graph, observed: ObservedRanges | None, quantized: Graph | None
 ) -> tuple[Ranges, tuple[str, ...]]:
     """Ranges of a quantized file if there is one, else of calibration examples; and notes."""
-    observed = None
-    if calibration_x is not None:
-        observed = observe_ranges(graph, calibration_x, num_threads=num_threads)
     if quantized is None:
         if observed is None:
             raise SpecError(

@@ -14,6 +14,7 @@ from qinspect.show.view import View, widget
 if TYPE_CHECKING:
     import pandas as pd
 
+    from qinspect.measure.calibration_sets import CalibrationAdvice
     from qinspect.measure.clipping import Binned
     from qinspect.measure.first_cut import FirstCut
     from qinspect.measure.layer_cost import Sensitivity
@@ -104,9 +105,11 @@ def sensitivity_view(found: Sensitivity) -> View:
     metric = found.metric
     return View(
         f"Sensitivity of {len(found.order)} layers, {found.n:,} examples",
-        (found.sentence, *((found.cut.sentence,) if found.cut else ())),
+        (found.sentence, *((found.cut.sentence,) if found.cut else ()),
+         *((found.advice.sentence,) if found.advice else ())),
         tuple(filter(None, (_ends(ends, found), cut_table(found.cut, f"all {found.precision}")
-                            if found.cut else None, layer_table(found), curve_table(found)))),
+                            if found.cut else None, layer_table(found), curve_table(found),
+                            *(_calibration(found.advice) if found.advice else ())))),
         {} if metric is None else
         {"layers": lambda: figures.sensitivity_bars(found.layers, metric),
          "curve": lambda: figures.sensitivity_curve(found.curve, found.margin, metric)},
@@ -173,6 +176,23 @@ def _level(found: Sensitivity) -> tuple[str, ...]:
     level = f"{100 * found.confidence:g} %"
     return (f"intervals are {level} each, not corrected for the number of layers.",
             ) if found.labelled else ()
+
+
+def _calibration(advice: CalibrationAdvice) -> tuple[Table, ...]:
+    metric = advice.metric
+    return (
+        table(f"Calibrated with disjoint sets of the {advice.n:,} examples", advice.sizes, {
+            "examples": "size", "sets": "sets",
+            "width of ranges": ("width", text.share),
+            metric.title: ("value", text.value_of(metric)),
+            text.headed("to all", metric.unit): ("to_all", text.gap_of(metric)),
+            "interval": (lambda row: (row["low"], row["high"]), text.interval_of(metric)),
+        }, caption=f"On {advice.evaluated:,} examples; intervals are for other sets and other "
+                   f"examples. {text.lower(metric)}"),
+        table("Examples that set the ends of ranges", advice.extremes, {
+            "example": "id", "ends": "ends", "widens by": ("stretch", "{:.2f}".format),
+            "most": "tensor"}, most=_WORST_LAYERS),
+    )
 
 
 def cut_table(cut: FirstCut, name: str) -> Table:
