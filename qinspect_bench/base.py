@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,26 +11,19 @@ import numpy as np
 import pandas as pd
 
 from qinspect import store
+from qinspect.data import DATASETS
 from qinspect.data.dataset import Dataset, one_array
 from qinspect.data.streams import stream
 from qinspect.diagnosis import cases
 from qinspect.diagnosis.cases import Case
+from qinspect.metrics import ACCURACY
 from qinspect.schema import Array, Arrays
 from qinspect.studies.run import load_splits, run_study
 from qinspect.studies.spec import StudySpec, make_spec
 from qinspect.tflite import evaluate, read_graph
 from qinspect.tflite.graph import Graph
+from qinspect_bench.architectures import ARCHITECTURES, SOURCES, Architecture, build, examples
 
-ARCHITECTURES: tuple[str, ...] = ("plain_cnn", "bn_cnn", "depthwise_cnn")
-# Small enough to train dozens of them in minutes, large enough to find gaps of two points.
-_SIZES: dict[str, dict[str, int]] = {
-    "digits": {"train_size": 700, "test_size": 700},
-    "fashion_mnist": {"train_size": 1_500, "test_size": 1_500},
-    "glyphs": {"train_size": 1_500, "test_size": 1_400},
-}
-# Epochs at 1e-3 and at 2e-4 before the study begins, which goes on at the rate of QAT: nothing is
-# then left to be gained by training on, nor by a smaller rate.
-_TRAINED = {"digits": (25, 10), "fashion_mnist": (8, 4), "glyphs": (8, 4)}
 _RATE = 3e-5
 # Arms of a study in which a remedy has been applied.
 _REMEDIED = ("ptq_int8_ft", "ptq_int8_bn", "ptq_int8_ft_bn", "float_bn", "qat_bn")
@@ -39,27 +31,20 @@ _REMEDIED = ("ptq_int8_ft", "ptq_int8_bn", "ptq_int8_ft_bn", "float_bn", "qat_bn
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One trained network: its architecture, its seed and, with them, its data and its half."""
+    """One trained network: its architecture and its seed."""
 
     model: str
     seed: int  # of the split, the weights and the batch order
 
     @property
-    def dataset(self) -> str:
-        """Small and large images alternate over architectures and seeds."""
-        if (ARCHITECTURES.index(self.model) + self.seed) % 2 == 0:
-            return "digits"
-        # Drawn characters stand in for Fashion-MNIST where it is not at hand.
-        folder = os.environ.get("QINSPECT_DATA", "")
-        at_hand = folder and (Path(folder) / "fashion_mnist.npz").exists()
-        return "fashion_mnist" if at_hand else "glyphs"
+    def architecture(self) -> Architecture:
+        """What kind of network it is."""
+        return ARCHITECTURES[self.model]
 
     @property
     def half(self) -> str:
         """``calibration``: thresholds may be set by looking at it; ``scored``: they may not."""
-        if self in CONTROL_CELLS:
-            return "scored"
-        return next(half for half, cells in HALVES.items() if self in cells)
+        return self.architecture.half
 
     @property
     def key(self) -> str:
@@ -67,18 +52,7 @@ class Cell:
         return f"{self.model}-{self.seed}"
 
 
-# Each architecture once in either half, on the other data set, with another seed and so another
-# split, other weights and another order of batches; five seeds in all.
-HALVES: dict[str, tuple[Cell, ...]] = {
-    "calibration": (Cell("plain_cnn", 0), Cell("bn_cnn", 2), Cell("depthwise_cnn", 0)),
-    "scored": (Cell("plain_cnn", 5), Cell("bn_cnn", 3), Cell("depthwise_cnn", 7)),
-}
-# Networks that are only asked about as they are, so that a false alarm is rare enough to be bounded
-# at 5 %: 96 healthy cases of twelve networks in the scored half.
-CONTROL_CELLS: tuple[Cell, ...] = tuple(
-    Cell(model, seed) for model in ARCHITECTURES for seed in (10, 11, 12)
-)
-CELLS: tuple[Cell, ...] = (*HALVES["calibration"], *HALVES["scored"], *CONTROL_CELLS)
+CELLS: tuple[Cell, ...] = tuple(Cell(model, 0) for model in ARCHITECTURES)
 
 
 @dataclass(frozen=True)
@@ -107,12 +81,14 @@ class Base:
 Inject = Callable[[Base, Case, str, int], Injected]
 
 
-def base_spec(cell: Cell, model: Path) -> StudySpec:
+def base_spec(cell: Cell, model: Path, data: str) -> StudySpec:
     """A study in which nothing is wrong: of a trained model, ranges set from calibration."""
+    kind = cell.architecture
+    _, training, evaluation = SOURCES[kind.data]
     return make_spec(
-        None, dataset=cell.dataset, model=str(model), seed=cell.seed, float_epochs=2,
-        float_lr=_RATE, qat_epochs=1, qat_lr=_RATE, warm_start=True, recipes=(),
-        **_SIZES[cell.dataset],
+        None, dataset=data, model=str(model), seed=cell.seed, float_epochs=2, float_lr=_RATE,
+        qat_epochs=1, qat_lr=_RATE, warm_start=True, recipes=(), skip_layers=kind.skip_layers,
+        loss=kind.loss, metric=kind.metric, train_size=training, test_size=evaluation,
     )
 
 
@@ -121,10 +97,20 @@ def make_base(cell: Cell, folder: Path) -> Base:
     from qinspect.train.progress import no_progress
 
     own = store.prepare_folder(folder / cell.key, ("study", "made"))
-    spec = base_spec(cell, own / "made" / "trained.h5")
-    _pretrain(cell, own, replace(spec, model=cell.model))
+    spec = base_spec(cell, own / "made" / "trained.h5", str(_data(cell, own)))
+    _pretrain(cell, own, spec)
     study = run_study(spec, own / "study", num_threads=1, progress=no_progress)
     return Base(cell, own, spec, cases.case(study))
+
+
+def _data(cell: Cell, own: Path) -> str | Path:
+    """The file with the examples of a cell, or the name of a data set that is taken as it is."""
+    if cell.architecture.data in DATASETS:
+        return cell.architecture.data
+    path = own / "made" / "data.npz"
+    if not path.exists():
+        store.write_arrays(path, examples(cell.architecture.data))
+    return path
 
 
 def _pretrain(cell: Cell, own: Path, spec: StudySpec) -> None:
@@ -132,15 +118,29 @@ def _pretrain(cell: Cell, own: Path, spec: StudySpec) -> None:
     target = own / "made" / "trained.h5"
     if target.exists():
         return
-    from qinspect.train import build_model, fit, reset, save_keras
+    from qinspect.train import fit, reset, save_keras
 
-    train = load_splits(spec).train
+    train = load_splits(replace(spec, model="mlp")).train
+    outputs = train.num_classes or 1
     reset(cell.seed)
-    model = build_model(cell.model, train.array.shape[1:], train.num_classes, seed=cell.seed)
+    model = build(cell.model, train.array.shape[1:], outputs, cell.seed)
     save_keras(model, own / "made" / "untrained.h5")
-    for phase, (epochs, rate) in enumerate(zip(_TRAINED[cell.dataset], (1e-3, 2e-4), strict=True)):
-        fit(model, train, None, epochs=epochs, learning_rate=rate, seed=cell.seed + 100 * phase)
+    taught, loss = _taught(model, train, spec.loss, spec.metric)
+    for phase, (epochs, rate) in enumerate(zip(cell.architecture.epochs, (1e-3, 2e-4),
+                                               strict=True)):
+        fit(model, taught, None, epochs=epochs, learning_rate=rate, loss=loss,
+            seed=cell.seed + 100 * phase)
     save_keras(model, target)
+
+
+def _taught(
+    model: Any, train: Dataset, loss: str | None, metric: str | None
+) -> tuple[Dataset, str]:
+    """Training examples with what the network should give, and the loss."""
+    from qinspect.train import choose_objective
+
+    aim = choose_objective(model, train.array, train.y, loss=loss, metric=metric)
+    return aim.of(train), aim.loss
 
 
 def files_only(case: Case) -> Case:
@@ -207,7 +207,8 @@ def with_arms(case: Case) -> Case:
     """The study's budget-matched PTQ converted again with the case's calibration set."""
     # Its arms with re-estimated batch norm are left out.
     arms = {name: p for name, p in case.arms.items() if name not in _REMEDIED}
-    if "float_ft" in case.arm_models:
+    # Arms of other tasks hold what their metric scores.
+    if "float_ft" in case.arm_models and case.metric is ACCURACY:
         graph = converted(case.arm_models["float_ft"], "int8", case.calibration_x)
         arms["ptq_int8_ft"] = predictions(graph, case.data)
     return replace(case, arms=arms)
@@ -260,10 +261,12 @@ def retrained_qat(
     logs = path.with_suffix(".history.csv"), path.with_suffix(".observers.csv")
     if not all(log.exists() for log in logs):
         reset(base.spec.seed)
-        model = quantize_aware(load_keras(case.keras_float))
+        plain = load_keras(case.keras_float)
+        taught, loss = _taught(plain, case.train, base.spec.loss, base.spec.metric)
+        model = quantize_aware(plain, skip_layers=facts.skip_layers)
         history, observers = fit_qat(
-            model, case.train, None, epochs=facts.qat_epochs, learning_rate=facts.qat_lr,
-            batch_size=facts.batch_size, seed=facts.seed,
+            model, taught, None, epochs=facts.qat_epochs, learning_rate=facts.qat_lr,
+            batch_size=facts.batch_size, seed=facts.seed, loss=loss,
             warm_start_x=(one_array(case.calibration_x, "the calibration set")
                           if facts.warm_start and case.calibration_x is not None else None),
         )
@@ -297,9 +300,10 @@ def trained_float(
         assert base.case.train is not None
         reset(base.spec.seed)
         model = load_keras(parent)
+        taught, loss = _taught(model, base.case.train, base.spec.loss, base.spec.metric)
         history = fit(
-            model, base.case.train, None, epochs=epochs, learning_rate=learning_rate,
-            batch_size=base.spec.batch_size, seed=seed,
+            model, taught, None, epochs=epochs, learning_rate=learning_rate,
+            batch_size=base.spec.batch_size, seed=seed, loss=loss,
         )
         # Few steps leave batch norm behind, which is another cause.
         reestimate_batchnorm(model, base.case.train.array)
