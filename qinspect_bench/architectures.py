@@ -148,7 +148,7 @@ def _mobilenet_v2(k: Any, x: Any, outputs: int) -> Any:
 
 def _lstm(k: Any, x: Any, outputs: int) -> Any:
     """An LSTM over the rows of an image, which the converter makes one operator of."""
-    return _classes(k, k.LSTM(32, name="lstm")(x), outputs)
+    return _classes(k, k.ReLU()(k.Dense(24)(k.LSTM(32, name="lstm")(x))), outputs)
 
 
 def _regression(k: Any, x: Any, outputs: int) -> Any:
@@ -177,7 +177,7 @@ def _binary(k: Any, x: Any, outputs: int) -> Any:
 _CONV = frozenset({CLASSES, BATCHNORM, SCALABLE})
 _PLAIN = frozenset({CLASSES, SCALABLE})
 _CURVED = frozenset({CLASSES, BATCHNORM})
-_CALIBRATION, _SCORED = "calibration", "scored"
+_CALIBRATION, _SCORED = HALVES = "calibration", "scored"
 ARCHITECTURES: Mapping[str, Architecture] = {
     # The three on which the rules were first set.
     "plain_cnn": Architecture(_CALIBRATION, "digits", _PLAIN, epochs=(25, 10)),

@@ -134,12 +134,12 @@ def _pretrain(cell: Cell, own: Path, spec: StudySpec) -> None:
 
 
 def _taught(
-    model: Any, train: Dataset, loss: str | None, metric: str | None
+    model: Any, train: Dataset, loss: str | None, judged: str | None
 ) -> tuple[Dataset, str]:
     """Training examples with what the network should give, and the loss."""
     from qinspect.train import choose_objective
 
-    aim = choose_objective(model, train.array, train.y, loss=loss, metric=metric)
+    aim = choose_objective(model, train.array, train.y, loss=loss, metric=judged)
     return aim.of(train), aim.loss
 
 
@@ -149,6 +149,12 @@ def files_only(case: Case) -> Case:
         case, keras_float=None, keras_qat=None, history=None, observers=None, arms={},
         arm_models={}, facts=None, parts=(), claims={},
     )
+
+
+def of_classes(case: Case) -> bool:
+    """Whether predictions of the case are classes."""
+    judged = case.metric
+    return judged is None or ACCURACY.id == (judged if isinstance(judged, str) else judged.id)
 
 
 def with_ptq(
@@ -208,7 +214,7 @@ def with_arms(case: Case) -> Case:
     # Its arms with re-estimated batch norm are left out.
     arms = {name: p for name, p in case.arms.items() if name not in _REMEDIED}
     # Arms of other tasks hold what their metric scores.
-    if "float_ft" in case.arm_models and case.metric is ACCURACY:
+    if "float_ft" in case.arm_models and of_classes(case):
         graph = converted(case.arm_models["float_ft"], "int8", case.calibration_x)
         arms["ptq_int8_ft"] = predictions(graph, case.data)
     return replace(case, arms=arms)

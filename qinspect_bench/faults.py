@@ -24,14 +24,15 @@ from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Preprocessing
 from qinspect.tflite.requantize import replace_constants
 from qinspect.tflite.runner import Session
+from qinspect_bench.architectures import BATCHNORM, CLASSES, SCALABLE
 from qinspect_bench.base import (
-    ARCHITECTURES,
     Base,
     Inject,
     Injected,
     converted,
     faintest,
     files_only,
+    of_classes,
     predictions,
     recalibrated,
     remade,
@@ -285,8 +286,10 @@ def regularisation(base: Base, case: Case, strength: str, variant: int) -> Injec
 def distribution_shift(base: Base, case: Case, strength: str, variant: int) -> Injected:
     """Noise on the pixels of the evaluation examples, within the range of the inputs."""
     assert case.data is not None
-    x = case.data.array + base.rng(6).normal(0, _PIXEL_NOISE[strength], case.data.array.shape)
-    data = replace(case.data, x=np.clip(x, 0, 1).astype(np.float32))
+    x = case.data.array
+    low, high = x.min(), x.max()
+    noisy = x + (high - low) * base.rng(6).normal(0, _PIXEL_NOISE[strength], x.shape)
+    data = replace(case.data, x=np.clip(noisy, low, high).astype(np.float32))
     made = replace(files_only(case), data=data, train=case.train)
     return Injected(made, None)
 
@@ -300,7 +303,8 @@ def calibration_small(base: Base, case: Case, strength: str, variant: int) -> In
 def calibration_shift(base: Base, case: Case, strength: str, variant: int) -> Injected:
     """Calibration examples that were preprocessed otherwise."""
     factor, offset = _UNITS[strength][variant % 3]
-    x = (_calibration(case) * factor + offset).astype(np.float32)
+    x = _calibration(case)
+    x = (x * factor + offset * x.max()).astype(np.float32)
     return Injected(recalibrated(case, x), case)
 
 
@@ -522,6 +526,8 @@ def control(base: Base, case: Case, form: str) -> Case:
         return recalibrated(case, case.train.x[order])
     graph = converted(case.keras_float, "int8_io", case.calibration_x)
     loose = files_only(with_ptq(case, graph))
+    if not of_classes(case):
+        return loose
     claims = {role: Claim(predictions(_graph(loose, role), case.data)) for role in loose.roles}
     return replace(loose, claims=claims)
 
@@ -541,10 +547,20 @@ FAULTS: dict[str, Inject] = {
     cause: globals()[cause.replace("-", "_")]
     for cause in all_rules() if cause.replace("-", "_") in globals()
 }
-# Faults that not every architecture can have.
-_WITH_BATCHNORM = ("bn_cnn", "depthwise_cnn")
-SINGLE: dict[str, tuple[str, ...]] = {
-    cause: _WITH_BATCHNORM if cause == "batchnorm-lag" else ARCHITECTURES for cause in FAULTS
+# What a cause asks of a network, of qinspect_bench.architectures; those not named fit any.
+NEEDS: dict[str, frozenset[str]] = {
+    "argmax-ties": frozenset({CLASSES}),
+    "batchnorm-lag": frozenset({BATCHNORM}),
+    "different-format": frozenset({SCALABLE}),
+    "evaluation-mismatch": frozenset({CLASSES}),
+    "input-quantization": frozenset({CLASSES}),
+    "lucky-checkpoint": frozenset({CLASSES}),
+    "noise": frozenset({CLASSES}),
+    "per-tensor-weights": frozenset({SCALABLE}),
+    "qat-not-applied": frozenset({SCALABLE}),
+    "regularisation": frozenset({CLASSES, SCALABLE}),
+    "sensitive-layer": frozenset({SCALABLE}),
+    "stale-observers": frozenset({SCALABLE}),
 }
 # The first is injected first: what is made later is made from what the earlier one left.
 PAIRS: tuple[tuple[str, str], ...] = (

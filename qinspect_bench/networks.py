@@ -153,7 +153,7 @@ def _norm_behind(layer: Any) -> Any | None:
 
 
 def _in_a_row(model: Any) -> tuple[Any, Any]:
-    """The first weighted layer whose channels one other weighted layer alone reads, and that one."""
+    """The first weighted layer that a single one reads, channel by channel, and that one."""
     for first in _weighted(model):
         behind = _behind(first)
         while len(behind) == 1 and type(behind[0]).__name__ in _THROUGH:

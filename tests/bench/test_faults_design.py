@@ -18,19 +18,11 @@ from qinspect.stats import compare_paired, wilson_interval
 from qinspect.tflite import constant, evaluate, read_graph
 from qinspect.tflite.constants import all_weights
 from qinspect_bench import faults
-from qinspect_bench.base import (
-    ARCHITECTURES,
-    CELLS,
-    CONTROL_CELLS,
-    HALVES,
-    Base,
-    Cell,
-    base_spec,
-    faintest,
-    files_only,
-)
+from qinspect_bench.architectures import ARCHITECTURES, HALVES, SOURCES
+from qinspect_bench.base import CELLS, Base, Cell, base_spec, faintest, files_only
 from qinspect_bench.benchmark import (
     CONTROLS,
+    GIVEN,
     STRENGTHS,
     Plan,
     by_cause,
@@ -38,11 +30,12 @@ from qinspect_bench.benchmark import (
     confusion_figure,
     is_right,
     misses,
+    outcome_of,
     plans,
     scores,
     status_of,
 )
-from qinspect_bench.faults import FAULTS, NOT_INJECTED, PAIRS
+from qinspect_bench.faults import FAULTS, NEEDS, NOT_INJECTED, PAIRS
 
 # --- the design --------------------------------------------------------------------------------
 
@@ -53,50 +46,49 @@ def test_every_cause_is_injected_or_has_a_reason_why_not() -> None:
     assert all(NOT_INJECTED.values())
 
 
-def test_halves_share_no_network() -> None:
-    calibration_cells, scored = map(set, HALVES.values())
-    assert not calibration_cells & scored
-    assert len({cell.seed for cell in calibration_cells | scored}) >= 3
-    assert not {cell.seed for cell in CONTROL_CELLS} & {
-        cell.seed for cell in calibration_cells | scored
-    }
-    for model in ARCHITECTURES:
-        both = [cell for cell in calibration_cells | scored if cell.model == model]
-        assert len({cell.dataset for cell in both}) == 2
-    for cells in (calibration_cells, scored):
-        assert {cell.model for cell in cells} == set(ARCHITECTURES)
-        assert len({cell.dataset for cell in cells}) == 2
+def test_whole_architectures_are_held_out() -> None:
+    halves = {half: {n for n, a in ARCHITECTURES.items() if a.half == half} for half in HALVES}
+    assert set.union(*halves.values()) == set(ARCHITECTURES)
+    assert not set.intersection(*halves.values())
+    assert min(map(len, halves.values())) >= 6
+    assert {"mobilenet_v2", "lstm"} <= halves["scored"]
+    assert {a.data for a in ARCHITECTURES.values()} <= set(SOURCES)
+    # What a fault asks of a network, networks of either half have.
+    for needs in NEEDS.values():
+        for names in halves.values():
+            assert sum(needs <= ARCHITECTURES[name].traits for name in names) >= 2
 
 
-def test_every_cause_and_strength_has_six_settings_in_balance() -> None:
-    single = [plan for plan in plans() if plan.kind == "single"]
-    counted = Counter((plan.truth, plan.strength) for plan in single)
-    assert set(counted) == {((cause,), strength) for cause in FAULTS for strength in STRENGTHS}
-    assert min(counted.values()) >= 6
-    for truth, strength in counted:
-        mine = [p for p in single if (p.truth, p.strength) == (truth, strength)]
-        per_half = Counter(p.cell.half for p in mine)
-        assert per_half["calibration"] == per_half["scored"] >= 3
-        assert len({p.cell.dataset for p in mine}) == 2
-        for half in HALVES:
-            here = [p for p in mine if p.cell.half == half]
-            wanted = 2 if truth == ("batchnorm-lag",) else 3
-            assert len({p.cell.model for p in here}) == wanted
-            assert len({p.variant for p in here}) == len(here)
-
-
-def test_pairs_and_controls_are_in_balance_too() -> None:
+def test_the_fixed_design_is_balanced() -> None:
     found = plans()
     assert len({plan.key for plan in found}) == len(found)
-    for pair in PAIRS:
-        halves = Counter(p.cell.half for p in found if p.truth == pair)
-        assert halves["calibration"] == halves["scored"] >= 3
+    assert Counter(plan.given for plan in found) == dict.fromkeys(GIVEN, len(found) // 2)
+    files = [plan for plan in found if plan.given == "files"]
+    single = [plan for plan in files if plan.kind == "single"]
+    # Every cause once in either half, and so on two architectures.
+    assert Counter((p.truth, p.cell.half) for p in single) == {
+        ((cause,), half): 1 for cause in FAULTS for half in HALVES}
+    assert set(Counter(p.cell for p in files if p.kind == "control")) == set(CELLS)
+    assert Counter(p.truth for p in files if p.kind == "pair") == dict.fromkeys(PAIRS, 1)
+    strengths = Counter(p.strength for p in single)
+    assert abs(strengths["mild"] - strengths["strong"]) <= 1
+    for half in HALVES:
+        counted = Counter(p.cell for p in files if p.cell.half == half)
+        assert max(counted.values()) - min(counted.values()) <= 2
+
+
+def test_the_full_design_is_balanced() -> None:
+    found = [plan for plan in plans(full=True) if plan.given == "all"]
+    single = Counter((p.truth, p.strength, p.cell.half) for p in found if p.kind == "single")
+    assert set(single) == {((cause,), strength, half)
+                           for cause in FAULTS for strength in STRENGTHS for half in HALVES}
+    assert set(single.values()) <= {2, 3}
+    for plan in found:
+        assert all(NEEDS.get(cause, frozenset()) <= plan.cell.architecture.traits
+                   for cause in plan.truth)
     controls = Counter(p.cell for p in found if p.kind == "control")
-    assert set(controls.values()) == {len(CONTROLS)}
-    assert set(controls) == set(CELLS)
-    # Without any false alarm the upper end of a 95 % interval is then below 5 %.
-    scored = sum(count for cell, count in controls.items() if cell.half == "scored")
-    assert wilson_interval(0, scored)[1] < 0.05
+    assert controls == dict.fromkeys(CELLS, len(CONTROLS))
+    assert {p.truth for p in found if p.kind == "pair"} == set(PAIRS)
 
 
 # --- what is right -----------------------------------------------------------------------------
@@ -115,7 +107,7 @@ CELL = Cell("plain_cnn", 0)
 
 
 def test_a_fault_that_opened_no_gap_asks_for_no_cause() -> None:
-    plan = Plan("single", ("calibration-small",), "mild", CELL, 0)
+    plan = Plan("single", ("calibration-small",), "mild", CELL, 0, "all")
     silent = status_of(plan, diagnosis(0.2, significant=False), (0.1, -1, 1))
     assert silent == "silent"
     assert is_right(plan, silent, "none", [])
@@ -139,7 +131,7 @@ def test_a_fault_that_opened_no_gap_asks_for_no_cause() -> None:
 def test_only_a_gap_that_the_fault_opened_asks_for_it(
     diff: float, changed: tuple[float, float, float] | None, status: str
 ) -> None:
-    plan = Plan("single", ("calibration-small",), "mild", CELL, 0)
+    plan = Plan("single", ("calibration-small",), "mild", CELL, 0, "all")
     assert status_of(plan, diagnosis(diff, significant=True), changed) == status
     assert is_right(plan, "opened", "calibration-small", [])
     assert not is_right(plan, "opened", "none", [])
@@ -147,46 +139,64 @@ def test_only_a_gap_that_the_fault_opened_asks_for_it(
 
 
 def test_a_chance_gap_is_a_cause_of_its_own() -> None:
-    plan = Plan("single", ("noise",), "mild", CELL, 0)
+    plan = Plan("single", ("noise",), "mild", CELL, 0, "all")
     assert status_of(plan, diagnosis(1.0, significant=False), None) == "opened"
     assert status_of(plan, diagnosis(0.2, significant=False), None) == "silent"
     assert not is_right(plan, "opened", "none", [])
 
 
 def test_controls_and_pairs() -> None:
-    control = Plan("control", (), "study", CELL, 0)
+    control = Plan("control", (), "study", CELL, 0, "all")
     assert status_of(control, diagnosis(5.0, significant=True), None) == "healthy"
     assert is_right(control, "healthy", "noise", [])
     assert not is_right(control, "healthy", "training-budget", [])
-    pair = Plan("pair", ("a", "b"), "strong", CELL, 0)
+    pair = Plan("pair", ("a", "b"), "strong", CELL, 0, "all")
     assert is_right(pair, "opened", "c", ["c", "b", "a"])
     assert not is_right(pair, "opened", "a", ["a"])
 
 
+def test_outcomes() -> None:
+    assert outcome_of(True, "a", True) == "right"
+    assert outcome_of(False, "a", True) == "wrong, proved"
+    assert outcome_of(False, "a", False) == "wrong"
+    assert outcome_of(False, "unexplained", False) == "cannot tell"
+    assert outcome_of(False, "none", False) == "wrong"
+
+
 def test_scores_by_hand() -> None:
+    networks = iter("xyz" * 10)
+
     def row(kind: str, truth: str, status: str, answer: str, right: bool) -> dict[str, object]:
         return {"key": truth + answer, "kind": kind, "truth": truth, "strength": "mild",
-                "dataset": "digits", "half": "scored", "status": status, "answer": answer,
-                "right": right, "noticed": right, "named": answer, "proved": right,
-                "summary": "s"}
+                "given": "files", "data": "digits", "model": next(networks), "half": "scored",
+                "status": status, "answer": answer, "right": right,
+                "outcome": outcome_of(right, answer, True), "noticed": right, "named": answer,
+                "proved": True, "debugger": "none", "forum": "a", "summary": "s"}
 
     rows = pd.DataFrame(
-        [row("single", "a", "opened", "a", True)] * 3
+        [row("single", "a", "opened", "a", True) for _ in range(3)]
         + [row("single", "a", "opened", "b", False), row("single", "a", "silent", "none", True)]
-        + [row("control", "none", "healthy", "none", True)] * 9
+        + [row("control", "none", "healthy", "none", True) for _ in range(9)]
         + [row("control", "none", "healthy", "b", False), row("pair", "a+b", "opened", "b", True)]
     )
-    found = scores(rows).set_index(["half", "score"])
-    top = found.loc[("scored", "top-1")]
-    assert (top["hits"], top["n"]) == (3, 4)
-    assert (top["low"], top["high"]) == pytest.approx(wilson_interval(3, 4))
-    assert found.loc[("scored", "false alarms")]["share"] == pytest.approx(0.1)
-    assert found.loc[("scored", "pairs")]["share"] == 1
-    assert found.loc[("calibration", "top-1")]["n"] == 0
+    found = scores(rows).set_index(["half", "given", "score"]).loc[("scored", "files")]
+    top = found.loc["right first"]
+    assert (top["hits"], top["n"], top["networks"]) == (3, 4, 3)
+    # Never narrower than if cases of one network were independent.
+    low, high = wilson_interval(3, 4)
+    assert top["low"] <= low
+    assert high <= top["high"]
+    assert found.loc["wrong and proved"]["hits"] == 2
+    assert found.loc["false alarms"]["share"] == pytest.approx(0.1)
+    assert found.loc["pairs: both named"]["share"] == 1
+    assert found.loc["rival, forum"]["hits"] == 4
+    assert found.loc["rival, debugger"]["hits"] == 0
+    assert scores(rows).set_index(["half", "given", "score"]).loc[
+        ("calibration", "all", "right first")]["n"] == 0
     table = confusion(rows).set_index(["truth", "answer"])["cases"].to_dict()
     assert table == {("a", "a"): 3, ("a", "b"): 1, ("none (silent fault)", "none"): 1,
                      ("none (healthy)", "none"): 9, ("none (healthy)", "b"): 1}
-    assert by_cause(rows)["settings"].tolist() == [5]
+    assert by_cause(rows)["cases"].tolist() == [5]
     assert len(misses(rows, "scored")) == 2
     figure = confusion_figure(confusion(rows))
     assert sorted(t.get_text() for t in figure.axes().texts if t.get_text()) == [
@@ -198,7 +208,7 @@ def test_scores_by_hand() -> None:
 
 
 def base(given: Case, tmp_path: Path) -> Base:
-    return Base(CELL, tmp_path, base_spec(CELL, tmp_path / "trained.h5"), given)
+    return Base(CELL, tmp_path, base_spec(CELL, tmp_path / "trained.h5", "digits"), given)
 
 
 @pytest.fixture(scope="module")

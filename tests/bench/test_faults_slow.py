@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from parts import need_package
 
+from qinspect.tflite import evaluate
 from qinspect_bench import networks
-from qinspect_bench.benchmark import plans, run_benchmark
+from qinspect_bench.architectures import ARCHITECTURES, SCALABLE, build, examples
+from qinspect_bench.base import Cell
+from qinspect_bench.benchmark import Plan, run_benchmark
 
 pytestmark = pytest.mark.slow
 
@@ -118,20 +121,59 @@ def test_exported_weights_are_those_of_qat(model: Path, tmp_path: Path) -> None:
 
 def test_cases_end_to_end_and_resumed(tmp_path: Path) -> None:
     need_package("tensorflow")
-    wanted = ("healthy.study", "calibration-outliers.strong", "evaluation-mismatch.strong")
-    keys = [
-        plan.key for plan in plans()
-        if plan.cell.key == "plain_cnn-0" and plan.kind != "pair" and plan.key.startswith(wanted)
-    ]
+    cell = Cell("plain_cnn", 0)
+    chosen = [Plan("control", (), "study", cell, 0, "files"),
+              Plan("single", ("calibration-outliers",), "strong", cell, 0, "all"),
+              Plan("single", ("evaluation-mismatch",), "strong", cell, 0, "files")]
     told: list[dict[str, Any]] = []
-    rows = run_benchmark(tmp_path, keys=keys, workers=1, on_row=told.append)
-    assert len(rows) == len(keys) == 3
+    rows = run_benchmark(tmp_path, chosen, workers=1, on_row=told.append)
+    assert len(rows) == 3
     assert rows["right"].all()
     assert set(rows["status"]) <= {"healthy", "opened"}
     assert [item["result"] for item in told] == ["3 of 3 cases"]
     # One row is missing: it alone is made again, and comes out the same.
-    (tmp_path / "rows" / f"{keys[1]}.json").unlink()
-    again = run_benchmark(tmp_path, keys=keys, workers=1, on_row=told.append)
+    (tmp_path / "rows" / f"{chosen[1].key}.json").unlink()
+    again = run_benchmark(tmp_path, chosen, workers=1, on_row=told.append)
     assert [item["result"] for item in told[1:]] == ["1 of 1 cases"]
     times = ["seconds", "cpu_seconds"]
     assert again.drop(columns=times).equals(rows.drop(columns=times))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_is_built_trained_and_converted(name: str, tmp_path: Path) -> None:
+    """One epoch of 64 examples; the float file gives what Keras gives, the PTQ file runs."""
+    need_package("tensorflow")
+    from qinspect.data.npz import load_npz
+    from qinspect.train import (
+        choose_objective,
+        convert,
+        fit,
+        load_keras,
+        predict,
+        quantize_aware,
+        save_keras,
+    )
+
+    kind = ARCHITECTURES[name]
+    np.savez(tmp_path / "data.npz", **{key: values[:64] for key, values in
+                                       examples(kind.data).items()})
+    data = load_npz(tmp_path / "data.npz")
+    model = build(name, data.array.shape[1:], 10 if data.num_classes > 2 else 1, 0)
+    aim = choose_objective(model, data.array, data.y, loss=kind.loss, metric=kind.metric)
+    fit(model, aim.of(data), None, epochs=1, learning_rate=1e-3, seed=0, loss=aim.loss)
+    quantize_aware(model, skip_layers=kind.skip_layers)
+    given = predict(model, data.array)
+    for recipe, most in (("float32", 1e-3), ("int8", np.inf)):
+        found = evaluate(convert(model, recipe, data.array), data.array).outputs
+        assert found.shape == given.shape
+        assert np.isfinite(found).all()
+        assert np.abs(found - given).max() <= most * max(1.0, float(np.abs(given).max()))
+    if SCALABLE in kind.traits:
+        save_keras(model, tmp_path / "model.h5")
+        small = networks.edited(tmp_path / "model.h5", tmp_path, "small",
+                                lambda m: networks.small_activations(m, 1 / 4))
+        wide = networks.edited(tmp_path / "model.h5", tmp_path, "wide",
+                               lambda m: networks.wide_weights(m, 300.0, data.array))
+        for path in (small, wide):
+            near = predict(load_keras(path), data.array)
+            assert np.corrcoef(near.ravel(), given.ravel())[0, 1] > 0.9
