@@ -22,8 +22,9 @@ from qinspect.schema import Array
 # Called with Keras' layers, the input and the number of outputs; gives the output.
 Body = Callable[[Any, Any, int], Any]
 # What a fault may ask of a network: class labels; batch norm; hidden activations that are scaled by
-# any factor when what is before them is (ReLU; ReLU6 nearly); two weighted layers in a row.
-CLASSES, BATCHNORM, SCALABLE = "classes", "batchnorm", "scalable"
+# any factor when what is before them is (ReLU; ReLU6 nearly), with two weighted layers in a row;
+# images of 0 to 1.
+CLASSES, BATCHNORM, SCALABLE, IMAGES = "classes", "batchnorm", "scalable", "images"
 
 
 @dataclass(frozen=True)
@@ -174,29 +175,29 @@ def _binary(k: Any, x: Any, outputs: int) -> Any:
     return k.Dense(1, activation="sigmoid", name="probability")(k.GlobalAveragePooling2D()(x))
 
 
-_CONV = frozenset({CLASSES, BATCHNORM, SCALABLE})
-_PLAIN = frozenset({CLASSES, SCALABLE})
-_CURVED = frozenset({CLASSES, BATCHNORM})
+_CONV = frozenset({CLASSES, BATCHNORM, SCALABLE, IMAGES})
+_ROWS = frozenset({CLASSES, SCALABLE})
+_CURVED = frozenset({CLASSES, BATCHNORM, IMAGES})
 _CALIBRATION, _SCORED = HALVES = "calibration", "scored"
 ARCHITECTURES: Mapping[str, Architecture] = {
     # The three on which the rules were first set.
-    "plain_cnn": Architecture(_CALIBRATION, "digits", _PLAIN, epochs=(25, 10)),
+    "plain_cnn": Architecture(_CALIBRATION, "digits", _CONV - {BATCHNORM}, epochs=(25, 10)),
     "bn_cnn": Architecture(_CALIBRATION, "fashion", _CONV),
     "depthwise_cnn": Architecture(_CALIBRATION, "digits", _CONV, epochs=(25, 10)),
     "residual": Architecture(_CALIBRATION, "fashion", _CONV, _residual),
     "swish": Architecture(_CALIBRATION, "fashion", _CURVED, _swish),
-    "conv1d": Architecture(_CALIBRATION, "mnist-rows", _PLAIN, _conv1d, (25, 8),
+    "conv1d": Architecture(_CALIBRATION, "mnist-rows", _ROWS, _conv1d, (25, 8),
                            ("conv1", "relu1", "conv2", "relu2", "conv3", "relu3")),
-    "pixels": Architecture(_CALIBRATION, "cifar-255", _CONV, _pixels, (12, 4)),
-    "regression": Architecture(_CALIBRATION, "angles", frozenset({SCALABLE}), _regression, (25, 8),
-                               loss="mae", metric="mae"),
-    "binary": Architecture(_CALIBRATION, "fashion-binary", frozenset({BATCHNORM, SCALABLE}),
-                           _binary, loss="binary-crossentropy", metric="binary-accuracy"),
+    "pixels": Architecture(_CALIBRATION, "cifar-255", _CONV - {IMAGES}, _pixels, (12, 4)),
+    "regression": Architecture(_CALIBRATION, "angles", frozenset({SCALABLE, IMAGES}), _regression,
+                               (25, 8), loss="mae", metric="mae"),
+    "binary": Architecture(_CALIBRATION, "fashion-binary", _CONV - {CLASSES}, _binary,
+                           loss="binary-crossentropy", metric="binary-accuracy"),
     "inverted_residual": Architecture(_SCORED, "fashion", _CONV, _inverted_residual),
     "squeeze_excite": Architecture(_SCORED, "fashion", _CURVED, _squeeze_excite,
                                    skip_layers=("excite1", "excite2")),
     "two_branches": Architecture(_SCORED, "mnist", _CONV, _two_branches),
-    "dense": Architecture(_SCORED, "mnist-flat", _PLAIN, _dense, (12, 4)),
+    "dense": Architecture(_SCORED, "mnist-flat", _ROWS, _dense, (12, 4)),
     "mobilenet_v2": Architecture(_SCORED, "fashion-rgb", _CONV, _mobilenet_v2, (6, 3)),
     "lstm": Architecture(_SCORED, "mnist-rows", frozenset({CLASSES}), _lstm, (20, 6), ("lstm",)),
     "autoencoder": Architecture(_SCORED, "digits-flat", frozenset({SCALABLE}), _autoencoder,

@@ -24,7 +24,7 @@ from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Preprocessing
 from qinspect.tflite.requantize import replace_constants
 from qinspect.tflite.runner import Session
-from qinspect_bench.architectures import BATCHNORM, CLASSES, SCALABLE
+from qinspect_bench.architectures import BATCHNORM, CLASSES, IMAGES, SCALABLE
 from qinspect_bench.base import (
     Base,
     Inject,
@@ -552,15 +552,18 @@ NEEDS: dict[str, frozenset[str]] = {
     "argmax-ties": frozenset({CLASSES}),
     "batchnorm-lag": frozenset({BATCHNORM}),
     "different-format": frozenset({SCALABLE}),
+    "duplicate-examples": frozenset({CLASSES}),
     "evaluation-mismatch": frozenset({CLASSES}),
     "input-quantization": frozenset({CLASSES}),
     "lucky-checkpoint": frozenset({CLASSES}),
     "noise": frozenset({CLASSES}),
     "per-tensor-weights": frozenset({SCALABLE}),
+    "preprocessing-mismatch": frozenset({IMAGES}),
     "qat-not-applied": frozenset({SCALABLE}),
     "regularisation": frozenset({CLASSES, SCALABLE}),
     "sensitive-layer": frozenset({SCALABLE}),
     "stale-observers": frozenset({SCALABLE}),
+    "train-in-evaluation": frozenset({CLASSES}),
 }
 # The first is injected first: what is made later is made from what the earlier one left.
 PAIRS: tuple[tuple[str, str], ...] = (
