@@ -80,7 +80,7 @@ def write_study(folder: Path, n: int = 1600, deeper: int = 0) -> Study:
             "decomposition": decompose_gap(results),
             "notes": [],
             "spec": spec.to_dict(),
-            "environment": environment(),
+            "environment": environment(folder),
         },
     )
     store.write_json(folder / "spec.json", {**spec.to_dict(), "digests": {}})
