@@ -212,8 +212,9 @@ def test_the_text_of_a_cell_is_returned_not_displayed(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("models", [3, 4])
 def test_many_verdicts_are_counted_and_folded(models: int) -> None:
-    y = np.arange(400) % 4
-    right = {f"m{i}": np.where((np.arange(400) < 100) & (i == 0), y + 1, y) for i in range(models)}
+    y = np.arange(2_000) % 4
+    right = {f"m{i}": np.where((np.arange(2_000) < 500) & (i == 0), y + 1, y)
+             for i in range(models)}
     found = results(right, y).compare()
     view = view_of(found)
     folded = [line for section in view.sections if section.folded for line in section.sentences]
