@@ -16,13 +16,14 @@ from qinspect.causes import all_rules
 from qinspect.data.dataset import one_array
 from qinspect.diagnosis import cases
 from qinspect.diagnosis.cases import Case, Claim
+from qinspect.measure.activations import observe_ranges
 from qinspect.schema import Array
 from qinspect.studies.build import finetune_seed
 from qinspect.tflite import constant, read_graph
 from qinspect.tflite.constants import INTEGER_KINDS, all_weights
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Preprocessing
-from qinspect.tflite.requantize import replace_constants
+from qinspect.tflite.requantize import Ranges, quantize_file, replace_constants
 from qinspect.tflite.runner import Session
 from qinspect_bench.architectures import BATCHNORM, CLASSES, IMAGES, SCALABLE
 from qinspect_bench.base import (
@@ -57,6 +58,10 @@ NOT_INJECTED: dict[str, str] = {
     "kernel-difference": (
         "which kernels run is decided by the installed runtime, and on this one the optimised and "
         "the reference kernels agree on every file that the converter makes"
+    ),
+    "output-below-one-step": (
+        "it needs an output with parts of unequal size, which no network of the benchmark has; "
+        "coarse outputs of classifiers are argmax-ties"
     ),
 }
 _SHUFFLED = {"mild": 0.1, "strong": 1.0}
@@ -113,6 +118,8 @@ _WIDE_ACTIVATION = {"mild": 200.0, "strong": 400.0}
 _STRANGER_EPOCHS = {"mild": 4, "strong": 1}
 # Softmax multiplies its inputs by this: 256 levels hold the difference of two classes no more.
 _FLATTER = {"mild": 0.01, "strong": 0.002}
+# What is left of the range of the scores.
+_NARROWED = {"mild": 0.4, "strong": 0.1}
 _INT32 = np.iinfo(np.int32)
 # Share of the start value left in batch norm's moving statistics: 0.99^n after 190 to 250 steps,
 # and after 50 to 120.
@@ -394,6 +401,49 @@ def with_softmax_factor(graph: Graph, factor: float) -> bytes:
     return bytes(builder.Output())
 
 
+def output_saturated(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """Files that end before the softmax, of which PTQ holds a part of the range."""
+    graphs = {role: read_graph(without_softmax(_graph(case, role))) for role in case.roles}
+    observed = observe_ranges(graphs["float"], _calibration(case)).over()
+    name = graphs["float"].main.tensors[graphs["float"].main.outputs[0]].name
+    low, high = observed.bounds[name]
+    narrow = _NARROWED[strength]
+    bounds = {**observed.bounds, name: (narrow * low, narrow * high)}
+    before = replace(files_only(case), float_graph=graphs["float"], qat_graph=graphs.get("qat"))
+    healthy, cut = (with_ptq(before, read_graph(quantize_file(graphs["float"], one)))
+                    for one in (observed, Ranges(bounds)))
+    return Injected(cut, healthy)
+
+
+def without_softmax(graph: Graph) -> bytes:
+    """The file without its final softmax: its outputs are what that takes."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as fb
+
+    model = fb.ModelT.InitFromPackedBuf(graph.content, 0)
+    main = model.subgraphs[0]
+    softmax = next(op for op in graph.main.operators if op.code == "SOFTMAX")
+    main.outputs = [softmax.inputs[0]]
+    main.operators = [op for at, op in enumerate(main.operators) if at < softmax.index]
+    for signature in model.signatureDefs or ():
+        for output in signature.outputs:
+            output.tensorIndex = softmax.inputs[0]
+    used = {*main.inputs, *main.outputs}
+    for op in main.operators:
+        used |= {*op.inputs, *op.outputs}
+    new = {old: at for at, old in enumerate(sorted(used - {-1}))} | {-1: -1}
+    main.tensors = [main.tensors[old] for old in new if old >= 0]
+    for holder in (main, *main.operators):
+        holder.inputs, holder.outputs = ([new[old] for old in listed]
+                                         for listed in (holder.inputs, holder.outputs))
+    for signature in model.signatureDefs or ():
+        for item in (*signature.inputs, *signature.outputs):
+            item.tensorIndex = new[item.tensorIndex]
+    builder = flatbuffers.Builder(len(graph.content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
 def hard_case(base: Base, case: Case, strength: str) -> Case:
     """Float, PTQ and QAT of a network that loses accuracy in int8, all made alike."""
     return retrained_qat(base, hard_float(base, case, strength), f"hard-qat-{strength}")
@@ -557,6 +607,7 @@ NEEDS: dict[str, frozenset[str]] = {
     "input-quantization": frozenset({CLASSES}),
     "lucky-checkpoint": frozenset({CLASSES}),
     "noise": frozenset({CLASSES}),
+    "output-saturated": frozenset({CLASSES, SCALABLE}),
     "per-tensor-weights": frozenset({SCALABLE}),
     "preprocessing-mismatch": frozenset({IMAGES}),
     "qat-not-applied": frozenset({SCALABLE}),

@@ -22,7 +22,6 @@ from qinspect.measure.remarks import (
     Scored,
     chance_remarks,
     float_worst,
-    output_remarks,
     swapped_roles,
 )
 from qinspect.schema import Array
@@ -33,7 +32,7 @@ from qinspect.tflite import scheme_of
 from qinspect.tflite.inputs import input_fit
 from qinspect.tflite.origin import origin_of
 from qinspect.tflite.remarks import Remark
-from qinspect.tflite.task import metric_against_float, output_port
+from qinspect.tflite.task import metric_against_float
 
 # A gap below this share of the margin (of accuracy a point) is not one that a person would claim;
 # chosen.
@@ -214,11 +213,7 @@ def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
     for role in roles:
         with suppress(QinspectError):  # every rule that needs the file says why it does not run
             runs[role] = evidence.evaluation(role)
-    reference = runs["float"].outputs if "float" in runs else None
-    found = [remark for role, run in runs.items() for remark in output_remarks(
-        evidence.graph(role), run.outputs, None if role == "float" else reference, role,
-        evidence.graph(role).main.outputs.index(output_port(
-            evidence.graph(role), evidence.task.outputs[role]).tensor.index))]
+    found = [remark for role in runs for remark in evidence.output_remarks(role)]
     if evidence.of_classes:
         found += chance_remarks({role: Scored(run.prediction, evidence.data.labels,
                                               math.prod(run.raw.shape[1:]))
@@ -479,6 +474,7 @@ def _mends(cause: Cause, other: Cause) -> bool:
 
 
 def _share(cause: Cause) -> float:
-    """What of the gap the remedy closes; one that turns it round closes all of it."""
+    """What of the gap the remedy closes; all where it turns it round or leaves chance."""
     assert cause.effect is not None
-    return min(cause.effect.closed_share, 1.0)
+    left = cause.effect.left
+    return 1.0 if left is not None and not left.significant else min(cause.effect.closed_share, 1.0)

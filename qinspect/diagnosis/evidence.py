@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,13 +12,14 @@ import pandas as pd
 from qinspect.data.dataset import Dataset, count, take
 from qinspect.data.streams import stream
 from qinspect.diagnosis.cases import Case
-from qinspect.errors import ModelFileError
+from qinspect.errors import ModelFileError, QinspectError
 from qinspect.measure.activations import (
     ObservedRanges,
     activation_statistics,
     observe_ranges,
     stored_ranges,
 )
+from qinspect.measure.remarks import output_remarks
 from qinspect.measure.weights import weight_errors
 from qinspect.metrics import ACCURACY, AGREEMENT, Metric
 from qinspect.predictions import Comparisons, Results
@@ -29,11 +31,11 @@ from qinspect.tflite.graph import Graph
 from qinspect.tflite.identity import Identification, identify
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.read import read_graph
-from qinspect.tflite.remarks import FIXED_RANGE
+from qinspect.tflite.remarks import FIXED_RANGE, Remark
 from qinspect.tflite.requantize import Ranges
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.runner import Model
-from qinspect.tflite.task import Task, output_like, task_of
+from qinspect.tflite.task import Task, output_like, output_port, task_of
 
 T = TypeVar("T")
 
@@ -114,6 +116,24 @@ class Evidence:
                 self.graph(role), self.data.x, num_threads=self.num_threads,
                 output=self.task.outputs[role])
         )
+
+    def output_remarks(self, role: str) -> tuple[Remark, ...]:
+        """What the outputs of a file tell unasked, beside those of the float file if there is one."""
+        return self.once(("output remarks", role), lambda: self._output_remarks(role))
+
+    def _output_remarks(self, role: str) -> tuple[Remark, ...]:
+        graph, reference = self.graph(role), None
+        if role != "float" and "float" in self.case.roles:
+            with suppress(QinspectError):  # every rule that needs the file says why it fails
+                reference = self.evaluation("float").outputs
+        return output_remarks(graph, self.evaluation(role).outputs, reference, role,
+                              self.output_number(role))
+
+    def output_number(self, role: str) -> int:
+        """Number of the output that is scored, among those of the file."""
+        graph = self.graph(role)
+        port = output_port(graph, self.task.outputs[role])
+        return graph.main.outputs.index(port.tensor.index)
 
     def run(self, model: Model, x: Arrays) -> Evaluation:
         """Any file of this network on any examples."""

@@ -103,6 +103,16 @@ def _below_step(
             "with an output of its own for them.",
             {"output": output, "axis": axis, "entries": at.tolist(), "step": step, "low": low,
              "high": high}, file),)
+    width = np.ptp(reference, axis=0)
+    if width.any() and (width < step).all() and (np.ptp(outputs, axis=0) < 1.5 * step).all():
+        low, high = float(reference.min()), float(reference.max())
+        return (Remark(
+            "below-step",
+            f"its output lies within {low:.4g} to {high:.4g} in the float file, and no entry "
+            f"varies by one step ({step:.4g}), so one or two values are left of each. Calibrate with "
+            "typical examples, or leave the output in float.",
+            {"output": output, "axis": None, "entries": None, "step": step, "low": low,
+             "high": high}, file),)
     return ()
 
 

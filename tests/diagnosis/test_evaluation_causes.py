@@ -174,8 +174,8 @@ def test_a_leak_that_moves_nothing_is_not_the_cause() -> None:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Base:
-    return Base(Cell("plain_cnn", 0), tmp_path, base_spec(Cell("plain_cnn", 0), tmp_path / "m.h5"),
-                lossy())
+    cell = Cell("plain_cnn", 0)
+    return Base(cell, tmp_path, base_spec(cell, tmp_path / "m.h5", "digits"), lossy())
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
