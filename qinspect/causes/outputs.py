@@ -1,4 +1,4 @@
-"""output-saturated and output-below-one-step: the last scale of a file is too narrow or too wide."""
+"""output-saturated and output-below-one-step: a file's last scale is too narrow or too wide."""
 
 from __future__ import annotations
 

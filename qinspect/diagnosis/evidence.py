@@ -118,7 +118,7 @@ class Evidence:
         )
 
     def output_remarks(self, role: str) -> tuple[Remark, ...]:
-        """What the outputs of a file tell unasked, beside those of the float file if there is one."""
+        """What the outputs of a file tell unasked, beside those of the float file."""
         return self.once(("output remarks", role), lambda: self._output_remarks(role))
 
     def _output_remarks(self, role: str) -> tuple[Remark, ...]:

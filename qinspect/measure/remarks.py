@@ -109,8 +109,8 @@ def _below_step(
         return (Remark(
             "below-step",
             f"its output lies within {low:.4g} to {high:.4g} in the float file, and no entry "
-            f"varies by one step ({step:.4g}), so one or two values are left of each. Calibrate with "
-            "typical examples, or leave the output in float.",
+            f"varies by one step ({step:.4g}), so one or two values are left of each. Calibrate "
+            "with typical examples, or leave the output in float.",
             {"output": output, "axis": None, "entries": None, "step": step, "low": low,
              "high": high}, file),)
     return ()
