@@ -119,7 +119,7 @@ def _other_rate(evidence: Evidence, finding: Finding) -> Trial | None:
     facts = evidence.case.facts
     assert facts is not None
     # A tenth of the float model's rate, or of its own where that is what QAT had.
-    careful = 0.1 * min(1.0, facts.float_lr / facts.qat_lr)
+    careful = 0.1 * min(1.0, (facts.float_lr or facts.qat_lr) / facts.qat_lr)
     factor = 10.0 if finding.numbers.get("weights_unmoved") else careful
     return Trial(
         f"training QAT again with learning rate {facts.qat_lr * factor:.2g} instead of "

@@ -76,7 +76,7 @@ def _spent(case: Case) -> tuple[str, int, int] | None:
     if case.history is not None and {"float", "qat"} <= set(case.history["phase"]):
         ends = case.history.groupby("phase")["epoch"].max()
         return "epochs", int(ends["float"]), int(ends["qat"])
-    if case.facts is not None:
+    if case.facts is not None and case.facts.float_epochs is not None:
         return "epochs", case.facts.float_epochs, case.facts.qat_epochs
     return None
 

@@ -273,6 +273,13 @@ def diagnose(
     batch_size: Annotated[
         int | None, typer.Option(help="Of these trainings; with --train it gives their steps.")
     ] = None,
+    qat_epochs: Annotated[int | None, typer.Option(help="Of QAT, without a history.")] = None,
+    qat_lr: Annotated[
+        float | None, typer.Option(help="Learning rate of QAT; else as saved with --keras-qat.")
+    ] = None,
+    float_lr: Annotated[
+        float | None, typer.Option(help="Of the float model; else as saved with --keras-float.")
+    ] = None,
     float_eval_predictions: Annotated[
         Path | None, typer.Option(help="Predictions of the float file got elsewhere, .npz or .csv.")
     ] = None,
@@ -314,6 +321,7 @@ def diagnose(
         folder, float=float_file, ptq=ptq_file, qat=qat_file, data=source, calibration=calibration,
         train=train, keras_float=keras_float, keras_qat=keras_qat, history=history,
         history_float=history_float, history_qat=history_qat, batch_size=batch_size,
+        qat_epochs=qat_epochs, qat_lr=qat_lr, float_lr=float_lr,
         claims={"float": float_eval_predictions, "ptq": ptq_eval_predictions,
                 "qat": qat_eval_predictions},
         checkpoints=checkpoints, equal_budget=equal_budget, input_scale=input_scale,

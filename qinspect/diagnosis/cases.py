@@ -74,15 +74,15 @@ class Claim:
 class TrainingFacts:
     """Settings of the training, as far as known: what a retraining needs.
 
-    ``seed`` is of QAT's batch order; ``equal_budget``: PTQ was made from a float model trained for
-    as long as QAT in all; ``exact``: the settings reproduce the QAT model, otherwise an
-    intervention that trains again is compared with QAT trained again unchanged, so that another
-    run's luck is not counted.
+    ``float_epochs`` and ``float_lr`` are None where they are not known.  ``seed`` is of QAT's batch
+    order; ``equal_budget``: PTQ was made from a float model trained for as long as QAT in all;
+    ``exact``: the settings reproduce the QAT model, otherwise an intervention that trains again is
+    compared with QAT trained again unchanged, so that another run's luck is not counted.
     """
 
-    float_epochs: int
+    float_epochs: int | None
     qat_epochs: int
-    float_lr: float
+    float_lr: float | None
     qat_lr: float
     batch_size: int = 32
     seed: int = 0
@@ -287,6 +287,9 @@ def case(
     history_float: History | None = None,
     history_qat: History | None = None,
     batch_size: int | None = None,
+    qat_epochs: int | None = None,
+    qat_lr: int | float | None = None,
+    float_lr: int | float | None = None,
     claims: Mapping[str, File | Array | Claim | None] | None = None,
     checkpoints: File | Mapping[str, Array] | None = None,
     equal_budget: bool = False,
@@ -325,6 +328,10 @@ def case(
         that ``fit`` returns.
     batch_size : int, optional
         Of both trainings; with ``train`` it says how many steps an epoch of those had.
+    qat_epochs, qat_lr, float_lr : number, optional
+        Epochs and learning rate of QAT, and the rate of the float training, where no history tells:
+        with them QAT can be trained again.  Rates that are not given are read from the Keras models
+        where those were saved with their optimizer.
     claims : mapping of role to path, ndarray or Claim, optional
         Predictions of a file (``float``, ``ptq``, ``qat``) got elsewhere: ``.npz`` with
         ``prediction`` (n,) and optionally ``id`` and ``y``, or scores as ``outputs`` (n, classes);
@@ -395,8 +402,9 @@ def case(
         # An array is what the model is given, as it is.
         calibration_x = (calibration if isinstance(calibration, np.ndarray)
                          else examples(calibration).x)
-    if batch_size is not None and batch_size < 1:
-        raise SpecError(f"the batch size is {batch_size}; it must be at least 1.")
+    for what, number in (("batch size", batch_size), ("number of QAT epochs", qat_epochs)):
+        if number is not None and number < 1:
+            raise SpecError(f"the {what} is {number}; it must be at least 1.")
     evaluated, training = examples(data), None if train is None else examples(train)
     epoch_steps = None if training is None or batch_size is None else math.ceil(
         len(training) / batch_size)
@@ -414,8 +422,10 @@ def case(
         claims={role: _by_id(_claim(told), evaluated) for role, told in (claims or {}).items()
                 if told is not None},
         checkpoints=_checkpoints(checkpoints),
-        facts=None if table is None else _facts_of(
-            table, seed, batch_size, equal_budget=_trained_on(table, keras_float, graphs.get("ptq"))
+        facts=_facts_of(
+            table, batch_size, epochs={"qat": qat_epochs},
+            rates={"float": _rate(float_lr, keras_float), "qat": _rate(qat_lr, keras_qat)},
+            equal_budget=_trained_on(table, keras_float, graphs.get("ptq")), seed=seed,
         ),
         name=" against ".join(
             file.file if isinstance(file, Graph) else Path(file).name for file in given.values()
@@ -550,13 +560,15 @@ def _checkpoints(given: File | Mapping[str, Array] | None) -> dict[str, Array]:
     return arrays
 
 
-def _trained_on(history: pd.DataFrame, keras_float: File | None, ptq: Graph | None) -> bool:
+def _trained_on(history: pd.DataFrame | None, keras_float: File | None, ptq: Graph | None) -> bool:
     """Whether PTQ was made from a float model that was trained on for as many steps as QAT.
 
     The history alone does not say which of the float models was quantized, the weights do.
     """
+    if history is None or keras_float is None or ptq is None:
+        return False
     steps = history.groupby("phase")["steps"].max().to_dict()
-    if keras_float is None or ptq is None or "float_ft" not in steps:
+    if "float_ft" not in steps:
         return False
     if steps["float_ft"] != steps.get("qat"):
         return False
@@ -564,17 +576,34 @@ def _trained_on(history: pd.DataFrame, keras_float: File | None, ptq: Graph | No
 
 
 def _facts_of(
-    history: pd.DataFrame, seed: int, batch_size: int | None, *, equal_budget: bool
+    history: pd.DataFrame | None, batch_size: int | None, *, epochs: dict[str, int | None],
+    rates: dict[str, float | None], equal_budget: bool, seed: int,
 ) -> TrainingFacts | None:
-    """Settings of the training as far as a history tells them; None without rates."""
-    phases = dict(list(history.groupby("phase")))
-    if not {"float", "qat"} <= set(phases) or "learning_rate" not in history.columns:
-        return None
-    epochs = {name: int(phases[name]["epoch"].max()) for name in ("float", "qat")}
-    rates = {name: float(phases[name]["learning_rate"].iloc[-1]) for name in ("float", "qat")}
-    if not all(map(math.isfinite, rates.values())):
+    """Settings of the training: as given, else by the history; None where QAT's are not known."""
+    for phase, rows in () if history is None else history.groupby("phase"):
+        name = str(phase)
+        if epochs.get(name) is None:
+            epochs[name] = int(rows["epoch"].max())
+        if rates.get(name) is None and "learning_rate" in rows:
+            last = float(rows["learning_rate"].iloc[-1])
+            rates[name] = last if math.isfinite(last) else None
+    count, rate = epochs["qat"], rates["qat"]
+    if count is None or rate is None:
         return None
     return TrainingFacts(
-        epochs["float"], epochs["qat"], rates["float"], rates["qat"],
-        batch_size or TrainingFacts.batch_size, seed=seed, equal_budget=equal_budget,
+        epochs.get("float"), count, rates["float"], rate, batch_size or TrainingFacts.batch_size,
+        seed=seed, equal_budget=equal_budget,
     )
+
+
+def _rate(given: float | None, model: File | None) -> float | None:
+    """A learning rate as given, else that of the optimizer that a Keras model was saved with."""
+    if given is not None:
+        if not 0 < given < math.inf:
+            raise SpecError(f"the learning rate is {given}; it must be above 0.")
+        return given
+    if model is None:
+        return None
+    from qinspect.train import learning_rate_of
+
+    return learning_rate_of(model)

@@ -1,6 +1,6 @@
 from .check import check_model
 from .conversion import convert, convert_qat, keep_in_float, make_converter, run_converter
-from .files import compiled_with, load_keras, save_keras
+from .files import compiled_with, learning_rate_of, load_keras, save_keras
 from .keras import THREADS, has_batchnorm, machine, reset, threads
 from .objective import Objective, choose_objective
 from .observers import warm_start_observers
@@ -33,6 +33,7 @@ __all__ = [
     "flatten_model",
     "has_batchnorm",
     "keep_in_float",
+    "learning_rate_of",
     "load_keras",
     "machine",
     "make_converter",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import warnings
@@ -197,6 +198,30 @@ def _read_config(path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
         raise ModelFileError(f"the model configuration in {path.name!r} is not an object.")
     version = version.decode() if isinstance(version, bytes) else str(version)
     return config, version, compiled if isinstance(compiled, dict) else {}
+
+
+def learning_rate_of(file: str | os.PathLike[str]) -> float | None:
+    """Learning rate of the optimizer that a model was saved with; None without, or of a schedule.
+
+    Parameters
+    ----------
+    file : path
+        As :func:`load_keras` takes it.
+
+    Returns
+    -------
+    float or None
+
+    Examples
+    --------
+    >>> learning_rate_of("float.h5") is None  # saved by this package, without its optimizer
+    True
+    """
+    compiled = compiled_with(Path(file))
+    saved = compiled.get("optimizer_config") or compiled.get("optimizer")
+    config = saved.get("config") if isinstance(saved, dict) else None
+    rate = config.get("learning_rate") if isinstance(config, dict) else None
+    return float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None
 
 
 def _read_archive(path: Path) -> tuple[Any, Any, Any]:

@@ -81,12 +81,30 @@ def test_settings_and_budget_come_from_the_logs(logs):
     assert shown.cause("training-budget").finding.numbers["qat_steps"] == 8
 
 
+def test_a_few_numbers_stand_for_a_history():
+    facts = built(qat_epochs=3, qat_lr=1e-4, batch_size=64).facts
+    assert (facts.qat_epochs, facts.qat_lr, facts.batch_size) == (3, 1e-4, 64)
+    assert (facts.float_epochs, facts.float_lr, facts.exact) == (None, None, False)
+    assert built(qat_epochs=3).facts is None
+    assert built(qat_lr=1e-4).facts is None
+    with pytest.raises(SpecError, match="learning rate is -1"):
+        built(qat_epochs=3, qat_lr=-1.0)
+    with pytest.raises(SpecError, match="QAT epochs is 0"):
+        built(qat_epochs=0, qat_lr=1e-4)
+
+
+def test_numbers_given_count_more_than_a_log(logs):
+    facts = built(history_float=logs["float"], history_qat=logs["qat"], qat_lr=0.5).facts
+    assert (facts.qat_epochs, facts.qat_lr) == (2, 0.5)
+
+
 def test_nothing_is_made_of_what_is_not_known(logs, tmp_path):
     """No rate: no retraining; no steps: nothing is said of what is left of the start values."""
     (tmp_path / "bare.csv").write_text("epoch,loss\n0,1\n1,0.5\n")
     found = built(qat=int8(ranges(calibration())), history_float=tmp_path / "bare.csv",
                   history_qat=logs["qat"])
-    assert found.facts is None
+    assert found.facts.float_lr is None
+    assert built(history_float=logs["float"], history_qat=tmp_path / "bare.csv").facts is None
     answer = diagnose(found, interventions=False)
     assert "start_value_left_share" not in answer.cause("stale-observers").finding.numbers
     assert "float_loss" in answer.cause("qat-learning-rate").finding.numbers

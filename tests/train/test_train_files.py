@@ -18,6 +18,7 @@ from qinspect.errors import ModelFileError, QinspectError, StoreError, TrainErro
 from qinspect.train import (
     compiled_with,
     flatten_model,
+    learning_rate_of,
     load_keras,
     predict,
     quantize_aware,
@@ -138,8 +139,9 @@ def test_a_keras3_file_gives_what_keras3_gives(tmp_path: Path, suffix: str) -> N
     image = keras.Input((8, 8, 1))
     outputs = layers.Dense(3, activation="softmax")(layers.Flatten()(inside(image)))
     model = keras.Model(image, outputs)
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", ["accuracy"])
     model.save(path)
+    assert learning_rate_of(path) == pytest.approx(0.02)
     x = digits().test.x[:20]
     loaded = load_keras(path)
     np.testing.assert_allclose(predict(loaded, x), model.predict(x, verbose=0), atol=1e-5)
