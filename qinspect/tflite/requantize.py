@@ -109,6 +109,33 @@ def quantize_file(
     # Inputs and outputs become integers when `precision` is not float32 and the layers beside them
     # are quantized; QUANTIZE and DEQUANTIZE are put where precisions meet.  Weights are symmetric,
     # per channel unless `ranges.per_tensor` says otherwise.
+    if precision == "float32" and all(p == "float32" for p in (layers or {}).values()):
+        check_float(graph)
+        return graph.content
+    recipe = recipe_of(graph, ranges.per_tensor, precision, layers)
+    observed = _observations(graph, ranges)
+    try:
+        # All-zero channels make NumPy warn, tensors kept for a look LiteRT; neither matters here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quantizer = _quantizer("quantizer").Quantizer(_with_wide_codes(graph.content), recipe)
+            result = quantizer.quantize(
+                observed, enable_progress_bar=False, enable_progress_report=False
+            )
+    # The quantizer raises whatever its parts raise; none of it is a fault of the caller's code.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelFileError(f"litert-quantizer cannot quantize {graph.file}: {reason}") from error
+    return bytes(result.quantized_model)
+
+
+def recipe_of(
+    graph: Graph,
+    per_tensor: frozenset[int],
+    precision: Precision = "int8",
+    layers: Mapping[int, Precision] | None = None,
+) -> list[dict[str, Any]]:
+    """The quantizer's own recipe for such a file, plain data; ranges are no part of it."""
     check_float(graph)
     chosen = dict(layers or {})
     for name in (precision, *chosen.values()):
@@ -120,35 +147,19 @@ def quantize_file(
                 f"there is no operator {index} in {graph.file}, which has "
                 f"{len(graph.main.operators)}."
             )
-    if precision == "float32" and all(p == "float32" for p in chosen.values()):
-        return graph.content
     manager = _recipe_manager()
     if precision != "float32":
         _add_static(manager, ".*", precision, per_tensor=False)
-        for index in ranges.per_tensor - chosen.keys():
+        for index in sorted(per_tensor - chosen.keys()):
             _add_static(manager, _regex(graph, index), precision, per_tensor=True)
     for index, name in chosen.items():
         regex = _regex(graph, index)
         if name == "float32":
             manager.add_quantization_config(regex, _all_operators(), None, "no_quantize")
         else:
-            _add_static(manager, regex, name, per_tensor=index in ranges.per_tensor)
-    observed = _observations(graph, ranges)
-    try:
-        # All-zero channels make NumPy warn, tensors kept for a look LiteRT; neither matters here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            quantizer = _quantizer("quantizer").Quantizer(
-                _with_wide_codes(graph.content), manager.get_quantization_recipe()
-            )
-            result = quantizer.quantize(
-                observed, enable_progress_bar=False, enable_progress_report=False
-            )
-    # The quantizer raises whatever its parts raise; none of it is a fault of the caller's code.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelFileError(f"litert-quantizer cannot quantize {graph.file}: {reason}") from error
-    return bytes(result.quantized_model)
+            _add_static(manager, regex, name, per_tensor=index in per_tensor)
+    recipe: list[dict[str, Any]] = manager.get_quantization_recipe()
+    return recipe
 
 
 def _with_wide_codes(content: bytes) -> bytes:
