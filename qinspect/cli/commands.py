@@ -182,6 +182,9 @@ def sensitivity(
     keep: Annotated[
         int | None, typer.Option(help="Layers to keep in the file written; default: proposed.")
     ] = None,
+    recipe: Annotated[Path | None, typer.Option(
+        help="Write the recipe of that file here, JSON as litert-quantizer loads it.")
+    ] = None,
     advise: Annotated[bool, typer.Option(
         "--advise", help="How many calibration examples, and which: calibrate with subsets, too.")
     ] = False,
@@ -208,6 +211,10 @@ def sensitivity(
         kept = found.write_mixed(write, keep)
         if not as_json:
             print(f"written: {write} ({kept} layer(s) kept in {keep_as})")
+    if recipe is not None:
+        kept = found.write_recipe(recipe, keep)
+        if not as_json:
+            print(f"recipe: {recipe} ({kept} layer(s) kept in {keep_as})")
     if manifest is not None and found.advice is not None:
         found.advice.write_manifest(manifest)
         if not as_json:

@@ -22,8 +22,8 @@ from qinspect.predictions import Results
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.requantize import Ranges
 
-# Disjoint subsets of one size, at most; chosen.
-_SETS = 5
+# Disjoint subsets of one size, at least and at most; chosen.
+_FEWEST, _MOST = 4, 5
 # One row a size: how many disjoint subsets; ``width``: median over tensors and subsets of the range
 # against that of all examples; the metric, mean over the subsets; its difference to the file
 # calibrated on all, with the interval for other subsets and other examples.
@@ -38,7 +38,7 @@ class CalibrationAdvice:
     """The answer to "how many calibration examples, and which?".
 
     ``sizes``: columns ``SIZES``; ``enough``: the least size whose sets are shown to lose less than
-    ``margin`` to all ``n`` (no larger size loses as much), None if none is; ``extremes``: columns
+    ``margin`` to all ``n``, as are those of every larger size, None if none is; ``extremes``: columns
     ``EXTREMES``; ``tensors``: with a range; ``shared``: of the examples that are evaluated, too;
     ``repeated``: that occur more than once; ``manifest``: what was calibrated with.
     """
@@ -120,8 +120,8 @@ def extremes(observed: ObservedRanges, ids: Array) -> pd.DataFrame:
 
 
 def subset_sizes(n: int) -> list[int]:
-    """1, 2, 4, ... of which there are at least two disjoint sets."""
-    return [2**k for k in range(n.bit_length()) if 2 * 2**k <= n]
+    """1, 2, 4, ... of which there are enough disjoint sets."""
+    return [2**k for k in range(n.bit_length()) if _FEWEST * 2**k <= n]
 
 
 def calibration_advice(
@@ -134,13 +134,14 @@ def calibration_advice(
     ``scored`` says what the metric takes of a file quantized with ranges.
     """
     n = len(observed)
-    if n < 4:
-        raise DataError(f"there are {n} calibration examples; give at least 4 to compare subsets.")
+    if n < _FEWEST:
+        raise DataError(f"there are {n} calibration examples; give at least {_FEWEST} to compare "
+                        "subsets.")
     order = stream(seed, "calibration subsets").permutation(n)
     widest = _width(observed, np.arange(n))
     rows = []
     for size in subset_sizes(n):
-        sets = [order[i * size:(i + 1) * size] for i in range(min(_SETS, n // size))]
+        sets = [order[i * size:(i + 1) * size] for i in range(min(_MOST, n // size))]
         answers = [scored(observed.over(one)) for one in sets]
         runs = Results({"all": [results.outputs["full"]] * len(sets), "sets": answers}, results.y,
                        groups=results.groups, runs=tuple(range(len(sets))),
@@ -167,15 +168,16 @@ def _width(observed: ObservedRanges, index: Array) -> Array:
 
 
 def _enough(table: pd.DataFrame, metric: Metric, margin: float) -> int | None:
-    """The least size whose loss to all is shown to be below the margin, and no larger one's is not.
+    """The least size whose sets, and those of every larger size, are shown to lose less than that.
 
-    Of the larger sizes, of which there are fewer sets, the mean counts.
+    From the largest size down to the first that is not shown, so that several looks cost nothing.
     """
-    part = table.iloc[:-1]
-    shown = ((part["low"] if metric.better > 0 else -part["high"]) > -margin).to_numpy()
-    lost = np.flatnonzero((metric.better * part["to_all"] <= -margin).to_numpy())
-    good = np.flatnonzero(shown & (np.arange(len(part)) > (lost[-1] if len(lost) else -1)))
-    return int(part["size"].iloc[good[0]]) if len(good) else None
+    enough = None
+    for row in table.iloc[-2::-1].to_dict("records"):
+        if not (row["low"] if metric.better > 0 else -row["high"]) > -margin:
+            break
+        enough = int(row["size"])
+    return enough
 
 
 def _how_many(advice: CalibrationAdvice) -> str:
@@ -188,9 +190,9 @@ def _how_many(advice: CalibrationAdvice) -> str:
     drawn = f"{int(row['sets'])} disjoint sets of {int(row['size'])}"
     better = part[(part["low"] > 0) if metric.better > 0 else (part["high"] < 0)]
     if advice.enough is None:
-        said = (f"How many calibration examples: more than {int(row['size'])} as far as can be "
-                f"said; {drawn} differ from all {advice.n} by {gap} of {what}, so a loss of "
-                f"{margin} is not excluded.")
+        said = (f"How many calibration examples: fewer than all {advice.n} are not shown to be "
+                f"enough; {drawn} differ from all by {gap} of {what}, so a loss of {margin} is not "
+                "excluded.")
     else:
         said = (f"How many calibration examples: {advice.enough} drawn at random are enough; "
                 f"{drawn} differ from all {advice.n} by {gap} of {what}, less than a loss of "

@@ -14,12 +14,12 @@ import pandas as pd
 
 from qinspect import store
 from qinspect.data.dataset import Dataset, take
-from qinspect.data.streams import stream
-from qinspect.errors import ModelFileError, SpecError
+from qinspect.errors import ModelFileError, QinspectError, SpecError
 from qinspect.measure.activations import ObservedRanges, observe_ranges, stored_ranges
 from qinspect.measure.calibration_sets import CalibrationAdvice, calibration_advice
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.first_cut import FirstCut, first_cut, halves
+from qinspect.measure.size_curve import Candidate, SizeCurve, size_curve, two_halves
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Results
 from qinspect.schema import Array, Arrays
@@ -36,6 +36,7 @@ from qinspect.tflite.requantize import (
     Ranges,
     quantizable_operators,
     quantize_file,
+    recipe_of,
 )
 from qinspect.tflite.run import Evaluation, evaluate
 from qinspect.tflite.runner import Model
@@ -69,6 +70,7 @@ class Variant:
     sqnr_db: float
     prediction: Array
     scored: Any
+    order_db: float  # the same SQNR on the examples that choose
 
 
 class MixedFiles:
@@ -83,6 +85,7 @@ class MixedFiles:
         precision: Precision = "int8",
         keep: Precision = "float32",
         task: Task | None = None,
+        choose: Array | None = None,
         num_threads: int = 2,
     ) -> None:
         for option, value in (("precision", precision), ("keep", keep)):
@@ -95,7 +98,7 @@ class MixedFiles:
             )
         self.graph, self.ranges, self.x = graph, ranges, x
         self.precision, self.keep, self.num_threads = precision, keep, num_threads
-        self.task = task
+        self.task, self.choose = task, slice(None) if choose is None else choose
         self.layers = quantizable_operators(graph, precision)
         if not self.layers:
             raise SpecError(f"{graph.file} has no layer that can be quantized to {precision}.")
@@ -131,10 +134,11 @@ class MixedFiles:
     def _variant(
         self, kind: Any, layers: tuple[QuantizableOperator, ...], content: bytes, result: Evaluation
     ) -> Variant:
-        sqnr = error_metrics(self._reference.outputs, result.outputs)["sqnr_db"]
+        sqnr, order = (error_metrics(self._reference.outputs[part], result.outputs[part])["sqnr_db"]
+                       for part in (slice(None), self.choose))
         graph = self.graph if content is self.graph.content else read_graph(content)
         return Variant(kind, layers, len(content), sqnr, result.prediction,
-                       self._scored(graph, result))
+                       self._scored(graph, result), order)
 
     def _scored(self, graph: Graph, result: Evaluation) -> Any:
         if self.task is None:
@@ -152,10 +156,11 @@ def _at(layers: Sequence[QuantizableOperator]) -> list[int]:
 
 def sensitivity_order(variants: Sequence[Variant]) -> list[QuantizableOperator]:
     """Layers from the most to the least sensitive: by the output SQNR with only it quantized."""
+    # On the examples that choose, so that the others can confirm what follows from the order.
     # "All but" is no use for this: a tensor that two layers share stays quantized when one of them
     # is kept, so neither seems to matter.
     alone = [v for v in variants if v.kind == "only"]
-    return [v.layers[0] for v in sorted(alone, key=lambda v: v.sqnr_db)]
+    return [v.layers[0] for v in sorted(alone, key=lambda v: v.order_db)]
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,9 @@ class Sensitivity(Shown):
         against the float file's own answers.
     advice : CalibrationAdvice or None
         How many calibration examples, and which; where it was asked for.
+    sizes : SizeCurve or None
+        Size against the metric, chosen on one half of the examples and confirmed on the other; None
+        without labels.
     notes : tuple of str
         What the reader should know about how it was made.
     """
@@ -205,6 +213,7 @@ class Sensitivity(Shown):
     metric: Metric | None = ACCURACY
     cut: FirstCut | None = None
     advice: CalibrationAdvice | None = None
+    sizes: SizeCurve | None = None
 
     @property
     def labelled(self) -> bool:
@@ -242,6 +251,7 @@ class Sensitivity(Shown):
             "curve": self._rows(self.curve),
             "first_cut": None if self.cut is None else self.cut.to_json(),
             "calibration": None if self.advice is None else self.advice.to_json(),
+            "sizes": None if self.sizes is None else self.sizes.to_json(),
             "order": [layer.name for layer in self.order],
             "proposal": self.proposal(), "margin": self.margin,
             "margin_pp": self.margin if self._unit == "points" else None, "notes": self.notes,
@@ -278,22 +288,38 @@ class Sensitivity(Shown):
 
     def mixed_file(self, kept: int) -> bytes:
         """The file of row ``kept`` of the curve."""
+        return quantize_file(self.graph, self.ranges, self.precision, self._kept(kept))
+
+    def _kept(self, kept: int) -> dict[int, Precision]:
         if not 0 <= kept <= len(self.order):
             raise SpecError(
                 f"{kept} layers cannot be kept of {len(self.order)}; choose 0 to {len(self.order)}."
             )
-        return quantize_file(self.graph, self.ranges, self.precision,
-                             dict.fromkeys(_at(self.order[:kept]), self.keep))
+        return dict.fromkeys(_at(self.order[:kept]), self.keep)
+
+    def recipe(self, kept: int) -> list[dict[str, Any]]:
+        """The recipe of row ``kept`` of the curve, as litert-quantizer loads it."""
+        return recipe_of(self.graph, self.ranges.per_tensor, self.precision, self._kept(kept))
+
+    def write_recipe(self, path: str | os.PathLike[str], kept: int | None = None) -> int:
+        """Write the recipe (JSON) of the file that :meth:`write_mixed` writes; no ranges in it."""
+        number = self._number(kept)
+        store.write_json(Path(path), self.recipe(number))
+        return number
 
     def write_mixed(self, path: str | os.PathLike[str], kept: int | None = None) -> int:
         """Write the file that keeps the ``kept`` most sensitive layers, or as many as proposed."""
+        number = self._number(kept)
+        store.write_bytes(Path(path), self.mixed_file(number))
+        return number
+
+    def _number(self, kept: int | None) -> int:
         number = self.proposal() if kept is None else kept
         if number is None:
             raise SpecError(
                 "there is no proposal to write (no labels, or no point of the curve is good "
                 "enough); say how many layers to keep with --keep."
             )
-        store.write_bytes(Path(path), self.mixed_file(number))
         return number
 
 
@@ -386,8 +412,9 @@ def sensitivity(
     ranges, notes = _ranges(graph, observed, quantized)
     task = task_of({"float": graph}, {"float": x}, examples, metric=metric, output=output,
                    ways=[how])
+    parts = two_halves(len(examples), examples.group, seed)
     files = MixedFiles(graph, ranges, x, precision=precision, keep=keep, task=task,
-                       num_threads=num_threads)
+                       choose=parts[0], num_threads=num_threads)
     variants = [files.float, files.full, *files.one_at_a_time()]
     order = sensitivity_order(variants)
     results = None
@@ -404,12 +431,15 @@ def sensitivity(
         rows = [_row(variant, files.float, results, classes=task.classes) for variant in found]
         return pd.DataFrame(rows, columns=list(SENSITIVITY))
 
+    curve = [files.full, *files.keep_curve(order)]
+    sizes, why = _sizes(files, results, curve, parts)
     return Sensitivity(
-        frame(variants), frame([files.full, *files.keep_curve(order)]), tuple(order), precision,
+        frame(variants), frame(curve), tuple(order), precision,
         keep, len(examples), confidence, 1.0 if results is None else results.limit,
-        (*examples.notes, *said, *notes, *task.notes), graph, ranges, task.metric,
+        (*examples.notes, *said, *notes, *task.notes, *why), graph, ranges, task.metric,
         _cut(files, paired),
-        _advice(files, paired, fed, observed, examples.ids, seed) if advise else None,
+        _advice(files, paired, fed, observed, examples.ids, parts, seed) if advise else None,
+        sizes,
     )
 
 
@@ -429,16 +459,28 @@ def _cut(files: MixedFiles, results: Results) -> FirstCut:
     return first_cut(results.with_outputs(**scored), "full", found, results.n, found.notes)
 
 
+def _sizes(files: MixedFiles, results: Results | None, curve: list[Variant],
+           parts: tuple[Array, Array]) -> tuple[SizeCurve | None, tuple[str, ...]]:
+    """Size against the metric, or why it cannot be said."""
+    if results is None:
+        return None, ()
+    found = [Candidate(len(v.layers), v.layers[-1].name if v.layers else "", v.bytes, v.scored)
+             for v in curve]
+    try:
+        return size_curve(results, found, files.float.bytes, parts), ()
+    except QinspectError as error:  # too few of one kind in a half, say
+        return None, (f"size against the metric: {error}",)
+
+
 def _advice(
     files: MixedFiles, results: Results, fed: Dataset | None, observed: ObservedRanges | None,
-    ids: Array, seed: int,
+    ids: Array, parts: tuple[Array, Array], seed: int,
 ) -> CalibrationAdvice:
     """Advice on the calibration examples, or on half of the evaluated ones."""
     index = np.arange(results.n)
     x, names = (files.x, ids) if fed is None else (fed.x, fed.ids)
     if observed is None:
-        order = stream(seed, "halves").permutation(results.n)
-        own, index = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2:])
+        own, index = parts
         x, names = take(x, own), ids[own]
         observed = observe_ranges(files.graph, x, num_threads=files.num_threads)
 

@@ -13,6 +13,7 @@ from qinspect.show.figures.errors import (
     error_histogram,
     sensitivity_bars,
     sensitivity_curve,
+    size_curve,
     sqnr_profile,
     transfer_plot,
 )

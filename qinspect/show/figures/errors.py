@@ -204,6 +204,34 @@ def sensitivity_curve(
     return Figure(draw, said, "Keeping the most sensitive layers", (7.0, 3.4))
 
 
+def size_curve(points: pd.DataFrame, float_bytes: int, margin: float,
+               metric: Metric = ACCURACY) -> Figure:
+    """Difference to float against file size: rows with ``front`` and, on the other half, a gap."""
+    front = points[points["front"]]
+    kilobytes = front["bytes"].to_numpy(dtype=float) / 1000
+
+    def draw(ax: Axes) -> None:
+        ax.vlines(kilobytes, front["low"], front["high"], color=COLOURS["ptq"], linewidth=1.1)
+        ax.plot(kilobytes, front["to_float"], "o-", color=COLOURS["ptq"], label="mixed files")
+        for size, row in zip(kilobytes, front.to_dict("records"), strict=True):
+            ax.annotate(str(row["kept"]), (size, row["to_float"]), xytext=(4, 4),
+                        textcoords="offset points")
+        ax.plot([float_bytes / 1000], [0], "s", color=COLOURS["float"], label="float")
+        ax.axhline(-metric.better * margin, color=COLOURS["warn"], linestyle="--", label="margin")
+        ax.set_xlabel("file, kB (numbers: layers kept)")
+        ax.set_ylabel(text.gap_axis(f"{metric.title} - float", metric))
+        legend_beside(ax)
+
+    gap = text.gap_of(metric)
+    small, large = front.iloc[0], front.iloc[-1]
+    start = f"{gap(float(small['to_float']))} {metric.unit}".rstrip()
+    said = (f"On the half that did not choose, from {text.size(int(small['bytes']))} with "
+            f"{start} to "
+            f"{text.size(int(large['bytes']))} with {gap(float(large['to_float']))}; float has "
+            f"{text.size(float_bytes)}.")
+    return Figure(draw, said, "Size against the metric", (7.0, 3.8))
+
+
 def transfer_plot(values: pd.DataFrame) -> Figure:
     """Each ``value`` against what it becomes (``quantized``), by ``channel``.
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qinspect.measure.first_cut import FirstCut
     from qinspect.measure.layer_cost import Sensitivity
     from qinspect.measure.layer_tables import Layers
+    from qinspect.measure.size_curve import SizeCurve
     from qinspect.show.figure import Figure
 
 _WORST_LAYERS = 8
@@ -106,13 +107,16 @@ def sensitivity_view(found: Sensitivity) -> View:
     return View(
         f"Sensitivity of {len(found.order)} layers, {found.n:,} examples",
         (found.sentence, *((found.cut.sentence,) if found.cut else ()),
+         *((found.sizes.sentence,) if found.sizes else ()),
          *((found.advice.sentence,) if found.advice else ())),
         tuple(filter(None, (_ends(ends, found), cut_table(found.cut, f"all {found.precision}")
                             if found.cut else None, layer_table(found), curve_table(found),
+                            *((_sizes(found.sizes),) if found.sizes else ()),
                             *(_calibration(found.advice) if found.advice else ())))),
         {} if metric is None else
         {"layers": lambda: figures.sensitivity_bars(found.layers, metric),
-         "curve": lambda: figures.sensitivity_curve(found.curve, found.margin, metric)},
+         "curve": lambda: figures.sensitivity_curve(found.curve, found.margin, metric),
+         **_size_figure(found.sizes)},
         notes=(*found.notes, *_level(found)),
     )
 
@@ -176,6 +180,27 @@ def _level(found: Sensitivity) -> tuple[str, ...]:
     level = f"{100 * found.confidence:g} %"
     return (f"intervals are {level} each, not corrected for the number of layers.",
             ) if found.labelled else ()
+
+
+def _size_figure(sizes: SizeCurve | None) -> dict[str, Any]:
+    if sizes is None:
+        return {}
+    return {"size": lambda: figures.size_curve(sizes.points, sizes.float_bytes, sizes.margin,
+                                               sizes.metric)}
+
+
+def _sizes(sizes: SizeCurve) -> Table:
+    metric = sizes.metric
+    return table("Size against the metric: no smaller file is as good",
+                 sizes.points[sizes.points["front"]], {
+        "kept": "kept", "size": ("bytes", text.size),
+        f"{metric.title}, choosing half": ("chosen_by", text.value_of(metric)),
+        "other half": ("value", text.value_of(metric)),
+        text.headed("to float", metric.unit): ("to_float", text.gap_of(metric)),
+        "interval": (lambda row: (row["low"], row["high"]), text.interval_of(metric)),
+        "within margin": ("within", lambda within: "yes" if within else "not shown"),
+    }, caption=f"Chosen on {sizes.n[0]:,} examples, confirmed on the other {sizes.n[1]:,}; the "
+               f"intervals hold together. {text.lower(metric)}")
 
 
 def _calibration(advice: CalibrationAdvice) -> tuple[Table, ...]:
