@@ -38,9 +38,9 @@ class CalibrationAdvice:
     """The answer to "how many calibration examples, and which?".
 
     ``sizes``: columns ``SIZES``; ``enough``: the least size whose sets are shown to lose less than
-    ``margin`` to all ``n``, as are those of every larger size, None if none is; ``extremes``: columns
-    ``EXTREMES``; ``tensors``: with a range; ``shared``: of the examples that are evaluated, too;
-    ``repeated``: that occur more than once; ``manifest``: what was calibrated with.
+    ``margin`` to all ``n``, as are those of every larger size, None if none is; ``extremes``:
+    columns ``EXTREMES``; ``tensors``: with a range; ``shared``: of the examples that are evaluated,
+    too; ``repeated``: that occur more than once; ``manifest``: what was calibrated with.
     """
 
     sizes: pd.DataFrame = field(repr=False)
