@@ -14,7 +14,7 @@ from diagnose_cases import calibration, case, data, int8, ranges
 from qinspect.causes import all_rules
 from qinspect.diagnosis.answer import Diagnosis
 from qinspect.diagnosis.cases import Case
-from qinspect.stats import compare_paired, wilson_interval
+from qinspect.stats import Comparison, compare_paired, wilson_interval
 from qinspect.tflite import constant, evaluate, read_graph
 from qinspect.tflite.constants import all_weights
 from qinspect_bench import faults
@@ -36,6 +36,7 @@ from qinspect_bench.benchmark import (
     status_of,
 )
 from qinspect_bench.faults import FAULTS, NEEDS, NOT_INJECTED, PAIRS
+from qinspect_bench.rivals import debugger, forum
 
 # --- the design --------------------------------------------------------------------------------
 
@@ -202,6 +203,37 @@ def test_scores_by_hand() -> None:
     assert sorted(t.get_text() for t in figure.axes().texts if t.get_text()) == [
         "1", "1", "1", "3", "9"]
     assert "a answered as b (1)" in figure.sentence
+
+
+# --- the rivals --------------------------------------------------------------------------------
+
+
+def gaps_of(**right: float) -> tuple[Comparison, ...]:
+    """Comparisons of files that have these shares of 400 examples right."""
+    known = {role: np.arange(400) < share * 400 for role, share in right.items()}
+    return tuple(compare_paired(known[a], known[b], a=a, b=b)
+                 for a, b in (("ptq", "qat"), ("float", "ptq"), ("float", "qat")))
+
+
+@pytest.mark.parametrize(
+    ("right", "answer"),
+    [
+        ({"float": 0.9, "ptq": 0.9, "qat": 0.9}, "none"),
+        ({"float": 0.9, "ptq": 0.6, "qat": 0.9}, "calibration-small"),
+        ({"float": 0.9, "ptq": 0.9, "qat": 0.6}, "undertrained"),
+        ({"float": 0.9, "ptq": 0.9, "qat": 0.99}, "sensitive-layer"),
+    ],
+)
+def test_a_forum_reads_the_accuracies(right: dict[str, float], answer: str) -> None:
+    assert forum(case(int8(ranges(calibration()))), gaps_of(**right)) == answer
+
+
+def test_the_debugger_suspects_a_layer_from_the_error_of_layers_alone() -> None:
+    """The last layer of this small network has an error of two steps; ideal rounding is 0.29."""
+    good = int8(ranges(calibration()))
+    assert debugger(case(good), ()) == "sensitive-layer"
+    without_float = replace(case(good), float_graph=None, qat_graph=good)
+    assert debugger(without_float, ()) == "none"
 
 
 # --- injectors, on the files -------------------------------------------------------------------
