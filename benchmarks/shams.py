@@ -108,7 +108,8 @@ def main() -> None:
         sums += (len(false), found[0], found[2], large * len(real), large * hits, found[1])
         print(f"| {' '.join(str(value) for value in spec.values())} | {100 * gap:+.2f} | "
               f"{100 * spread:.2f} | {found[0]} of {len(false)} | {found[2]} of {len(false)} | "
-              f"{effect / spread:+.1f} | {hits} of {len(real)}{'' if large else ' (not counted)'} |",
+              f"{effect / spread:+.1f} | {hits} of {len(real)}"
+              f"{'' if large else ' (not counted)'} |",
               flush=True)
     print(f"\nShams confirmed: {sums[1]:.0f} of {sums[0]:.0f} "
           f"({100 * sums[1] / sums[0]:.1f} %), in the mean after {sums[5] / sums[0]:.1f} runs; "
