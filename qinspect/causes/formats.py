@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qinspect.diagnosis import retrain
-from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.evidence import SAME_WEIGHTS, Evidence
 from qinspect.diagnosis.requantized import calibration_source, requantized
 from qinspect.diagnosis.rule import (
     FORMAT,
@@ -85,6 +85,8 @@ def _check_format(evidence: Evidence) -> Finding:
 def _same_format(evidence: Evidence, finding: Finding) -> Trial | None:
     if finding.numbers.get("ptq_scheme") in _EIGHT_BITS:
         return None
+    if evidence.lineage("float", "ptq").verdict not in SAME_WEIGHTS:
+        return None  # other weights would be exchanged as well
     source, words = calibration_source(evidence)
     ranges = evidence.observed(source).over()
     return Trial(f"quantizing the float file to full int8 (calibrated with {words})",
@@ -225,7 +227,8 @@ RULES = (
         measures=(_FLOAT, _UNTRAINED),
         remedies=(
             Remedy("converting the QAT model again", ("qat", "keras_qat"), _convert, trains=True),
-            Remedy("applying QAT", ("qat", "keras_float", "train", "recipe"), _train, trains=True),
+            Remedy("applying QAT", ("qat", "keras_float", "train", "recipe"), _train, trains=True,
+                   mends=("different-network",)),
         ),
         figure="QAT ranges",
     ),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.requantized import calibration_source, requantized
+from qinspect.diagnosis.evidence import SAME_WEIGHTS, Evidence
+from qinspect.diagnosis.requantized import (
+    alike,
+    calibration_source,
+    requantized,
+    with_weights_of,
+)
 from qinspect.diagnosis.rule import (
     FORMAT,
     Finding,
@@ -16,8 +21,6 @@ from qinspect.diagnosis.rule import (
     ruled_out,
 )
 
-# Clipped or corrected biases make no other network.
-_SAME = frozenset({"same weights", "same weights, different biases"})
 _OTHER = Measure(
     "{role}_other_network", "not of the network that it should come from", threshold=True,
     side="above",
@@ -34,7 +37,7 @@ def _check(evidence: Evidence) -> Finding:
         if found.verdict == "unrelated":
             return indicated("PTQ and QAT hold the weights of unrelated networks.",
                              [_OTHER.of(True, "qat")], seen, strength=0.9)
-        if found.verdict in _SAME:
+        if found.verdict in SAME_WEIGHTS:
             return ruled_out("PTQ and QAT hold the same weights.", [_OTHER.of(False, "qat")], seen)
         return not_tried(
             f"the QAT weights are {found.verdict} those of PTQ; that PTQ has the right parent "
@@ -49,9 +52,8 @@ def _check(evidence: Evidence) -> Finding:
         if cosines:
             facts[f"float_{role}_cosine_median"] = cosines[len(cosines) // 2]
         # PTQ must hold the float weights; QAT may have moved them, but not replaced them.
-        measures.append(_OTHER.of(
-            found.verdict == "unrelated" or (role == "ptq" and found.verdict not in _SAME), role
-        ))
+        other = role == "ptq" and found.verdict not in SAME_WEIGHTS
+        measures.append(_OTHER.of(found.verdict == "unrelated" or other, role))
         if measures[-1].speaks:
             wrong.append((role, found))
     if not wrong:
@@ -67,12 +69,13 @@ def _check(evidence: Evidence) -> Finding:
 
 
 def _right_parent(evidence: Evidence, finding: Finding) -> Trial | None:
-    if finding.numbers.get("float_ptq_lineage", "same weights") in _SAME:
+    if finding.numbers.get("float_ptq_lineage", "same weights") in SAME_WEIGHTS:
         return None
     source, words = calibration_source(evidence)
-    prediction = requantized(evidence, evidence.observed(source).over())
-    return Trial(f"quantizing the float file at hand (calibrated with {words})",
-                 {"ptq": prediction})
+    ranges = alike(evidence, "ptq", evidence.observed(source).over())
+    return Trial(f"quantizing the float file at hand (calibrated with {words}) instead of PTQ's "
+                 "weights", {"ptq": requantized(evidence, ranges)},
+                 controls={"ptq": with_weights_of(evidence, "ptq", source)})
 
 
 RULE = Rule(
@@ -92,5 +95,7 @@ RULE = Rule(
     source="docs/lineage.md (measured distribution of weight similarities)",
     measures=(_OTHER,),
     remedies=(Remedy("PTQ of the float file at hand", ("ptq", "float", "data"), _right_parent),),
+    note="Both sets of weights are quantized in the same way, each with ranges of its own "
+    "activations, so that the weights alone are exchanged.",
     figure="weights",
 )

@@ -44,6 +44,8 @@ WIDE_RATIO = 2.0
 # Share of layers whose ranges must be so wide or narrow; chosen.
 LAYER_SHARE = 0.3
 OWN_EXAMPLES = 256
+# What lineage says of one network; clipped or corrected biases make no other.
+SAME_WEIGHTS = frozenset({"same weights", "same weights, different biases"})
 _RANGE_EXAMPLES = 1_000
 # One row a tensor: ``kind`` is "input" or "activation"; ends stored and seen (widened to hold 0);
 # ``ratio`` of the stored width to the one seen, ``bits_lost`` its base-2 logarithm; share of

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.measure.activations import ObservedRanges
+from qinspect.measure.activations import ObservedRanges, observe_ranges
+from qinspect.measure.first_cut import stored_weights
 from qinspect.schema import Array
+from qinspect.tflite.read import read_graph
 from qinspect.tflite.requantize import Precision, Ranges, quantize_file
 
 _MOST_EXAMPLES = 1_000
@@ -67,6 +70,19 @@ def remade(evidence: Evidence, index: Array | None = None) -> Array:
     key = None if index is None else index.tobytes()
     return evidence.once(("remade", key), lambda: requantized(
         evidence, with_stored_ranges(evidence, "ptq"), index=index))
+
+
+def with_weights_of(evidence: Evidence, role: str, source: str) -> Array:
+    """Answers of the float network with a quantized file's weights, quantized with its own ranges.
+
+    An error where the two files do not have the same layers.
+    """
+    graph = evidence.graph("float")
+    held = stored_weights(graph, evidence.graph(role), evidence.match("float", role))
+    other = replace(read_graph(held), file=graph.file, guarded=graph.guarded)
+    ranges = observe_ranges(other, evidence.examples(source), num_threads=evidence.num_threads)
+    content = quantize_file(other, alike(evidence, role, ranges.over()), "int8")
+    return evidence.answers(content)
 
 
 def some_examples(evidence: Evidence, most: int = _MOST_EXAMPLES) -> Array | None:

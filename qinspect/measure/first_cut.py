@@ -57,7 +57,7 @@ def halves(graph: Graph, quantized: Graph, matched: GraphMatch) -> Halves:
         related = lineage(graph, quantized).verdict
         if related == "unrelated":
             raise ModelFileError("it is another network than the float file.")
-        made["weights"] = _like(graph, _stored_weights(graph, quantized, matched))
+        made["weights"] = _like(graph, stored_weights(graph, quantized, matched))
     except QinspectError as error:
         return Halves({}, False, (f"weights and activations cannot be told apart: {error}",))
     trained = related == "fine-tuned from"
@@ -81,7 +81,7 @@ def _like(graph: Graph, content: bytes) -> Graph:
     return replace(read_graph(content), file=graph.file, guarded=graph.guarded)
 
 
-def _stored_weights(graph: Graph, quantized: Graph, matched: GraphMatch) -> bytes:
+def stored_weights(graph: Graph, quantized: Graph, matched: GraphMatch) -> bytes:
     """The float file with the constants of a quantized one in their place."""
     makers = producers_of(quantized.main)
     values: dict[int, Array] = {}
