@@ -59,6 +59,8 @@ NOT_INJECTED: dict[str, str] = {
         "which kernels run is decided by the installed runtime, and on this one the optimised and "
         "the reference kernels agree on every file that the converter makes"
     ),
+    "another-output": "every network of the benchmark has one output",
+    "state-carried-over": "one network of the benchmark keeps a state, and a cause is put into two",
     "output-below-one-step": (
         "it needs an output with parts of unequal size, which no network of the benchmark has; "
         "coarse outputs of classifiers are argmax-ties"

@@ -6,12 +6,13 @@ checked, and what is left unexplained is a mismatch as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from qinspect.affine import LIMITS
+from qinspect.data.dataset import take
 from qinspect.diagnosis.cases import Claim
 from qinspect.diagnosis.evidence import WIDE_RATIO, Evidence
 from qinspect.diagnosis.rule import (
@@ -27,7 +28,9 @@ from qinspect.diagnosis.rule import (
     together,
 )
 from qinspect.schema import Array
+from qinspect.tflite import evaluate
 from qinspect.tflite.graph import Graph, Tensor
+from qinspect.tflite.runner import state_of
 
 # Claimed predictions with the same number of each class, but agreeing less than this, have lost
 # their order; chosen.
@@ -38,7 +41,7 @@ _RELABELLED = 0.95
 _REPRODUCED = 0.97
 _REPRODUCED_EXAMPLES = 1_000
 
-_AGREEMENT = Measure(
+AGREEMENT_SHARE = Measure(
     "{role}_agreement_share", "share of claimed predictions that are the file's own",
     threshold=0.99, side="below",
     basis="measured: 0.995 and more between machines, default and reference kernels",
@@ -47,7 +50,7 @@ _MISPAIRED = Measure(
     "{role}_mispaired", "predictions of other examples, labels or order", threshold=True,
     side="above",
 )
-_EXPLAINED = Measure(
+EXPLAINED_SHARE = Measure(
     "{role}_reproduced_share", "share of claims that a known mistake gives", side="above",
     basis="from 97 %, and from more than half of what feeding the file correctly does not give "
     "(chosen)",
@@ -127,12 +130,33 @@ def mistakes(graph: Graph, x: Array) -> Iterator[tuple[str, str, Array]]:
         yield "standardised", words, (real - real.mean()) / real.std()
 
 
+def _ways(evidence: Evidence, role: str, index: Array) -> Iterator[tuple[str, str, str, Array]]:
+    """Kind, name, words and predictions of each way to get others than the file's own."""
+    graph, x = evidence.graph(role), evidence.data.x
+    own = evidence.output_number(role)
+    for output, tensor in enumerate(graph.main.outputs):
+        if output != own and graph.main.tensors[tensor].shape[-1:] not in ((), (1,)):
+            found = evaluate(graph, take(x, index), num_threads=evidence.num_threads,
+                             output=output)
+            name = graph.main.tensors[tensor].name
+            yield ("output", name, f"are those of its output {output} ({name!r}), not of output "
+                   f"{own}", found.prediction)
+    if state_of(graph):
+        found = evaluate(graph, x, output=evidence.task.outputs[role], sequence=True)
+        yield ("state", "carried over", "were made without a reset: the state that one example "
+               "left was the start of the next", found.prediction[index])
+    if not isinstance(x, Mapping):
+        for name, words, fed in mistakes(graph, x[index]):
+            yield "feeding", name, words, evidence.run(graph, fed).prediction
+
+
 @dataclass(frozen=True)
-class _Tried:
+class Tried:
     """What the mistakes make of claimed predictions.
 
-    Share that feeding correctly gives; share that the best mistake gives, and would have to give,
-    on some examples; its name and words, empty where it explains nothing.
+    Share that running the file correctly gives; share that the best mistake gives, and would have
+    to give, on some examples; its name, words and kind (``feeding``, ``output`` or ``state``),
+    empty where it explains nothing.
     """
 
     agreement: float
@@ -140,34 +164,41 @@ class _Tried:
     needed: float = 1.0
     mistake: str = ""
     words: str = ""
+    kind: str = ""
 
 
-def _try_mistakes(evidence: Evidence, role: str) -> _Tried:
+def try_mistakes(evidence: Evidence, role: str) -> Tried:
+    """What the known mistakes make of the predictions claimed for a role."""
     return evidence.once(("mistakes", role), lambda: _best_mistake(evidence, role))
 
 
-def _best_mistake(evidence: Evidence, role: str) -> _Tried:
+def _best_mistake(evidence: Evidence, role: str) -> Tried:
     claimed = evidence.case.claims[role].prediction
     own = evidence.evaluation(role).prediction
     agreement = float(np.mean(claimed == own))
-    if not _AGREEMENT.of(agreement, role).speaks:
-        return _Tried(agreement)
+    if not AGREEMENT_SHARE.of(agreement, role).speaks:
+        return Tried(agreement)
     n = len(claimed)
     index = np.arange(n)
     if n > _REPRODUCED_EXAMPLES:
         index = np.sort(evidence.rng(4).choice(n, _REPRODUCED_EXAMPLES, replace=False))
-    graph = evidence.graph(role)
-    best, name, said = 0.0, "", ""
-    for mistake, words, x in mistakes(graph, evidence.data.array[index]):
-        explained = float(np.mean(evidence.run(graph, x).prediction == claimed[index]))
+    best, name, said, sort = 0.0, "", "", ""
+    for kind, mistake, words, prediction in _ways(evidence, role, index):
+        explained = float(np.mean(prediction == claimed[index]))
         if explained > best:
-            best, name, said = explained, mistake, words
+            best, name, said, sort = explained, mistake, words, kind
     # A mistake that changes few predictions must explain most of those few, not merely the rest.
     same = int(np.count_nonzero(claimed[index] == own[index]))
     needed = max(_REPRODUCED, ((len(index) + same) // 2 + 1) / len(index))
     if best >= needed:
-        return _Tried(agreement, best, needed, name, said)
-    return _Tried(agreement, best, needed)
+        return Tried(agreement, best, needed, name, said, sort)
+    return Tried(agreement, best, needed)
+
+
+def explained_by(tried: Tried, role: str, kind: str) -> Measure:
+    """The share of claims that the best mistake gives, where it is of a kind; else nothing."""
+    share = tried.reproduced if tried.kind in (kind, "") else 0.0
+    return EXPLAINED_SHARE.of(share, role, threshold=tried.needed)
 
 
 # --- input-quantization -----------------------------------------------------------------------
@@ -180,12 +211,12 @@ def _check_feeding(evidence: Evidence) -> Finding:
     for role in evidence.case.roles:
         if not evidence.claim_pairs(role):
             continue
-        found = _try_mistakes(evidence, role)
-        agreement = _AGREEMENT.of(found.agreement, role)
+        found = try_mistakes(evidence, role)
+        agreement = AGREEMENT_SHARE.of(found.agreement, role)
         if not agreement.speaks:
             measures.append(agreement)
             continue
-        explained = _EXPLAINED.of(found.reproduced, role, threshold=found.needed)
+        explained = explained_by(found, role, "feeding")
         measures += together(agreement, explained)
         unexplained |= not explained.speaks
         if explained.speaks:
@@ -254,12 +285,15 @@ def stored_input(evidence: Evidence, role: str) -> tuple[float, float] | None:
     return None
 
 
-def _correctly(evidence: Evidence, finding: Finding) -> Trial | None:
-    if not finding.hurts:
-        return None
+def run_correctly(evidence: Evidence, finding: Finding, done: str) -> Trial | None:
+    """The files' own predictions in the place of the claims that are wrong."""
     swaps = {role: evidence.evaluation(role).prediction for role in finding.hurts}
-    return Trial("feeding round(x / scale) + zero point, clipped, to the file", swaps,
-                 claim=True)
+    return Trial(done, swaps, claim=True) if swaps else None
+
+
+def _correctly(evidence: Evidence, finding: Finding) -> Trial | None:
+    return run_correctly(evidence, finding,
+                         "feeding round(x / scale) + zero point, clipped, to the file")
 
 
 # --- evaluation-mismatch ----------------------------------------------------------------------
@@ -278,8 +312,8 @@ def _check_pairing(evidence: Evidence) -> Finding:
         if problem:
             measures.append(_MISPAIRED.of(True, role))
         if len(claim.prediction) == len(own):
-            found = _try_mistakes(evidence, role)
-            agreement = _AGREEMENT.of(found.agreement, role)
+            found = try_mistakes(evidence, role)
+            agreement = AGREEMENT_SHARE.of(found.agreement, role)
             decides = not problem and not found.mistake
             measures.append(agreement if decides else agreement.plain())
             if measures[-1].speaks:
@@ -312,7 +346,7 @@ def _problem(claim: Claim, own: Array, ids: Array, y: Array) -> str | None:
     if claim.y is not None and claim.ids is None and not np.array_equal(claim.y, y):
         differ = float(np.mean(claim.y != y))
         return f"were scored against labels that differ in {100 * differ:.1f} % of examples"
-    if not _AGREEMENT.of(same).speaks:
+    if not AGREEMENT_SHARE.of(same).speaks:
         return None
     if np.mean(claim.prediction[::-1] == own) >= _RELABELLED:
         return "are in reversed order"
@@ -349,13 +383,13 @@ def _shuffled(claimed: Array, own: Array) -> bool:
     if claimed.min() < 0 or top > 10_000:
         return False
     a, b = np.bincount(claimed, minlength=top), np.bincount(own, minlength=top)
-    few = 2 * (1 - float(_AGREEMENT.threshold or 0)) * len(own) / 5
+    few = 2 * (1 - float(AGREEMENT_SHARE.threshold or 0)) * len(own) / 5
     return bool(np.abs(a - b).sum() <= few and np.mean(claimed == own) < _REORDERED)
 
 
 def _same_examples(evidence: Evidence, finding: Finding) -> Trial | None:
-    swaps = {role: evidence.evaluation(role).prediction for role in finding.hurts}
-    return Trial("scoring all files on the same examples in the same order", swaps, claim=True)
+    return run_correctly(evidence, finding,
+                         "scoring all files on the same examples in the same order")
 
 
 RULES = (
@@ -378,7 +412,7 @@ RULES = (
             'prediction = evaluate("ptq.tflite", x).prediction'
         ),
         source="TensorFlow Lite 8-bit quantization specification",
-        measures=(_AGREEMENT, _EXPLAINED, _MISFIT),
+        measures=(AGREEMENT_SHARE, EXPLAINED_SHARE, _MISFIT),
         remedies=(Remedy("a correct evaluation", ("data", "claims"), _correctly),),
         note="The first two together, or the third. Claimed predictions are compared with running "
         "the file; known mistakes of feeding it are repeated on purpose.",
@@ -403,7 +437,7 @@ RULES = (
             '           for name in ("float.tflite", "ptq.tflite", "qat.tflite")}'
         ),
         source="Dietterich 1998, doi:10.1162/089976698300017197 (paired tests on one test set)",
-        measures=(_MISPAIRED, _AGREEMENT),
+        measures=(_MISPAIRED, AGREEMENT_SHARE),
         remedies=(Remedy("the same examples for all", ("data", "claims"), _same_examples),),
         note="Checked after the known mistakes of feeding a file (`input-quantization`): order, "
         "numbering and examples; what is left unexplained is a mismatch as well.",

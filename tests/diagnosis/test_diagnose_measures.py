@@ -244,6 +244,9 @@ BY_FORMULA = {
     ("noise", "shown_equivalent"), ("kernel-difference", "{role}_moved_margins"),
     # Of networks that give values; tests/studies/test_study_tasks.py has both sides.
     ("stale-observers", "output_cut_share"),
+    # tests/diagnosis/test_evaluation_causes.py has files with a state and with two outputs.
+    *((cause, f"{{role}}_{share}_share") for cause in ("another-output", "state-carried-over")
+      for share in ("agreement", "reproduced")),
     # tests/diagnosis/test_output_causes.py has both.
     ("output-saturated", "{role}_stuck_share"), ("output-below-one-step", "{role}_lost_parts"),
 }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from diagnose_cases import N, calibration, case, data, int8, ranges
 
+import qinspect as qi
 from qinspect.causes import all_rules
 from qinspect.causes.preprocessing import candidates
 from qinspect.data.dataset import Dataset, digests
@@ -18,6 +19,7 @@ from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.show.views.diagnosis import diagnosis_view
+from qinspect.tflite import evaluate
 from qinspect_bench import faults
 from qinspect_bench.base import Base, Cell, base_spec
 
@@ -167,6 +169,44 @@ def test_a_leak_that_moves_nothing_is_not_the_cause() -> None:
     found = diagnose(case(lossy().ptq_graph, train=leaked))  # type: ignore[arg-type]
     assert found.cause("train-in-evaluation").verdict == "not_shown"
     assert found.primary == "calibration-shift"
+
+
+# --- another-output, state-carried-over -------------------------------------------------------
+
+
+def test_predictions_of_another_output_are_recognised(cases: Path) -> None:
+    folder = cases / "04-output-order"
+    files = {role: folder / f"mo_{role}.tflite" for role in ("float", "ptq", "qat")}
+    claims = {}
+    for claimed in (0, 1):
+        found = evaluate(str(files["ptq"]), np.load(folder / "par_eval.npz")["x"], output=claimed)
+        claims[found.raw[0].size] = found.prediction
+    wrong = diagnose(qi.case(**files, data=folder / "par_eval.npz", output="1",
+                             claims={"ptq": claims[10]}))
+    assert (wrong.primary, wrong.proved) == ("another-output", True)
+    assert wrong.cause("evaluation-mismatch").verdict == "ruled_out"
+    assert wrong.cause("input-quantization").verdict == "ruled_out"
+    right = diagnose(qi.case(**files, data=folder / "par_eval.npz", output="1",
+                             claims={"ptq": claims[2]}))
+    assert right.cause("another-output").verdict == "ruled_out"
+    assert right.primary in ("none", "undecided", "noise")
+
+
+def test_a_state_that_was_never_reset_is_recognised(cases: Path) -> None:
+    folder = cases / "01-lstm-state"
+    files = {role: folder / f"lstm_{role}.tflite" for role in ("float", "ptq")}
+    x = np.load(folder / "seq_eval.npz")["x"]
+    for sequence in (True, False):
+        claim = evaluate(str(files["ptq"]), x, sequence=sequence).prediction
+        found = diagnose(qi.case(**files, data=folder / "seq_eval.npz", claims={"ptq": claim}))
+        if sequence:
+            assert (found.primary, found.proved) == ("state-carried-over", True)
+            assert found.cause("evaluation-mismatch").verdict == "ruled_out"
+            # Of the folder's README, got with LiteRT alone.
+            assert found.focus.value_b == pytest.approx(0.1368, abs=5e-4)
+        else:
+            assert found.cause("state-carried-over").verdict == "ruled_out"
+            assert found.primary in ("none", "undecided", "noise")
 
 
 # --- the faults -------------------------------------------------------------------------------
