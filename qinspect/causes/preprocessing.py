@@ -16,6 +16,7 @@ from qinspect.causes.evaluation import UNITS, stored_input
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import (
     EVALUATION,
+    MODELS,
     Finding,
     Measure,
     Remedy,
@@ -249,11 +250,12 @@ def _prepared(evidence: Evidence, finding: Finding) -> Trial | None:
         results = _fed(evidence, role, x, index)
         every &= _gain(results, role)[1] > 0 and _gone(results, role) >= best.least
         words = results.metric.words
-        said.append(f"{role} {words(results.value(role))} to {words(results.value('other'))}")
+        said.append(f"of {MODELS[role]} from {words(results.value(role))} to "
+                    f"{words(results.value('other'))}")
         swaps[role] = evidence.answers_to(evidence.graph(role), x.astype(np.float32))
     return Trial(
         f"evaluating with {best.words} (chosen on other examples) takes the "
-        f"{evidence.metric.title} of {', '.join(said)}", swaps, index, shown=every)
+        f"{evidence.metric.title} {', '.join(said)}", swaps, index, shown=every)
 
 
 RULE = Rule(

@@ -62,7 +62,7 @@ def test_wrong_inputs_come_first_although_there_is_no_gap(wrong_x: object) -> No
     effect = found.cause("preprocessing-mismatch").effect
     assert effect is not None
     assert min(effect.numbers[f"accuracy_{role}_mended"] for role in ("float", "ptq")) > 0.95
-    assert "takes the accuracy of float" in found.sentence
+    assert "takes the accuracy of float from" in found.sentence
     assert "chosen on other examples" in diagnosis_view(found).sentences[0]
 
 
