@@ -211,8 +211,8 @@ def _words(cut: FirstCut) -> str:
     what = "accuracy" if metric is ACCURACY else metric.title
     head = f"First cut of {name}{some}:"
     if cut.trained:
-        said = (f"{head} beside its own trained weights with float activations it has "
-                f"{change(cut.back)} of {what}")
+        said = (f"{head} its activations alone, against its own trained weights with float "
+                f"activations, change {what} by {change(cut.back)}")
         said += ("" if cut.back.significant else ", which may be chance") + "."
     else:
         said = f"{head} {_shared(cut, change, what)}"
@@ -233,7 +233,7 @@ def _shared(cut: FirstCut, change: Any, what: str) -> str:
     worse = loss.gap * loss.metric.better < 0
     head = (f"{'a loss' if worse else 'a gain'} of {change(loss)} of {what} to float"
             if loss.significant else
-            f"no loss to float is shown ({change(loss)} of {what})")
+            f"no difference to float is shown ({change(loss)} of {what})")
     said = f"{head}; its weights alone change it by {of('weights')}"
     if "activations" not in parts:
         return f"{said}."
