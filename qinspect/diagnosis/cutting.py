@@ -5,7 +5,7 @@ from __future__ import annotations
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import some_examples
 from qinspect.errors import QinspectError
-from qinspect.measure.first_cut import FirstCut, enough, first_cut, halves
+from qinspect.measure.first_cut import FirstCut, apart, enough, first_cut, halves
 
 
 def first_cuts(evidence: Evidence) -> tuple[FirstCut, ...]:
@@ -17,18 +17,12 @@ def first_cuts(evidence: Evidence) -> tuple[FirstCut, ...]:
 
 
 def _cut(evidence: Evidence, role: str) -> FirstCut:
-    graph, quantized = evidence.graph("float"), evidence.graph(role)
-    index = some_examples(evidence, enough(graph))
-    found = halves(graph, quantized, evidence.match("float", role))
-    results = evidence.results(own=True)
-    total = results.n
-    if index is not None:
-        results = results.take(index)
-    answers = {}
-    notes = list(found.notes)
-    for part, made in found.graphs.items():
-        try:
-            answers[part] = evidence.scorable(evidence.answers(made, index), index)
-        except QinspectError as error:
-            notes.append(f"{part}: {error}")
-    return first_cut(results.with_outputs(**answers), role, found, total, tuple(notes))
+    whole = evidence.results(own=True)
+    try:
+        graph = evidence.graph("float")
+        index = some_examples(evidence, enough(graph))
+        found = halves(graph, evidence.graph(role), evidence.match("float", role))
+        return first_cut(whole if index is None else whole.take(index), role, found, whole.n,
+                         lambda made: evidence.scorable(evidence.answers(made, index), index))
+    except QinspectError as error:  # a metric that a part of the examples does not have, say
+        return first_cut(whole, role, apart(error), whole.n, evidence.answers)

@@ -6,7 +6,7 @@ activation grids; both together in float arithmetic are the control that nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,7 +59,7 @@ def halves(graph: Graph, quantized: Graph, matched: GraphMatch) -> Halves:
             raise ModelFileError("it is another network than the float file.")
         made["weights"] = _like(graph, stored_weights(graph, quantized, matched))
     except QinspectError as error:
-        return Halves({}, False, (f"weights and activations cannot be told apart: {error}",))
+        return apart(error)
     trained = related == "fine-tuned from"
     grids: dict[int, Tensor] = {}
     for a, b in same_tensors(graph, quantized, matched):
@@ -75,6 +75,11 @@ def halves(graph: Graph, quantized: Graph, matched: GraphMatch) -> Halves:
         notes.append("its weights were trained on, so what rounding them cost is not in the file; "
                      "only its activations are tried.")
     return Halves(made, trained, tuple(notes))
+
+
+def apart(error: QinspectError) -> Halves:
+    """Nothing to cut, and why."""
+    return Halves({}, False, (f"weights and activations cannot be told apart: {error}",))
 
 
 def _like(graph: Graph, content: bytes) -> Graph:
@@ -181,10 +186,15 @@ def _ends(c: Comparison | None) -> dict[str, Any] | None:
 
 
 def first_cut(results: Results, file: str, found: Halves, total: int,
-              notes: tuple[str, ...]) -> FirstCut:
-    """Compare the halves of a file; ``results`` has them beside "float" and the file."""
-    # What of the halves could not be run is missing.
-    made = [part for part in PARTS if part in results.models]
+              scored: Callable[[Graph], Any]) -> FirstCut:
+    """Run the halves of a file and compare; ``scored``: what of a file the metric takes."""
+    notes, answers = list(found.notes), {}
+    for part, graph in found.graphs.items():
+        try:
+            answers[part] = scored(graph)
+        except QinspectError as error:
+            notes.append(f"{PARTS[part]}: {error}")
+    results, made = results.with_outputs(**answers), list(answers)
     shown = [part for part in made if not found.trained]
     both = {"weights", "activations"} <= set(made)
     return FirstCut(
@@ -193,7 +203,7 @@ def first_cut(results: Results, file: str, found: Halves, total: int,
         results.comparison("weights", "activations") if both else None,
         results.comparison(made[-1], file) if made else None,
         results.comparison("weights", file) if "weights" in made else None,
-        total, found.trained, notes,
+        total, found.trained, tuple(notes),
     )
 
 

@@ -455,8 +455,7 @@ def _cut(files: MixedFiles, results: Results) -> FirstCut:
     """The fully quantized file, its weights and its activations apart."""
     full = read_graph(quantize_file(files.graph, files.ranges, files.precision))
     found = halves(files.graph, full, match_graphs(files.graph, full))
-    scored = {part: files.scored(graph) for part, graph in found.graphs.items()}
-    return first_cut(results.with_outputs(**scored), "full", found, results.n, found.notes)
+    return first_cut(results, "full", found, results.n, files.scored)
 
 
 def _sizes(files: MixedFiles, results: Results | None, curve: list[Variant],

@@ -7,6 +7,7 @@ import pytest
 from small_net import examples, half, small_net
 
 from qinspect.affine import dequantize, quantize
+from qinspect.errors import ModelFileError
 from qinspect.measure.activations import observe_ranges
 from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.first_cut import PARTS, Halves, enough, first_cut, halves
@@ -112,9 +113,12 @@ def test_activations_of_16_bits_leave_only_the_weights(graph: Graph, ranges: Ran
 def cut_of(graph: Graph, file: Graph, x: np.ndarray) -> tuple[str, dict[str, float]]:
     y = evaluate(graph, x).prediction
     found = parts_of(graph, file)
-    answers = {"float": graph, "ptq": file, **found.graphs}
-    results = Results({name: evaluate(one, x).prediction == y for name, one in answers.items()}, y)
-    cut = first_cut(results, "ptq", found, len(x), found.notes)
+
+    def scored(one: Graph) -> np.ndarray:
+        return evaluate(one, x).prediction == y
+
+    results = Results({"float": scored(graph), "ptq": scored(file)}, y)
+    cut = first_cut(results, "ptq", found, len(x), scored)
     assert cut.loss.significant
     assert cut.rest is not None
     assert abs(cut.rest.gap) < 3, "both together are nearly the file"
@@ -149,6 +153,23 @@ def test_what_cannot_be_taken_apart_says_why(graph: Graph, ranges: Ranges) -> No
     stored = parts_of(graph, read_graph(half(graph.content)))
     assert set(stored.graphs) == {"weights"}
     assert "no activations as integers" in stored.notes[0]
+
+
+def test_what_cannot_be_run_is_a_note(graph: Graph, ranges: Ranges) -> None:
+    found = parts_of(graph, read_graph(quantize_file(graph, ranges)))
+    right = np.ones(50, dtype=bool)
+
+    def refuses(one: Graph) -> np.ndarray:
+        if one is found.graphs["activations"]:
+            raise ModelFileError("it does not run.")
+        return right
+
+    cut = first_cut(Results({"float": right, "ptq": right}, right.astype(int)), "ptq", found, 50,
+                    refuses)
+    assert cut.frame["part"].tolist() == ["weights", "together", "ptq"]
+    assert cut.between is None
+    assert any("it does not run" in note for note in cut.notes)
+    assert "its weights alone" in cut.sentence
 
 
 def test_fewer_examples_the_more_a_network_computes(graph: Graph) -> None:
