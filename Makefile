@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: help study lab exercises test test-fast docs lint bench bench-diagnosis bench-diagnosis-full wheels clean
 help:
-	@echo "make study      train, quantize, evaluate and print the verdict (about two minutes)"
+	@echo "make study      train, quantize, evaluate and print the verdict, five seeds (some five minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make exercises  copy the notebooks without their solutions to the folder exercises/"
 	@echo "make test       all tests (under 20 minutes on 2 cores)"

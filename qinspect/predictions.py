@@ -200,10 +200,10 @@ class Results(Shown):
         """The metric of a model, the mean over runs where there are several."""
         if self.metric.kind == "example":
             return float(self.scores(model).mean())
-        return float(self._values(model).mean())
+        return float(self.run_values(model).mean())
 
-    def _values(self, model: str) -> Array:
-        """The metric of each run."""
+    def run_values(self, model: str) -> Array:
+        """The metric of each run, shape (runs,)."""
         if self.metric.kind == "example":
             return np.atleast_1d(self.scores(model).mean(axis=-1))
         if model not in self.outputs:
@@ -220,7 +220,7 @@ class Results(Shown):
     def value_interval(self, model: str) -> tuple[float, float]:
         """Interval of a model's metric; over runs, of the mean of the runs."""
         if self.runs is not None:
-            return mean_interval(self._values(model), self.confidence)
+            return mean_interval(self.run_values(model), self.confidence)
         if self.metric.kind == "set":
             return set_interval(self._drawn(model), self.value(model), self._units, self.confidence)
         scores = self.scores(model)

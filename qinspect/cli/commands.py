@@ -378,10 +378,12 @@ def study(
     train_size: TrainSize = None,
     test_size: TestSize = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    repeats: Annotated[int, typer.Option(
-        help="Trainings with a seed each; from 2 on the answer is about ways of training, too.")
-    ] = 1,
-    workers: Annotated[int, typer.Option(help="Local processes for repeats.")] = 2,
+    repeats: Annotated[int | None, typer.Option(
+        help="Trainings with a seed each; from 2 on the answer is about ways of training, too. "
+             "Default: 5, of your own data 1.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(
+        help="Local processes for repeats; default: one a core.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("study"),
     as_json: AsJson = False,
 ) -> None:

@@ -35,6 +35,13 @@ WORKER_DIED = (
 )
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Hold TensorFlow, if it has not started yet, to one thread, and jobs to one at a time."""

@@ -20,8 +20,9 @@ from qinspect.schema import Array
 from qinspect.shown import tell
 from qinspect.studies.arms import Arm, arms_for, models_for
 from qinspect.studies.build import BuildContext, make_initial, make_model, make_tflite
-from qinspect.studies.spec import StudySpec, input_digests, make_spec
-from qinspect.studies.stored import QUESTION, REPEATS, Study, load_study
+from qinspect.studies.pool import cores
+from qinspect.studies.spec import StudySpec, input_digests, is_path, make_spec
+from qinspect.studies.stored import QUESTION, REPEATS, USUAL_REPEATS, Study, load_study
 from qinspect.studies.summary import FREE_THREADS, summarise
 from qinspect.tflite.run import evaluate
 
@@ -34,8 +35,9 @@ _DEFAULT_TRAIN = {"fashion_mnist": 12_000, "mnist": 12_000, "cifar10": 12_000}
 
 def study(
     dataset: str | None = None, *, preset: str | None = None,
-    out: str | os.PathLike[str] = "study", repeats: int = 1, workers: int = 2,
-    notify: Callable[[str], None] | None = None, progress: Progress | None = None, **settings: Any,
+    out: str | os.PathLike[str] = "study", repeats: int | None = None,
+    workers: int | None = None, notify: Callable[[str], None] | None = None,
+    progress: Progress | None = None, **settings: Any,
 ) -> Study:
     """Train, quantize both ways, evaluate as TFLite and compare; write everything below ``out``.
 
@@ -49,11 +51,14 @@ def study(
         against 6.7; ``anomaly``, a small autoencoder.  Settings given beside it win.
     out : path
         Folder of the study.  Finished steps found there are kept; a finished study is only loaded.
-    repeats : int
+    repeats : int, optional
         Trainings, each with a seed of its own and the same test examples: from two on the answer is
-        about the ways of training as well.  The further ones are kept below ``repeats`` in ``out``.
-    workers : int
-        Local processes for them, each held to one thread.
+        about the ways of training as well.  Five for a data set known by name; one for your own
+        data, after which is said what five would take.  The further ones are kept below ``repeats``
+        in ``out``.
+    workers : int, optional
+        Local processes for the further ones, each held to one thread; by default as many as there
+        are cores.
     notify : callable, optional
         Receives one-line messages to the user; standard error when not given.
     progress : callable, optional
@@ -81,34 +86,56 @@ def study(
     Examples
     --------
     >>> found = study("digits", model="mlp", train_size=100, test_size=100, float_epochs=1,
-    ...               qat_epochs=1, recipes=(), out="study-of-digits")
+    ...               qat_epochs=1, recipes=(), repeats=1, out="study-of-digits")
     >>> found.arms
     ('float_keras', 'float', 'float_ft', 'ptq_int8', 'ptq_int8_ft', 'qat_keras', 'qat')
     """
     spec = make_spec(preset, dataset=dataset, **settings)
-    if repeats < 1:
-        raise SpecError(f"repeats is {repeats}; it must be at least 1.")
-    first = run_study(spec, out, notify=notify, progress=progress)
-    return first if repeats == 1 else _repeated(first, repeats, workers, notify, progress)
+    for name, number in (("repeats", repeats), ("workers", workers)):
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise SpecError(f"{name} is {number!r}; it must be a whole number of at least 1.")
+    first, say = run_study(spec, out, notify=notify, progress=progress), notify or tell
+    own, wanted = is_path(spec.dataset), repeats or USUAL_REPEATS
+    side_by_side = min(workers or cores(), max(1, wanted - 1))
+    if repeats is None and own:
+        say(f"To tell of the ways of training, --repeats {wanted} would train {wanted - 1} times "
+            f"more, {_time(first, wanted - 1, side_by_side)}.")
+    return first if wanted == 1 or (repeats is None and own) else _repeated(
+        first, wanted, side_by_side, say, progress)
+
+
+def _time(first: Study, further: int, workers: int) -> str:
+    """How long further trainings take by the first one's steps."""
+    # A sweep is made of studies.
+    from qinspect.studies.sweeping import duration
+
+    took = sum(store.read_json(path).get("seconds", 0.0)
+               for path in (first.folder / "steps").glob("*.json"))
+    return f"about {duration(took * math.ceil(further / workers))} on {workers} " + (
+        "process" if workers == 1 else "processes")
 
 
 def _repeated(
-    first: Study, repeats: int, workers: int, notify: Callable[[str], None] | None,
+    first: Study, repeats: int, workers: int, say: Callable[[str], None],
     progress: Progress | None,
 ) -> Study:
     """The study with as many trainings in all, told how it stands after the first."""
     # A sweep is made of studies.
     from qinspect.studies.sweeping import run_sweep
 
-    if first.results.metric is not ACCURACY:
-        raise SpecError(f"the study is judged by {first.results.metric.id}, and repeats count "
-                        f"accuracies alone; the first run is in {str(first.folder)!r}.")
-    spec, say = first.spec, notify or tell
-    say(f"first of {repeats} trainings: {first.pair(*QUESTION)['sentence']}")
+    spec = first.spec
+    say(f"first of {repeats} trainings: {first.pair(*QUESTION)['sentence']} Of the ways of "
+        f"training the others will tell, {_time(first, repeats - 1, workers)}; interrupted, the "
+        "same command goes on.")
     split_seed = spec.seed if spec.split_seed is None else spec.split_seed
     others = [replace(spec, seed=spec.seed + number, split_seed=split_seed, recipes=())
               for number in range(1, repeats)]
-    run_sweep(others, first.folder / REPEATS, workers=workers, notify=notify, progress=progress)
+    done = run_sweep(others, first.folder / REPEATS, workers=workers, notify=say,
+                     progress=progress).frame
+    failed = done[done["status"] == "failed"]
+    if len(failed):
+        say(f"{len(failed)} of {repeats} trainings failed and do not count: "
+            f"{failed['error'].iloc[0]}")
     return load_study(first.folder)
 
 

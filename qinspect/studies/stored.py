@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from qinspect import store
-from qinspect.errors import DataError, QinspectError, SpecError, StoreError, unknown_name
+from qinspect.errors import DataError, QinspectError, StoreError, unknown_name
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
-from qinspect.metrics import ACCURACY
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.metrics import metric as named_metric
 from qinspect.predictions import Results
 from qinspect.schema import Array
@@ -38,6 +38,9 @@ _SPEC_COLUMNS = tuple(field.name for field in fields(StudySpec))
 _REPEATS = ("seed", "split_seed")
 # Folder of a study's repeats with other seeds.
 REPEATS = "repeats"
+# Trainings that an answer about ways of training takes: three contradict those of twenty seeds too
+# often (``docs/intervals.md``).
+USUAL_REPEATS = 5
 # Arms whose layers are shown.
 _LAYER_ARMS = ("float", "ptq_int8", "qat")
 
@@ -122,11 +125,9 @@ class Study(Shown):
 
     @cached_property
     def repeats(self) -> Results | None:
-        """What every arm of this study and of its repeats got right, by seed; None without any."""
+        """What every arm of this study and of its repeats gave, by seed; None without any."""
         folder = self.folder / REPEATS
-        if not (folder / "runs").is_dir():
-            return None
-        done = _finished(load_sweep(folder).frame)
+        done = _finished(sweep_frame(read_records(folder, lambda text: None).values()))
         own = self.results.take(np.argsort(self.arrays["id"]))
         runs = {str(self.spec.seed): own, **dict(zip(
             done["seed"].astype(str), _runs(folder, done).values(), strict=True))}
@@ -135,7 +136,7 @@ class Study(Shown):
         arms = [arm for arm in own.models if all(arm in one.models for one in runs.values())]
         return _stacked(runs, arms)
 
-    @property
+    @cached_property
     def training(self) -> SeedComparison | None:
         """QAT against PTQ as ways of training, over this run and its repeats."""
         return None if self.repeats is None else self.repeats.over_runs(*QUESTION)
@@ -146,13 +147,15 @@ class Study(Shown):
         found = self.training
         if found is None:
             return ("All of this is about these files on other test examples. Another training "
-                    "seed may turn it round: 'qinspect study --repeats 5' trains again and tells.")
+                    "seed may turn it round: "
+                    f"'qinspect study --repeats {USUAL_REPEATS}' trains again and tells.")
         words = {"a_better": f"{found.a} is the better way of training",
                  "b_better": f"{found.b} is the better way of training",
                  "no_gap_seen": "neither is shown to be the better way of training",
                  "cannot_tell": "nothing can be told of the ways of training",
                  "equivalent": "the ways of training are equivalent"}[found.verdict]
-        return f"Of the ways of training: {words}. {found.sentence}"
+        return (f"All of that is about the files of seed {self.spec.seed}. Of the ways of "
+                f"training: {words}. {found.sentence}")
 
     @property
     def sentence(self) -> str:
@@ -239,7 +242,7 @@ class Sweep(Shown):
 
     @property
     def results(self) -> Results:
-        """What every arm got right in every finished run of a sweep of one experiment."""
+        """What every arm gave in every finished run of a sweep of one experiment."""
         names = list(self.experiments)
         if self.folder is None or len(names) > 1:
             raise DataError("there are no results of this sweep as a whole: "
@@ -351,24 +354,24 @@ def read_records(folder: Path, say: Callable[[str], None]) -> dict[str, dict[str
 
 def finished_record(key: str, study: Study, seconds: float) -> dict[str, Any]:
     """What a sweep keeps of a finished run: its settings, accuracies, gaps and parts of the gap."""
-    if study.objective["metric"] != ACCURACY.id:
-        raise SpecError(f"the study is judged by {study.objective['metric']}; a sweep counts "
-                        "accuracies alone, so run 'qinspect study' with each --seed instead.")
-    results: dict[str, Any] = {"n": study.summary["arms"][0]["n"]}
+    judged = study.results.metric
+    unit = "_pp" if judged.unit == "points" else ""
+    results: dict[str, Any] = {"n": study.summary["arms"][0]["n"], "judged_by": judged.id}
 
-    def add(name: str, row: dict[str, Any]) -> None:
-        results[f"{name}_pp"] = row["diff_pp"]
-        results[f"{name}_low_pp"], results[f"{name}_high_pp"] = row["ci_pp"]
+    def add(name: str, gap: float, interval: tuple[float, float]) -> None:
+        results[f"{name}{unit}"] = gap
+        results[f"{name}_low{unit}"], results[f"{name}_high{unit}"] = interval
 
     for name, (a, b) in GAPS.items():
         row = study.pair(a, b)
-        add(name, row)
+        add(name, row["gap"], row["interval"])
         # The better arm by name: "b_better" says nothing in a row with five gaps.
         results[f"{name}_verdict"] = {"a_better": a, "b_better": b}.get(
             row["verdict"], row["verdict"])
     for part in study.summary["decomposition"]:
-        add(f"part_{part['id'].replace('-', '_')}", part)
-    results |= {f"accuracy_{arm['arm']}": arm["accuracy"] for arm in study.summary["arms"]}
+        # A part of another metric is in its unit, whatever the name of the key.
+        add(f"part_{part['id'].replace('-', '_')}", part["diff_pp"], part["ci_pp"])
+    results |= {f"{judged.id}_{arm}": study.results.value(arm) for arm in study.arms}
     return _record(key, study.spec, "finished", results, seconds, None)
 
 
@@ -420,10 +423,10 @@ def _stranger(runs: Mapping[str, Results]) -> str | None:
 
 
 def _stacked(runs: Mapping[str, Results], arms: Iterable[str]) -> Results:
-    """Which examples some arms get right, an axis of runs before that of examples."""
+    """What some arms gave, an axis of runs before that of examples."""
     found = list(runs.values())
     return replace(
-        found[0], outputs={arm: np.stack([one.scores(arm) for one in found]) for arm in arms},
+        found[0], outputs={arm: np.stack([one.outputs[arm] for one in found]) for arm in arms},
         runs=tuple(runs), seed=0)
 
 
@@ -456,45 +459,68 @@ def _setting(value: Any) -> str:
     return str(value) if value != "" else "default"
 
 
+def gap_unit(rows: pd.DataFrame) -> str:
+    """How the columns of gaps end in these runs of one experiment: ``_pp`` where in points."""
+    known = "qat_minus_ptq_pp" in rows and (
+        rows["qat_minus_ptq_pp"].notna().any() or "qat_minus_ptq" not in rows)
+    return "_pp" if known else ""
+
+
+def judged_by(rows: pd.DataFrame) -> Metric:
+    """The metric of the runs of one experiment; an older table is of accuracies."""
+    named = list(rows["judged_by"].dropna()) if "judged_by" in rows else []
+    return named_metric(named[0]) if named else ACCURACY
+
+
 def _group_finding(done: pd.DataFrame) -> list[str]:
+    metric, unit = judged_by(done), gap_unit(done)
+
+    def ahead(a: str, b: str, difference: pd.Series) -> str:
+        return _ahead(a, b, difference, metric)
+
+    def spread(difference: pd.Series) -> str:
+        return _spread(difference, metric)
+
+    equal = done[f"qat_minus_ptq_ft{unit}"]
     lines = [
-        f"{_ahead('PTQ', 'QAT', -done['qat_minus_ptq_pp'])} Run by run, the test on its examples "
-        f"calls {_calls(done['qat_minus_ptq_verdict'])}.",
-        _ahead("PTQ", "the float model", done["ptq_minus_float_pp"]),
+        f"{ahead('PTQ', 'QAT', -done[f'qat_minus_ptq{unit}'])} Run by run, the test on its "
+        f"examples calls {_calls(done['qat_minus_ptq_verdict'])}.",
+        ahead("PTQ", "the float model", done[f"ptq_minus_float{unit}"]),
         "Training the float model for as many epochs more as QAT had, and then quantizing it: "
-        + _ahead("that PTQ", "the PTQ of the float model", done["ptq_ft_minus_ptq_pp"]),
-        "With that budget-matched control: "
-        + _ahead("QAT", "the equally trained PTQ", done["qat_minus_ptq_ft_pp"]),
+        + ahead("that PTQ", "the PTQ of the float model", done[f"ptq_ft_minus_ptq{unit}"]),
+        "With that budget-matched control: " + ahead("QAT", "the equally trained PTQ", equal),
     ]
-    part = "part_batchnorm_lag_pp"
+    part = f"part_batchnorm_lag{unit}"
     if part in done.columns and done[part].notna().all():
         lines.append(
             "With batch-norm statistics re-estimated on both sides, which changes the gap "
-            f"QAT - PTQ by {_spread(-done[part])}: training on brings PTQ "
-            f"{_spread(done['part_training_budget_pp'])}. "
-            + _ahead("QAT", "the equally trained PTQ", done["part_quantization_aware_pp"])
+            f"QAT - PTQ by {spread(-done[part])}: training on brings PTQ "
+            f"{spread(done[f'part_training_budget{unit}'])}. "
+            + ahead("QAT", "the equally trained PTQ", done[f"part_quantization_aware{unit}"])
         )
     return lines
 
 
-def _ahead(a: str, b: str, difference: pd.Series) -> str:
-    """How often and by how much ``a`` is ahead of ``b``; ``difference`` is a - b in points."""
-    values = difference.to_numpy(dtype=float)
+def _ahead(a: str, b: str, difference: pd.Series, metric: Metric) -> str:
+    """How often and by how much ``a`` is ahead of ``b``; ``difference`` is a - b."""
+    values = metric.better * difference.to_numpy(dtype=float)
     n, wins = len(values), int(np.count_nonzero(values > 0))
     level = int(np.count_nonzero(values == 0))
     low, high = wilson_interval(wins, n)
     ties = f", level in {level}" if level else ""
     return (
         f"{a} was ahead of {b} in {wins} of {n} runs ({100 * wins / n:.0f} %, 95 % interval "
-        f"{100 * low:.0f} to {100 * high:.0f} %){ties}; the difference was {_spread(difference)}."
+        f"{100 * low:.0f} to {100 * high:.0f} %){ties}; the difference was "
+        f"{_spread(difference, metric)}."
     )
 
 
-def _spread(difference: pd.Series) -> str:
+def _spread(difference: pd.Series, metric: Metric) -> str:
     values = difference.to_numpy(dtype=float)
-    middle, low, high = (f"{value:+.2f}" if abs(value) >= 0.005 else "0.00"
-                         for value in (np.median(values), values.min(), values.max()))
-    return f"{middle} points in the median (from {low} to {high})"
+    middle, low, high = (
+        "0.00" if metric.scale == 100 and abs(value) < 0.005 else metric.number(value)
+        for value in (np.median(values), values.min(), values.max()))
+    return f"{middle} {metric.unit}".rstrip() + f" in the median (from {low} to {high})"
 
 
 def _calls(verdicts: pd.Series) -> str:

@@ -189,7 +189,7 @@ def test_diagnose(folder: Path, data: str) -> None:
 
 def test_study(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qinspect.studies.run.run_study", lambda *arguments, **more: study)
-    valid("study", ask("study", "--out", study.folder))
+    valid("study", ask("study", "--repeats", "1", "--out", study.folder))
 
 
 def test_sweep(study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from qinspect.tflite.graph import SCHEMES
 from qinspect.verdicts import DIFFERENCES
 
 pytestmark = pytest.mark.slow
-OPTIONS = ["--model", "bn_cnn", "--preset", "one-epoch", "--seed", "3"]
+OPTIONS = ["--model", "bn_cnn", "--preset", "one-epoch", "--seed", "3", "--repeats", "1"]
 
 
 def command(out: Path, *options: str) -> list[str]:

@@ -19,7 +19,8 @@ from qinspect.tflite.run import evaluate
 
 pytestmark = pytest.mark.slow
 need_package("tensorflow_model_optimization")
-QUIET: dict[str, Any] = {"notify": lambda text: None, "progress": lambda *told: None}
+QUIET: dict[str, Any] = {"repeats": 1, "notify": lambda text: None,
+                         "progress": lambda *told: None}
 
 
 @pytest.fixture(scope="module")

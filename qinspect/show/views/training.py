@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics import Metric
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
 from qinspect.show.views.predictions import comparison_table, resamples
 from qinspect.stats import mean_interval
+from qinspect.studies.stored import gap_unit, judged_by
 
 if TYPE_CHECKING:
     from qinspect.show.figure import Figure
@@ -58,31 +60,67 @@ def arm_table(study: Study) -> Table:
         row = to_float.get(arm["arm"])
         return "reference" if row is None else text.verdict(row["verdict"], "float", arm["arm"])
 
-    percent = f"{100 * spec['confidence']:g} %"
+    def interval(arm: dict[str, Any]) -> Any:
+        row = to_float.get(arm["arm"], {})
+        return row.get("interval_simultaneous") or row.get("interval")
+
+    # Where the p is one of a family, so is the interval.
+    together = any(row.get("interval_simultaneous") for row in to_float.values())
+    percent = f"{100 * spec['confidence']:g} % of it" + (", simultaneous" if together else "")
     return table(
         "Models", summary["arms"],
         {"arm": "arm", "what it is": "title", "format": lambda arm: arm["scheme"] or "Keras",
          "verdict": verdict,
          metric.title: (lambda arm: results.value(arm["arm"]), text.value_of(metric)),
          text.headed("to float", metric.unit): (paired("gap"), text.gap_of(metric)),
-         f"{percent} of it": (paired("interval"), text.interval_of(metric)),
-         "p": (paired("p"), text.p_value), "size": ("bytes", text.size)},
+         percent: (interval, text.interval_of(metric)),
+         **_over_seeds(study, lambda arm: {arm["arm"]: 1, "float": -1}),
+         "p (Holm)" if together else "p": (paired("p"), text.p_value),
+         "size": ("bytes", text.size)},
         caption=f"{spec['dataset']} with {spec['model']}, seed {spec['seed']}: "
                 f"{spec['float_epochs']} float and {spec['qat_epochs']} QAT epoch(s); "
                 f"{summary['arms'][0]['n']:,} test examples, the same ones for every model. The "
-                f"format is read from the file, not from its name. {text.lower(metric)}".rstrip(),
+                "format is read from the file, not from its name. "
+                f"{_about(study)}{text.lower(metric)}".rstrip(),
         spare=("what it is", "size", "format"),
     )
+
+
+def _about(study: Study) -> str:
+    """What the columns of the table of models speak of, where the study was repeated."""
+    return "" if study.repeats is None else (
+        f"Verdict, interval and p are about the files of seed {study.spec.seed}; sd is from one "
+        "training seed to another. ")
 
 
 def part_table(study: Study) -> Table:
     """The parts of the gap QAT - PTQ and their sum."""
     gap, metric = _pair(study.summary, "ptq_int8", "qat"), study.results.metric
     rows = [*study.summary["decomposition"],
-            {"title": "sum: the gap", "diff_pp": gap["gap"], "ci_pp": gap["interval"]}]
+            {"title": "sum: the gap", "diff_pp": gap["gap"], "ci_pp": gap["interval"],
+             "arms": {"qat": 1, "ptq_int8": -1}}]
     return table("Where the gap qat - ptq_int8 comes from", rows, {
         "part": "title", metric.unit or "difference": ("diff_pp", text.gap_of(metric)),
-        "interval": ("ci_pp", text.interval_of(metric))})
+        "interval": ("ci_pp", text.interval_of(metric)),
+        **_over_seeds(study, lambda part: part["arms"])})
+
+
+def _over_seeds(study: Study, signs: Callable[[Any], dict[str, float]]) -> dict[str, Any]:
+    """A column: signed sums of arms over the seeds of a repeated study."""
+    runs, metric = study.repeats, study.results.metric
+    if runs is None:
+        return {}
+    gap = text.gap_of(metric)
+
+    def spread(row: Any) -> str | None:
+        signed = signs(row)
+        if row.get("arm") == "float" or not set(signed) <= set(runs.models):
+            return None
+        found = metric.scale * np.sum(
+            [sign * runs.run_values(arm) for arm, sign in signed.items()], axis=0)
+        return f"{gap(found.mean())} ± {metric.number(found.std(ddof=1)).lstrip('+')}"
+
+    return {f"{len(runs.runs or ())} seeds: mean ± sd": spread}
 
 
 def _pair(summary: dict[str, Any], a: str, b: str) -> dict[str, Any]:
@@ -98,7 +136,12 @@ def _figures(study: Study) -> dict[str, Any]:
         "disagreement": lambda: figures.discordance(
             pd.DataFrame(summary["comparisons"]), right=study.results.right_or_wrong)}
     observers = study.observers[study.observers["phase"] == "qat"]
+    runs, trained = study.repeats, study.training
+    seeds = {} if runs is None or trained is None else {
+        "seeds": lambda: figures.seeds_plot(
+            runs.by_run("ptq_int8", "qat"), trained.interval, metric=metric)}
     return {
+        **seeds,
         metric.id: lambda: figures.accuracy_forest(rows, metric),
         "gap": lambda: figures.waterfall(summary["decomposition"], gap, metric,
                                          total="qat - ptq_int8"),
@@ -119,10 +162,10 @@ def _settings(summary: dict[str, Any]) -> Table:
 
 
 _GAPS = {
-    "qat_minus_ptq_pp": "QAT - PTQ",
-    "ptq_minus_float_pp": "PTQ - float",
-    "ptq_ft_minus_ptq_pp": "more training",
-    "qat_minus_ptq_ft_pp": "QAT - equally trained PTQ",
+    "qat_minus_ptq": "QAT - PTQ",
+    "ptq_minus_float": "PTQ - float",
+    "ptq_ft_minus_ptq": "more training",
+    "qat_minus_ptq_ft": "QAT - equally trained PTQ",
 }
 
 
@@ -142,50 +185,45 @@ def sweep_view(sweep: Sweep) -> View:
 
 def group_table(sweep: Sweep) -> Table:
     """Median and range over runs of each gap, one row an experiment."""
-    rows = [{"experiment": name, **_gaps(rows[rows["status"] == "finished"])}
+    metrics = {name: judged_by(rows) for name, rows in sweep.experiments.items()}
+    units = sorted({metric.unit for metric in metrics.values()})
+    rows = [{"experiment": name, **_gaps(rows[rows["status"] == "finished"], metrics[name])}
             for name, rows in sweep.experiments.items()]
-    metric = _metric(sweep)
-    gap = text.gap_of(metric)
-
-    def spread(found: tuple[float, float, float]) -> str:
-        return f"{gap(found[0])} ({gap(found[1])} to {gap(found[2])})"
-
-    return table(text.headed("Median over runs (lowest to highest)", metric.unit), rows, {
-        "experiment": "experiment", "runs": "runs",
-        **{title: (column, spread) for column, title in _GAPS.items()}},
-        caption=text.lower(metric))
+    return table(
+        text.headed("Median over runs (lowest to highest)", units[0] if len(units) == 1 else ""),
+        rows, {"experiment": "experiment", "runs": "runs",
+               **{title: column for column, title in _GAPS.items()}},
+        caption=" ".join(sorted({text.lower(metric) for metric in metrics.values()} - {""})))
 
 
-def _metric(sweep: Sweep) -> Metric:
-    """The metric of a sweep's runs; a table alone is of accuracies."""
-    return next((found.metric for found in sweep.seeds.values()), ACCURACY)
-
-
-def _gaps(done: pd.DataFrame) -> dict[str, Any]:
-    values = {column: done[column].dropna().astype(float) for column in _GAPS if column in done}
-    return {"runs": len(done), **{
-        column: (float(gap.median()), float(gap.min()), float(gap.max()))
-        for column, gap in values.items() if len(gap)}}
+def _gaps(done: pd.DataFrame, metric: Metric) -> dict[str, Any]:
+    gap, found = text.gap_of(metric), {}
+    for name in _GAPS:
+        column = f"{name}{gap_unit(done)}"
+        if column in done and len(values := done[column].dropna().astype(float)):
+            found[name] = f"{gap(values.median())} ({gap(values.min())} to {gap(values.max())})"
+    return {"runs": len(done), **found}
 
 
 def _sweep_figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[], Figure]]]:
     for name, rows in sweep.experiments.items():
         done, compared = rows[rows["status"] == "finished"], sweep.seeds.get(name)
         if compared is not None:
-            yield name, _seeds(name, done, compared.interval, compared.metric)
+            yield name, _seeds(name, done, compared.interval)
         elif len(done) > 1:
             # A table alone knows nothing of single examples.
-            interval = mean_interval(done["qat_minus_ptq_pp"].to_numpy())
-            yield name, _seeds(name, done, interval, ACCURACY, same_examples=True)
+            gaps = done[f"qat_minus_ptq{gap_unit(done)}"]
+            yield name, _seeds(name, done, mean_interval(gaps.to_numpy()), same_examples=True)
 
 
 def _seeds(
-    name: str, rows: pd.DataFrame, interval: tuple[float, float], metric: Metric, *,
-    same_examples: bool = False,
+    name: str, rows: pd.DataFrame, interval: tuple[float, float], *, same_examples: bool = False,
 ) -> Callable[[], Figure]:
-    ends = {f"qat_minus_ptq{end}_pp": end.strip("_") or "gap" for end in ("", "_low", "_high")}
+    ends = {f"qat_minus_ptq{end}{gap_unit(rows)}": end.strip("_") or "gap"
+            for end in ("", "_low", "_high")}
     return lambda: figures.seeds_plot(
-        rows.rename(columns=ends), interval, same_examples=same_examples, metric=metric).about(name)
+        rows.rename(columns=ends), interval, same_examples=same_examples,
+        metric=judged_by(rows)).about(name)
 
 
 def robust_qat_view(found: RobustQat) -> View:
