@@ -75,7 +75,7 @@ _KNOWN = {"mild": 0.05, "strong": 0.3}
 _PREPARED: dict[str, tuple[Callable[[Array], Array], ...]] = {
     "mild": (
         lambda x: 2 * x - 1,
-        lambda x: (x - x.mean()) / x.std(),
+        lambda x: x - x.mean(),
         lambda x: (x + 1) / 2,
     ),
     "strong": (
