@@ -19,7 +19,7 @@ from qinspect import store
 from qinspect.diagnosis.replicates import LOOKS, closed
 from qinspect_bench.coverage_seeds import answers
 
-TRIALS = 4_000
+TRIALS = 1_000
 CONFIDENCE = 0.95
 # Standard deviation of runs of one-epoch studies (measured), as a share.
 SPREAD = 0.039

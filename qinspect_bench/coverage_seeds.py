@@ -21,7 +21,7 @@ from qinspect import store
 from qinspect.schema import Array
 from qinspect.stats.seeds import mean_interval, runs_interval
 
-STUDIES = 4_000
+STUDIES = 2_000
 SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20)
 EXAMPLES = 449
 CONFIDENCE = 0.95

@@ -21,6 +21,8 @@ from qinspect.verdicts import CauseVerdict
 
 # An intervention closes a good part of the gap from this share on; chosen.
 CLOSED_SHARE = 0.3
+# A gap is said to be too large, for being chosen, where so much of it is luck in the mean; chosen.
+_LUCKY_SHARE = 0.1
 # From this share of a gap on an effect is said to turn it round: what is left is as large.
 _TURNED = 2.0
 _NAMES = {"float": "the float model", "ptq": "PTQ", "qat": "QAT"}
@@ -34,7 +36,8 @@ class Effect:
 
     ``amount`` is the gap before minus the gap after, in the metric's unit, ``interval`` its paired
     interval; ``closed_share`` is effect over gap (1 closes it exactly, more turns it round);
-    ``confirmed``: the effect is beyond zero in the direction of the gap and a good part of it.
+    ``confirmed``: the effect is in the direction of the gap, beyond zero and beyond what the gap is
+    too large by for being chosen, and a good part of it.
     ``runs``: how often a remedy that trains was run, and the same without it; ``luck``: what the
     latter closed by itself.  ``once``: it was trained once, so that luck is not told apart.
     ``left``: what is compared then, where examples were left out.
@@ -305,6 +308,7 @@ class Diagnosis(Shown):
                 "verdict": self.focus.verdict,
                 "metric": metric.id,
                 "gap": self.focus.gap,
+                "gap_unselected": self.focus.unselected,
                 "unit": metric.unit,
                 "direction": metric.direction,
             },
@@ -355,6 +359,9 @@ def _explained(found: Diagnosis) -> str:
         + f" [{low}, {high}] on {gap.n:,} examples"
     )
     what = what[0].upper() + what[1:]
+    if abs(gap.gap) - abs(gap.unselected) > _LUCKY_SHARE * abs(gap.gap):
+        what += (f" (as it is looked at because it is significant, the likeliest true value is "
+                 f"{metric.number(gap.unselected)})")
     if found.primary == "none":
         limit = f"{gap.margin:.4g} {metric.unit}".rstrip()
         return (f"{what}: equivalent within {limit}, there is no gap to explain."

@@ -376,9 +376,13 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
 
 
 def _closes(focus: Comparison, closed: float, interval: tuple[float, float]) -> bool:
-    """Whether an effect is beyond zero in the direction of the gap, and a good part of it."""
+    """Whether an effect is in the direction of the gap, beyond luck, and a good part of it.
+
+    By so much as the gap is too large for being chosen, any other answers would close it.
+    """
+    lucky = abs(focus.gap) - abs(focus.unselected)
     low, high = interval
-    return (low > 0 if focus.gap > 0 else high < 0) and closed >= CLOSED_SHARE
+    return (low if focus.gap > 0 else -high) > lucky and closed >= CLOSED_SHARE
 
 
 def measure_fewer(evidence: Evidence, focus: Comparison, trial: Trial, kept: Array) -> Effect:

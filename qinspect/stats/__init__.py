@@ -28,6 +28,7 @@ from qinspect.stats.seeds import (
                                   mean_interval,
                                   variance_components,
 )
+from qinspect.stats.selection import unselected
 from qinspect.stats.sequential import alpha_spent, look_levels
 from qinspect.stats.sets import compare_sets, pseudo_values, resampled_values, set_interval
 
@@ -65,6 +66,7 @@ __all__ = [
                                   "sign_flip_test",
                                   "smallest_detectable",
                                   "tango_interval",
+                                  "unselected",
                                   "variance_components",
                                   "wilson_interval",
 ]

@@ -30,6 +30,7 @@ from qinspect.stats.intervals import (
 )
 from qinspect.stats.planning import NextStep, new_sign, new_sign_of, next_step
 from qinspect.stats.power import smallest_detectable
+from qinspect.stats.selection import unselected
 from qinspect.verdicts import Difference, p_words
 
 # Differences up to which their signs are flipped; beyond, the mean is near enough to normal.
@@ -142,6 +143,17 @@ class Comparison:
         low, high = (self.metric.number(end) for end in self.interval)
         return (f"{self.metric.number(self.gap)} {self.metric.unit}".rstrip()
                 + f" [{low}, {high}], n = {self.n:,}")
+
+    @property
+    def error(self) -> float:
+        """Standard error of the gap that its interval has, were it a normal one."""
+        return (self.interval[1] - self.interval[0]) / 2 / float(
+            ndtri((1 + self.confidence) / 2))
+
+    @property
+    def unselected(self) -> float:
+        """The likeliest true gap where this one is looked at because it is significant."""
+        return unselected(self.gap, self.error, self.confidence) if self.significant else self.gap
 
     @property
     def possible(self) -> tuple[float, float]:
@@ -575,9 +587,7 @@ def _new_sign(c: Comparison) -> tuple[float, float] | tuple[None, None]:
         return None, None
     if c.mcnemar_p is not None and c.groups is None:
         return new_sign(c.n, c.a_only or 0, c.b_only or 0)
-    width = c.interval[1] - c.interval[0]
-    error = width / (2 * float(ndtri((1 + c.confidence) / 2)))
-    return new_sign_of(c.gap, error) if error > 0 else (None, None)
+    return new_sign_of(c.gap, c.error) if c.error > 0 else (None, None)
 
 
 def _counts(c: Comparison) -> str:
