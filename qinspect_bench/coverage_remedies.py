@@ -1,7 +1,7 @@
-"""Remedies that train, judged against shams, by simulation; and what choosing large gaps does.
+"""Remedies that train, judged against shams, by simulation.
 
 ``python -m qinspect_bench.coverage_remedies`` writes ``data/remedy_coverage.csv`` and prints the
-tables of ``docs/intervals.md``.  Runs are judged by the function that a diagnosis uses, after 3, 4,
+table of ``docs/intervals.md``.  Runs are judged by the function that a diagnosis uses, after 3, 4,
 5 and 6 of them.
 """
 
@@ -87,7 +87,8 @@ def to_markdown(found: pd.DataFrame) -> str:
         f"| {row['n']} | {row['groups'] or 'none'} | {100 * row['accuracy']:g} % "
         f"{'' if row['sham_spreads'] else '(sham always alike) '}| {row['effect']:g} "
         f"| {100 * row['covered']:.1f} | {100 * row['confirmed']:.1f} | {row['runs']:.1f} "
-        f"| {row['estimate']:.1f} | {row['estimate_confirmed']:.1f} |"
+        f"| {row['estimate']:.1f} "
+        f"| {format(row['estimate_confirmed'], '.1f') if row['confirmed'] else 'none'} |"
         for row in found.to_dict("records")]
     return "\n".join(lines)
 
