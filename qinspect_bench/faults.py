@@ -176,6 +176,15 @@ def evaluation_mismatch(base: Base, case: Case, strength: str, variant: int) -> 
     return Injected(replace(case, claims={**case.claims, "qat": Claim(claimed)}), case)
 
 
+def swapped_roles(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """PTQ and QAT under each other's name; strongly: PTQ of one calibration example."""
+    strong = strength == "strong"
+    files = files_only(
+        recalibrated(case, faintest(_calibration(case), 1)) if strong else case)
+    made = replace(files, ptq_graph=files.qat_graph, qat_graph=files.ptq_graph)
+    return Injected(made, files)
+
+
 def preprocessing_mismatch(base: Base, case: Case, strength: str, variant: int) -> Injected:
     """Evaluation examples that were prepared otherwise than those of the training."""
     assert case.data is not None

@@ -18,19 +18,12 @@ from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.replicates import measure_replicates
 from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried, speaking
 from qinspect.errors import DataError, QinspectError, unknown_name
-from qinspect.measure.remarks import (
-    Scored,
-    chance_remarks,
-    float_worst,
-    swapped_roles,
-)
+from qinspect.measure.remarks import Scored, chance_remarks, float_worst
 from qinspect.schema import Array
 from qinspect.stats import Comparison
 from qinspect.stats.paired import score_interval
 from qinspect.studies.stored import Study
-from qinspect.tflite import scheme_of
 from qinspect.tflite.inputs import input_fit
-from qinspect.tflite.origin import origin_of
 from qinspect.tflite.remarks import Remark
 from qinspect.tflite.task import metric_against_float
 
@@ -140,7 +133,7 @@ def diagnose(
             tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline,
                                   say=say)
             found[at] = replace(cause, effect=tried.effect, note=tried.note)
-            spoilt = cause.rule.every_file and found[at].confirmed
+            spoilt = cause.rule.every_file and (found[at].confirmed or _beyond_doubt(found[at]))
         if focus.significant and not any(cause.confirmed for cause in found):
             found = [_other_seed(cause, evidence, focus, training, deadline, say)
                      for cause in found]
@@ -218,9 +211,6 @@ def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
         found += chance_remarks({role: Scored(run.prediction, evidence.data.labels,
                                               math.prod(run.raw.shape[1:]))
                                  for role, run in runs.items()}, by_file=False)
-    origins = [origin_of(evidence.graph(role), scheme_of(evidence.graph(role))).value
-               for role in ("ptq", "qat") if role in roles]
-    found += swapped_roles(*origins) if len(origins) == 2 else ()
     return [*found, *float_worst(gaps, "float", ["qat"])]
 
 
@@ -279,6 +269,11 @@ def _worth_trying(cause: Cause, focus: Comparison) -> bool:
     if cause.rule.every_file:
         return cause.verdict == "indicated"
     return focus.significant and cause.may_explain(focus)
+
+
+def _beyond_doubt(cause: Cause) -> bool:
+    """Whether the files themselves show it, and no remedy has told what it does."""
+    return cause.finding.strength >= 1.0 and cause.effect is None
 
 
 def _other_seed(

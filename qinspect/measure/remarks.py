@@ -193,16 +193,6 @@ def _other_numbering(one: Scored) -> tuple[int, float] | None:
     return one.label_offset + by, right
 
 
-def swapped_roles(ptq: str, qat: str) -> tuple[Remark, ...]:
-    """That PTQ and QAT stand in each other's place, by where the files come from."""
-    if (ptq, qat) != ("qat", "ptq"):
-        return ()
-    return (Remark(
-        "swapped-roles",
-        "the file given as PTQ comes from quantization-aware training, and the one given as QAT "
-        "was quantized after training: they seem to be exchanged.", {}, None),)
-
-
 def float_worst(
     gaps: Iterable[Comparison], reference: str, after_training: Iterable[str]
 ) -> tuple[Remark, ...]:

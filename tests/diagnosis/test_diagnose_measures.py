@@ -22,6 +22,7 @@ from diagnose_cases import (
     graph_of,
     history,
     int8,
+    moved,
     ranges,
 )
 from hypothesis import given, settings
@@ -82,6 +83,7 @@ def puzzles() -> dict[str, Case]:
     sixteen = graph_of(quantize_file(float_graph(), ranges(x), "int16x8"))
     stranger = graph_of(quantize_file(float_graph(1), ranges(x), "int8"))
     one = int8(ranges(x[:1]))
+    tuned = moved(0.1, relu_below_zero=True)
     here, there = data().take(np.arange(0, N, 2)), data().take(np.arange(1, N, 2))
     table = np.where(np.random.default_rng(0).random((80, N)) < 0.1, (data().y + 1) % 4, data().y)
     best = int((table == data().y).mean(axis=1).argmax())
@@ -117,6 +119,8 @@ def puzzles() -> dict[str, Case]:
         "no float": dataclasses.replace(good, float_graph=None, qat_graph=ptq),
         "same QAT": dataclasses.replace(good, qat_graph=ptq),
         "no float, another QAT": dataclasses.replace(good, float_graph=None, qat_graph=stranger),
+        "exchanged": case(tuned, qat_graph=ptq),
+        "in their places": case(ptq, qat_graph=tuned),
         "sixteen bits": case(sixteen, qat_graph=ptq),
         "float QAT": dataclasses.replace(good, qat_graph=float_graph()),
         "wide QAT": dataclasses.replace(good, qat_graph=int8(ranges(x * np.float32(40)))),

@@ -168,7 +168,11 @@ def test_exchanged_files_are_noticed(cases: Path) -> None:
     float_file, ptq, qat = (folder / f"reg_{name}.tflite" for name in ("float", "ptq_int8", "qat"))
     data_file = folder / "reg_eval.npz"
     right = diagnose(qi.case(float=float_file, ptq=ptq, qat=qat, data=data_file))
-    swapped = diagnose(qi.case(float=float_file, ptq=qat, qat=ptq, data=data_file),
-                       interventions=False)
-    assert "swapped-roles" not in [remark.id for remark in right.remarks]
-    assert "swapped-roles" in [remark.id for remark in swapped.remarks]
+    swapped = diagnose(qi.case(float=float_file, ptq=qat, qat=ptq, data=data_file))
+    assert right.cause("swapped-roles").finding.verdict == "ruled_out"
+    assert (swapped.primary, swapped.proved) == ("swapped-roles", True)
+    effect = swapped.cause("swapped-roles").effect
+    assert effect is not None
+    # The exchange turns the gap round, and gives the one of the right names.
+    assert effect.closed_share == pytest.approx(2)
+    assert swapped.focus.gap == pytest.approx(-right.gap("ptq", "qat").gap)  # type: ignore[union-attr]

@@ -19,8 +19,9 @@ from qinspect.diagnosis.cases import Case
 from qinspect.measure.activations import observe_ranges
 from qinspect.schema import HISTORY
 from qinspect.tflite import evaluate, read_graph
+from qinspect.tflite.constants import all_weights, constant
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.requantize import Ranges, quantize_file
+from qinspect.tflite.requantize import Ranges, quantize_file, replace_constants
 
 N = 1_000
 
@@ -57,6 +58,24 @@ def ranges(x: np.ndarray, spread: float = 1.0) -> Ranges:
 
 def int8(bounds: Ranges, spread: float = 1.0) -> Graph:
     return graph_of(quantize_file(float_graph(0, spread), bounds, "int8"), "ptq.tflite")
+
+
+def moved(share: float, *, relu_below_zero: bool = False) -> Graph:
+    """An int8 file of the network after some more training: its weights have moved by a share.
+
+    With ranges below zero behind a ReLU nothing in it says that it was quantized after training.
+    """
+    graph, rng = float_graph(), np.random.default_rng(3)
+    values = {}
+    for weight in all_weights(graph):
+        held = np.asarray(constant(graph, weight.tensor))
+        values[weight.tensor.index] = held + share * held.std() * rng.normal(size=held.shape)
+    trained = graph_of(replace_constants(graph, values), "trained.tflite")
+    bounds = dict(observe_ranges(trained, calibration()).over().bounds)
+    if relu_below_zero:
+        bounds |= {name: (-0.1 * high, high) for name, (_, high) in bounds.items()
+                   if name.endswith("Relu")}
+    return graph_of(quantize_file(trained, Ranges(bounds), "int8"), "moved.tflite")
 
 
 def history(float_losses: list[float], qat_losses: list[float]) -> pd.DataFrame:
