@@ -131,3 +131,15 @@ def test_seeds_over_groups_of_which_one_holds_all_that_differs():
         low, high = compare_seeds(a, b, groups=groups, n_resamples=2).interval
         held += low <= 1 <= high
     assert held / 150 > 0.95
+
+
+def test_the_effect_of_a_remedy_over_few_groups_holds_the_truth():
+    """Eight groups that gain and lose together by a remedy that changes nothing in the mean."""
+    rng, groups, held = np.random.default_rng(0), np.repeat(np.arange(8), 60), 0
+    for _ in range(200):
+        shift = 0.12 * rng.normal(size=8)[groups]
+        found = Results({name: rng.random(480) < share for name, share in (
+            ("ptq", 0.9), ("qat", 0.8 + shift), ("cure", 0.8 - shift))}, groups=groups)
+        _, low, high = found.effect("ptq", "qat", {"qat": "cure"})
+        held += low <= 0 <= high
+    assert held / 200 > 0.95 - 0.046
