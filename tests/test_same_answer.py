@@ -112,7 +112,7 @@ def numbers(c: Comparison | dict) -> dict:
     """What must be the same everywhere: the pair by itself."""
     row = c if isinstance(c, dict) else c.to_json()
     kept = ("n", "accuracy_a", "accuracy_b", "diff_pp", "ci_pp", "mcnemar_p", "groups", "group_p",
-            "a_only", "b_only", "mde_pp", "equivalence_p", "intervals_pp")
+            "a_only", "b_only", "mde_pp", "intervals_pp")
     return {key: row[key] for key in kept}
 
 
