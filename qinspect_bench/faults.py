@@ -185,6 +185,24 @@ def swapped_roles(base: Base, case: Case, strength: str, variant: int) -> Inject
     return Injected(made, files)
 
 
+def non_finite_weights(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """A weight that overflows in PTQ's float16; strongly: NaN in the float file and in PTQ."""
+    assert case.keras_float is not None
+    before = with_ptq(files_only(case), converted(case.keras_float, "float16", None))
+    value, roles = (np.inf, ("ptq",)) if strength == "mild" else (np.nan, ("float", "ptq"))
+    graphs = {role: _with_weight(_graph(before, role), value) for role in roles}
+    made = with_ptq(before, graphs["ptq"], float_graph=graphs.get("float"))
+    return Injected(made, before)
+
+
+def _with_weight(graph: Graph, value: float) -> Graph:
+    """The file with another value in the place of the first weight of its first layer."""
+    tensor = all_weights(graph)[0].tensor
+    stored = np.array(constant(graph, tensor))
+    stored.reshape(-1)[0] = value
+    return read_graph(replace_constants(graph, {tensor.index: stored}))
+
+
 def preprocessing_mismatch(base: Base, case: Case, strength: str, variant: int) -> Injected:
     """Evaluation examples that were prepared otherwise than those of the training."""
     assert case.data is not None

@@ -52,7 +52,9 @@ def _check(evidence: Evidence) -> Finding:
         if cosines:
             facts[f"float_{role}_cosine_median"] = cosines[len(cosines) // 2]
         # PTQ must hold the float weights; QAT may have moved them, but not replaced them.
-        other = role == "ptq" and found.verdict not in SAME_WEIGHTS
+        # Of weights that are no numbers non-finite-weights speaks, if all the others agree.
+        known = {row.state for row in found.layers} - {"unreadable"}
+        other = role == "ptq" and found.verdict not in SAME_WEIGHTS and known != {"identical"}
         measures.append(_OTHER.of(found.verdict == "unrelated" or other, role))
         if measures[-1].speaks:
             wrong.append((role, found))

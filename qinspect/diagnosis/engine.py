@@ -16,7 +16,7 @@ from qinspect.diagnosis.cases import Case, case
 from qinspect.diagnosis.cutting import first_cuts
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.replicates import measure_replicates
-from qinspect.diagnosis.rule import Finding, Remedy, Rule, Trial, not_tried, speaking
+from qinspect.diagnosis.rule import MODELS, Finding, Remedy, Rule, Trial, not_tried, speaking
 from qinspect.errors import DataError, QinspectError, unknown_name
 from qinspect.measure.remarks import Scored, chance_remarks, float_worst
 from qinspect.schema import Array
@@ -110,7 +110,7 @@ def diagnose(
         evidence = Evidence(_against_float(evidence), num_threads)
         given, training = evidence.case, False
     units = _units(given)
-    gaps = _gaps(evidence)
+    gaps = _gaps_of_numbers(evidence)
     focus = _focus(gaps)
     say("taking weights and activations apart")
     cuts = first_cuts(evidence)
@@ -215,6 +215,20 @@ def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
 
 
 # --- the gap -----------------------------------------------------------------------------------
+
+
+def _gaps_of_numbers(evidence: Evidence) -> tuple[Comparison, ...]:
+    """The differences; weights that are no numbers are named where they leave none to score."""
+    from qinspect.causes.non_finite import told
+
+    try:
+        return _gaps(evidence)
+    except QinspectError as error:
+        for role in evidence.case.roles:
+            if found := told(evidence.graph(role)):
+                raise DataError(f"the {MODELS[role]} file holds {found}, so there is nothing to "
+                                f"compare: {error}") from error
+        raise
 
 
 def _gaps(evidence: Evidence) -> tuple[Comparison, ...]:

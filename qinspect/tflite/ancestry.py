@@ -153,7 +153,10 @@ def _layers(model: Model) -> tuple[str, tuple[WeightedLayer, ...], set[str]]:
 def _compare_layers(name: str, a: WeightedLayer, b: WeightedLayer) -> LineageLayer:
     """Compare two kernels of one shape, and their biases; batch normalization folded."""
     x, y = a.kernel.astype(np.float64), b.kernel.astype(np.float64)
-    finite = bool(np.isfinite(x).all() and np.isfinite(y).all())
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        nan = float("nan")
+        return LineageLayer(name, a.kind, a.name, b.name, "unreadable", nan, nan, nan, nan, nan,
+                            nan, *_compare_biases(a, b))
     cosines = channel_cosines(x, y)
     known = cosines[np.isfinite(cosines)]
     cosine, low = (
@@ -167,9 +170,7 @@ def _compare_layers(name: str, a: WeightedLayer, b: WeightedLayer) -> LineageLay
     bias_db, bias_differs = _compare_biases(a, b)
     alive = factor[np.abs(x).max(axis=1) > 0, 0] if x.size else factor[:0, 0]
     spread = float(np.abs(np.quantile(alive, [0.05, 0.95]) - 1).max()) if alive.size else 0.0
-    if not finite:
-        state = "unreadable"
-    elif plain <= limit * noise or plain == 0:
+    if plain <= limit * noise or plain == 0:
         state = "identical"
     elif x.shape[1] > 1 and rescaled <= limit * scaled_noise and (factor >= 0).all():
         state = "rescaled"

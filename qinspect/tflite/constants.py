@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -325,3 +326,36 @@ def _kind(weight: Tensor, through: tuple[str, ...], activation: Tensor) -> Kind:
 def all_weights(graph: Graph) -> tuple[Weight, ...]:
     """Weights of every subgraph."""
     return tuple(weight for subgraph in graph.subgraphs for weight in weights_of(subgraph))
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """A constant of which some values are no numbers: its tensor, and how many are what."""
+
+    tensor: Tensor
+    nan: int
+    infinite: int
+
+
+def non_finite(graph: Graph) -> tuple[NonFinite, ...]:
+    """Constants that hold NaN, and weights and biases that are infinite; scales count as well.
+
+    Infinite constants of other operators may be meant: masks are made so.
+    """
+    found = []
+    for subgraph in graph.subgraphs:
+        weighted = {one.index for weight in weights_of(subgraph)
+                    for one in (weight.tensor, weight.bias) if one is not None}
+        used = {index for op in subgraph.operators for index in op.inputs if index >= 0}
+        for tensor in subgraph.tensors:
+            if tensor.index not in used or tensor.dtype == "string":
+                continue
+            values = [] if tensor.quantization is None else [tensor.quantization.scale]
+            if tensor.constant and tensor.dtype in FLOATS:
+                with suppress(ModelFileError):  # of a type that nothing here can decode
+                    values.append(constant(graph, tensor))
+            nan = sum(int(np.count_nonzero(np.isnan(one))) for one in values)
+            infinite = sum(int(np.count_nonzero(np.isinf(one))) for one in values)
+            if nan or (infinite and tensor.index in weighted):
+                found.append(NonFinite(tensor, nan, infinite))
+    return tuple(found)

@@ -24,6 +24,7 @@ from diagnose_cases import (
     int8,
     moved,
     ranges,
+    with_weight,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,6 +84,7 @@ def puzzles() -> dict[str, Case]:
     sixteen = graph_of(quantize_file(float_graph(), ranges(x), "int16x8"))
     stranger = graph_of(quantize_file(float_graph(1), ranges(x), "int8"))
     one = int8(ranges(x[:1]))
+    broken = with_weight(float_graph(), np.nan)
     tuned = moved(0.1, relu_below_zero=True)
     here, there = data().take(np.arange(0, N, 2)), data().take(np.arange(1, N, 2))
     table = np.where(np.random.default_rng(0).random((80, N)) < 0.1, (data().y + 1) % 4, data().y)
@@ -119,6 +121,7 @@ def puzzles() -> dict[str, Case]:
         "no float": dataclasses.replace(good, float_graph=None, qat_graph=ptq),
         "same QAT": dataclasses.replace(good, qat_graph=ptq),
         "no float, another QAT": dataclasses.replace(good, float_graph=None, qat_graph=stranger),
+        "no numbers": case(broken, float_graph=broken, qat_graph=broken),
         "exchanged": case(tuned, qat_graph=ptq),
         "in their places": case(ptq, qat_graph=tuned),
         "sixteen bits": case(sixteen, qat_graph=ptq),

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from diagnose_cases import calibration, case, int8, moved, ranges
+import dataclasses
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as fb
+from diagnose_cases import (
+    calibration,
+    case,
+    data,
+    float_graph,
+    graph_of,
+    int8,
+    moved,
+    ranges,
+    with_weight,
+)
+from small_net import half
+from tiny_graphs import one_operator
 
 from qinspect.causes import all_rules
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import Finding
+from qinspect.errors import DataError
+from qinspect.tflite import evaluate
+from qinspect.tflite.constants import all_weights, constant, non_finite
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.requantize import replace_constants
 
 
 def finding(name: str, given: Case) -> Finding:
@@ -37,3 +59,77 @@ def test_an_earlier_checkpoint_is_another_network_and_not_exchanged() -> None:
     assert numbers["float_ptq_lineage"] == "fine-tuned from"
     assert (found.primary, found.proved) == ("different-network", True)
     assert found.cause("swapped-roles").finding.verdict == "ruled_out"
+
+
+# --- non-finite-weights -----------------------------------------------------------------------
+
+
+def large(graph: Graph, factor: float) -> Graph:
+    """The same function: a channel of the convolution grows, and what reads it shrinks as much.
+
+    ReLU lets a factor through, so the outputs stay what they are but for the rounding of floats.
+    """
+    conv, depthwise = all_weights(graph)[:2]
+    assert conv.bias is not None
+    kernel, bias, next_one = (np.array(constant(graph, one))
+                              for one in (conv.tensor, conv.bias, depthwise.tensor))
+    kernel[0] *= factor
+    bias[0] *= factor
+    next_one[..., 0] /= factor
+    return graph_of(replace_constants(graph, {
+        conv.tensor.index: kernel, conv.bias.index: bias, depthwise.tensor.index: next_one}))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_weight_beyond_float16_is_infinite_and_proved() -> None:
+    """Its remedy gives the float file's classes, whose weights are the same but for rounding."""
+    graph = large(float_graph(), 2.0**18)
+    ptq = graph_of(half(graph.content), "half.tflite")
+    found = diagnose(case(ptq, float_graph=graph))
+    assert (found.primary, found.proved) == ("non-finite-weights", True)
+    cause = found.cause("non-finite-weights")
+    # Counted once more: what float16 cannot hold of the float file.
+    conv = all_weights(graph)[0]
+    stored = np.concatenate([constant(graph, one).ravel() for one in (conv.tensor, conv.bias)])
+    assert cause.finding.numbers["ptq_non_finite"] == np.sum(np.abs(stored) > 65_519)
+    assert cause.effect is not None
+    assert cause.effect.closed_share > 0.95
+    healthy = graph_of(half(float_graph().content))
+    assert finding("non-finite-weights", case(healthy)).verdict == "ruled_out"
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_weights_that_are_no_numbers_are_named_in_every_file_and_nothing_else(layer: int) -> None:
+    broken = with_weight(float_graph(), np.nan, layer)
+    for puzzle in (case(broken, float_graph=broken), case(int8(ranges(calibration())),
+                                                          float_graph=broken), case(broken)):
+        found = diagnose(puzzle)
+        assert found.primary == "non-finite-weights"
+        assert not any(cause.confirmed for cause in found.causes)
+        named = found.cause("non-finite-weights").finding.sentence
+        for role in puzzle.roles:
+            graph = puzzle.graph(role)
+            assert graph is not None
+            assert (("PTQ" if role == "ptq" else role) in named) is bool(non_finite(graph))
+
+
+def test_a_regression_of_no_numbers_is_refused_by_the_name_of_the_weight() -> None:
+    told = dataclasses.replace(
+        data(), y=evaluate(float_graph(), data().x).outputs, num_classes=0)
+    broken = with_weight(float_graph(), np.nan)
+    with pytest.raises(DataError, match="PTQ file holds 1 NaN value in 'conv/weights'"):
+        diagnose(case(broken, data=told, metric="mae"))
+
+
+def test_an_infinite_mask_is_no_weight() -> None:
+    kind, shape = fb.TensorType.FLOAT32, (1, 3)
+
+    def added(values: list[float]) -> Graph:
+        return graph_of(one_operator(
+            fb.BuiltinOperator.ADD, [("x", shape, kind)], [("y", shape, kind)],
+            options=(fb.BuiltinOptions.AddOptions, fb.AddOptionsT()),
+            constant=np.array([values], np.float32)))
+
+    assert not non_finite(added([0.0, -np.inf, 0.0]))
+    assert [one.nan for one in non_finite(added([0.0, -np.inf, np.nan]))] == [1]
+    assert [one.infinite for one in non_finite(with_weight(float_graph(), np.inf))] == [1]

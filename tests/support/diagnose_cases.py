@@ -78,6 +78,14 @@ def moved(share: float, *, relu_below_zero: bool = False) -> Graph:
     return graph_of(quantize_file(trained, Ranges(bounds), "int8"), "moved.tflite")
 
 
+def with_weight(graph: Graph, value: float, layer: int = 0) -> Graph:
+    """The file with another value in the place of a layer's first weight."""
+    tensor = all_weights(graph)[layer].tensor
+    stored = np.array(constant(graph, tensor))
+    stored.reshape(-1)[0] = value
+    return graph_of(replace_constants(graph, {tensor.index: stored}))
+
+
 def history(float_losses: list[float], qat_losses: list[float]) -> pd.DataFrame:
     rows = []
     for phase, losses in (("float", float_losses), ("qat", qat_losses)):
