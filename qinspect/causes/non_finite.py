@@ -113,8 +113,8 @@ RULE = Rule(
         "Training diverged and the checkpoint holds NaN, or a weight beyond 65,504 became infinite "
         "in float16."
     ),
-    remedy="Go back to a checkpoint of finite weights; quantize to int8, or scale such weights down, "
-    "where float16 cannot hold them.",
+    remedy="Go back to a checkpoint of finite weights; where float16 cannot hold them, scale them "
+    "down or quantize to int8.",
     code=(
         "from qinspect.tflite import read_graph\n"
         "from qinspect.tflite.constants import non_finite\n"
