@@ -14,9 +14,14 @@ _HEAD = """\
 <!-- Made by `make docs` from qinspect/causes; change the files there. -->
 
 What `qinspect diagnose` asks about, what each cause needs, what it looks at, and what it rests on.
-A cause *explains* a gap only if its remedy, applied alone, closes a significant part of it: the
-paired interval of the effect leaves out zero and the effect is at least 30 % of the gap. When
-several do, the one whose remedy changes least is primary; the causes below are in that order.
+A cause *explains* a gap only if something speaks for it and its remedy, applied alone, closes at
+least 30 % of the gap, with an interval that leaves out zero (and what a gap that is looked at for
+being significant is too large by). A remedy that trains nothing is applied once, and the interval
+is of other examples: it is about these files. One that trains is luck in part. It is run three to
+six times, and as often the same training without it (a sham: nothing but the batch order is
+another); the interval is of new runs and new examples. When several explain a gap, the primary one
+is that which makes a file surely better by more than the whole gap; else, of those that close about
+as much, the one whose remedy changes least. The causes below are in that order.
 
 | verdict | meaning |
 | --- | --- |
@@ -27,11 +32,11 @@ several do, the one whose remedy changes least is primary; the causes below are 
 | `does_not_apply` | there is nothing that it could act on |
 | `not_tried` | inputs are missing, or there was no time |
 
-`primary` is the id of a cause, `noise` (a gap of half a point or more whose interval holds zero),
-`none` (shown to be equivalent), `undecided` (no gap seen, and not shown to be equivalent either)
-or `unexplained` (a real gap for which nothing was found). Without interventions it
-is what the evidence indicates best, and the answer says that it is not proved. A cause that hurts
-only the better of the two files cannot explain the gap.
+`primary` is the id of a cause, `noise` (a gap of half the margin or more whose interval holds zero,
+or one that another run of the training does not have), `none` (shown to be equivalent), `undecided`
+(no gap seen, and not shown to be equivalent either) or `unexplained` (a real gap for which nothing
+was found). Without interventions it is what the evidence indicates best, and the answer says that
+it is not proved. A cause that hurts only the better of the two files cannot explain the gap.
 
 The evidence indicates a cause if one of the measures listed with it is on the side of its threshold
 that speaks for the cause, or several together where that is said. `measured` thresholds were seen
