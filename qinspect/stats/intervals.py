@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,12 @@ from qinspect.stats.exact import binomial_cdf
 _FEW = 30
 # Shares of the other model's wins over which the exact p-value is maximised.
 _SHARES = 25
+# Numbers of wins less likely than that add nothing to an exact p-value.
+_NEVER = 1e-15
 # Halving [-1, 1] this often reaches the spacing of doubles around 1.
 _HALVINGS = 56
+# Into so many parts, at most, and of so many points in all, an interval is cut at once.
+_PARTS, _AT_ONCE = 64, 256
 
 
 def check_confidence(confidence: float) -> float:
@@ -140,8 +145,9 @@ def tango_interval(n: Any, a_only: Any, b_only: Any, confidence: float = 0.95) -
         raise SpecError("disagreements must be at least 0 and together at most n, and n positive.")
     z = float(ndtri((1 + check_confidence(confidence)) / 2))
     estimate = (b_only - a_only) / n
-    low = _solve(n, a_only, b_only, -np.ones_like(estimate), estimate, z)
-    high = _solve(n, a_only, b_only, estimate, np.ones_like(estimate), -z)
+    whole = np.ones_like(estimate)
+    low, high = _solve(n, a_only, b_only, np.stack([-whole, estimate]),
+                       np.stack([estimate, whole]), np.stack([z * whole, -z * whole]))
     if estimate.ndim == 0:
         return float(low), float(high)
     return low, high
@@ -234,6 +240,7 @@ def margin_tests(
             float(stdtr(freedom, tango_statistic(n, a_only, b_only, margin))))
 
 
+@lru_cache(maxsize=1024)
 def _exact_margin(n: float, a_only: float, b_only: float, margin: float) -> float:
     """Exact p-value of the hypothesis that a is better by ``margin`` (a share) or more."""
     # Of broken numbers the whole ones that speak less against the hypothesis.
@@ -249,18 +256,27 @@ def _exact_margin(n: float, a_only: float, b_only: float, margin: float) -> floa
     # Beyond, b wins more often than it can have done with these counts.
     most = min((b_only + 4 * math.sqrt(b_only + 1) + 2) / n, (1 - margin) / 2)
     share = np.linspace(0.0, max(0.0, most), _SHARES)[:, None]
-    likely = binomial_cdf(wins, n, share) - binomial_cdf(wins - 1, n, share)
-    tail = binomial_cdf(low, n - wins, np.minimum(1.0, (share + margin) / (1 - share)))
+    likely = np.diff(binomial_cdf(wins, n, share), axis=1, prepend=0)
+    some = likely > _NEVER
+    losses = np.minimum(1.0, (share + margin) / (1 - share))
+    tail = np.zeros_like(likely)
+    tail[some] = binomial_cdf(*(np.broadcast_to(each, likely.shape)[some]
+                                for each in (low, n - wins, losses)))
     return min(1.0, float((likely * tail).sum(axis=1).max()))
 
 
 def _solve(
-    n: Array, a_only: Array, b_only: Array, left: Array, right: Array, level: float
+    n: Array, a_only: Array, b_only: Array, left: Array, right: Array, level: Array
 ) -> Array:
-    """The difference at which the decreasing statistic passes ``level``, by bisection."""
-    left, right = left.copy(), right.copy()
-    for _ in range(_HALVINGS):
-        middle = (left + right) / 2
-        above = tango_statistic(n, a_only, b_only, middle) > level
-        left, right = np.where(above, middle, left), np.where(above, right, middle)
-    return right if level > 0 else left
+    """Where the decreasing statistic passes each ``level``, (levels, ...), by cutting up."""
+    bits = int(math.log2(min(max(_AT_ONCE // left.size, 2), _PARTS)))
+    inner = np.arange(1, 2**bits) / 2**bits
+    n, a_only, b_only = n[..., None], a_only[..., None], b_only[..., None]
+    for _ in range(-(-_HALVINGS // bits)):
+        at = left[..., None] + (right - left)[..., None] * inner
+        above = tango_statistic(n, a_only, b_only, at)
+        passed = (above > level[..., None]).sum(axis=-1)
+        part = (right - left) / 2**bits
+        left, right = left + passed * part, np.where(passed == len(inner), right,
+                                                     left + (passed + 1) * part)
+    return np.where(level > 0, right, left)

@@ -17,6 +17,8 @@ from qinspect.stats.power import examples_needed
 _COUNTED = 300
 # Points of equal probability that stand for the share of disagreements won.
 _POINTS = 100
+# Numbers of new disagreements less likely than that are left out.
+_NEVER = 1e-9
 # More seeds than that nobody trains.
 _MOST_SEEDS = 1_000
 
@@ -176,11 +178,13 @@ def new_sign(n: int, a_only: int, b_only: int) -> tuple[float, float]:
     alpha, beta = total + 1.0, n - total + 0.5
     likely = np.exp(gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1)
                     + betaln(m + alpha, n - m + beta) - betaln(alpha, beta))
+    m, likely = m[likely > _NEVER], likely[likely > _NEVER]
     share = betaincinv(total - fewer + 0.5, fewer + 0.5,
                        (np.arange(_POINTS) + 0.5) / _POINTS)[:, None]
     opposite = binomial_cdf(np.ceil(m / 2) - 1, m, share).mean(axis=0)
-    at_most_half = binomial_cdf(np.floor(m / 2), m, share).mean(axis=0)
-    return float(likely @ opposite), float(likely @ (at_most_half - opposite))
+    even = m % 2 == 0
+    at_most_half = binomial_cdf(m[even] / 2, m[even], share).mean(axis=0)
+    return float(likely @ opposite), float(likely[even] @ (at_most_half - opposite[even]))
 
 
 def new_sign_of(gap: float, error: float) -> tuple[float, float]:

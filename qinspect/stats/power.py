@@ -20,6 +20,12 @@ from qinspect.schema import Array
 from qinspect.stats.exact import binomial_cdf
 
 _MAX_EXAMPLES = 10**9
+# Standard deviations beyond which a power is 0 or 1.
+_FAR = 8.0
+# Numbers of disagreements whose critical values are made together.
+_BLOCK = 1024
+# Below this logarithm a probability counts as 0.
+_NOTHING = -30.0
 
 
 def mcnemar_power(n: int, diff_pp: float, disagreement: float, *, alpha: float = 0.05) -> float:
@@ -95,21 +101,25 @@ def smallest_detectable(
     if 2 * 0.5**n > alpha:
         return math.nan
 
-    def reached(difference: float) -> bool:
+    def over(difference: float) -> float:
         total = max(disagreement, difference)
-        return sum(_found(n, total, (1 + difference / total) / 2, alpha)) >= power
+        return _over(sum(_found(n, total, (1 + difference / total) / 2, alpha)), power)
 
-    # Bracket from the normal approximation of the same power, then bisect on the exact one.
-    quantiles = ndtri(1 - alpha / 2) + ndtri(power)
-    high = min(1.0, quantiles * math.sqrt(max(disagreement, 1 / n) / n))
-    low = 0.0
-    while not reached(high):
+    # Bracket from the normal approximation of the same power.
+    quantiles = float(ndtri(1 - alpha / 2) + ndtri(power))
+    high = min(1.0, quantiles * math.sqrt(max(disagreement, 1 / n) / n) + 1 / n)
+    low, below = 0.0, -quantiles
+    while (above := over(high)) < 0:
         if high == 1:
             return math.nan
-        low, high = high, min(1.0, 1.5 * high)
+        low, below, high = high, above, min(1.0, 1.1 * high)
     while high - low > 1e-5 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
+        step = _between(below, above, 2e-6 * high / (high - low))
+        middle = low + step * (high - low)
+        if (value := over(middle)) < 0:
+            low, below = middle, value
+        else:
+            high, above = middle, value
     return 100 * float(high)
 
 
@@ -149,25 +159,28 @@ def examples_needed(
     if diff_pp == 0:
         raise SpecError("no number of examples finds a difference of 0 points; ask for another.")
 
-    def reached(n: int) -> bool:
-        return sum(_found(n, disagreement, share, alpha)) >= power
+    def over(n: int) -> float:
+        return _over(sum(_found(n, disagreement, share, alpha)), power)
 
-    # Connor (1987), Biometrics 43, 207-211: close enough to start the bracket from.
+    # Connor (1987), Biometrics 43, 207-211, and what the exact test takes more than the normal one.
     delta = abs(diff_pp) / 100
     quantiles = ndtri(1 - alpha / 2) * math.sqrt(disagreement)
     quantiles += ndtri(power) * math.sqrt(max(disagreement - delta**2, 0))
-    high = max(8, math.ceil((quantiles / delta) ** 2))
-    low = 1
-    while high <= _MAX_EXAMPLES and not reached(high):
-        low, high = high, 2 * high
+    high = max(8, math.ceil((quantiles / delta) ** 2 + 1.5 / delta))
+    low, below = 0, -float(ndtri(1 - alpha / 2) + ndtri(power))
+    while high <= _MAX_EXAMPLES and (above := over(high)) < 0:
+        low, below, high = high, above, math.ceil(1.05 * high)
     if high > _MAX_EXAMPLES:
         raise SpecError(
             f"a difference of {diff_pp:g} points at {100 * disagreement:g} % disagreement "
             "needs more than 10^9 examples; ask for a larger difference."
         )
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
+        middle = low + round(_between(below, above, 1 / (high - low)) * (high - low))
+        if (value := over(middle)) < 0:
+            low, below = middle, value
+        else:
+            high, above = middle, value
     return high
 
 
@@ -330,14 +343,24 @@ def _disagreements(n: int, disagreement: float, alpha: float) -> tuple[Array, Ar
     reach = 6.5 * math.sqrt(n * disagreement * (1 - disagreement)) + 15
     low, high = math.floor(n * disagreement - reach), math.ceil(n * disagreement + reach)
     m = np.arange(max(0, low), min(n, high) + 1)
+    first = m[0] // _BLOCK
+    critical = np.concatenate([_critical(block, alpha) for block in
+                               range(first, m[-1] // _BLOCK + 1)])[m - first * _BLOCK]
+    up_to = binomial_cdf(np.arange(m[0] - 1, m[-1] + 1), n, disagreement)
+    return m, np.diff(up_to), critical
+
+
+@lru_cache(maxsize=1024)
+def _critical(block: int, alpha: float) -> Array:
+    """The critical values of the numbers of disagreements of a block."""
+    m = np.arange(_BLOCK) + block * _BLOCK
     # The normal approximation is within a step or two; the exact probabilities decide.
     critical = np.floor((m - 1 + ndtri(alpha / 2) * np.sqrt(m)) / 2)
     while (over := 2 * binomial_cdf(critical, m, 0.5) > alpha).any():
         critical = critical - over
     while (under := (2 * binomial_cdf(critical + 1, m, 0.5) <= alpha) & (critical < m)).any():
         critical = critical + under
-    probability = binomial_cdf(m, n, disagreement) - binomial_cdf(m - 1, n, disagreement)
-    return m, probability, critical
+    return critical
 
 
 def _found(n: int, disagreement: float, share: float, alpha: float) -> tuple[float, float]:
@@ -347,8 +370,27 @@ def _found(n: int, disagreement: float, share: float, alpha: float) -> tuple[flo
     """
     m, probability, critical = _disagreements(n, disagreement, alpha)
     right = probability @ binomial_cdf(critical, m, 1 - share)
-    wrong = probability @ binomial_cdf(critical, m, share)
+    # Hoeffding's bound tells which of these are as good as 0: most, where anything is found.
+    some = -2 * (m * share - critical) ** 2 > _NOTHING * m
+    wrong = probability[some] @ binomial_cdf(critical[some], m[some], share)
     return float(right), float(wrong)
+
+
+def _over(found: float, power: float) -> float:
+    """By how many standard deviations a probability exceeds another one; in n nearly a line."""
+    return float(np.clip(ndtri(found) - ndtri(power), -_FAR, _FAR))
+
+
+def _between(below: float, above: float, least: float) -> float:
+    """Where in a bracket to look next, 0..1: where a line is 0, a little nearer to the far end.
+
+    ``below`` and ``above`` are the values at its ends; ``least`` of its width is left on each side.
+    """
+    if above >= _FAR or below <= -_FAR:
+        return 0.5
+    line = below / (below - above)
+    beyond = max(least, 0.03 * min(line, 1 - line))
+    return min(max(line + math.copysign(beyond, 0.5 - line), least), 1 - least)
 
 
 def _share(diff_pp: float, disagreement: float) -> float:
