@@ -15,7 +15,7 @@ from qinspect.tflite.constants import dequantized
 from qinspect.tflite.graph import Graph, Tensor
 
 # Axis of the output channels among the dimensions of the weights, TensorFlow Lite layouts.
-_CHANNEL_AXIS = {
+CHANNEL_AXIS = {
     "CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "CONV_3D": 4,
 }
 # A channel whose weights are this much smaller than the layer's largest contributes nothing.
@@ -38,7 +38,7 @@ def weight_tensor(graph: Graph, op: int) -> Tensor | None:
     """Constant that holds the weights of a convolution or dense operator, else None."""
     # Weights behind a DEQUANTIZE (float16 files) are found there.
     operator = graph.main.operators[op]
-    if operator.code not in _CHANNEL_AXIS or len(operator.inputs) < 2 or operator.inputs[1] < 0:
+    if operator.code not in CHANNEL_AXIS or len(operator.inputs) < 2 or operator.inputs[1] < 0:
         return None
     tensor = graph.main.tensors[operator.inputs[1]]
     for other in graph.main.operators:
@@ -145,5 +145,5 @@ def stored_columns(affine: Affine | None, channel: int = -1) -> dict[str, float]
 
 def _channels(values: Array, code: str) -> Array:
     """Weights as (channels, rest)."""
-    moved = np.moveaxis(values, _CHANNEL_AXIS[code], 0)
+    moved = np.moveaxis(values, CHANNEL_AXIS[code], 0)
     return np.ascontiguousarray(moved.reshape(len(moved), -1))

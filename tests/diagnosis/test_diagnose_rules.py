@@ -24,6 +24,7 @@ from qinspect.diagnosis.cases import Case, Claim, TrainingFacts
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import Finding
+from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import constant, evaluate, read_graph
 from qinspect.tflite.constants import all_weights
 from qinspect.tflite.requantize import Ranges, quantize_file, replace_constants
@@ -298,3 +299,31 @@ def test_noise_is_told_from_a_gap() -> None:
     found = diagnose(unsure)
     assert found.cause("noise").verdict == "indicated"
     assert found.primary == "noise"
+
+
+# --- batch norm, of files alone -----------------------------------------------------------------
+
+
+def other_statistics() -> Case:
+    """Float and PTQ whose first kernel was folded with other statistics than QAT's."""
+    graph, rng = float_graph(), np.random.default_rng(0)
+    weight = next(iter(all_weights(graph)))
+    assert weight.bias is not None
+    kernel, bias = (np.asarray(constant(graph, one)) for one in (weight.tensor, weight.bias))
+    factors = np.exp2(rng.uniform(-2, 2, len(kernel))).astype(np.float32)
+    lagging = graph_of(replace_constants(graph, {
+        weight.tensor.index: kernel * factors.reshape(-1, 1, 1, 1),
+        weight.bias.index: bias * factors + rng.normal(0, 1, len(bias)).astype(np.float32)}),
+        "float.tflite")
+    bounds = observe_ranges(lagging, calibration()).over()
+    ptq = graph_of(quantize_file(lagging, bounds, "int8"), "ptq.tflite")
+    return dataclasses.replace(case(ptq, qat_graph=int8(ranges(calibration()))),
+                               float_graph=lagging)
+
+
+def test_batch_norm_is_told_from_files_alone() -> None:
+    found = diagnose(other_statistics())
+    assert abs(found.focus.gap) > 10
+    assert (found.primary, found.proved) == ("batchnorm-lag", True)
+    same = dataclasses.replace(healthy(), qat_graph=healthy().ptq_graph)
+    assert finding("batchnorm-lag", same).verdict == "ruled_out"
