@@ -30,7 +30,7 @@ _AFTERWARDS = Measure(
     basis="what its own numbers say of its origin, unless with low confidence",
 )
 _MOVED = Measure(
-    "ptq_weights_moved", "the file given as PTQ holds other weights than the float file",
+    "ptq_weights_moved", "the PTQ file holds other weights than the float file",
     threshold=True, side="above",
     basis="asked where the converter did not record the origin of both files",
 )

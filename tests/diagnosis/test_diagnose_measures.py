@@ -244,7 +244,8 @@ def test_every_measure_is_seen_on_both_sides(
 
 # Those that these small cases do not reach; each has its test below.
 BY_FORMULA = {
-    ("batchnorm-lag", "folded_size_ratio"), ("batchnorm-lag", "mean_shift_sd"), ("batchnorm-lag", "sd_ratio"),
+    ("batchnorm-lag", "folded_size_ratio"), ("batchnorm-lag", "mean_shift_sd"),
+    ("batchnorm-lag", "sd_ratio"),
     ("qat-learning-rate", "weight_cosine_median"), ("regularisation", "perturbation_p"),
     ("qat-not-applied", "qat_holds_float_weights"), ("qat-requantized", "weights_trained"),
     ("qat-requantized", "quantized_after_training"), ("training-budget", "qat_trained_on"),
