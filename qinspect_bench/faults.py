@@ -52,6 +52,7 @@ from qinspect_bench.networks import (
     wide_activation,
     wide_weights,
 )
+from qinspect_bench.rewired import in_two_branches
 
 # Causes that cannot be put into a study, and why.
 NOT_INJECTED: dict[str, str] = {
@@ -115,6 +116,8 @@ _UNITS: dict[str, tuple[tuple[float, float], ...]] = {
     "mild": ((0.5, 0.0), (2.0, -1.0), (0.3, 0.0)),
     "strong": ((1 / 255, 0.0), (255.0, 0.0), (0.1, 0.0)),
 }
+# What the second of two branches is divided by.
+_SMALLER = {"mild": 100.0, "strong": 400.0}
 _WIDE_WEIGHTS = {"mild": 120.0, "strong": 300.0}
 _WIDE_ACTIVATION = {"mild": 200.0, "strong": 400.0}
 _STRANGER_EPOCHS = {"mild": 4, "strong": 1}
@@ -364,6 +367,20 @@ def sensitive_layer(base: Base, case: Case, strength: str, variant: int) -> Inje
     """One activation whose range is set by a channel that tells nothing; only files at hand."""
     hard = hard_case(base, case, strength)
     return Injected(files_only(hard), files_only(case))
+
+
+def unbalanced_branches(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """The first layer in two halves, one of small values, put together; only float and PTQ."""
+    two = replace(files_only(case), qat_graph=None)
+    made, before = (
+        with_ptq(two, read_graph(quantize_file(graph, _observed(graph, case))), float_graph=graph)
+        for graph in (read_graph(in_two_branches(_graph(case, "float"), ratio))
+                      for ratio in (_SMALLER[strength], 1.0)))
+    return Injected(made, before)
+
+
+def _observed(graph: Graph, case: Case) -> Ranges:
+    return observe_ranges(graph, _calibration(case)).over()
 
 
 def per_tensor_weights(base: Base, case: Case, strength: str, variant: int) -> Injected:
@@ -644,6 +661,7 @@ NEEDS: dict[str, frozenset[str]] = {
     "sensitive-layer": frozenset({SCALABLE}),
     "stale-observers": frozenset({SCALABLE}),
     "train-in-evaluation": frozenset({CLASSES}),
+    "unbalanced-branches": frozenset({SCALABLE}),
 }
 # The first is injected first: what is made later is made from what the earlier one left.
 PAIRS: tuple[tuple[str, str], ...] = (

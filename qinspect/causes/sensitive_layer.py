@@ -179,6 +179,7 @@ RULE = Rule(
     source="TensorFlow Lite documentation, Quantization debugger; Wu et al. 2020, "
     "arXiv:2004.09602, section 5.1 (partial quantization)",
     measures=(_LOWEST, _LEVELS),
-    remedies=(Remedy("keeping layers in float", ("ptq", "float", "data"), _keep),),
+    remedies=(Remedy("keeping layers in float", ("ptq", "float", "data"), _keep,
+                     mends=("unbalanced-branches",)),),
     figure="layer errors",
 )

@@ -37,10 +37,12 @@ from qinspect.diagnosis.cases import Case, Claim, TrainingFacts
 from qinspect.diagnosis.engine import _check
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import MODELS, Finding, Measure, together
+from qinspect.measure.activations import observe_ranges
 from qinspect.show.figures import threshold_plot
 from qinspect.tflite import evaluate
 from qinspect.tflite.constants import all_weights, constant
 from qinspect.tflite.requantize import Ranges, quantize_file
+from qinspect_bench.rewired import in_two_branches
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 EQUAL = TrainingFacts(3, 1, 1e-3, 1e-3, equal_budget=True)
@@ -69,6 +71,10 @@ def healthy() -> Case:
     return case(int8(ranges(calibration())), calibration_x=calibration())
 
 
+def quantized(graph: Any) -> Any:
+    return graph_of(quantize_file(graph, observe_ranges(graph, calibration()).over(), "int8"))
+
+
 def puzzles() -> dict[str, Case]:
     """Small cases: for each measure one where it speaks for its cause, and one where not."""
     x, good = calibration(), healthy()
@@ -84,6 +90,8 @@ def puzzles() -> dict[str, Case]:
     sixteen = graph_of(quantize_file(float_graph(), ranges(x), "int16x8"))
     stranger = graph_of(quantize_file(float_graph(1), ranges(x), "int8"))
     one = int8(ranges(x[:1]))
+    uneven_branches, even_branches = (graph_of(in_two_branches(float_graph(), ratio))
+                                      for ratio in (300, 1))
     broken = with_weight(float_graph(), np.nan)
     tuned = moved(0.1, relu_below_zero=True)
     here, there = data().take(np.arange(0, N, 2)), data().take(np.arange(1, N, 2))
@@ -121,6 +129,8 @@ def puzzles() -> dict[str, Case]:
         "no float": dataclasses.replace(good, float_graph=None, qat_graph=ptq),
         "same QAT": dataclasses.replace(good, qat_graph=ptq),
         "no float, another QAT": dataclasses.replace(good, float_graph=None, qat_graph=stranger),
+        "branches": case(quantized(uneven_branches), float_graph=uneven_branches),
+        "even branches": case(quantized(even_branches), float_graph=even_branches),
         "no numbers": case(broken, float_graph=broken, qat_graph=broken),
         "exchanged": case(tuned, qat_graph=ptq),
         "in their places": case(ptq, qat_graph=tuned),

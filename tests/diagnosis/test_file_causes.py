@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,16 +22,27 @@ from diagnose_cases import (
 from small_net import half
 from tiny_graphs import one_operator
 
+import qinspect as qi
 from qinspect.causes import all_rules
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import Finding
 from qinspect.errors import DataError
+from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import evaluate
 from qinspect.tflite.constants import all_weights, constant, non_finite
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.requantize import replace_constants
+from qinspect.tflite.inputs import load_examples
+from qinspect.tflite.requantize import Ranges, quantize_file, replace_constants
+from qinspect_bench import faults
+from qinspect_bench.base import Base, Cell, base_spec
+from qinspect_bench.rewired import in_two_branches
+
+
+def base(given: Case, folder: Path) -> Base:
+    cell = Cell("plain_cnn", 0)
+    return Base(cell, folder, base_spec(cell, folder / "m.h5", "digits"), given)
 
 
 def finding(name: str, given: Case) -> Finding:
@@ -133,3 +145,48 @@ def test_an_infinite_mask_is_no_weight() -> None:
     assert not non_finite(added([0.0, -np.inf, 0.0]))
     assert [one.nan for one in non_finite(added([0.0, -np.inf, np.nan]))] == [1]
     assert [one.infinite for one in non_finite(with_weight(float_graph(), np.inf))] == [1]
+
+
+# --- unbalanced-branches ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strength", ["mild", "strong"])
+def test_a_branch_without_levels_is_named_before_its_layers(tmp_path: Path, strength: str) -> None:
+    good = case(int8(ranges(calibration())), calibration_x=calibration())
+    made = faults.unbalanced_branches(base(good, tmp_path), good, strength, 0)
+    found = diagnose(made.case)
+    assert (found.primary, found.proved) == ("unbalanced-branches", True)
+    effect = found.cause("unbalanced-branches").effect
+    assert effect is not None
+    assert effect.closed_share > 0.9
+    assert made.before is not None
+    assert finding("unbalanced-branches", made.before).verdict == "ruled_out"
+    assert diagnose(made.before).primary in ("none", "undecided", "noise")
+
+
+def test_two_branches_compute_what_one_layer_did() -> None:
+    for ratio in (1.0, 100.0):
+        split = graph_of(in_two_branches(float_graph(), ratio))
+        assert [op.code for op in split.main.operators].count("CONCATENATION") == 1
+        np.testing.assert_allclose(evaluate(split, data().x[:50]).outputs,
+                                   evaluate(float_graph(), data().x[:50]).outputs, atol=1e-5)
+
+
+def test_levels_of_a_branch_are_its_part_of_the_common_range() -> None:
+    graph = graph_of(in_two_branches(float_graph(), 50.0), "float.tflite")
+    seen = observe_ranges(graph, data().x)
+    wide = {name: (low, 4 * high) for name, (low, high) in seen.over().bounds.items()}
+    ptq = graph_of(quantize_file(graph, Ranges(wide), "int8"))
+    numbers = finding("unbalanced-branches", case(ptq, float_graph=graph)).numbers
+    whole, small = (seen.high[:, seen.names.index(name)].max()
+                    for name in ("conv/Relu", "small/output"))
+    assert numbers["fewest_branch_levels"] == pytest.approx(255 * small / (4 * whole), rel=1e-2)
+
+
+def test_sums_of_a_healthy_residual_network_are_balanced(data_dir: Path) -> None:
+    folder = data_dir / "tflite" / "resnet8"
+    examples = load_examples(folder / "cifar_eval.npz").take(np.arange(64))
+    found = finding("unbalanced-branches", qi.case(
+        float=folder / "float32.tflite", ptq=folder / "int8.tflite", data=examples))
+    assert found.verdict == "ruled_out"
+    assert found.numbers["joins"] == 3

@@ -1,0 +1,172 @@
+"""unbalanced-branches: what is put together shares a scale that only the larger part fills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.requantized import remade, requantized, some_examples, with_stored_ranges
+from qinspect.diagnosis.rule import (
+    LAYERS,
+    Finding,
+    Measure,
+    Remedy,
+    Rule,
+    Trial,
+    does_not_apply,
+    indicated,
+    ruled_out,
+    speaking,
+    together,
+)
+from qinspect.tflite.constants import weights_of
+from qinspect.tflite.graph import Graph, Operator
+from qinspect.tflite.network import layer_names
+from qinspect.tflite.requantize import quantizable_operators
+
+# Of these all inputs end up in one tensor, and so in one scale.
+_JOINS = frozenset({"CONCATENATION", "ADD"})
+_EIGHT_BITS = frozenset({"int8", "uint8", "mixed"})
+
+_LEVELS = Measure(
+    "fewest_branch_levels", "levels that the smaller of two branches gets", threshold=16.0,
+    side="below", basis="of 256; the limit of a typical channel in sensitive-layer",
+)
+_RATIO = Measure(
+    "branch_ratio", "range of the larger branch / range of the smaller one", threshold=8.0,
+    side="above", basis="3 of 8 bits; chosen",
+)
+
+
+@dataclass(frozen=True)
+class _Join:
+    """An operator that puts branches together: the smaller one, its levels, and the ratio."""
+
+    operator: int
+    layer: str
+    tensor: str
+    levels: float
+    ratio: float
+
+
+def _joins(evidence: Evidence) -> list[_Join]:
+    """Every such operator of the float file whose output has a range in PTQ, the worst first."""
+    main = evidence.graph("float").main
+    names = layer_names(main)
+    seen = evidence.observed("evaluation")
+    widths = dict(zip(seen.names, seen.high.max(axis=0) - seen.low.min(axis=0), strict=True))
+    stored = evidence.calibrated_tensors("ptq")
+    found = []
+    for op in main.operators:
+        fed = {main.tensors[i].name for i in op.inputs if i >= 0 and not main.tensors[i].constant}
+        # What never leaves one value needs no levels.
+        branches = {name: float(widths[name]) for name in fed if widths.get(name, 0.0) > 0}
+        ends = stored.get(main.tensors[op.outputs[0]].name) if op.outputs else None
+        if op.code not in _JOINS or len(branches) < 2 or ends is None or ends[1] <= ends[0]:
+            continue
+        least = min(branches, key=lambda name: (branches[name], name))
+        found.append(_Join(op.index, names[op.index], least,
+                           255 * branches[least] / (ends[1] - ends[0]),
+                           max(branches.values()) / branches[least]))
+    return sorted(found, key=lambda join: join.levels)
+
+
+def _measured(join: _Join) -> tuple[Measure, ...]:
+    return together(_LEVELS.of(join.levels), _RATIO.of(join.ratio))
+
+
+def _check(evidence: Evidence) -> Finding:
+    scheme = evidence.identification("ptq").scheme
+    if scheme not in _EIGHT_BITS:
+        return does_not_apply(f"the PTQ file is {scheme}: its activations do not have 256 levels.")
+    joins = _joins(evidence)
+    if not joins:
+        return does_not_apply("nothing in the float file puts branches together.")
+    bad = [join for join in joins if speaking(_measured(join))]
+    worst = (bad or joins)[0]
+    facts: dict[str, object] = {
+        "joins": len(joins), "unbalanced_joins": [join.layer for join in bad],
+        "unbalanced_operators": [join.operator for join in bad],
+    }
+    if not bad:
+        return ruled_out(
+            f"of what is put together the smallest branch has {worst.levels:.0f} levels.",
+            _measured(worst), facts)
+    return indicated(
+        f"at {worst.layer} the branch {worst.tensor} has a range {worst.ratio:.0f} times as small "
+        f"as another one, with which it shares a scale: {worst.levels:.1f} of 256 levels are left "
+        "of it.", _measured(worst), facts, ("ptq",), strength=0.65,
+    )
+
+
+def _around(graph: Graph, joins: list[int]) -> set[int]:
+    """The joins, what feeds them up to the next weights, and what reads them up to the next."""
+    main = graph.main
+    weighted = {weight.operator.index for weight in weights_of(main)}
+    found = set(joins)
+    before = [index for at in joins for index in main.operators[at].inputs]
+    after = [index for at in joins for index in main.operators[at].outputs]
+
+    def reached(operators: list[Operator], ends: list[int], *, on: bool) -> None:
+        for op in operators:
+            if op.index not in found:
+                found.add(op.index)
+                if op.index not in weighted:
+                    ends += op.outputs if on else op.inputs
+
+    while before:
+        index = before.pop()
+        reached([op for op in main.operators if index in op.outputs], before, on=False)
+    while after:
+        index = after.pop()
+        reached([op for op in main.operators if index in op.inputs], after, on=True)
+    return found
+
+
+def _keep(evidence: Evidence, finding: Finding) -> Trial | None:
+    graph = evidence.graph("float")
+    allowed = {layer.index: layer.name for layer in quantizable_operators(graph)}
+    operators = finding.numbers.get("unbalanced_operators") or []
+    kept = sorted(_around(graph, operators) & allowed.keys())
+    if not operators or not kept:
+        return None
+    index = some_examples(evidence)
+    prediction = requantized(evidence, with_stored_ranges(evidence, "ptq"),
+                             dict.fromkeys(kept, "float32"), index)
+    names = ", ".join(finding.numbers["unbalanced_joins"])
+    return Trial(f"keeping {names} and the layers beside it in float in the PTQ file",
+                 {"ptq": prediction}, index, {"layers_kept": [allowed[i] for i in kept]},
+                 controls={"ptq": remade(evidence, index)})
+
+
+RULE = Rule(
+    id="unbalanced-branches",
+    title="branches of unequal size share one scale",
+    question="Do branches that are put together have ranges of about the same size?",
+    requires=("float", "ptq", "data"),
+    check=_check,
+    rank=LAYERS,
+    symptom="PTQ of a network with Concatenate or Add loses points whatever it is calibrated with.",
+    cause=(
+        "The result of Concatenate or Add has one scale, as wide as the largest branch needs; of a "
+        "much smaller branch only a few levels are left."
+    ),
+    remedy="Bring the branches to one size (batch norm at the end of each), or keep what joins them "
+    "in float or 16 bits.",
+    code=(
+        "from qinspect.measure.activations import observe_ranges\n"
+        "from qinspect.tflite import read_graph\n"
+        "from qinspect.tflite.requantize import quantize_file\n"
+        'graph = read_graph("float.tflite")\n'
+        'joins = [op.index for op in graph.main.operators if op.code in ("CONCATENATION", "ADD")]\n'
+        "ranges = observe_ranges(graph, calibration_x).over()\n"
+        'content = quantize_file(graph, ranges, "int8", dict.fromkeys(joins, "float32"))'
+    ),
+    source="TensorFlow Lite 8-bit quantization specification (CONCATENATION: all inputs and the "
+    "output have the same scale)",
+    measures=(_LEVELS, _RATIO),
+    remedies=(Remedy("the float file made anew, with the branches in float",
+                     ("float", "ptq", "data"), _keep),),
+    acts_on=("ptq",),
+    note="Both must hold, for one operator.",
+)
