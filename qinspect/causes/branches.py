@@ -151,7 +151,7 @@ RULE = Rule(
         "The result of Concatenate or Add has one scale, as wide as the largest branch needs; of a "
         "much smaller branch only a few levels are left."
     ),
-    remedy="Bring the branches to one size (batch norm at the end of each), or keep what joins them "
+    remedy="Bring the branches to one size (batch norm at the end of each), or keep their join "
     "in float or 16 bits.",
     code=(
         "from qinspect.measure.activations import observe_ranges\n"
