@@ -46,6 +46,7 @@ from qinspect_bench.base import (
 from qinspect_bench.networks import (
     edited,
     exported,
+    first_layers,
     save_stranger,
     small_activations,
     unsettled,
@@ -600,6 +601,14 @@ def qat_not_applied(base: Base, case: Case, strength: str, variant: int) -> Inje
     return Injected(replace(with_qat(before, graph), keras_qat=before.keras_float), before)
 
 
+def layers_left_out_of_qat(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """QAT of the last layers alone, in a network of which int8 hurts the first ones."""
+    before = hard_case(base, case, strength)
+    assert before.keras_float is not None
+    names = first_layers(before.keras_float, whole=strength == "strong")
+    return Injected(retrained_qat(base, before, f"part-{strength}", skip_layers=names), before)
+
+
 def control(base: Base, case: Case, form: str) -> Case:
     """A healthy case in one of the forms of what a person may have at hand."""
     assert case.data is not None
@@ -651,6 +660,7 @@ NEEDS: dict[str, frozenset[str]] = {
     "duplicate-examples": frozenset({CLASSES}),
     "evaluation-mismatch": frozenset({CLASSES}),
     "input-quantization": frozenset({CLASSES}),
+    "layers-left-out-of-qat": frozenset({SCALABLE}),
     "lucky-checkpoint": frozenset({CLASSES}),
     "noise": frozenset({CLASSES}),
     "output-saturated": frozenset({CLASSES, SCALABLE}),

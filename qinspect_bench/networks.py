@@ -116,6 +116,17 @@ def exported(qat: Path, source: Path, target: Path) -> Path:
     return target
 
 
+def first_layers(source: Path, *, whole: bool) -> tuple[str, ...]:
+    """Names of all layers up to the second with weights in a row, or up to the last but one."""
+    from qinspect.train import load_keras, reset
+
+    reset(0)
+    model = load_keras(source)
+    last = _weighted(model)[-2] if whole else _in_a_row(model)[1]
+    names = [layer.name for layer in model.layers if type(layer).__name__ != "InputLayer"]
+    return tuple(names[: names.index(last.name) + 1])
+
+
 def save_stranger(like: Path, target: Path, seed: int) -> Path:
     """An untrained network of the same architecture with other initial weights."""
     from qinspect.train import load_keras, reset, save_keras

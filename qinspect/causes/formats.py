@@ -1,10 +1,16 @@
-"""different-format, qat-not-applied, qat-requantized: a file is not the kind its name says."""
+"""different-format, qat-not-applied, qat-requantized, layers-left-out-of-qat: kinds of files."""
 
 from __future__ import annotations
 
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import SAME_WEIGHTS, Evidence
-from qinspect.diagnosis.requantized import calibration_source, requantized
+from qinspect.diagnosis.requantized import (
+    calibration_source,
+    remade,
+    requantized,
+    some_examples,
+    with_stored_ranges,
+)
 from qinspect.diagnosis.rule import (
     FORMAT,
     Finding,
@@ -18,11 +24,18 @@ from qinspect.diagnosis.rule import (
     together,
 )
 from qinspect.tflite import read_keras
+from qinspect.tflite.constants import INTEGER_KINDS, weights_of
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.network import layer_names
+from qinspect.tflite.requantize import Precision, quantizable_operators
 
 # Weights and activations of 8 bits, whatever the type of input and output.
 _EIGHT_BITS = frozenset({"int8", "uint8"})
 _INTEGER = frozenset({"int8", "uint8", "int16x8", "mixed"})
 _NOT_QAT = frozenset({"float32", "float16", "dynamic_range", "weight_only"})
+_MOST_NAMES = 4
+# Keras layers with a kernel, which tfmot would wrap.
+_TAKES_WEIGHTS = frozenset({"Conv2D", "DepthwiseConv2D", "Dense"})
 _WORDS = {
     "float32": "float32, not quantized at all",
     "float16": "float16 weights, computed in float",
@@ -55,6 +68,16 @@ _TRAINED = Measure(
 )
 
 
+_IN_FLOAT = Measure(
+    "qat_layers_in_float", "QAT layers that compute in float and do not in PTQ",
+    threshold=1, side="above", basis="layers with weights; where something else is in integers",
+)
+_NOT_LEARNED = Measure(
+    "qat_layers_not_wrapped", "integer layers of QAT without a learned range",
+    threshold=1, side="above", basis="layers with weights that the QAT Keras model does not wrap",
+)
+
+
 def _check_format(evidence: Evidence) -> Finding:
     facts: dict[str, object] = {}
     odd = []
@@ -67,8 +90,10 @@ def _check_format(evidence: Evidence) -> Finding:
             f"{role}_float_ops": sum(found.float_ops.values()),
             f"{role}_weight_bits": found.weights["bits"],
         }
-        # A QAT file without quantization has a cause of its own.
-        if found.scheme not in _EIGHT_BITS and not (role == "qat" and found.scheme in _NOT_QAT):
+        # A QAT file without quantization, or with a part of it, has a cause of its own.
+        if found.scheme not in _EIGHT_BITS and not (
+            role == "qat" and found.scheme in (*_NOT_QAT, "mixed")
+        ):
             odd.append((role, found.scheme))
     if len(facts) == 6 and facts["ptq_scheme"] == facts["qat_scheme"]:
         return ruled_out(f"both files are {_WORDS[str(facts['ptq_scheme'])]}.", [_ODD.of(0)], facts)
@@ -176,6 +201,69 @@ def _convert_itself(evidence: Evidence, finding: Finding) -> Trial | None:
     return Trial("converting the QAT model itself", {"qat": retrain.qat_converted(evidence)})
 
 
+def _check_parts(evidence: Evidence) -> Finding:
+    scheme = evidence.identification("qat").scheme
+    facts: dict[str, object] = {"qat_scheme": scheme}
+    if scheme not in _INTEGER:
+        return does_not_apply(f"the QAT file is {_WORDS[scheme]}; that is qat-not-applied.", (),
+                              facts)
+    main = evidence.graph("qat").main
+    names, left = layer_names(main), _float_layers(evidence.graph("qat"))
+    if "ptq" in evidence.case.roles:
+        there = _float_layers(evidence.graph("ptq"))
+        left -= {pair.b for pair in evidence.match("ptq", "qat").pairs if pair.a in there}
+    in_float = _IN_FLOAT.of(len(left))
+    facts["layers_in_float"] = [names[index] for index in sorted(left)]
+    if in_float.speaks:
+        total = len({weight.operator.index for weight in weights_of(main)})
+        listed = ", ".join(names[index] for index in sorted(left)[:_MOST_NAMES])
+        return indicated(
+            f"{len(left)} of {total} layers of the QAT file compute in float ({listed}), where PTQ "
+            "pays for integers: they were left out of quantization-aware training.", (in_float,),
+            facts, ("ptq",), strength=0.9)
+    if evidence.case.keras_qat is None or not _wrapped_layers(evidence):
+        return ruled_out("every layer of the QAT file is quantized as in PTQ.", (in_float,), facts)
+    bare = [layer.name for layer in read_keras(evidence.case.keras_qat).layers
+            if layer.weights and not layer.wrapped and layer.kind in _TAKES_WEIGHTS]
+    not_learned = _NOT_LEARNED.of(len(bare))
+    facts["layers_not_wrapped"] = bare
+    if not not_learned.speaks:
+        return ruled_out("every layer of the QAT model is wrapped and quantized.",
+                         (in_float, not_learned), facts)
+    return indicated(
+        f"the QAT file has {len(bare)} layers in integers that its Keras model does not wrap "
+        f"({', '.join(bare[:_MOST_NAMES])}): their ranges were not learned.",
+        (in_float, not_learned), facts, ("qat",), strength=0.3)
+
+
+def _float_layers(graph: Graph) -> set[int]:
+    """Operators with weights that compute in float."""
+    return {weight.operator.index for weight in weights_of(graph.main)
+            if weight.kind not in (*INTEGER_KINDS, "other")}
+
+
+def _the_same_in_float(evidence: Evidence, finding: Finding) -> Trial | None:
+    """PTQ with everything in float that QAT has in float."""
+    if not finding.numbers["layers_in_float"] or (
+        evidence.identification("ptq").scheme not in _EIGHT_BITS
+    ):
+        return None
+    main = evidence.graph("qat").main
+    spared = {op.index for op in main.operators if all(
+        main.tensors[at].dtype == "float32" for at in (*op.inputs[:1], *op.outputs) if at >= 0)}
+    allowed = {layer.index: layer.name for layer in quantizable_operators(evidence.graph("float"))}
+    kept = sorted({pair.a for pair in evidence.match("float", "qat").pairs if pair.b in spared}
+                  & allowed.keys())
+    if not kept:
+        return None
+    index = some_examples(evidence)
+    layers: dict[int, Precision] = dict.fromkeys(kept, "float32")
+    return Trial("leaving in float in the PTQ file, too, what QAT has in float",
+                 {"ptq": requantized(evidence, with_stored_ranges(evidence, "ptq"), layers, index)},
+                 index, {"layers_kept": [allowed[at] for at in kept]},
+                 controls={"ptq": remade(evidence, index)})
+
+
 RULES = (
     Rule(
         id="different-format",
@@ -256,5 +344,37 @@ RULES = (
                    trains=True),
         ),
         figure="QAT ranges",
+    ),
+    Rule(
+        id="layers-left-out-of-qat",
+        title="a part of the network was left out of QAT",
+        question="Does quantization-aware training cover every layer?",
+        requires=("qat",),
+        check=_check_parts,
+        rank=FORMAT,
+        symptom="The QAT file is larger than PTQ, with float operators between QUANTIZE and "
+        "DEQUANTIZE, and better than it; or its left-out layers lose as in PTQ.",
+        cause=(
+            "quantize_annotate_layer was called on some layers only, or tfmot does not know the "
+            "others: they stay in float, or get ranges that nothing was trained for."
+        ),
+        remedy="Annotate the whole model; compare with a PTQ file that leaves the same layers in "
+        "float where tfmot does not take them.",
+        code=(
+            "from qinspect.train import load_keras, quantize_aware, fit_qat, convert_qat\n"
+            'qat = quantize_aware(load_keras("float.h5"))  # all layers\n'
+            "fit_qat(qat, train, None, epochs=qat_epochs, learning_rate=qat_lr, seed=0)\n"
+            "content = convert_qat(qat)"
+        ),
+        source="TensorFlow Model Optimization, Quantization aware training comprehensive guide "
+        "(quantize some layers)",
+        measures=(_IN_FLOAT, _NOT_LEARNED),
+        remedies=(
+            Remedy("PTQ with the same layers in float", ("ptq", "qat", "float", "data"),
+                   _the_same_in_float),
+        ),
+        note="A QAT file with nothing in integers is `qat-not-applied`; a PTQ file that is partly "
+        "float is `different-format`.",
+        figure="sizes",
     ),
 )

@@ -129,6 +129,8 @@ def puzzles() -> dict[str, Case]:
         "no float": dataclasses.replace(good, float_graph=None, qat_graph=ptq),
         "same QAT": dataclasses.replace(good, qat_graph=ptq),
         "no float, another QAT": dataclasses.replace(good, float_graph=None, qat_graph=stranger),
+        "left out": case(ptq, qat_graph=graph_of(quantize_file(
+            float_graph(), ranges(x), "int8", {0: "float32"}))),
         "branches": case(quantized(uneven_branches), float_graph=uneven_branches),
         "even branches": case(quantized(even_branches), float_graph=even_branches),
         "no numbers": case(broken, float_graph=broken, qat_graph=broken),
@@ -258,6 +260,8 @@ BY_FORMULA = {
     ("batchnorm-lag", "sd_ratio"),
     ("qat-learning-rate", "weight_cosine_median"), ("regularisation", "perturbation_p"),
     ("qat-not-applied", "qat_holds_float_weights"), ("qat-requantized", "weights_trained"),
+    # tests/diagnosis/test_file_causes.py reads Keras models.
+    ("layers-left-out-of-qat", "qat_layers_not_wrapped"),
     ("qat-requantized", "quantized_after_training"), ("training-budget", "qat_trained_on"),
     ("noise", "shown_equivalent"), ("kernel-difference", "{role}_moved_margins"),
     # Of networks that give values; tests/studies/test_study_tasks.py has both sides.

@@ -17,6 +17,7 @@ from diagnose_cases import (
     int8,
     moved,
     ranges,
+    trained,
     with_weight,
 )
 from small_net import half
@@ -190,3 +191,52 @@ def test_sums_of_a_healthy_residual_network_are_balanced(data_dir: Path) -> None
         float=folder / "float32.tflite", ptq=folder / "int8.tflite", data=examples))
     assert found.verdict == "ruled_out"
     assert found.numbers["joins"] == 3
+
+
+# --- layers-left-out-of-qat -------------------------------------------------------------------
+
+
+def partly(graph: Graph, *operators: int) -> Graph:
+    """An int8 file with some operators in float."""
+    ranges_ = observe_ranges(graph, calibration()).over()
+    return graph_of(quantize_file(graph, ranges_, "int8", dict.fromkeys(operators, "float32")))
+
+
+def test_layers_that_only_ptq_pays_for() -> None:
+    """PTQ loses at the convolution, which QAT has in float; of other weights, so it was trained."""
+    bounds = dict(ranges(calibration()).bounds)
+    bounds["conv/Relu"] = (0.0, 150 * bounds["conv/Relu"][1])
+    ptq, qat = int8(Ranges(bounds)), partly(trained(0.02), 0, 1)
+    found = diagnose(case(ptq, qat_graph=qat))
+    assert (found.primary, found.proved) == ("layers-left-out-of-qat", True)
+    numbers = found.cause("layers-left-out-of-qat").finding.numbers
+    assert numbers["qat_layers_in_float"] == 2
+    assert found.cause("different-format").finding.verdict == "ruled_out"
+    # Nothing left out, and what both have in float, is no difference.
+    for other, of in ((moved(0.02), ptq), (qat, partly(float_graph(), 0, 1))):
+        assert finding("layers-left-out-of-qat", case(of, qat_graph=other)).verdict == "ruled_out"
+
+
+def test_a_file_that_is_float_all_through_is_another_cause() -> None:
+    found = finding("layers-left-out-of-qat",
+                    case(int8(ranges(calibration())), qat_graph=float_graph()))
+    assert found.verdict == "does_not_apply"
+    assert "qat-not-applied" in found.sentence
+
+
+def test_layers_that_tfmot_was_not_asked_to_annotate(converted_files: Path) -> None:
+    """Of six, conv3 and fc1 were; the converter has fc1 alone in integers."""
+    examples = load_examples((np.zeros((4, 8, 8, 1), np.float32), np.arange(4)))
+
+    def of(name: str, **more: Path) -> Finding:
+        return finding("layers-left-out-of-qat", qi.case(
+            ptq=converted_files / "int8.tflite", qat=converted_files / f"{name}.tflite",
+            data=examples, **more))
+
+    assert of("qat_part").numbers["qat_layers_in_float"] == 5
+    assert of("qat").verdict == "ruled_out"
+    whole = of("qat", keras_qat=converted_files / "qat.h5")
+    assert (whole.verdict, whole.numbers["qat_layers_not_wrapped"]) == ("ruled_out", 0)
+    bare = of("qat", keras_qat=converted_files / "qat_part.h5")
+    assert bare.verdict == "indicated"
+    assert bare.facts["layers_not_wrapped"] == ["stem", "dw", "pw", "fc2"]

@@ -106,7 +106,9 @@ def main(folder: Path) -> None:
     partly = keras.models.clone_model(
         net, clone_function=lambda one: annotate(one) if one.name in ("conv3", "fc1") else one
     )
-    convert(train(tfmot.quantization.keras.quantize_apply(partly), 1e-4, 1), "qat", "qat_part")
+    partly = train(tfmot.quantization.keras.quantize_apply(partly), 1e-4, 1)
+    partly.save(folder / "qat_part.h5")
+    convert(partly, "qat", "qat_part")
 
     small = keras.Sequential([layers.Input((8,)), layers.Dense(8, name="tiny")])
     convert(small, "dynamic_range", "dynamic_range_tiny")

@@ -60,22 +60,27 @@ def int8(bounds: Ranges, spread: float = 1.0) -> Graph:
     return graph_of(quantize_file(float_graph(0, spread), bounds, "int8"), "ptq.tflite")
 
 
-def moved(share: float, *, relu_below_zero: bool = False) -> Graph:
-    """An int8 file of the network after some more training: its weights have moved by a share.
-
-    With ranges below zero behind a ReLU nothing in it says that it was quantized after training.
-    """
+def trained(share: float) -> Graph:
+    """The float network after some more training: its weights have moved by a share."""
     graph, rng = float_graph(), np.random.default_rng(3)
     values = {}
     for weight in all_weights(graph):
         held = np.asarray(constant(graph, weight.tensor))
         values[weight.tensor.index] = held + share * held.std() * rng.normal(size=held.shape)
-    trained = graph_of(replace_constants(graph, values), "trained.tflite")
-    bounds = dict(observe_ranges(trained, calibration()).over().bounds)
+    return graph_of(replace_constants(graph, values), "trained.tflite")
+
+
+def moved(share: float, *, relu_below_zero: bool = False) -> Graph:
+    """An int8 file of the network after some more training.
+
+    With ranges below zero behind a ReLU nothing in it says that it was quantized after training.
+    """
+    graph = trained(share)
+    bounds = dict(observe_ranges(graph, calibration()).over().bounds)
     if relu_below_zero:
         bounds |= {name: (-0.1 * high, high) for name, (_, high) in bounds.items()
                    if name.endswith("Relu")}
-    return graph_of(quantize_file(trained, Ranges(bounds), "int8"), "moved.tflite")
+    return graph_of(quantize_file(graph, Ranges(bounds), "int8"), "moved.tflite")
 
 
 def with_weight(graph: Graph, value: float, layer: int = 0) -> Graph:
