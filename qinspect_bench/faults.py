@@ -53,7 +53,7 @@ from qinspect_bench.networks import (
     wide_activation,
     wide_weights,
 )
-from qinspect_bench.rewired import in_two_branches
+from qinspect_bench.rewired import in_dynamic_range, in_two_branches
 
 # Causes that cannot be put into a study, and why.
 NOT_INJECTED: dict[str, str] = {
@@ -364,6 +364,15 @@ def different_format(base: Base, case: Case, strength: str, variant: int) -> Inj
     return Injected(with_ptq(before, graph), before)
 
 
+def dynamic_range_collapse(base: Base, case: Case, strength: str, variant: int) -> Injected:
+    """An activation of which one channel is large, quantized while running; only float and PTQ."""
+    two = replace(files_only(case), qat_graph=None)
+    graphs = [_graph(one, "float") for one in (case, hard_float(base, case, strength))]
+    before, made = (with_ptq(two, read_graph(in_dynamic_range(graph)), float_graph=graph)
+                    for graph in graphs)
+    return Injected(made, before)
+
+
 def sensitive_layer(base: Base, case: Case, strength: str, variant: int) -> Injected:
     """One activation whose range is set by a channel that tells nothing; only files at hand."""
     hard = hard_case(base, case, strength)
@@ -658,6 +667,7 @@ NEEDS: dict[str, frozenset[str]] = {
     "batchnorm-lag": frozenset({BATCHNORM}),
     "different-format": frozenset({SCALABLE}),
     "duplicate-examples": frozenset({CLASSES}),
+    "dynamic-range-collapse": frozenset({SCALABLE}),
     "evaluation-mismatch": frozenset({CLASSES}),
     "input-quantization": frozenset({CLASSES}),
     "layers-left-out-of-qat": frozenset({SCALABLE}),

@@ -118,3 +118,16 @@ def _concatenation(model: Any, parts: list[int], whole: int, rank: int) -> Any:
     operator.builtinOptionsType = fb.BuiltinOptions.ConcatenationOptions
     operator.builtinOptions = options
     return operator
+
+
+def in_dynamic_range(graph: Graph) -> bytes:
+    """The file with int8 weights of every size, whose activations are quantized while running."""
+    # The converter leaves small kernels in float.
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    from litert_quantizer import quantizer, recipe
+
+    with redirect_stdout(StringIO()):
+        made = quantizer.Quantizer(graph.content, recipe.dynamic_wi8_afp32()).quantize()
+    return bytes(made.quantized_model)

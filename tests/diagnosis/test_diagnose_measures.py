@@ -42,7 +42,7 @@ from qinspect.show.figures import threshold_plot
 from qinspect.tflite import evaluate
 from qinspect.tflite.constants import all_weights, constant
 from qinspect.tflite.requantize import Ranges, quantize_file
-from qinspect_bench.rewired import in_two_branches
+from qinspect_bench.rewired import in_dynamic_range, in_two_branches
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 EQUAL = TrainingFacts(3, 1, 1e-3, 1e-3, equal_budget=True)
@@ -131,6 +131,8 @@ def puzzles() -> dict[str, Case]:
         "no float, another QAT": dataclasses.replace(good, float_graph=None, qat_graph=stranger),
         "left out": case(ptq, qat_graph=graph_of(quantize_file(
             float_graph(), ranges(x), "int8", {0: "float32"}))),
+        "running": case(graph_of(in_dynamic_range(float_graph(0, 300.0))), 300.0),
+        "running well": case(graph_of(in_dynamic_range(float_graph()))),
         "branches": case(quantized(uneven_branches), float_graph=uneven_branches),
         "even branches": case(quantized(even_branches), float_graph=even_branches),
         "no numbers": case(broken, float_graph=broken, qat_graph=broken),

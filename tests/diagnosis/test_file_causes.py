@@ -36,9 +36,10 @@ from qinspect.tflite.constants import all_weights, constant, non_finite
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import load_examples
 from qinspect.tflite.requantize import Ranges, quantize_file, replace_constants
+from qinspect.tflite.runner import Session
 from qinspect_bench import faults
 from qinspect_bench.base import Base, Cell, base_spec
-from qinspect_bench.rewired import in_two_branches
+from qinspect_bench.rewired import in_dynamic_range, in_two_branches
 
 
 def base(given: Case, folder: Path) -> Base:
@@ -191,6 +192,36 @@ def test_sums_of_a_healthy_residual_network_are_balanced(data_dir: Path) -> None
         float=folder / "float32.tflite", ptq=folder / "int8.tflite", data=examples))
     assert found.verdict == "ruled_out"
     assert found.numbers["joins"] == 3
+
+
+# --- dynamic-range-collapse -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spread", [100.0, 1_000.0])
+def test_one_large_channel_takes_the_levels_of_a_file_quantized_while_running(
+    spread: float,
+) -> None:
+    ptq = graph_of(in_dynamic_range(float_graph(0, spread)), "dynamic.tflite")
+    found = diagnose(case(ptq, spread))
+    assert (found.primary, found.proved) == ("dynamic-range-collapse", True)
+    cause = found.cause("dynamic-range-collapse")
+    assert cause.finding.facts["ptq_layer_that_loses_most"] == "depthwise"
+    # The same from the float file: its ReLU is zero or more, so its largest value is its width.
+    graph = float_graph(0, spread)
+    at = next(tensor.index for tensor in graph.main.tensors if tensor.name == "conv/Relu")
+    with Session(graph, tensors=[at], workers=1) as session:
+        values = session.run(data(spread).x[:256])[at]
+    flat = values.reshape(len(values), -1)
+    small = (flat > 0) & (flat < flat.max(axis=1, keepdims=True) / 510)
+    assert cause.finding.numbers["ptq_lost_share"] == pytest.approx(
+        small.sum() / np.count_nonzero(flat), abs=0.02)
+
+
+def test_a_healthy_file_quantized_while_running_keeps_its_values() -> None:
+    ptq = graph_of(in_dynamic_range(float_graph()), "dynamic.tflite")
+    assert finding("dynamic-range-collapse", case(ptq)).verdict == "ruled_out"
+    stored = case(int8(ranges(calibration())))
+    assert finding("dynamic-range-collapse", stored).verdict == "does_not_apply"
 
 
 # --- layers-left-out-of-qat -------------------------------------------------------------------
