@@ -87,6 +87,11 @@ class SeedComparison(Shown):
     interval_simultaneous : tuple of float or None
         In a family: all such intervals together hold at ``confidence`` (Bonferroni); the verdict
         rests on it.
+    margin : float
+        Difference that would matter, in the metric's unit.
+    reach : float
+        How far from 0 the true difference may be, examples of a kind that was not seen included:
+        below the margin the two are equivalent.
     """
 
     a: str
@@ -115,6 +120,8 @@ class SeedComparison(Shown):
     next: tuple[NextStep, ...] = ()
     family: int = 1
     interval_simultaneous: tuple[float, float] | None = None
+    margin: float = math.nan
+    reach: float = math.inf
 
     @property
     def possible(self) -> tuple[float, float]:
@@ -123,12 +130,16 @@ class SeedComparison(Shown):
 
     @property
     def verdict(self) -> Difference:
-        """Which way of training is better, by the interval for new seeds and new examples."""
+        """Which way of training is better, by the interval for new seeds and new examples.
+
+        ``equivalent`` where it lies within the margin, what was not seen included.
+        """
         low, high = (self.metric.better * end for end in self.possible)
         if not math.isfinite(low):
             return "cannot_tell"
-        return "b_better" if min(low, high) > 0 else "a_better" if max(low, high) < 0 else (
-            "no_gap_seen")
+        if min(low, high) > 0 or max(low, high) < 0:
+            return "b_better" if min(low, high) > 0 else "a_better"
+        return "equivalent" if self.reach < self.margin else "no_gap_seen"
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -143,7 +154,7 @@ class SeedComparison(Shown):
                 return [plain(item) for item in value]
             if isinstance(value, NextStep):
                 return asdict(value)
-            return None if isinstance(value, float) and math.isnan(value) else value
+            return None if isinstance(value, float) and not math.isfinite(value) else value
 
         found = {field.name: plain(getattr(self, field.name)) for field in fields(self)}
         points = self.metric.unit == "points"
@@ -218,9 +229,13 @@ def compare_seeds(
         low, high = runs_interval(difference, level, groups, bound=1.0 if shares else None)
         return scale * low, scale * high
 
+    strict = strict_confidence(confidence, family)
     ci = interval(confidence)
-    together = None if family < 2 else interval(strict_confidence(confidence, family))
+    together = None if family < 2 else interval(strict)
     possible = together or ci
+    half = (possible[1] - possible[0]) / 2 if difference.any() else 0.0
+    reach = abs(scale * mean) + math.hypot(
+        half, scale * _unseen(difference, groups, shares, strict))
     if groups is not None:
         difference = linearised(difference, groups)
     parts = variance_components(difference)
@@ -250,17 +265,20 @@ def compare_seeds(
         f"(interval {100 * share_ci[0]:.0f} to {100 * share_ci[1]:.0f} %)."
     )
     steps: tuple[NextStep, ...] = ()
-    if possible[0] <= 0 <= possible[1]:
-        wanted = metric.margin_of(float(np.mean(scores_a))) if margin is None else margin
+    wanted = metric.margin_of(float(np.mean(scores_a))) if margin is None else margin
+    limit = f"{wanted:.4g} {metric.unit}".rstrip()
+    if possible[0] <= 0 <= possible[1] and reach < wanted:
+        sentence += (f" As ways of training they are equivalent within {limit}, with room for what "
+                     "these examples do not show.")
+    elif possible[0] <= 0 <= possible[1]:
         steps = steps_of_runs(
             {name: scale**2 * part for name, part in parts.items()}, seeds, difference.shape[1],
-            wanted, confidence=strict_confidence(confidence, family),
+            wanted, confidence=strict,
             of="examples" if groups is None else "groups")
         # Of a statistic of a set, blocks of examples stand in the place of examples.
         steps = tuple(step for step in steps if step.of == "seeds" or metric.kind == "example")
     if steps:
-        sentence += (f" To find a difference of {wanted:.4g} {metric.unit}".rstrip()
-                     + " in 80 % of such repetitions takes "
+        sentence += (f" To find a difference of {limit} in 80 % of such repetitions takes "
                      + ", or ".join(step.words for step in steps) + ".")
     return SeedComparison(
         a=a,
@@ -290,7 +308,26 @@ def compare_seeds(
         next=steps,
         family=family,
         interval_simultaneous=together,
+        margin=wanted,
+        reach=reach,
     )
+
+
+def _unseen(difference: Array, groups: Array | None, shares: bool, confidence: float) -> float:
+    """Largest mean of examples on which runs differ alike, of a kind that none of these shows.
+
+    Of unbounded scores nothing is known of it but that many examples differ.
+
+    References
+    ----------
+    Rule of three: Hanley and Lippman-Hand (1983), JAMA 249, 1743-1745.
+    """
+    if not shares:
+        sums = np.abs(difference.sum(axis=0))
+        return 0.0 if sums.any() and effective_number(sums[sums > 0]) >= FEW else math.inf
+    units = (difference.shape[1] if groups is None else
+             effective_number(np.unique(groups, return_counts=True)[1]))
+    return float(1 - (1 - confidence) ** (1 / units))
 
 
 def runs_interval(

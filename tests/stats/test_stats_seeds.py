@@ -198,3 +198,33 @@ def test_interval_of_a_mean_is_that_of_scipy(n):
 def test_a_mean_of_too_little_has_no_interval(values):
     with pytest.raises(DataError, match="two values or more"):
         mean_interval(values)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("seeds", [2, 5, 20])
+def test_ways_a_margin_apart_are_seldom_equivalent(seeds, alike):
+    """Where runs differ on the same examples or on others, also where few examples differ."""
+    rng, studies = np.random.default_rng(seeds), 150
+    for n in (300, 450, 1500):
+        wrong = 0
+        for _ in range(studies):
+            chance = np.where(rng.random(n) < alike, rng.random(n), rng.random((seeds, n)))
+            found = compare_seeds(np.zeros((seeds, n), bool), chance < 0.01, n_resamples=10)
+            wrong += found.verdict == "equivalent"
+        assert stats.binom.sf(wrong - 1, studies, 0.05) > 1e-3
+
+
+def test_ways_of_training_are_equivalent_within_the_margin():
+    rng = np.random.default_rng(0)
+    right = rng.random((5, 900)) < 0.9
+    other = right ^ (rng.random((5, 900)) < 0.002)
+    found = compare_seeds(right, other, n_resamples=10)
+    assert found.verdict == found.to_json()["verdict"] == "equivalent"
+    assert max(np.abs(found.interval)) < found.reach < found.margin == 1
+    assert "equivalent within 1 points" in found.sentence
+    assert found.next == ()
+    assert compare_seeds(right, other, n_resamples=10, margin=0.2).verdict == "no_gap_seen"
+    assert compare_seeds(right, right, n_resamples=10).verdict == "equivalent"
+    few = compare_seeds(right[:, :200], right[:, :200], n_resamples=10)
+    assert few.verdict == "no_gap_seen"
+    assert few.reach > few.margin
