@@ -367,7 +367,7 @@ class Results(Shown):
 
     def compare(
         self, pairs: Iterable[tuple[str, str]] | None = None, *, reference: str | None = None,
-        correction: str | None = "holm",
+        correction: str | None = "bonferroni",
     ) -> Comparisons:
         """Compare one family of pairs, p-values corrected for their number.
 
@@ -380,7 +380,7 @@ class Results(Shown):
             Pairs (a, b), compared as b - a; every pair when not given.
         reference : str, optional
             Compare all others with this model instead; a relative margin is one of its.
-        correction : {"holm", None}
+        correction : {"bonferroni", None}
             What is done about several comparisons; a pair by itself needs no correction.
 
         Returns
@@ -399,8 +399,8 @@ class Results(Shown):
         >>> [(c.a, c.b, c.verdict) for c in found.compare(reference="float")]
         [('float', 'ptq', 'no_gap_seen'), ('float', 'qat', 'a_better')]
         """
-        if correction not in ("holm", None):
-            raise SpecError(f"correction is {correction!r}; choose 'holm' or None.")
+        if correction not in ("bonferroni", None):
+            raise SpecError(f"correction is {correction!r}; choose 'bonferroni' or None.")
         overall = None
         if pairs is None and reference is None and len(self.models) > 2 and self.right_or_wrong:
             overall = cochran_q({name: self.scores(name) for name in self.models})

@@ -42,7 +42,7 @@ def pairs_of(reference: bool) -> Array:
 def found_better(right: Array, reference: bool) -> bool:
     """Whether at least one comparison of the family calls a model better.
 
-    Holm's correction rejects anything only where it rejects the smallest p, so that one pair
+    A correction rejects anything only where it rejects the smallest p, so that one pair
     decides; a test holds that this is what :meth:`qinspect.predictions.Results.compare` does.
     """
     pairs = pairs_of(reference)

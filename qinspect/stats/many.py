@@ -1,4 +1,4 @@
-"""Three and more models: Cochran's Q over all, and Holm's correction of a family of comparisons."""
+"""Three and more models: Cochran's Q over all, and corrections of a family of comparisons."""
 
 from __future__ import annotations
 
@@ -128,21 +128,19 @@ def false_discovery(p_values: Sequence[float]) -> list[float]:
 
 
 def corrected(family: Sequence[Comparison], strict: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons that answer one question together, judged by their Holm-adjusted p-values.
+    """Comparisons that answer one question together, each judged by what it is at a strict level.
 
-    Those of differences, of equivalence and of being not worse are a family each.  ``strict`` are
-    the same comparisons at the level ``strict_confidence``: their intervals hold together.
+    ``strict`` are the same comparisons at the level ``strict_confidence``: their intervals hold
+    together, and their p-values times the number of comparisons agree with these intervals.
     """
-    if len(family) < 2:
+    k = len(family)
+    if k < 2:
         return list(family)
-    of_difference, of_equivalence, of_not_worse = (
-        holm([getattr(one, name) for one in family])
-        for name in ("p_single", "equivalence_p", "not_worse_p"))
-    return [judge(replace(one, p_adjusted=p, equivalence_p=alike, not_worse_p=kept,
-                          family=len(family), interval_simultaneous=at.interval,
-                          detectable_adjusted=at.detectable))
-            for one, p, alike, kept, at in zip(family, of_difference, of_equivalence, of_not_worse,
-                                               strict, strict=True)]
+    return [judge(replace(one, p_adjusted=min(1.0, k * at.p_single), test=at.test,
+                          equivalence_p=min(1.0, k * at.equivalence_p),
+                          not_worse_p=min(1.0, k * at.not_worse_p), family=k,
+                          interval_simultaneous=at.interval, detectable_adjusted=at.detectable))
+            for one, at in zip(family, strict, strict=True)]
 
 
 def strict_confidence(confidence: float, family: int) -> float:
@@ -151,7 +149,7 @@ def strict_confidence(confidence: float, family: int) -> float:
     References
     ----------
     Bonferroni's inequality, whatever the dependence: Miller (1981), Simultaneous Statistical
-    Inference, section 1.4.  What Holm's test rejects may still lie in such an interval.
+    Inference, section 1.4.
     """
     return 1 - (1 - confidence) / family
 

@@ -58,7 +58,7 @@ class Comparison:
         Interval of ``gap`` at ``confidence``, by ``method``.
     margin, equivalence_p : float
         Difference that would matter, and the p-value of the hypothesis that it is reached, in a
-        family after Holm's correction.
+        family times their number (Bonferroni).
     not_worse_p : float
         p-value of the hypothesis that b is worse than a by the margin or more, corrected likewise.
     non_inferior : bool
@@ -77,7 +77,7 @@ class Comparison:
     groups : int or None
         Number of clusters of examples, when they were given.
     p_adjusted : float or None
-        p-value after Holm's correction over the ``family`` of comparisons it belongs to.
+        In a family: its p-value times their number; it agrees with ``interval_simultaneous``.
     interval_simultaneous : tuple of float or None
         In a family: all such intervals together hold at ``confidence`` (Bonferroni).
     detectable_adjusted : float or None
@@ -554,11 +554,11 @@ def judge(c: Comparison) -> Comparison:
         c = replace(c, detectable=math.nan)
     if c.detectable_adjusted is not None and c.family * least > alpha:
         c = replace(c, detectable_adjusted=math.nan)
-    test_rejects, excludes_zero = c.p <= alpha, c.interval[0] > 0 or c.interval[1] < 0
+    test_rejects, excludes_zero = c.p <= alpha, c.possible[0] > 0 or c.possible[1] < 0
     verdict: Difference = "cannot_tell"
     if test_rejects and excludes_zero:
         verdict = "b_better" if c.improvement > 0 else "a_better"
-    elif not test_rejects and not excludes_zero:
+    elif not test_rejects and not excludes_zero and not _by_itself(c):
         if (c.not_worse_p if c.non_inferior else c.equivalence_p) <= alpha:
             verdict = "not_worse" if c.non_inferior else "equivalent"
         elif not math.isnan(c.findable):
@@ -568,6 +568,11 @@ def judge(c: Comparison) -> Comparison:
         opposite, tie = _new_sign(c)
         c = replace(c, next=_next(c), opposite_sign=opposite, tie=tie)
     return replace(c, sentence=_sentence(c, test_rejects, excludes_zero))
+
+
+def _by_itself(c: Comparison) -> bool:
+    """Whether one of a family would show a difference were it alone."""
+    return c.p_single <= 1 - c.confidence and (c.interval[0] > 0 or c.interval[1] < 0)
 
 
 def _next(c: Comparison) -> NextStep | None:
@@ -611,7 +616,7 @@ def _sentence(c: Comparison, test_rejects: bool, excludes_zero: bool) -> str:
     together = "" if c.family < 2 else f", simultaneous for {c.family} comparisons"
     tested = f"{c.test}: {p_words(c.p)}"
     if c.p_adjusted is not None:
-        tested += f" after Holm's correction over {c.family} comparisons"
+        tested += f" corrected for {c.family} comparisons"
     counts = _counts(c)
     examples = f"{c.n} examples" + ("" if c.groups is None else f" in {c.groups} groups")
     small = c.equivalence_p <= 1 - c.confidence
@@ -645,7 +650,7 @@ def _sentence(c: Comparison, test_rejects: bool, excludes_zero: bool) -> str:
     if c.verdict == "not_worse":
         return (f"{c.b} is not worse than {c.a} by more than {limit}{of_metric} (one-sided test, "
                 f"{p_words(c.not_worse_p)}; {seen}).")
-    if excludes_zero and c.p_single <= 1 - c.confidence:
+    if not test_rejects and not excludes_zero and _by_itself(c):
         return (f"Cannot tell {c.a} and {c.b} apart among {c.family} comparisons: this one by "
                 f"itself would show a difference ({p_words(c.p_single)}), corrected for their "
                 f"number it does not ({seen}; {level}{together}: {within}).{_what_next(c, limit)}")

@@ -128,7 +128,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], metric: Metric) -> Table
         f"{percent}, simultaneous" if corrected else percent: (
             "interval", text.interval_of(metric)),
         ahead[0]: "a_only", ahead[1]: "b_only",
-        "p (Holm)" if corrected else "p": ("p", text.p_value),
+        "p, corrected" if corrected else "p": ("p", text.p_value),
         detectable: ("detectable", "{:.2f}".format if metric.scale == 100 else text.number),
     }, caption=f"{_margin(rows, metric)} {text.lower(metric)}".strip(),
         spare=(detectable, *ahead))

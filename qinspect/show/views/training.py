@@ -75,7 +75,7 @@ def arm_table(study: Study) -> Table:
          text.headed("to float", metric.unit): (paired("gap"), text.gap_of(metric)),
          percent: (interval, text.interval_of(metric)),
          **_over_seeds(study, lambda arm: {arm["arm"]: 1, "float": -1}),
-         "p (Holm)" if together else "p": (paired("p"), text.p_value),
+         "p, corrected" if together else "p": (paired("p"), text.p_value),
          "size": ("bytes", text.size)},
         caption=f"{spec['dataset']} with {spec['model']}, seed {spec['seed']}: "
                 f"{spec['float_epochs']} float and {spec['qat_epochs']} QAT epoch(s); "
