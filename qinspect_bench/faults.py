@@ -62,6 +62,7 @@ NOT_INJECTED: dict[str, str] = {
         "the reference kernels agree on every file that the converter makes"
     ),
     "another-output": "every network of the benchmark has one output",
+    "negative-tail": "one network of the benchmark has swish, and a cause is put into two",
     "state-carried-over": "one network of the benchmark keeps a state, and a cause is put into two",
     "output-below-one-step": (
         "it needs an output with parts of unequal size, which no network of the benchmark has; "

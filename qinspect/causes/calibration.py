@@ -409,7 +409,7 @@ RULES = (
         code=_CODE,
         source=_SOURCE,
         measures=(_NARROW, _WORTH, _ONE, _NOT_LARGE),
-        remedies=(Remedy("recalibration", _NEEDED, _recalibrate),),
+        remedies=(Remedy("recalibration", _NEEDED, _recalibrate, mends=("negative-tail",)),),
         note=(
             "All must hold. The three calibration causes read one table: stored ranges against "
             "those of the evaluation examples. As wide as a handful of random evaluation examples "
@@ -435,7 +435,7 @@ RULES = (
         source=_SOURCE,
         measures=(_ELSEWHERE, _OTHER_INPUT, _TYPICAL, _KNOWN_UNITS, _NARROW, _NONE, _WORTH,
                   _IS_LARGE, _NOT_SMALL),
-        remedies=(Remedy("recalibration", _NEEDED, _recalibrate),),
+        remedies=(Remedy("recalibration", _NEEDED, _recalibrate, mends=("negative-tail",)),),
         note=(
             "The input range lies at another place; or it is in other units (with the calibration "
             "set at hand its typical example tells units from outliers, else a factor that "

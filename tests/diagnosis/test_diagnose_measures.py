@@ -262,7 +262,8 @@ BY_FORMULA = {
     ("batchnorm-lag", "sd_ratio"),
     ("qat-learning-rate", "weight_cosine_median"), ("regularisation", "perturbation_p"),
     ("qat-not-applied", "qat_holds_float_weights"), ("qat-requantized", "weights_trained"),
-    # tests/diagnosis/test_file_causes.py reads Keras models.
+    # tests/diagnosis/test_file_causes.py reads Keras models, and has networks with swish.
+    ("negative-tail", "tail_cut_share"), ("negative-tail", "tail_steps"),
     ("layers-left-out-of-qat", "qat_layers_not_wrapped"),
     ("qat-requantized", "quantized_after_training"), ("training-budget", "qat_trained_on"),
     ("noise", "shown_equivalent"), ("kernel-difference", "{role}_moved_margins"),

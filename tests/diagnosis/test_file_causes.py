@@ -21,10 +21,12 @@ from diagnose_cases import (
     with_weight,
 )
 from small_net import half
+from swish_net import swish_net
 from tiny_graphs import one_operator
 
 import qinspect as qi
 from qinspect.causes import all_rules
+from qinspect.causes.negative_tail import curved_outputs
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
@@ -222,6 +224,40 @@ def test_a_healthy_file_quantized_while_running_keeps_its_values() -> None:
     assert finding("dynamic-range-collapse", case(ptq)).verdict == "ruled_out"
     stored = case(int8(ranges(calibration())))
     assert finding("dynamic-range-collapse", stored).verdict == "does_not_apply"
+
+
+# --- negative-tail ----------------------------------------------------------------------------
+
+
+def swished(share: float, factor: float = 0.3) -> Case:
+    """PTQ of the network with swish, of whose tail below zero a share of the depth is stored."""
+    graph = graph_of(swish_net(factor=factor), "float.tflite")
+    told = dataclasses.replace(data(), y=evaluate(graph, data().x).prediction)
+    bounds = observe_ranges(graph, calibration()).over().bounds
+    low, high = bounds["conv/Relu"]
+    cut = Ranges({**bounds, "conv/Relu": (share * low, high)})
+    return case(graph_of(quantize_file(graph, cut, "int8")), float_graph=graph, data=told)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_tail_of_swish_that_is_cut_off(share: float) -> None:
+    found = diagnose(swished(share))
+    assert (found.primary, found.proved) == ("negative-tail", True)
+    numbers = found.cause("negative-tail").finding.numbers
+    # The least value of swish is -0.2785, at -1.278.
+    assert numbers["tail_low"] == pytest.approx(-0.2785, abs=1e-3)
+    assert numbers["tail_cut_share"] == pytest.approx(1 - share, abs=0.05)
+
+
+def test_whole_tails_and_those_of_few_steps_are_no_cause() -> None:
+    whole = finding("negative-tail", swished(1.0))
+    assert whole.verdict == "ruled_out"
+    flat = finding("negative-tail", swished(0.0, factor=4.0))
+    assert flat.numbers["tail_steps"] < 4
+    assert flat.verdict == "ruled_out"
+    assert curved_outputs(float_graph()) == []
+    none = finding("negative-tail", case(int8(ranges(calibration()))))
+    assert none.verdict == "does_not_apply"
 
 
 # --- layers-left-out-of-qat -------------------------------------------------------------------
