@@ -67,7 +67,9 @@ class Histogram:
     def _add_block(self, block: Array, factor: np.floating, low: float, high: float) -> None:
         least, most = float(low * factor), float(high * factor)
         if not (math.isfinite(least) and math.isfinite(most)):
-            block = block * factor
+            # Values that are no numbers are counted, not warned of.
+            with np.errstate(invalid="ignore", over="ignore"):
+                block = block * factor
             nan = int(np.count_nonzero(np.isnan(block)))
             finite = block[np.isfinite(block)]
             self.nan += nan
@@ -186,7 +188,8 @@ class StreamingStatistics:
         rows = values.reshape(-1, self.count.size)
         step = max(_BLOCK // self.count.size, 1)
         for start in range(0, len(rows), step):
-            self._add_rows(rows[start : start + step].astype(np.float64))
+            with np.errstate(invalid="ignore"):
+                self._add_rows(rows[start : start + step].astype(np.float64))
         if self.histogram is not None:
             self.histogram.add(values)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qinspect.data.dataset import Dataset, count, take
-from qinspect.errors import DataError, unknown_name
+from qinspect.errors import DataError, ModelFileError, unknown_name
 from qinspect.metrics import ACCURACY, AGREEMENT, DIFFERENCE, Metric
 from qinspect.metrics import metric as named_metric
 from qinspect.schema import Array, Arrays
@@ -99,6 +99,8 @@ def task_of(
     ------
     DataError
         If there is more than one reading, naming the options; or labels that are no class.
+    ModelFileError
+        If a file has no input or no output.
     """
     chosen = named_metric(metric) if isinstance(metric, str) else metric
     outputs, notes = _outputs(graphs, fed, output, data, chosen)
@@ -150,6 +152,10 @@ def _outputs(
     """The output that counts, by file."""
     ports = {name: {port.name: port for port in ports_of(graph).outputs}
              for name, graph in graphs.items()}
+    for name, graph in graphs.items():
+        if not graph.main.inputs or not ports[name]:
+            raise ModelFileError(f"{name} ({graph.file}) has no input or no output, so there is "
+                                 "nothing to score; give another file.")
     first, ours = next(iter(ports.items()))
     wanted = _named_output(first, list(ours.values()), output)
     whole = metric is not None and metric.all_outputs

@@ -29,3 +29,9 @@ def test_no_traceback(torture: Path, name: str) -> None:
         done = CliRunner().invoke(app, arguments)
         # The command line makes one line and exit code 2 of these.
         assert done.exception is None or isinstance(done.exception, QinspectError), arguments
+
+
+def test_a_file_without_outputs_is_refused(odd_dir: Path, torture: Path) -> None:
+    same = [f"--{role}={odd_dir / 'empty_model.tflite'}" for role in ("float", "ptq")]
+    done = CliRunner().invoke(app, ["diagnose", *same, "--data", str(torture / "good.npz")])
+    assert isinstance(done.exception, QinspectError)
