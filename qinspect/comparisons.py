@@ -26,6 +26,7 @@ from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Comparisons, Results, results
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
+from qinspect.stats.agreement import cohen_kappa
 from qinspect.store import plain
 from qinspect.tflite import inspect_file, match_graphs, read_graph, scheme_of
 from qinspect.tflite.ancestry import lineage
@@ -315,7 +316,7 @@ def compare(
     metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
     confidence: float = 0.95, margin: float | None = None, margin_relative: float | None = None,
     non_inferior: bool = False, seed: int = 0, detail_examples: int = DETAIL_EXAMPLES,
-    num_threads: int = 2,
+    num_threads: int = 2, by_class: bool = False,
 ) -> Comparisons | FileComparison:
     """Compare models on the same examples: their predictions, or ``.tflite`` files and all of them.
 
@@ -348,6 +349,8 @@ def compare(
         Leading examples for the errors of layers and for reference kernels, at least 1.
     num_threads : int
         Of the evaluation.
+    by_class : bool
+        Tell each pair class by class as well.
 
     Returns
     -------
@@ -365,16 +368,17 @@ def compare(
     'b_better'
     """
     if isinstance(what, Results):
-        return what.compare(reference=_name(reference))
+        return what.compare(reference=_name(reference), by_class=by_class)
     if data is None or isinstance(what, Mapping):
         found = results(what, data, metric=metric, confidence=confidence, margin=margin, seed=seed,
                         margin_relative=margin_relative, non_inferior=non_inferior)
-        return found.compare(reference=_name(reference))
+        return found.compare(reference=_name(reference), by_class=by_class)
     files = list(what)
     ways = list(preprocessing or [Preprocessing()] * len(files))
     report, pairs = _of_files(
         files, data, calibration, ways, reference=reference, metric=metric, output=output,
         sequence=sequence, detail_examples=detail_examples, num_threads=num_threads,
+        by_class=by_class,
         options={"confidence": confidence, "margin": margin, "margin_relative": margin_relative,
                  "non_inferior": non_inferior, "seed": seed})
     return FileComparison(report, pairs, tuple(files), data, tuple(ways))
@@ -402,7 +406,8 @@ def _of_files(
     files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | Source | Dataset,
     calibration: str | os.PathLike[str] | None, hows: Sequence[Preprocessing], *,
     reference: str | os.PathLike[str] | None, metric: Metric | str | None, output: str | None,
-    sequence: bool, detail_examples: int, num_threads: int, options: dict[str, Any],
+    sequence: bool, detail_examples: int, num_threads: int, by_class: bool,
+    options: dict[str, Any],
 ) -> tuple[dict[str, Any], Comparisons | None]:
     """The report of a :class:`FileComparison` as plain data, and the comparisons behind it."""
     if len(files) < 2:
@@ -434,7 +439,7 @@ def _of_files(
                      else load_examples(calibration, list(graphs.values()), hows).x)
     compared = None
     if task.metric is not None:
-        compared = _compared(models, examples, task.metric, against, options)
+        compared = _compared(models, examples, task.metric, against, by_class, options)
     layers, missing = layer_rows(
         [(m.name, m.graph, take(m.x, head), m.how) for m in models], calibration_x,
         num_threads=num_threads,
@@ -457,6 +462,9 @@ def _of_files(
             "files": [_file_row(m, compared) for m in models],
             "comparisons": [one.to_json() for one in compared or ()],
             "cochran_q": compared and compared.cochran_q,
+            "calibration": _calibration(models, task),
+            "classes": (compared.classes.to_dict("records")
+                        if compared is not None and compared.by_class else []),
             "agreement": [_agreement(a, b, task) for a, b in combinations(models, 2)],
             "flips": [_flips(a, b, examples.ids, task, compared)
                       for a, b in combinations(models, 2)],
@@ -510,7 +518,7 @@ def _takes_integers(model: _Model) -> bool:
 
 
 def _compared(
-    models: list[_Model], examples: Dataset, metric: Metric, reference: str | None,
+    models: list[_Model], examples: Dataset, metric: Metric, reference: str | None, by_class: bool,
     options: dict[str, Any],
 ) -> Comparisons:
     y = examples.y
@@ -526,7 +534,7 @@ def _compared(
         if metric.classes:
             y = examples.labels + offsets.pop()
     return Results(outputs, y, examples.ids, examples.group, metric=metric,
-                   **options).compare(reference=reference)
+                   **options).compare(reference=reference, by_class=by_class)
 
 
 def _file_row(model: _Model, compared: Comparisons | None) -> dict[str, Any]:
@@ -543,15 +551,28 @@ def _file_row(model: _Model, compared: Comparisons | None) -> dict[str, Any]:
 
 def _agreement(a: _Model, b: _Model, task: Task) -> dict[str, Any]:
     # Classes may be numbered differently; what counts is the same class.
-    same = (a.result.prediction - a.how.label_offset) == (b.result.prediction - b.how.label_offset)
+    said = [one.result.prediction - one.how.label_offset for one in (a, b)]
+    same = said[0] == said[1]
     comparable = task.classes and _scores_of_classes(a.result) and _scores_of_classes(b.result)
     return {
         "a": a.name,
         "b": b.name,
         "agreement": float(same.mean()) if comparable else None,
+        "churn": float(1 - same.mean()) if comparable else None,
+        "kappa": cohen_kappa(*said) if comparable else None,
         "output_sqnr_db": output_sqnr(a.result.outputs, b.result.outputs),
         "outputs_equal": np.array_equal(a.result.outputs, b.result.outputs),
     }
+
+
+def _calibration(models: list[_Model], task: Task) -> list[dict[str, Any]]:
+    """Calibration error and Brier score of the files that give probabilities of classes."""
+    rows: list[dict[str, Any]] = []
+    for model in models:
+        if model.y is not None and task.metric is ACCURACY and _scores_of_classes(model.result):
+            found = Results({model.name: model.result.outputs}, model.y)
+            rows += plain(found.calibration.to_dict("records"))
+    return rows
 
 
 def _flips(

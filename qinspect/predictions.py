@@ -44,6 +44,8 @@ from qinspect.stats.paired import as_correct, judge, measured, share_interval
 
 _COLUMNS = ("a", "b", "n", "metric", "value_a", "value_b", "gap", "low", "high", "unit", "a_only",
            "b_only", "p", "p_single", "family", "verdict")
+_CLASS_COLUMNS = ("class", "n", "value_a", "value_b", "gap", "low", "high", "a_only", "b_only", "p",
+                  "q", "differs")
 
 
 @dataclass(frozen=True)
@@ -367,7 +369,7 @@ class Results(Shown):
 
     def compare(
         self, pairs: Iterable[tuple[str, str]] | None = None, *, reference: str | None = None,
-        correction: str | None = "bonferroni",
+        correction: str | None = "bonferroni", by_class: bool = False,
     ) -> Comparisons:
         """Compare one family of pairs, p-values corrected for their number.
 
@@ -382,6 +384,8 @@ class Results(Shown):
             Compare all others with this model instead; a relative margin is one of its.
         correction : {"bonferroni", None}
             What is done about several comparisons; a pair by itself needs no correction.
+        by_class : bool
+            Tell each pair class by class as well.
 
         Returns
         -------
@@ -412,7 +416,7 @@ class Results(Shown):
             found = corrected(found, [self._measured(a, b, strict, margin) for a, b in pairs])
         else:
             found = [judge(one) for one in found]
-        return Comparisons(tuple(found), self, overall)
+        return Comparisons(tuple(found), self, overall, by_class)
 
     def by_class(self, a: str, b: str) -> pd.DataFrame:
         """The comparison b - a of the examples of each class by itself, one row a class.
@@ -424,16 +428,16 @@ class Results(Shown):
         if self.y is None or np.ndim(self.y) != 1 or not self.metric.classes:
             raise SpecError(f"{self.metric.title} has no classes; give labels and a metric of them "
                             "(accuracy, top5).")
-        labels = np.asarray(self.y)
-        found = {label: self.take(np.flatnonzero(labels == label)).comparison(a, b)
+        labels, margin = np.asarray(self.y), self.limit
+        found = {label: self.take(np.flatnonzero(labels == label))._measured(
+                     a, b, self.confidence, margin)
                  for label in np.unique(labels)
                  if self.groups is None or len(np.unique(self.groups[labels == label])) > 1}
         q = false_discovery([c.p_single for c in found.values()])
         rows = [(label, c.n, c.value_a, c.value_b, c.gap, *c.interval, c.a_only, c.b_only,
                  c.p_single, adjusted, adjusted <= 1 - self.confidence)
                 for (label, c), adjusted in zip(found.items(), q, strict=True)]
-        return pd.DataFrame(rows, columns=["class", "n", "value_a", "value_b", "gap", "low", "high",
-                                           "a_only", "b_only", "p", "q", "differs"])
+        return pd.DataFrame(rows, columns=list(_CLASS_COLUMNS))
 
     def agreement(self, pairs: Iterable[tuple[str, str]] | None = None) -> pd.DataFrame:
         """How far the answers are the same, right or wrong: ``a``, ``b``, ``churn``, ``kappa``.
@@ -453,7 +457,10 @@ class Results(Shown):
 
     @property
     def calibration(self) -> pd.DataFrame:
-        """Calibration error and Brier score of each model whose outputs are probabilities."""
+        """Calibration error and Brier score of each model whose outputs are probabilities.
+
+        ``low`` and ``high`` are of the Brier score alone, Student's.
+        """
         self._one_run()
         rows = []
         for name, output in self.outputs.items():
@@ -464,9 +471,10 @@ class Results(Shown):
                     or not np.allclose(values.sum(axis=1), 1, atol=0.05)):
                 continue
             one = replace(self, outputs={name: output}, margin=None, margin_relative=None)
-            for metric in (METRICS["ece"], METRICS["brier"]):
-                of = replace(one, metric=metric)
-                rows.append((name, metric.id, of.value(name), *of.value_interval(name)))
+            brier = replace(one, metric=METRICS["brier"])
+            rows.append((name, "ece", replace(one, metric=METRICS["ece"]).value(name), math.nan,
+                         math.nan))
+            rows.append((name, "brier", brier.value(name), *brier.value_interval(name)))
         return pd.DataFrame(rows, columns=["model", "metric", "value", "low", "high"])
 
     @property
@@ -642,6 +650,8 @@ class Comparisons(Shown):
         What was compared.
     cochran_q : dict or None
         As :func:`qinspect.stats.cochran_q`, where every pair of three or more models was compared.
+    by_class : bool
+        Whether each pair is told class by class as well.
 
     Examples
     --------
@@ -656,6 +666,7 @@ class Comparisons(Shown):
     comparisons: tuple[Comparison, ...]
     results: Results = field(repr=False)
     cochran_q: dict[str, Any] | None = None
+    by_class: bool = False
 
     def __iter__(self) -> Iterator[Comparison]:
         return iter(self.comparisons)
@@ -664,7 +675,8 @@ class Comparisons(Shown):
         return len(self.comparisons)
 
     def __add__(self, other: Comparisons) -> Comparisons:
-        return Comparisons((*self, *other), self.results, self.cochran_q or other.cochran_q)
+        return Comparisons((*self, *other), self.results, self.cochran_q or other.cochran_q,
+                           self.by_class or other.by_class)
 
     def pair(self, a: str, b: str) -> Comparison:
         """The comparison b - a."""
@@ -687,20 +699,48 @@ class Comparisons(Shown):
         """How far the answers of each pair are the same, where classes were predicted."""
         return self.results.agreement((one.a, one.b) for one in self)
 
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """The rows of :meth:`Results.by_class` of every pair, after ``a`` and ``b``."""
+        return pd.concat([self.results.by_class(one.a, one.b).assign(a=one.a, b=one.b)
+                          for one in self])[["a", "b", *_CLASS_COLUMNS]].reset_index(drop=True)
+
+    @property
+    def class_sentences(self) -> tuple[str, ...]:
+        """Of each pair, which classes change beyond chance."""
+        return tuple(_changed(one, self.classes) for one in self) if self.by_class else ()
+
     @property
     def sentence(self) -> str:
         """Every verdict in words."""
-        return " ".join(one.sentence for one in self)
+        return " ".join((*(one.sentence for one in self), *self.class_sentences))
 
     def to_json(self) -> dict[str, Any]:
         """Models and comparisons as numbers, strings, lists and dicts."""
         overall = {} if self.cochran_q is None else {"cochran_q": self.cochran_q}
-        answers = self.answers.astype({"kappa": object})
-        calibration = self.results.calibration
+        classes = ({"classes": store.plain(self.classes.to_dict("records"))} if self.by_class else
+                   {})
         return {"file": self.results.source, **self.results.to_json(), **overall,
                 "comparisons": [one.to_json() for one in self],
-                "answers": answers.where(answers.notna(), None).to_dict("records"),
-                "calibration": calibration.to_dict("records")}
+                "answers": store.plain(self.answers.to_dict("records")),
+                "calibration": store.plain(self.results.calibration.to_dict("records")),
+                **classes}
+
+
+def _changed(one: Comparison, classes: pd.DataFrame) -> str:
+    """Which classes change from a to b beyond chance, in words."""
+    rows = classes[(classes["a"] == one.a) & (classes["b"] == one.b)]
+    left_out = one.n - int(rows["n"].sum())
+    rest = "" if not left_out else (f" {left_out} examples of classes with one group are left out.")
+    far = rows[rows["differs"]]
+    error = f"Benjamini-Hochberg, at most {100 * (1 - one.confidence):g} % false"
+    if far.empty:
+        return (f"From {one.a} to {one.b} no class is shown to change ({len(rows)} classes; "
+                f"{error}).{rest}")
+    listed = ", ".join(f"{row['class']} ({one.metric.number(row['gap'])} {one.metric.unit})"
+                       for _, row in far.iterrows())
+    return (f"From {one.a} to {one.b} {len(far)} of {len(rows)} classes change beyond chance "
+            f"({error}): {listed}.{rest}")
 
 
 @dataclass(frozen=True)

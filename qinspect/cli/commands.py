@@ -9,6 +9,7 @@ import typer
 
 from qinspect.cli.options import (
     AsJson,
+    ByClass,
     Calibration,
     Confidence,
     Data,
@@ -39,7 +40,7 @@ from qinspect.cli.options import (
     show,
     show_result,
 )
-from qinspect.errors import QinspectError
+from qinspect.errors import QinspectError, SpecError
 
 
 @app.command()
@@ -119,6 +120,7 @@ def compare(
     margin: Margin = None,
     margin_relative: MarginRelative = None,
     non_inferior: NonInferior = False,
+    by_class: ByClass = False,
     seed: Seed = 0,
     report: Report = None,
     as_json: AsJson = False,
@@ -131,7 +133,8 @@ def compare(
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
     found = run(files, Source(data, x_key, y_key), calibration, preprocessing=how, metric=metric,
                 output=output, sequence=sequence, reference=reference, margin=margin,
-                margin_relative=share_of(margin_relative), non_inferior=non_inferior, seed=seed)
+                margin_relative=share_of(margin_relative), non_inferior=non_inferior, seed=seed,
+                by_class=by_class)
     show_result(found, as_json=as_json, report=report)
 
 
@@ -240,6 +243,7 @@ def significance(
     margin: Margin = None,
     margin_relative: MarginRelative = None,
     non_inferior: NonInferior = False,
+    by_class: ByClass = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -250,7 +254,10 @@ def significance(
     found = results(files, models=chosen, correct=correct or (), confidence=confidence,
                     metric=metric, margin=margin, margin_relative=share_of(margin_relative),
                     non_inferior=non_inferior, seed=seed)
-    compared = (found.compare(reference=reference) if found.runs is None else
+    if by_class and found.runs is not None:
+        raise SpecError(f"there are {len(found.runs)} runs, and --by-class compares files; give "
+                        "the rows of one run.")
+    compared = (found.compare(reference=reference, by_class=by_class) if found.runs is None else
                 found.compare_runs(reference))
     show_result(compared, as_json=as_json)
 

@@ -26,6 +26,8 @@ Margin = Annotated[float | None, typer.Option(
     help="Difference that would matter, in the unit of the metric; of accuracy 1 point.")]
 MarginRelative = Annotated[str | None, typer.Option(
     help="The same relative to the reference or first model, as 10%: of accuracy, of its errors.")]
+ByClass = Annotated[bool, typer.Option(
+    "--by-class", help="Tell each pair class by class as well: which change beyond chance?")]
 NonInferior = Annotated[bool, typer.Option(
     "--non-inferior", help="Ask only whether b is not worse than a by more than the margin.")]
 MetricName = Annotated[str | None, typer.Option("--metric", help=(

@@ -87,7 +87,8 @@ class Metric:
 
     def number(self, gap: float) -> str:
         """A difference in the unit, with its sign, for a table."""
-        return f"{gap:+.2f}" if self.scale == 100 else f"{gap:+.4g}"
+        # Adding 0 makes 0 of -0.
+        return f"{round(gap, 2) + 0.0:+.2f}" if self.scale == 100 else f"{gap + 0.0:+.4g}"
 
     def size(self, gap: float) -> str:
         """How large a difference is, without sign, with its unit."""

@@ -101,6 +101,20 @@ def test_inspect(folder: Path, names: tuple[str, ...]) -> None:
     valid("inspect", ask("inspect", *(folder / f"{name}.tflite" for name in names)))
 
 
+def test_classes_of_files_and_of_predictions(folder: Path) -> None:
+    files = [folder / f"{name}.tflite" for name in ("float", "qat")]
+    answer = ask("compare", *files, "--data", folder / "data.npz", "--by-class")
+    valid("compare", answer)
+    assert sum(row["n"] for row in answer["classes"]) == answer["n"]
+    assert {row["a"] for row in answer["classes"]} == {"float.tflite"}
+    pair = answer["agreement"][0]
+    assert pair["churn"] == pytest.approx(1 - pair["agreement"])
+    assert pair["kappa"] <= 1
+    told = ask("significance", folder / "predictions.npz", "--by-class")
+    valid("significance", told)
+    assert told["classes"]
+
+
 def test_significance_of_runs(tmp_path: Path) -> None:
     y = np.tile(np.arange(40) % 4, 3)
     columns = {"seed": np.repeat([0, 1, 2], 40), "id": np.tile(np.arange(40), 3), "y": y,

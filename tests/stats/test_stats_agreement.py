@@ -10,6 +10,8 @@ from statsmodels.stats.multitest import multipletests
 
 from qinspect import results
 from qinspect.errors import DataError, SpecError
+from qinspect.metrics import ACCURACY
+from qinspect.show.view import view_of
 from qinspect.stats import alpha_spent, churn, cohen_kappa, false_discovery, look_levels
 
 
@@ -71,8 +73,7 @@ def test_calibration_beside_accuracy_where_outputs_are_probabilities():
     rows = found.calibration.set_index("metric")
     assert rows["model"].unique().tolist() == ["float"]
     assert rows.loc["ece", "value"] == pytest.approx(0.99 - found.value("float"), abs=1e-9)
-    for row in rows.itertuples():
-        assert row.low <= row.value <= row.high
+    assert rows.loc["brier", "low"] <= rows.loc["brier", "value"] <= rows.loc["brier", "high"]
     assert len(found.compare().to_json()["calibration"]) == 2
 
 
@@ -99,3 +100,33 @@ def test_looks_together_err_at_the_level_and_plain_ones_do_not():
 def test_impossible_looks_are_refused(shares):
     with pytest.raises(SpecError, match="rising shares"):
         look_levels(shares)
+
+
+def test_which_classes_change_is_said_and_shown():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(10), 200)
+    a = np.where(rng.random(2000) < 0.95, y, (y + 1) % 10)
+    b = np.where((y == 3) & (rng.random(2000) < 0.3), 0, a)
+    found = results({"ptq": a, "qat": b}, y).compare(by_class=True)
+    assert "1 of 10 classes change beyond chance" in found.sentence
+    assert [row["class"] for row in found.to_json()["classes"] if row["differs"]] == [3]
+    assert any("Class by class" in shown.title for shown in view_of(found).tables)
+    alike = results({"ptq": a, "qat": a}, y).compare(by_class=True)
+    assert "no class is shown to change" in alike.sentence
+    assert "classes" not in results({"ptq": a, "qat": b}, y).compare().to_json()
+
+
+def test_calibration_is_a_table_and_takes_no_bootstrap():
+    rng = np.random.default_rng(0)
+    scores = rng.random((400, 3))
+    found = results({"ptq": scores / scores.sum(axis=1, keepdims=True),
+                     "qat": rng.integers(0, 3, 400)}, rng.integers(0, 3, 400)).compare()
+    rows = {row["metric"]: row for row in found.to_json()["calibration"]}
+    assert rows["ece"]["low"] is None
+    assert rows["brier"]["low"] < rows["brier"]["value"] < rows["brier"]["high"]
+    assert any("Probabilities" in shown.title for shown in view_of(found).tables)
+
+
+@pytest.mark.parametrize("gap", [-0.001, -0.0, 0.0])
+def test_a_difference_of_nothing_has_no_minus(gap):
+    assert ACCURACY.number(gap) == "+0.00"

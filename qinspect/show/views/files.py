@@ -13,7 +13,14 @@ from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, view_of
 from qinspect.show.views.layers import error_table
-from qinspect.show.views.predictions import alike, comparison_table, pair_figures, short
+from qinspect.show.views.predictions import (
+    alike,
+    calibration_table,
+    class_table,
+    comparison_table,
+    pair_figures,
+    short,
+)
 
 if TYPE_CHECKING:
     from qinspect.comparisons import FileComparison
@@ -111,10 +118,13 @@ def file_comparison_view(found: FileComparison) -> View:
     against = list(dict.fromkeys(row["b"] for row in report["layers"]))
     return View(
         f"Comparison of {', '.join(report['names'])}",
-        tuple(text.renamed(line, names) for line in _sentences(report)),
+        tuple(text.renamed(line, names) for line in (
+            *_sentences(report),
+            *(() if found.comparisons is None else found.comparisons.class_sentences))),
         tuple(filter(None, (
             file_table(report, names, metric), comparison_table(pairs, metric),
-            _agreement(report, names),
+            _agreement(report, names), calibration_table(report["calibration"], names),
+            class_table(report["classes"], names, metric) if report["classes"] else None,
             *(error_table(f"{names[b]}: layers, the largest error of their own first",
                           [row for row in report["layers"] if row["b"] == b],
                           report["detail_examples"]) for b in against)))),
@@ -178,7 +188,8 @@ def _agreement(report: Mapping[str, Any], names: Mapping[str, str]) -> Table:
 
     return table("Outputs", rows, {
         "a": lambda row: names[row["a"]], "b": lambda row: names[row["b"]],
-        "same class": ("agreement", text.percent), "output SQNR": sqnr, "lineage": "lineage"})
+        "same class": ("agreement", text.percent),
+        "Cohen's kappa": ("kappa", "{:.3f}".format), "output SQNR": sqnr, "lineage": "lineage"})
 
 
 def _scales(report: Mapping[str, Any], a: str, b: str) -> Table:

@@ -32,12 +32,16 @@ def comparisons_view(found: Comparisons) -> View:
     pairs = short([one.to_json() for one in found], names)
     first = next(((one.a, one.b) for one in found), ())
     every = tuple(text.renamed(one.sentence, names) for one in found)
+    classes = tuple(text.renamed(line, names) for line in found.class_sentences)
     many = len(every) > _FEW
     return View(
         f"{found.results.source or 'Comparison'}: {found.results.n:,} examples",
-        (_counted(found),) if many else every,
+        (*((_counted(found),) if many else every), *classes),
         tuple(filter(None, (model_table(found.results, names, compared),
-                            comparison_table(pairs, metric), _answer_table(found, names)))),
+                            comparison_table(pairs, metric), _answer_table(found, names),
+                            calibration_table(found.results.calibration.to_dict("records"), names),
+                            class_table(found.classes.to_dict("records"), names, metric)
+                            if found.by_class else None))),
         {**pair_figures(pairs, metric),
          **({"resamples": lambda: resamples(found.results, *first)} if len(found) == 1 else {})},
         (Section("Every verdict", every, folded=True),) if many else (),
@@ -139,8 +143,35 @@ def _answer_table(found: Comparisons, names: Mapping[str, str]) -> Table | None:
     rows = found.answers
     return None if rows.empty else table("Answers, right or wrong", rows, {
         "a": lambda row: names[row["a"]], "b": lambda row: names[row["b"]],
-        "answers that change": ("churn", "{:.2%}".format),
+        "answers that change": ("churn", text.percent),
         "Cohen's kappa": ("kappa", "{:.3f}".format)})
+
+
+def calibration_table(
+    rows: Sequence[Mapping[Any, Any]], names: Mapping[str, str]
+) -> Table | None:
+    """What the probabilities of the models are worth; ``rows`` as ``--json`` has them."""
+    by_model = {row["model"]: {one["metric"]: one for one in rows if one["model"] == row["model"]}
+                for row in rows}
+    return None if not by_model else table("Probabilities", list(by_model.items()), {
+        "model": lambda row: names[row[0]],
+        "calibration error": lambda row: text.percent(row[1]["ece"]["value"]),
+        "Brier score": lambda row: f"{row[1]['brier']['value']:.4f}",
+        "interval": lambda row: "{low:.4f} to {high:.4f}".format(**row[1]["brier"]),
+    }, caption="Expected calibration error over 15 bins; of both, lower is better.")
+
+
+def class_table(
+    rows: Sequence[Mapping[Any, Any]], names: Mapping[str, str], metric: Metric
+) -> Table:
+    """Each pair class by class, the surest change first; ``rows`` as ``--json`` has them."""
+    return table("Class by class", sorted(rows, key=lambda row: row["q"]), {
+        "a": lambda row: names[row["a"]], "b": lambda row: names[row["b"]], "class": "class",
+        "n": "n", text.headed("b - a", metric.unit): ("gap", text.gap_of(metric)),
+        "interval": (lambda row: (row["low"], row["high"]), text.interval_of(metric)),
+        "a only": "a_only", "b only": "b_only", "p": ("p", text.p_value),
+        "q": ("q", text.p_value), "changes": lambda row: "yes" if row["differs"] else None},
+        caption="q: p after Benjamini's and Hochberg's correction over the classes of a pair.")
 
 
 def _margin(rows: Sequence[Mapping[str, Any]], metric: Metric) -> str:
