@@ -119,7 +119,7 @@ _UNITS: dict[str, tuple[tuple[float, float], ...]] = {
     "strong": ((1 / 255, 0.0), (255.0, 0.0), (0.1, 0.0)),
 }
 # What the second of two branches is divided by.
-_SMALLER = {"mild": 100.0, "strong": 400.0}
+_SMALLER = {"mild": 200.0, "strong": 600.0}
 _WIDE_WEIGHTS = {"mild": 120.0, "strong": 300.0}
 _WIDE_ACTIVATION = {"mild": 200.0, "strong": 400.0}
 _STRANGER_EPOCHS = {"mild": 4, "strong": 1}
@@ -674,6 +674,8 @@ NEEDS: dict[str, frozenset[str]] = {
     "layers-left-out-of-qat": frozenset({SCALABLE}),
     "lucky-checkpoint": frozenset({CLASSES}),
     "noise": frozenset({CLASSES}),
+    # Of numbers nothing can be compared, which is refused by the name of the weight.
+    "non-finite-weights": frozenset({CLASSES}),
     "output-saturated": frozenset({CLASSES, SCALABLE}),
     "per-tensor-weights": frozenset({SCALABLE}),
     "preprocessing-mismatch": frozenset({IMAGES}),
