@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -244,16 +245,33 @@ def significance(
     margin_relative: MarginRelative = None,
     non_inferior: NonInferior = False,
     by_class: ByClass = False,
+    look: Annotated[
+        int | None, typer.Option(help="Which of several looks at growing data this is, from 1.")
+    ] = None,
+    of: Annotated[
+        int | None, typer.Option(help="How many looks are planned, equally far apart.")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Compare models from their predictions alone: is the difference real?"""
     from qinspect.predictions import results
+    from qinspect.stats import look_confidence
 
+    if (look is None) != (of is None):
+        raise SpecError("--look and --of belong together; give both, such as --look 2 --of 4.")
+    level = confidence
+    if look is not None and of is not None:
+        level = look_confidence(look, of, confidence)
     chosen = [] if models is None else [name.strip() for name in models.split(",")]
-    found = results(files, models=chosen, correct=correct or (), confidence=confidence,
+    found = results(files, models=chosen, correct=correct or (), confidence=level,
                     metric=metric, margin=margin, margin_relative=share_of(margin_relative),
                     non_inferior=non_inferior, seed=seed)
+    if look is not None:
+        note = (f"This is look {look} of {of}: a difference counts at p <= {1 - level:.2g} and "
+                f"intervals are at {100 * level:.6g} %, so that all looks together err in "
+                f"{100 * (1 - confidence):g} % (O'Brien-Fleming).")
+        found = replace(found, notes=(*found.notes, note))
     if by_class and found.runs is not None:
         raise SpecError(f"there are {len(found.runs)} runs, and --by-class compares files; give "
                         "the rows of one run.")

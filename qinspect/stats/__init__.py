@@ -29,7 +29,7 @@ from qinspect.stats.seeds import (
                                   variance_components,
 )
 from qinspect.stats.selection import unselected
-from qinspect.stats.sequential import alpha_spent, look_levels
+from qinspect.stats.sequential import alpha_spent, look_confidence, look_levels
 from qinspect.stats.sets import compare_sets, pseudo_values, resampled_values, set_interval
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
                                   "examples_needed",
                                   "false_discovery",
                                   "holm",
+                                  "look_confidence",
                                   "look_levels",
                                   "mcnemar_exact",
                                   "mcnemar_midp",

@@ -93,6 +93,37 @@ def look_levels(fractions: Sequence[float], alpha: float = 0.05) -> list[float]:
     return found
 
 
+def look_confidence(look: int, of: int, confidence: float = 0.95) -> float:
+    """Level of intervals and tests at one of several equally spaced looks, all at ``confidence``.
+
+    Parameters
+    ----------
+    look, of : int
+        Which look it is, from 1, and how many are planned: after ``look / of`` of the examples, or
+        seeds, that will be collected.
+    confidence : float
+        Two-sided level of all looks together.
+
+    Returns
+    -------
+    float
+        To be given as ``confidence`` at this look.
+
+    Raises
+    ------
+    SpecError
+        When there is no such look.
+
+    Examples
+    --------
+    >>> round(look_confidence(1, 2), 4), round(look_confidence(2, 2), 4)
+    (0.9969, 0.951)
+    """
+    if not 1 <= look <= of:
+        raise SpecError(f"look {look} of {of} does not exist; number the looks from 1 to {of}.")
+    return 1 - look_levels([one / of for one in range(1, look + 1)], 1 - confidence)[-1]
+
+
 def _simpson(grid: Array) -> Array:
     """Weights of Simpson's rule on an even grid."""
     weights = np.full(len(grid), 2.0)

@@ -7,12 +7,21 @@ import pytest
 from scipy.special import ndtr, ndtri
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.multitest import multipletests
+from typer.testing import CliRunner
 
 from qinspect import results
+from qinspect.cli import app
 from qinspect.errors import DataError, SpecError
 from qinspect.metrics import ACCURACY
 from qinspect.show.view import view_of
-from qinspect.stats import alpha_spent, churn, cohen_kappa, false_discovery, look_levels
+from qinspect.stats import (
+    alpha_spent,
+    churn,
+    cohen_kappa,
+    false_discovery,
+    look_confidence,
+    look_levels,
+)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -130,3 +139,27 @@ def test_calibration_is_a_table_and_takes_no_bootstrap():
 @pytest.mark.parametrize("gap", [-0.001, -0.0, 0.0])
 def test_a_difference_of_nothing_has_no_minus(gap):
     assert ACCURACY.number(gap) == "+0.00"
+
+
+def test_a_look_has_the_level_of_its_place():
+    for look, level in enumerate(look_levels([0.25, 0.5, 0.75, 1.0]), start=1):
+        assert look_confidence(look, 4) == pytest.approx(1 - level, abs=1e-12)
+    with pytest.raises(SpecError, match="look 5 of 4 does not exist"):
+        look_confidence(5, 4)
+
+
+def test_looks_of_equal_models_at_the_command_line(tmp_path):
+    y = np.zeros(400, int)
+    np.savez(tmp_path / "half.npz", y=y, ptq=y, qat=(np.arange(400) % 50 == 0).astype(int))
+    half = str(tmp_path / "half.npz")
+    done = CliRunner().invoke(app, ["significance", half, "--look", "1", "--of", "2"])
+    said = " ".join(done.stdout.split())
+    assert "This is look 1 of 2: a difference counts at p <= 0.0031" in said
+    told = CliRunner().invoke(app, ["significance", half, "--look", "1", "--of", "2", "--json"])
+    pair = json.loads(told.stdout)["comparisons"][0]
+    assert pair["verdict"] == "no_gap_seen"
+    alone = json.loads(CliRunner().invoke(app, ["significance", half, "--json"]).stdout)
+    assert alone["comparisons"][0]["verdict"] == "a_better"
+    assert pair["confidence"] == pytest.approx(look_confidence(1, 2))
+    refused = CliRunner().invoke(app, ["significance", half, "--look", "3"])
+    assert refused.exit_code != 0
