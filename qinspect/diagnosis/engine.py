@@ -433,7 +433,13 @@ def _judge(cause: Cause, focus: Comparison) -> Cause:
         return replace(cause, verdict="indicated", note=note)
     if cause.rule.id == "noise" or (cause.rule.every_file and cause.effect is None):
         return cause
-    tried = cause.effect is not None
+    tried, effect = cause.effect is not None, cause.effect
+    if (effect is not None and cause.verdict == "indicated" and not effect.runs
+            and effect.closed_share >= CLOSED_SHARE
+            and min(math.copysign(end, end * focus.gap) for end in effect.interval) > 0):
+        note = ("the remedy closes the gap, but not by more than a gap that was chosen for being "
+                "significant is too large by luck.")
+        return cause if effect.once else replace(cause, note=note)
     if cause.verdict == "indicated" and (
         tried or not focus.significant or not cause.may_explain(focus)
     ):

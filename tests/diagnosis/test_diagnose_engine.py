@@ -205,6 +205,22 @@ def test_what_only_an_intervention_can_tell_is_tried() -> None:
         assert told.cause("open").verdict == "not_tried"
 
 
+def test_what_closes_a_lucky_gap_is_indicated() -> None:
+    """The gap has only just reached significance; a remedy that closes it proves nothing yet."""
+    y = data().y
+    claims = {"float": Claim(y), "ptq": Claim(np.where(np.arange(N) < 6, (y + 1) % 4, y))}
+    puzzle = dataclasses.replace(healthy(), claims=claims)
+    rule = dataclasses.replace(fake("cure", 1, mends=True), remedies=(
+        Remedy("x", (), lambda evidence, finding: Trial("x", {"ptq": y}, claim=True)),))
+    found = diagnose(puzzle, causes=[rule])
+    assert found.focus.significant
+    assert abs(found.focus.unselected) < abs(found.focus.gap)
+    cause = found.cause("cure")
+    assert (cause.effect.closed_share, cause.confirmed, cause.verdict) == (1.0, False, "indicated")
+    assert (found.primary, found.proved) == ("cure", False)
+    assert "too large by luck" in str(cause.note)
+
+
 def test_what_applying_a_remedy_showed_is_evidence() -> None:
     like = fake("open", 1, mends=True)
     rule = dataclasses.replace(

@@ -158,8 +158,8 @@ def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
         if effect.once:
             lines["Luck"] = ("this was trained once, so luck is not told apart: it indicates, and "
                              "does not prove.")
-    elif cause.note:
-        lines["Not tried"] = cause.note
+    if cause.note:
+        lines["Not tried" if effect is None else "But"] = cause.note
     lines["Source"] = rule.source
     numbers = number_table({**cause.finding.numbers, **({} if effect is None else effect.numbers)})
     title = rule.id if folded else rule.title[0].upper() + rule.title[1:]
