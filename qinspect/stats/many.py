@@ -131,16 +131,19 @@ def corrected(family: Sequence[Comparison], strict: Sequence[Comparison]) -> lis
     """Comparisons that answer one question together, each judged by what it is at a strict level.
 
     ``strict`` are the same comparisons at the level ``strict_confidence``: their intervals hold
-    together, and their p-values times the number of comparisons agree with these intervals.
+    together, and their p-values times the number of comparisons agree with these intervals.  Those
+    of equivalence and of being not worse, which have none, are Holm's.
     """
     k = len(family)
     if k < 2:
         return list(family)
+    of_equivalence, of_not_worse = (holm([getattr(one, name) for one in family])
+                                    for name in ("equivalence_p", "not_worse_p"))
     return [judge(replace(one, p_adjusted=min(1.0, k * at.p_single), test=at.test,
-                          equivalence_p=min(1.0, k * at.equivalence_p),
-                          not_worse_p=min(1.0, k * at.not_worse_p), family=k,
+                          equivalence_p=alike, not_worse_p=kept, family=k,
                           interval_simultaneous=at.interval, detectable_adjusted=at.detectable))
-            for one, at in zip(family, strict, strict=True)]
+            for one, at, alike, kept in zip(family, strict, of_equivalence, of_not_worse,
+                                            strict=True)]
 
 
 def strict_confidence(confidence: float, family: int) -> float:

@@ -58,7 +58,7 @@ class Comparison:
         Interval of ``gap`` at ``confidence``, by ``method``.
     margin, equivalence_p : float
         Difference that would matter, and the p-value of the hypothesis that it is reached, in a
-        family times their number (Bonferroni).
+        family after Holm's correction.
     not_worse_p : float
         p-value of the hypothesis that b is worse than a by the margin or more, corrected likewise.
     non_inferior : bool
