@@ -42,6 +42,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def refuse_in_worker_import() -> None:
+    """Refuse to start anew in a worker that is importing the script which started it."""
+    # The mark by which multiprocessing itself knows such a process.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SpecError(
+            "every process that a script starts imports the script; put what it calls under "
+            "'if __name__ == \"__main__\":', or run one training (repeats=1).")
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Hold TensorFlow, if it has not started yet, to one thread, and jobs to one at a time."""

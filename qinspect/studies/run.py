@@ -20,7 +20,7 @@ from qinspect.schema import Array
 from qinspect.shown import tell
 from qinspect.studies.arms import Arm, arms_for, models_for
 from qinspect.studies.build import BuildContext, make_initial, make_model, make_tflite
-from qinspect.studies.pool import cores
+from qinspect.studies.pool import cores, refuse_in_worker_import
 from qinspect.studies.spec import StudySpec, input_digests, is_path, make_spec
 from qinspect.studies.stored import QUESTION, REPEATS, USUAL_REPEATS, Study, load_study
 from qinspect.studies.summary import FREE_THREADS, summarise
@@ -90,6 +90,7 @@ def study(
     >>> found.arms
     ('float_keras', 'float', 'float_ft', 'ptq_int8', 'ptq_int8_ft', 'qat_keras', 'qat')
     """
+    refuse_in_worker_import()
     spec = make_spec(preset, dataset=dataset, **settings)
     for name, number in (("repeats", repeats), ("workers", workers)):
         if number is not None and (not isinstance(number, int) or number < 1):

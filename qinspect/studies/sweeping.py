@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 from qinspect import store
 from qinspect.errors import QinspectError, SpecError, unknown_name
 from qinspect.shown import tell
-from qinspect.studies.pool import dask_executor, one_thread, run_on_executor, run_on_processes
+from qinspect.studies.pool import (
+    dask_executor,
+    one_thread,
+    refuse_in_worker_import,
+    run_on_executor,
+    run_on_processes,
+)
 from qinspect.studies.run import run_study
 from qinspect.studies.spec import StudySpec, input_digests, make_spec
 from qinspect.studies.stored import (
@@ -173,6 +179,7 @@ def run_sweep(
     progress: Progress | None = None,
 ) -> Sweep:
     """Run every spec that has not finished yet, on local processes or on an open executor."""
+    refuse_in_worker_import()
     if keep not in ("summary", "all"):
         raise SpecError(f"keep is {keep!r}; choose summary or all.")
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +144,17 @@ def test_five_by_default_and_one_of_your_own_data(
 def test_none_at_all_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=f"{name} is 0; it must be a whole number of at least 1"):
         qi.study("digits", out=tmp_path / "x", **{name: 0}, **SMALL)
+
+
+def test_a_script_without_a_guard_ends_and_says_what_it_lacks(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "study")
+    script = tmp_path / "plain.py"
+    script.write_text("import qinspect as qi\n"
+                      f"qi.study('digits', out='study', repeats=3, workers=1, **{SMALL})\n"
+                      "print('end')\n")
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=120, check=False)
+    assert done.returncode == 0
+    assert done.stdout.endswith("end\n")
+    assert "under 'if __name__ == \"__main__\":'" in done.stderr
+    assert "1 of 3 trainings failed and do not count" in done.stderr
