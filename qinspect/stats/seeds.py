@@ -320,14 +320,15 @@ def _unseen(difference: Array, groups: Array | None, shares: bool, confidence: f
 
     References
     ----------
-    Rule of three: Hanley and Lippman-Hand (1983), JAMA 249, 1743-1745.
+    Rule of three, here of the two-sided interval (Clopper and Pearson): Hanley and Lippman-Hand
+    (1983), JAMA 249, 1743-1745.
     """
     if not shares:
         sums = np.abs(difference.sum(axis=0))
         return 0.0 if sums.any() and effective_number(sums[sums > 0]) >= FEW else math.inf
     units = (difference.shape[1] if groups is None else
              effective_number(np.unique(groups, return_counts=True)[1]))
-    return float(1 - (1 - confidence) ** (1 / units))
+    return float(1 - ((1 - confidence) / 2) ** (1 / units))
 
 
 def runs_interval(

@@ -214,7 +214,9 @@ def learning_rate_of(file: str | os.PathLike[str]) -> float | None:
 
     Examples
     --------
-    >>> learning_rate_of("float.h5") is None  # saved by this package, without its optimizer
+    >>> from qinspect.train import build_model, save_keras
+    >>> save_keras(build_model("mlp", (8, 8, 1), 10, seed=0), "mlp.h5")
+    >>> learning_rate_of("mlp.h5") is None  # saved without an optimizer
     True
     """
     compiled = compiled_with(Path(file))
