@@ -185,3 +185,13 @@ def test_long_numbers_and_names_are_whole_or_in_rows_of_their_own(width: int) ->
     assert max(map(len, printed.splitlines())) <= width
     for whole in ("reg_float.tflite", "reg_ptq_dyn.tflite", "-0.00178", "[-0.003339, -0.0002125]"):
         assert printed.count(whole) == 2, whole
+
+
+def test_probabilities_are_told_of_the_compared_models_alone() -> None:
+    y = np.arange(60) % 3
+    right = np.where(y[:, None] == np.arange(3), 0.6, 0.2)
+    pair = results({"first": right, "second": right, "left out": right}, y).compare(
+        [("first", "second")])
+    said = as_text(view_of(pair))
+    assert "Probabilities" in said
+    assert "left out" not in said

@@ -150,9 +150,9 @@ def _answer_table(found: Comparisons, names: Mapping[str, str]) -> Table | None:
 def calibration_table(
     rows: Sequence[Mapping[Any, Any]], names: Mapping[str, str]
 ) -> Table | None:
-    """What the probabilities of the models are worth; ``rows`` as ``--json`` has them."""
+    """What the probabilities of the named models are worth; ``rows`` as ``--json`` has them."""
     by_model = {row["model"]: {one["metric"]: one for one in rows if one["model"] == row["model"]}
-                for row in rows}
+                for row in rows if row["model"] in names}
     return None if not by_model else table("Probabilities", list(by_model.items()), {
         "model": lambda row: names[row[0]],
         "calibration error": lambda row: text.percent(row[1]["ece"]["value"]),
