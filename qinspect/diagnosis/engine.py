@@ -34,7 +34,7 @@ NOTICEABLE = 0.5
 # explained; chosen.
 _LARGER = 5.0
 # A remedy closes as much as another from this share of it on; chosen.
-_AS_MUCH = 0.75
+_AS_MUCH = 2 / 3
 
 
 @dataclass(frozen=True)
