@@ -119,6 +119,8 @@ def test_workers_end_with_their_parent(tmp_path: Path, how: signal.Signals) -> N
         [sys.executable, "-c", code],
         env=other_process(Path(__file__).parent),
         stderr=subprocess.DEVNULL,
+        # What a shell starts in the background inherits that interrupts are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     worker = int(wait_for_text(tmp_path / "w"))
     assert is_alive(worker)
