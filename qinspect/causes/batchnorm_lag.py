@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,12 @@ from qinspect.data.dataset import one_array
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.requantized import alike, calibration_source, requantized
+from qinspect.diagnosis.requantized import (
+    alike,
+    calibrated,
+    calibration_source,
+    requantized,
+)
 from qinspect.diagnosis.rule import (
     BATCHNORM,
     Finding,
@@ -29,13 +34,12 @@ from qinspect.diagnosis.rule import (
     ruled_out,
     speaking,
 )
-from qinspect.measure.activations import observe_ranges
-from qinspect.measure.first_cut import stored_weights
+from qinspect.measure.first_cut import like, stored_weights
 from qinspect.measure.weights import CHANNEL_AXIS
 from qinspect.schema import Array
 from qinspect.tflite import constant, read_graph, read_keras
 from qinspect.tflite.constants import weights_of
-from qinspect.tflite.requantize import quantize_file, replace_constants
+from qinspect.tflite.requantize import replace_constants
 
 # Sum of squares below which a channel is nothing; far below what any float32 kernel holds.
 _NOTHING = 1e-12
@@ -215,15 +219,12 @@ def _as_qat_has_it(evidence: Evidence, finding: Finding) -> Trial | None:
         values[layer.kernel] = stored * layer.factors.reshape(shape)
         if layer.bias is not None and layer.held is not None:
             values[layer.bias] = layer.held
-    other = replace(read_graph(replace_constants(graph, values)), file=graph.file,
-                    guarded=graph.guarded)
+    other = like(graph, replace_constants(graph, values))
     swaps = {"float": evidence.answers(other)}
     controls = {}
     if evidence.case.has("ptq"):
         source, _ = calibration_source(evidence)
-        ranges = observe_ranges(other, evidence.examples(source), num_threads=evidence.num_threads)
-        content = quantize_file(other, alike(evidence, "ptq", ranges.over()), "int8")
-        swaps["ptq"] = evidence.answers(content)
+        swaps["ptq"] = calibrated(evidence, "ptq", other, source)
         controls["ptq"] = requantized(
             evidence, alike(evidence, "ptq", evidence.observed(source).over()))
     return Trial(

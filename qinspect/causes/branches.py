@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.requantized import remade, requantized, some_examples, with_stored_ranges
+from qinspect.diagnosis.requantized import kept_in_float
 from qinspect.diagnosis.rule import (
     LAYERS,
     Finding,
@@ -22,7 +22,6 @@ from qinspect.diagnosis.rule import (
 from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph, Operator
 from qinspect.tflite.network import layer_names
-from qinspect.tflite.requantize import quantizable_operators
 
 # Of these all inputs end up in one tensor, and so in one scale.
 _JOINS = frozenset({"CONCATENATION", "ADD"})
@@ -124,19 +123,10 @@ def _around(graph: Graph, joins: list[int]) -> set[int]:
 
 
 def _keep(evidence: Evidence, finding: Finding) -> Trial | None:
-    graph = evidence.graph("float")
-    allowed = {layer.index: layer.name for layer in quantizable_operators(graph)}
+    names = ", ".join(finding.numbers.get("unbalanced_joins") or [])
     operators = finding.numbers.get("unbalanced_operators") or []
-    kept = sorted(_around(graph, operators) & allowed.keys())
-    if not operators or not kept:
-        return None
-    index = some_examples(evidence)
-    prediction = requantized(evidence, with_stored_ranges(evidence, "ptq"),
-                             dict.fromkeys(kept, "float32"), index)
-    names = ", ".join(finding.numbers["unbalanced_joins"])
-    return Trial(f"keeping {names} and the layers beside it in float in the PTQ file",
-                 {"ptq": prediction}, index, {"layers_kept": [allowed[i] for i in kept]},
-                 controls={"ptq": remade(evidence, index)})
+    return kept_in_float(evidence, _around(evidence.graph("float"), operators),
+                         f"keeping {names} and the layers beside it in float in the PTQ file")
 
 
 RULE = Rule(

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import SAME_WEIGHTS, Evidence
-from qinspect.diagnosis.requantized import (
-    calibration_source,
-    remade,
-    requantized,
-    some_examples,
-    with_stored_ranges,
-)
+from qinspect.diagnosis.requantized import calibration_source, kept_in_float, requantized
 from qinspect.diagnosis.rule import (
     FORMAT,
     Finding,
@@ -27,7 +21,6 @@ from qinspect.tflite import read_keras
 from qinspect.tflite.constants import INTEGER_KINDS, weights_of
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.network import layer_names
-from qinspect.tflite.requantize import Precision, quantizable_operators
 
 # Weights and activations of 8 bits, whatever the type of input and output.
 _EIGHT_BITS = frozenset({"int8", "uint8"})
@@ -251,17 +244,9 @@ def _the_same_in_float(evidence: Evidence, finding: Finding) -> Trial | None:
     main = evidence.graph("qat").main
     spared = {op.index for op in main.operators if all(
         main.tensors[at].dtype == "float32" for at in (*op.inputs[:1], *op.outputs) if at >= 0)}
-    allowed = {layer.index: layer.name for layer in quantizable_operators(evidence.graph("float"))}
-    kept = sorted({pair.a for pair in evidence.match("float", "qat").pairs if pair.b in spared}
-                  & allowed.keys())
-    if not kept:
-        return None
-    index = some_examples(evidence)
-    layers: dict[int, Precision] = dict.fromkeys(kept, "float32")
-    return Trial("leaving in float in the PTQ file, too, what QAT has in float",
-                 {"ptq": requantized(evidence, with_stored_ranges(evidence, "ptq"), layers, index)},
-                 index, {"layers_kept": [allowed[at] for at in kept]},
-                 controls={"ptq": remade(evidence, index)})
+    pairs = evidence.match("float", "qat").pairs
+    return kept_in_float(evidence, (pair.a for pair in pairs if pair.b in spared),
+                         "leaving in float in the PTQ file, too, what QAT has in float")
 
 
 RULES = (

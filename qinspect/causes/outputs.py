@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.requantized import requantized, some_examples, with_stored_ranges
+from qinspect.diagnosis.requantized import remade, requantized, some_examples, with_stored_ranges
 from qinspect.diagnosis.rule import (
     CALIBRATION,
     Finding,
@@ -75,7 +75,7 @@ def _wider(evidence: Evidence, finding: Finding) -> Trial | None:
     for role in finding.hurts:
         stored = with_stored_ranges(evidence, role)
         wide = {name: _joined(seen.bounds[name], stored.bounds[name]) for name in names}
-        controls[role] = requantized(evidence, stored, index=index)
+        controls[role] = remade(evidence, index, role)
         swaps[role] = requantized(
             evidence, Ranges({**stored.bounds, **wide}, stored.per_tensor), index=index)
     return Trial("widening the range of the output alone to what the float file puts out", swaps,
@@ -121,7 +121,7 @@ def _float_output(evidence: Evidence, finding: Finding) -> Trial | None:
     swaps, controls = {}, {}
     for role in finding.hurts:
         stored = with_stored_ranges(evidence, role)
-        controls[role] = requantized(evidence, stored, index=index)
+        controls[role] = remade(evidence, index, role)
         swaps[role] = requantized(evidence, stored, layers, index)
     return Trial("leaving the last layer in float", swaps, index, controls=controls)
 

@@ -8,12 +8,7 @@ import numpy as np
 
 from qinspect.data.dataset import take
 from qinspect.diagnosis.evidence import OWN_EXAMPLES, Evidence
-from qinspect.diagnosis.requantized import (
-    remade,
-    requantized,
-    some_examples,
-    with_stored_ranges,
-)
+from qinspect.diagnosis.requantized import kept_in_float
 from qinspect.diagnosis.rule import (
     LAYERS,
     Finding,
@@ -29,7 +24,6 @@ from qinspect.measure.activations import activation_statistics
 from qinspect.measure.local import layer_errors
 from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.requantize import quantizable_operators
 
 # Kept in float by the intervention: a remedy for more than these is not one for single layers.
 _MOST_KEPT = 3
@@ -143,20 +137,9 @@ def _around(graph: Graph, tensors: list[str]) -> set[int]:
 def _keep(evidence: Evidence, finding: Finding) -> Trial | None:
     named = finding.numbers.get("ptq_sensitive_layers") or []
     starved = finding.numbers.get("ptq_starved_activations") or []
-    graph = evidence.graph("float")
     pairs = {pair.layer: pair.a for pair in evidence.match("float", "ptq").pairs}
-    allowed = {layer.index: layer for layer in quantizable_operators(graph)}
-    wanted = {pairs[name] for name in named if name in pairs} | _around(graph, starved)
-    kept = sorted(wanted & allowed.keys())
-    if not kept:
-        return None
-    index = some_examples(evidence)
-    ranges = with_stored_ranges(evidence, "ptq")
-    prediction = requantized(evidence, ranges, dict.fromkeys(kept, "float32"), index)
-    names = ", ".join(allowed[i].name for i in kept)
-    return Trial(f"keeping {names} in float in the PTQ file", {"ptq": prediction}, index,
-                 {"layers_kept": [allowed[i].name for i in kept]},
-                 controls={"ptq": remade(evidence, index)})
+    wanted = {pairs[name] for name in named if name in pairs}
+    return kept_in_float(evidence, wanted | _around(evidence.graph("float"), starved))
 
 
 RULE = Rule(

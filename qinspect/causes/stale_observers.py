@@ -12,8 +12,8 @@ from qinspect.diagnosis.evidence import LAYER_SHARE, Evidence
 from qinspect.diagnosis.requantized import (
     alike,
     calibration_source,
+    remade,
     requantized,
-    with_stored_ranges,
 )
 from qinspect.diagnosis.rule import (
     OBSERVERS,
@@ -151,7 +151,7 @@ def _other_ranges(evidence: Evidence, finding: Finding) -> Trial | None:
     return Trial(
         f"quantizing the float file with ranges from {words}, instead of those that QAT stored,",
         {"qat": requantized(evidence, alike(evidence, "qat", evidence.observed(source).over()))},
-        controls={"qat": requantized(evidence, with_stored_ranges(evidence, "qat"))},
+        controls={"qat": remade(evidence, role="qat")},
     )
 
 

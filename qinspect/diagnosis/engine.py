@@ -390,8 +390,12 @@ def _closes(focus: Comparison, closed: float, interval: tuple[float, float]) -> 
     By so much as the gap is too large for being chosen, any other answers would close it.
     """
     lucky = abs(focus.gap) - abs(focus.unselected)
-    low, high = interval
-    return (low if focus.gap > 0 else -high) > lucky and closed >= CLOSED_SHARE
+    return _surely(focus, interval) > lucky and closed >= CLOSED_SHARE
+
+
+def _surely(focus: Comparison, interval: tuple[float, float]) -> float:
+    """The least of an effect's interval, in the direction of the gap."""
+    return interval[0] if focus.gap > 0 else -interval[1]
 
 
 def measure_fewer(evidence: Evidence, focus: Comparison, trial: Trial, kept: Array) -> Effect:
@@ -435,8 +439,7 @@ def _judge(cause: Cause, focus: Comparison) -> Cause:
         return cause
     tried, effect = cause.effect is not None, cause.effect
     if (effect is not None and cause.verdict == "indicated" and not effect.runs
-            and effect.closed_share >= CLOSED_SHARE
-            and min(math.copysign(end, end * focus.gap) for end in effect.interval) > 0):
+            and effect.closed_share >= CLOSED_SHARE and _surely(focus, effect.interval) > 0):
         note = ("the remedy closes the gap, but not by more than a gap that was chosen for being "
                 "significant is too large by luck.")
         return cause if effect.once else replace(cause, note=note)

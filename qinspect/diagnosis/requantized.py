@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.rule import Trial
 from qinspect.measure.activations import ObservedRanges, observe_ranges
-from qinspect.measure.first_cut import stored_weights
+from qinspect.measure.first_cut import like, stored_weights
 from qinspect.schema import Array
-from qinspect.tflite.read import read_graph
-from qinspect.tflite.requantize import Precision, Ranges, quantize_file
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.requantize import Precision, Ranges, quantizable_operators, quantize_file
 
 _MOST_EXAMPLES = 1_000
 
@@ -61,15 +61,15 @@ def alike(evidence: Evidence, role: str, ranges: Ranges) -> Ranges:
     return Ranges(ranges.bounds, evidence.one_scale(role))
 
 
-def remade(evidence: Evidence, index: Array | None = None) -> Array:
-    """Answers of PTQ made anew with the ranges that it stores.
+def remade(evidence: Evidence, index: Array | None = None, role: str = "ptq") -> Array:
+    """Answers of a file made anew with the ranges that it stores.
 
-    What a remedy that makes PTQ anew is compared with: whatever else is wrong with the file, its
+    What a remedy that makes it anew is compared with: whatever else is wrong with the file, its
     weights or its constants, is gone from both, and only what the remedy changes is left.
     """
     key = None if index is None else index.tobytes()
-    return evidence.once(("remade", key), lambda: requantized(
-        evidence, with_stored_ranges(evidence, "ptq"), index=index))
+    return evidence.once(("remade", role, key), lambda: requantized(
+        evidence, with_stored_ranges(evidence, role), index=index))
 
 
 def with_weights_of(evidence: Evidence, role: str, source: str) -> Array:
@@ -79,10 +79,30 @@ def with_weights_of(evidence: Evidence, role: str, source: str) -> Array:
     """
     graph = evidence.graph("float")
     held = stored_weights(graph, evidence.graph(role), evidence.match("float", role))
-    other = replace(read_graph(held), file=graph.file, guarded=graph.guarded)
+    return calibrated(evidence, role, like(graph, held), source)
+
+
+def calibrated(evidence: Evidence, role: str, other: Graph, source: str) -> Array:
+    """Answers of a changed float network, quantized like the file of a role with its own ranges."""
     ranges = observe_ranges(other, evidence.examples(source), num_threads=evidence.num_threads)
     content = quantize_file(other, alike(evidence, role, ranges.over()), "int8")
     return evidence.answers(content)
+
+
+def kept_in_float(
+    evidence: Evidence, operators: Iterable[int], done: str | None = None
+) -> Trial | None:
+    """PTQ made anew with some operators in float, against the same with none; None without any."""
+    allowed = {layer.index: layer.name for layer in quantizable_operators(evidence.graph("float"))}
+    kept = sorted(set(operators) & allowed.keys())
+    if not kept:
+        return None
+    index, names = some_examples(evidence), [allowed[at] for at in kept]
+    prediction = requantized(evidence, with_stored_ranges(evidence, "ptq"),
+                             dict.fromkeys(kept, "float32"), index)
+    return Trial(done or f"keeping {', '.join(names)} in float in the PTQ file",
+                 {"ptq": prediction}, index, {"layers_kept": names},
+                 controls={"ptq": remade(evidence, index)})
 
 
 def some_examples(evidence: Evidence, most: int = _MOST_EXAMPLES) -> Array | None:

@@ -57,7 +57,7 @@ def halves(graph: Graph, quantized: Graph, matched: GraphMatch) -> Halves:
         related = lineage(graph, quantized).verdict
         if related == "unrelated":
             raise ModelFileError("it is another network than the float file.")
-        made["weights"] = _like(graph, stored_weights(graph, quantized, matched))
+        made["weights"] = like(graph, stored_weights(graph, quantized, matched))
     except QinspectError as error:
         return apart(error)
     trained = related == "fine-tuned from"
@@ -70,7 +70,7 @@ def halves(graph: Graph, quantized: Graph, matched: GraphMatch) -> Halves:
     else:
         whole = {"together": made["weights"]} if trained else {
             "activations": graph, "together": made["weights"]}
-        made |= {part: _like(one, round_activations(one, grids)) for part, one in whole.items()}
+        made |= {part: like(one, round_activations(one, grids)) for part, one in whole.items()}
     if trained:
         notes.append("its weights were trained on, so what rounding them cost is not in the file; "
                      "only its activations are tried.")
@@ -82,7 +82,8 @@ def apart(error: QinspectError) -> Halves:
     return Halves({}, False, (f"weights and activations cannot be told apart: {error}",))
 
 
-def _like(graph: Graph, content: bytes) -> Graph:
+def like(graph: Graph, content: bytes) -> Graph:
+    """A file made from another one: with its name, and run where that is run."""
     return replace(read_graph(content), file=graph.file, guarded=graph.guarded)
 
 
