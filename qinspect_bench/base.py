@@ -94,7 +94,7 @@ def base_spec(cell: Cell, model: Path, data: str) -> StudySpec:
 
 def make_base(cell: Cell, folder: Path) -> Base:
     """Train the study of a cell, or find it trained."""
-    from qinspect.train.progress import no_progress
+    from qinspect.progress import no_progress
 
     own = store.prepare_folder(folder / cell.key, ("study", "made"))
     spec = base_spec(cell, own / "made" / "trained.h5", str(_data(cell, own)))

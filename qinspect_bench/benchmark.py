@@ -38,6 +38,7 @@ from qinspect.diagnosis.answer import Diagnosis
 from qinspect.diagnosis.engine import NOTICEABLE, diagnose
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.errors import QinspectError
+from qinspect.progress import no_progress
 from qinspect.show.figure import Figure
 from qinspect.show.style import row_height
 from qinspect.stats.paired import share_interval
@@ -211,7 +212,8 @@ def diagnosed(base: Base, plan: Plan) -> dict[str, Any]:
     made = inject(base, plan)
     started, used = time.perf_counter(), time.process_time()
     try:
-        found = diagnose(made.case, num_threads=1, budget=_BUDGET_SECONDS)
+        found = diagnose(made.case, num_threads=1, budget=_BUDGET_SECONDS,
+                         progress=no_progress, notify=lambda text: None)
     except QinspectError as error:
         return {**row, "status": "failed", "answer": "failed", "right": False,
                 "outcome": "failed", "noticed": False, "named": "", "proved": False, "gap": "",

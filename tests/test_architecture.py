@@ -13,9 +13,9 @@ from parts import ROOT
 PACKAGE = ROOT / "qinspect"
 # A module may import what stands before it; the lab and the command line stand after all.
 ROOMS = (
-    "errors", "schema", "quiet", "affine", "store", "verdicts", "shown", "named", "metrics",
-    "stats", "data", "predictions", "tflite", "measure", "comparisons", "evaluation", "train",
-    "studies", "loading", "diagnosis", "causes", "show", "doctor", "lab", "cli",
+    "errors", "schema", "quiet", "affine", "store", "verdicts", "shown", "progress", "named",
+    "metrics", "stats", "data", "predictions", "tflite", "measure", "comparisons", "evaluation",
+    "train", "studies", "loading", "diagnosis", "causes", "show", "doctor", "lab", "cli",
     "__init__", "__main__",
 )
 # The rules are asked by the engine, and import what a rule is made of: one room in two folders.

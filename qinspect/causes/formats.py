@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import SAME_WEIGHTS, Evidence
-from qinspect.diagnosis.requantized import calibration_source, kept_in_float, requantized
+from qinspect.diagnosis.requantized import (
+    best_source,
+    calibration_source,
+    kept_in_float,
+    requantized,
+    with_weights_of,
+)
 from qinspect.diagnosis.rule import (
     FORMAT,
     Finding,
@@ -142,6 +148,16 @@ def _check_applied(evidence: Evidence) -> Finding:
                 "quantized after training.", measures, facts, strength=0.9,
             )
     return ruled_out(f"the QAT file is {_WORDS[found.scheme]}.", measures, facts)
+
+
+def _quantized_as_ptq(evidence: Evidence, finding: Finding) -> Trial | None:
+    if finding.numbers["qat_scheme"] not in _NOT_QAT or (
+        evidence.identification("ptq").scheme not in _EIGHT_BITS
+    ):
+        return None
+    source, words = best_source(evidence)
+    return Trial(f"quantizing the file called QAT to full int8 as well (calibrated with {words})",
+                 {"qat": with_weights_of(evidence, "qat", source)})
 
 
 def _convert(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -299,6 +315,7 @@ RULES = (
         source="TensorFlow Model Optimization, Quantization aware training comprehensive guide",
         measures=(_FLOAT, _UNTRAINED),
         remedies=(
+            Remedy("int8 for both", ("ptq", "qat", "float", "data"), _quantized_as_ptq),
             Remedy("converting the QAT model again", ("qat", "keras_qat"), _convert, trains=True),
             Remedy("applying QAT", ("qat", "keras_float", "train", "recipe"), _train, trains=True,
                    mends=("different-network",)),

@@ -127,10 +127,10 @@ def _rewrite(evidence: Evidence, finding: Finding) -> Trial | None:
     graph, values = evidence.graph("ptq"), {}
     for weight, bias in _clipped(evidence):
         assert weight.bias is not None
-        affine = weight.bias.affine
-        if affine is None:
+        stored = weight.bias.quantization
+        if stored is None or stored.scale.size not in (1, bias.size):
             return None
-        steps = np.rint(bias / affine.scale)
+        steps = np.rint(bias / stored.scale)
         if np.abs(steps).max() / _INT32 >= (_LARGEST_BIAS.threshold or 1):
             return None
         values[weight.bias.index] = steps.astype(np.int32)

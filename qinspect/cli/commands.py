@@ -541,9 +541,10 @@ def robust_qat(
     as_json: AsJson = False,
 ) -> None:
     """Quantization-aware training with the known pitfalls removed."""
+    from qinspect.progress import make_progress
     from qinspect.store import write_bytes
-    from qinspect.train import make_progress, save_keras
     from qinspect.train import robust_qat as run
+    from qinspect.train import save_keras
 
     found = run(
         model, train, validation, epochs=epochs, learning_rate=learning_rate,

@@ -380,7 +380,9 @@ def _explained(found: Diagnosis) -> str:
             f"be needed to be found in four of five tries.{_cancelling(found)}"
         )
     if found.primary == "unexplained":
-        return f"{what}; it is real, but none of the causes that could be tested explains it."
+        less = f" but smaller than the margin of {metric.size(gap.margin)}, and"
+        return (f"{what}; it is real{less if gap.within_margin else ', but'} none of the causes "
+                "that could be tested explains it.")
     cause = found.cause(found.primary)
     if found.proved and cause.effect is not None:
         more = not cause.confirmed or cause.lift(gap) > max(abs(gap.gap), gap.margin)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,11 +16,13 @@ from qinspect.diagnosis.answer import CLOSED_SHARE, Cause, Diagnosis, Effect
 from qinspect.diagnosis.cases import Case, case
 from qinspect.diagnosis.cutting import first_cuts
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.replicates import measure_replicates
+from qinspect.diagnosis.replicates import LOOKS, measure_replicates
 from qinspect.diagnosis.rule import MODELS, Finding, Remedy, Rule, Trial, not_tried, speaking
 from qinspect.errors import DataError, QinspectError, unknown_name
 from qinspect.measure.remarks import Scored, chance_remarks, float_worst
+from qinspect.progress import Progress, make_progress
 from qinspect.schema import Array
+from qinspect.shown import tell
 from qinspect.stats import Comparison
 from qinspect.stats.paired import score_interval
 from qinspect.studies.stored import Study
@@ -53,7 +56,8 @@ def diagnose(
     training: bool = True,
     budget: float = 150.0,
     num_threads: int = 2,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """Name the cause of the difference between float, PTQ and QAT, and prove it.
 
@@ -73,7 +77,11 @@ def diagnose(
     num_threads : int
         Of every interpreter.
     progress : callable, optional
-        Told in a few words what is being done.
+        ``progress(phase, done, total, message)``; chosen for terminal, notebook or log when not
+        given.
+    notify : callable, optional
+        Told the answer so far, and what is left to be tried, before anything is trained; a line of
+        standard error when not given.  Ctrl-C from then on ends with what is known.
 
     Returns
     -------
@@ -103,7 +111,7 @@ def diagnose(
         raise DataError("a diagnosis needs evaluation examples: x and, if known, y.")
     started = time.perf_counter()
     deadline = started + budget
-    say = progress or (lambda text: None)
+    show = progress or make_progress()
     evidence = Evidence(given, num_threads)
     # Refused here where files can be scored in more than one way.
     if evidence.task.metric is None:
@@ -112,49 +120,101 @@ def diagnose(
     units = _units(given)
     gaps = _gaps_of_numbers(evidence)
     focus = _focus(gaps)
-    say("taking weights and activations apart")
+    rules = _rules(causes)
+    show("evidence", 0, len(rules) + 1, "weights and activations apart")
     cuts = first_cuts(evidence)
     found = []
-    for rule in _rules(causes):
-        say(f"asking: {rule.question}")
+    for done, rule in enumerate(rules, 1):
+        show("evidence", done, len(rules) + 1, rule.question)
         finding = _check(rule, evidence)
         found.append(Cause(rule, finding, finding.verdict))
-    spoilt = False
+    show("evidence", len(rules) + 1, len(rules) + 1, f"{len(rules)} causes asked about")
+
+    def answer(found: list[Cause]) -> Diagnosis:
+        judged = [_judge(cause, focus) for cause in found]
+        if any(cause.confirmed for cause in judged):
+            # What was not tried cannot stand beside what was proved.
+            judged = [_only_there(cause) for cause in judged]
+        primary, proved = _primary(judged, focus)
+        return Diagnosis(
+            case=given,
+            gaps=gaps,
+            focus=focus,
+            causes=tuple(judged),
+            primary=primary,
+            proved=proved,
+            parts=given.parts if {focus.a, focus.b} == {"ptq", "qat"} else (),
+            interventions=interventions,
+            seconds=time.perf_counter() - started,
+            remarks=(*units, *_remarks(evidence, gaps)),
+            cuts=cuts,
+        )
+
     if interventions:
-        # What spoils the evaluation of every file is asked about first, with or without a gap.
-        for at, cause in sorted(enumerate(found), key=lambda one: not one[1].rule.every_file):
-            if not _worth_trying(cause, focus):
-                continue
-            if spoilt:
-                note = "the evaluation of all files has to be put right first."
-                found[at] = replace(cause, note=note)
-                continue
-            say(f"trying: {cause.rule.remedy}")
-            tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline,
-                                  say=say)
-            found[at] = replace(cause, effect=tried.effect, note=tried.note)
-            spoilt = cause.rule.every_file and (found[at].confirmed or _beyond_doubt(found[at]))
+        later = _without_training(found, evidence, focus, training, deadline, show)
+        if later:
+            titles = "; ".join(found[at].rule.remedy.rstrip(".") for at in later)
+            (notify or tell)(
+                f"So far, with nothing trained: {answer(found).sentence}\n"
+                f"Remedies that train are tried next ({titles}): each {LOOKS[0]} to {LOOKS[-1]} "
+                "times and as often the same without it, of which "
+                f"none is begun after {max(0.0, deadline - time.perf_counter()):.0f} s.")
+        _with_training(found, later, evidence, focus, training, deadline, show)
+    return answer(found)
+
+
+def _without_training(
+    found: list[Cause], evidence: Evidence, focus: Comparison, training: bool, deadline: float,
+    show: Progress,
+) -> list[int]:
+    """Try what trains nothing, the effects put into ``found``; where a training comes next."""
+    # What spoils the evaluation of every file is asked about first, with or without a gap.
+    order = sorted((at for at, cause in enumerate(found) if _worth_trying(cause, focus)),
+                   key=lambda at: not found[at].rule.every_file)
+    later, spoilt = [], False
+    for done, at in enumerate(order):
+        cause = found[at]
+        if spoilt:
+            note = "the evaluation of all files has to be put right first."
+            found[at] = replace(cause, note=note)
+            continue
+        show("remedies", done, len(order), cause.rule.remedy)
+        tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline)
+        if tried is None:
+            later.append(at)
+            continue
+        found[at] = replace(cause, effect=tried.effect, note=tried.note)
+        spoilt = cause.rule.every_file and (found[at].confirmed or _beyond_doubt(found[at]))
+    if order:
+        show("remedies", len(order), len(order), f"{len(order) - len(later)} tried")
+    return later
+
+
+def _with_training(
+    found: list[Cause], later: list[int], evidence: Evidence, focus: Comparison, training: bool,
+    deadline: float, show: Progress,
+) -> None:
+    """Try what trains; and where nothing explains a gap, whether another run has it at all."""
+
+    def train(at: int, done: int) -> None:
+        tried = _try_remedies(found[at], evidence, focus, training=training, deadline=deadline,
+                              say=partial(show, "training", done, len(later)))
+        assert tried is not None
+        found[at] = replace(found[at], effect=tried.effect, note=tried.note)
+
+    begun = 0
+    try:
+        for begun, at in enumerate(later):
+            train(at, begun)
+        begun = len(later)
         if focus.significant and not any(cause.confirmed for cause in found):
-            found = [_other_seed(cause, evidence, focus, training, deadline, say)
-                     for cause in found]
-    found = [_judge(cause, focus) for cause in found]
-    if any(cause.confirmed for cause in found):
-        # What was not tried cannot stand beside what was proved.
-        found = [_only_there(cause) for cause in found]
-    primary, proved = _primary(found, focus)
-    return Diagnosis(
-        case=given,
-        gaps=gaps,
-        focus=focus,
-        causes=tuple(found),
-        primary=primary,
-        proved=proved,
-        parts=given.parts if {focus.a, focus.b} == {"ptq", "qat"} else (),
-        interventions=interventions,
-        seconds=time.perf_counter() - started,
-        remarks=(*units, *_remarks(evidence, gaps)),
-        cuts=cuts,
-    )
+            for at in (at for at, cause in enumerate(found) if cause.rule.id == "noise"):
+                train(at, len(later))
+    except KeyboardInterrupt:
+        for at in later[begun:]:
+            found[at] = replace(found[at], note="its training was stopped.")
+    if later:
+        show("training", len(later), len(later), "done")
 
 
 def _against_float(evidence: Evidence) -> Case:
@@ -290,22 +350,14 @@ def _beyond_doubt(cause: Cause) -> bool:
     return cause.finding.strength >= 1.0 and cause.effect is None
 
 
-def _other_seed(
-    cause: Cause, evidence: Evidence, focus: Comparison, training: bool, deadline: float,
-    say: Callable[[str], None],
-) -> Cause:
-    """Where nothing else explains a gap, ask whether another run of the training has it too."""
-    if cause.rule.id != "noise":
-        return cause
-    tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline, say=say)
-    return replace(cause, effect=tried.effect, note=tried.note)
-
-
 def _try_remedies(
     cause: Cause, evidence: Evidence, focus: Comparison, *, training: bool, deadline: float,
-    say: Callable[[str], None],
-) -> _Tried:
-    """The first remedy that can be applied, measured; or why none could."""
+    say: Callable[[str], None] | None = None,
+) -> _Tried | None:
+    """The first remedy that can be applied, measured; or why none could.
+
+    None where that may be one that trains and nobody is there to be told of it (``say``).
+    """
     reasons = []
     for remedy in cause.rule.remedies:
         missing = evidence.case.missing(remedy.requires)
@@ -315,6 +367,8 @@ def _try_remedies(
             reasons.append(f"{remedy.title} needs TensorFlow, which was not to be used")
         elif time.perf_counter() >= deadline:
             reasons.append(f"{remedy.title} was not tried for lack of time")
+        elif remedy.trains and say is None:
+            return None
         else:
             applied = _apply(remedy, cause, evidence, focus, deadline, say)
             if isinstance(applied, Effect):
@@ -326,7 +380,7 @@ def _try_remedies(
 
 def _apply(
     remedy: Remedy, cause: Cause, evidence: Evidence, focus: Comparison, deadline: float,
-    say: Callable[[str], None],
+    say: Callable[[str], None] | None,
 ) -> Effect | str:
     begun = time.perf_counter()
     try:
@@ -338,6 +392,7 @@ def _apply(
         elif trial.again is None:
             measured = measure_effect(evidence, focus, trial)
         else:
+            assert say is not None
             measured = measure_replicates(evidence, focus, trial, cause=cause.rule.id,
                                           deadline=deadline, say=say)
         if isinstance(measured, str):
@@ -477,7 +532,8 @@ def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
     if any(c.closed and c.rule.id == "noise" for c in causes):
         return "noise", False
     left = [c for c in causes if c.verdict == "indicated" and c.rule.id != "noise"]
-    if left:
+    # So little may come of anything; evidence alone does not tell of what.
+    if left and not focus.within_margin:
         best = max(left, key=lambda c: (c.closed, round(c.finding.strength, 3), -c.rule.rank))
         return best.rule.id, False
     return "unexplained", False

@@ -34,7 +34,7 @@ _APART = 1_000
 
 def measure_replicates(
     evidence: Evidence, focus: Comparison, trial: Trial, *, cause: str, deadline: float,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None],
 ) -> Effect | str:
     """What a remedy that trains closes of a gap, beyond the same training again; or why not told.
 

@@ -176,6 +176,11 @@ class Comparison:
         return self.verdict == "equivalent"
 
     @property
+    def within_margin(self) -> bool:
+        """Whether the difference is shown to be smaller than the margin, be it real or not."""
+        return self.equivalence_p <= 1 - self.confidence
+
+    @property
     def worse(self) -> str:
         """The one that did worse on these examples, significantly or not."""
         return self.b if self.improvement < 0 else self.a
@@ -619,7 +624,7 @@ def _sentence(c: Comparison, test_rejects: bool, excludes_zero: bool) -> str:
         tested += f" corrected for {c.family} comparisons"
     counts = _counts(c)
     examples = f"{c.n} examples" + ("" if c.groups is None else f" in {c.groups} groups")
-    small = c.equivalence_p <= 1 - c.confidence
+    small = c.within_margin
     kept = c.non_inferior and c.not_worse_p <= 1 - c.confidence
     if c.significant:
         better, worse = (c.b, c.a) if c.verdict == "b_better" else (c.a, c.b)

@@ -22,8 +22,8 @@ from qinspect.studies.stored import read_objective
 from qinspect.train.recipes import AUTOENCODER, PTQ_RECIPES
 
 if TYPE_CHECKING:
+    from qinspect.progress import Progress
     from qinspect.train.objective import Objective
-    from qinspect.train.progress import Progress
 
 
 @dataclass(frozen=True)

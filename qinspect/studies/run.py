@@ -27,7 +27,7 @@ from qinspect.studies.summary import FREE_THREADS, summarise
 from qinspect.tflite.run import evaluate
 
 if TYPE_CHECKING:
-    from qinspect.train.progress import Progress
+    from qinspect.progress import Progress
 
 # Sizes that keep a study on a large public set within minutes on a laptop.
 _DEFAULT_TRAIN = {"fashion_mnist": 12_000, "mnist": 12_000, "cifar10": 12_000}
@@ -193,7 +193,8 @@ def _run_steps(
     spec: StudySpec, folder: Path, splits: Splits, progress: Progress | None, num_threads: int,
     say: Callable[[str], None],
 ) -> None:
-    from qinspect.train import THREADS, has_batchnorm, load_keras, make_progress, threads
+    from qinspect.progress import make_progress
+    from qinspect.train import THREADS, has_batchnorm, load_keras, threads
 
     if threads() != [THREADS, THREADS]:
         say(FREE_THREADS)

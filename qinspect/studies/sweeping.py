@@ -36,7 +36,7 @@ from qinspect.studies.stored import (
 )
 
 if TYPE_CHECKING:
-    from qinspect.train.progress import Progress
+    from qinspect.progress import Progress
 
 Records = dict[str, dict[str, Any]]
 _MOST_SEEDS = 100_000
@@ -244,7 +244,7 @@ def _run_missing(
 
 def run_one(spec: StudySpec, out: str, keep: str) -> dict[str, Any]:
     """One run, in a worker process: its record, which is on disk too if it has finished."""
-    from qinspect.train.progress import no_progress
+    from qinspect.progress import no_progress
 
     started = time.perf_counter()
     key = run_key(spec)
@@ -283,7 +283,7 @@ class _TimeLeft:
     """The sweep's progress line."""
 
     def __init__(self, progress: Progress | None, total: int, missing: int) -> None:
-        from qinspect.train.progress import make_progress
+        from qinspect.progress import make_progress
 
         self._show = progress or make_progress()
         self._total, self._missing = total, missing

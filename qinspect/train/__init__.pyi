@@ -4,7 +4,6 @@ from .files import compiled_with, learning_rate_of, load_keras, save_keras
 from .keras import THREADS, has_batchnorm, machine, reset, threads
 from .objective import Objective, choose_objective
 from .observers import warm_start_observers
-from .progress import make_progress
 from .qat import fit_qat, quantize_aware
 from .rebuild import flatten_model, one_output, to_tf_keras
 from .recipes import LOSSES, MODELS, PTQ_RECIPES, Recipe
@@ -37,7 +36,6 @@ __all__ = [
     "load_keras",
     "machine",
     "make_converter",
-    "make_progress",
     "one_output",
     "per_channel_dense_qat",
     "predict",

@@ -9,13 +9,13 @@ import pandas as pd
 
 from qinspect.data.dataset import Dataset
 from qinspect.errors import TrainError, unknown_name
+from qinspect.progress import Progress
 from qinspect.quiet import quiet
 from qinspect.schema import Array
 from qinspect.train.check import check_model
 from qinspect.train.keras import is_quantized, sources, tf_keras, tfmot
 from qinspect.train.observers import ObserverLog, warm_start_observers
 from qinspect.train.per_channel import make_scheme
-from qinspect.train.progress import Progress
 from qinspect.train.training import fit
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
 from qinspect.errors import TrainError
+from qinspect.progress import Progress
 from qinspect.shown import Shown
 from qinspect.tflite.inputs import Examples, load_examples
 from qinspect.train.check import check_is_keras2, check_model
@@ -20,7 +21,6 @@ from qinspect.train.conversion import convert_qat
 from qinspect.train.files import model_of
 from qinspect.train.keras import has_batchnorm, is_quantized, tf_keras
 from qinspect.train.observers import warm_start_observers
-from qinspect.train.progress import Progress
 from qinspect.train.qat import fit_qat, quantize_aware
 from qinspect.train.remedies import reestimate_batchnorm
 from qinspect.train.training import check_examples, check_numbers, predict
@@ -152,7 +152,7 @@ def robust_qat(
         Re-estimate batch norm once and keep it, instead of training it and re-estimating it
         again at the end: for small batches or few steps.
     progress : callable, optional
-        See :func:`qinspect.train.progress.make_progress`.
+        See :func:`qinspect.progress.make_progress`.
 
     Returns
     -------

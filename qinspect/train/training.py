@@ -14,10 +14,10 @@ import pandas as pd
 from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
 from qinspect.errors import DataError, SpecError, TrainError
+from qinspect.progress import Progress, no_progress
 from qinspect.schema import HISTORY, Array
 from qinspect.train.keras import batchnorm_layers, inner, is_wrapped, tensorflow, tf_keras
 from qinspect.train.objective import keras_loss, keras_metrics, targets
-from qinspect.train.progress import Progress, no_progress
 
 _EVALUATION_BATCH = 256
 
@@ -74,7 +74,7 @@ def fit(
     phase : str
         Name in the history and in the progress line.
     progress : callable, optional
-        See :func:`qinspect.train.progress.make_progress`; nothing is shown when not given.
+        See :func:`qinspect.progress.make_progress`; nothing is shown when not given.
     callbacks : sequence of tf_keras.callbacks.Callback
         Called by Keras as usual.
     freeze_batchnorm : bool

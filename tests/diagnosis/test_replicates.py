@@ -66,7 +66,7 @@ def measured(remedy: float, luck: float, deadline: float | None = None) -> Effec
     kept = evidence()
     return measure_replicates(
         kept, kept.comparison("ptq", "qat"), trial(kept, remedy, luck), cause="x",
-        deadline=time.perf_counter() + 600 if deadline is None else deadline)
+        deadline=time.perf_counter() + 600 if deadline is None else deadline, say=print)
 
 
 def test_an_effect_is_what_closes_beyond_the_same_again() -> None:
@@ -107,7 +107,7 @@ def test_the_same_in_the_unit_of_a_metric_and_over_groups() -> None:
     gap = kept.comparison("ptq", "qat")
     found = measure_replicates(
         kept, gap, Trial("x", {"qat": None}, again=nearer(0.9), sham=nearer(0.2)), cause="x",
-        deadline=time.perf_counter() + 600)
+        deadline=time.perf_counter() + 600, say=print)
     assert isinstance(found, Effect)
     assert found.confirmed
     # The error is linear in how near the outputs are brought.

@@ -8,9 +8,8 @@ import sys
 import pytest
 from parts import need_package
 
-from qinspect import shown
+from qinspect import progress, shown
 from qinspect.shown import tell
-from qinspect.train import progress
 
 
 class Terminal(io.StringIO):
@@ -72,7 +71,7 @@ def test_a_saved_notebook_keeps_the_last_text() -> None:
     from nbclient import NotebookClient
 
     source = (
-        "from qinspect.train.progress import make_progress\n"
+        "from qinspect.progress import make_progress\n"
         "show = make_progress()\n"
         "for phase in ('float', '<b>qat</b>'):\n"
         "    for done in range(5):\n"
