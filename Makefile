@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help study lab exercises test test-fast docs lint bench bench-diagnosis bench-diagnosis-full wheels clean
+.PHONY: help study lab exercises test test-fast torture docs lint bench bench-diagnosis bench-diagnosis-full wheels clean
 help:
 	@echo "make study      train, quantize, evaluate and print the verdict, five seeds (some five minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make exercises  copy the notebooks without their solutions to the folder exercises/"
 	@echo "make test       all tests (under 20 minutes on 2 cores)"
 	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
+	@echo "make torture    the long attacks: kills, odd environments, odd inputs (an hour or more)"
 	@echo "make docs       docs/causes.md from the causes, docs/metrics.md from the metrics"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the benchmarks, each printing its numbers"
@@ -37,11 +38,14 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What measures times runs by itself, after everything else.
 test: $(STAMP)
-	$(PYTEST) -m "not timing"
+	$(PYTEST) -m "not timing and not torture"
 	$(BIN)/python -m pytest -m timing
 
 test-fast: $(STAMP)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not torture"
+
+torture: $(STAMP)
+	$(BIN)/python -m pytest -m torture --timeout 7200
 
 docs: $(STAMP)
 	$(BIN)/python -m qinspect.causes > docs/causes.md
