@@ -611,12 +611,20 @@ def run_files(
     **options: Any,
 ) -> dict[str, Run]:
     """Run several files over the same examples in one pass; options as of :class:`Session`."""
+    sessions = {name: Session(model, name=name, how=(how or {}).get(name, _AS_GIVEN), **options)
+                for name, model in models.items()}
+    return run_sessions(sessions, dict.fromkeys(sessions, x), progress)
+
+
+def run_sessions(
+    sessions: Mapping[str, Session], x: Mapping[str, Arrays],
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Run]:
+    """Run files in one pass, each over what it is given of the same examples, and close them."""
     with contextlib.ExitStack() as stack:
-        sessions = {}
-        for name, model in models.items():
-            session = Session(model, name=name, how=(how or {}).get(name, _AS_GIVEN), **options)
-            sessions[name] = stack.enter_context(session)
-        feeds = {name: session.feeds(x) for name, session in sessions.items()}
+        for session in sessions.values():
+            stack.enter_context(session)
+        feeds = {name: session.feeds(x[name]) for name, session in sessions.items()}
         outs: dict[str, list[Array | None]] = {}
         for name, session in sessions.items():
             session.settle(feeds[name])
