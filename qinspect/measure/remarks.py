@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from qinspect.schema import Array
 from qinspect.stats import Comparison
+from qinspect.stats.exact import binomial_cdf
 from qinspect.tflite.constants import producers_of
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.remarks import FIXED_RANGE, Remark, file_remarks, stored_output
@@ -180,7 +180,8 @@ def _p_of_chance(one: Scored, y: Array) -> float:
     if one.classes < 2:
         return 0.0
     hits = int(np.count_nonzero(one.prediction == y))
-    return float(binomtest(hits, len(y), 1 / one.classes, alternative="greater").pvalue)
+    # At least so many hits are at most so many misses.
+    return float(binomial_cdf(len(y) - hits, len(y), 1 - 1 / one.classes))
 
 
 def _other_numbering(one: Scored) -> tuple[int, float] | None:
