@@ -138,7 +138,8 @@ def chance_remarks(scored: Mapping[str, Scored], *, by_file: bool = True) -> tup
 
     ``by_file``: whether the command takes a label offset for each file.
     """
-    near = {name: one for name, one in scored.items() if _p_of_chance(one, one.y) > _CHANCE}
+    near = {name: one for name, one in scored.items()
+            if _p_of_chance(one, one.y) > _CHANCE and not _too_few(one)}
     tried = {name: _other_numbering(one) for name, one in near.items()}
     better = {name: one for name, one in tried.items() if one is not None}
     if len(near) == len(scored) > 1 and not better:
@@ -182,6 +183,11 @@ def _p_of_chance(one: Scored, y: Array) -> float:
     hits = int(np.count_nonzero(one.prediction == y))
     # At least so many hits are at most so many misses.
     return float(binomial_cdf(len(y) - hits, len(y), 1 - 1 / one.classes))
+
+
+def _too_few(one: Scored) -> bool:
+    """Whether even a file that is always right would look like guessing."""
+    return one.classes > 1 and one.classes ** -float(len(one.y)) > _CHANCE
 
 
 def _other_numbering(one: Scored) -> tuple[int, float] | None:
