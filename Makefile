@@ -14,7 +14,7 @@ help:
 	@echo "make torture    the long attacks: kills, odd environments, odd inputs (an hour or more)"
 	@echo "make docs       docs/causes.md from the causes, docs/metrics.md from the metrics"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      the benchmarks, each printing its numbers"
+	@echo "make bench      times and sizes beside alternatives, to benchmarks/results.md (25 minutes; SUBJECT=layers)"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (90 minutes on 2 cores)"
 	@echo "make bench-diagnosis-full  every cause on six networks, resumable, hours"
 	@echo "make wheels     a folder of wheels for a workshop without network"
@@ -62,7 +62,7 @@ bench-diagnosis-full: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/diagnosis.py --full --work work/bench-diagnosis --out data
 
 bench: $(STAMP)
-	for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/bench.py $(SUBJECT) $(if $(SUBJECT),,--out benchmarks/results.md)
 
 wheels: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir wheels '.[all]'
