@@ -291,6 +291,14 @@ def examples(count: int) -> Array:
     return np.random.default_rng(1).standard_normal((count, 8, 8, 2), dtype=np.float32)
 
 
+def labelled(x: Array, y: Array | None = None) -> Any:
+    """A data set of an array, with any labels where none are given."""
+    from qinspect.data.dataset import Dataset
+
+    y = np.arange(len(x)) % 4 if y is None else y
+    return Dataset("examples", x, y, np.arange(len(x)).astype(str), int(y.max()) + 1)
+
+
 def int8_of(content: bytes) -> bytes:
     """The fully quantized file of a generated network."""
     from qinspect.measure.activations import observe_ranges

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import Row, examples, generated, growth, int8_of
+from bench import Row, examples, generated, growth, int8_of, labelled
 
 EXAMPLES = [1000, 10_000, 100_000, 1_000_000]
 LAYERS = [10, 50, 100, 250, 500]
@@ -17,7 +17,6 @@ LAYERS = [10, 50, 100, 250, 500]
 
 def rows() -> Iterator[Row | str]:
     import qinspect as qi
-    from qinspect.data.dataset import Dataset
 
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -25,7 +24,7 @@ def rows() -> Iterator[Row | str]:
         x = examples(EXAMPLES[-1])
 
         def data(count: int) -> Any:
-            return Dataset(x[:count], np.arange(count) % 4, np.arange(count))
+            return labelled(x[:count])
 
         for name, verb in (("evaluate", qi.evaluate), ("compare", qi.compare)):
             yield growth(f"{name}, 5 layers", EXAMPLES,

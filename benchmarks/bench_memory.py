@@ -2,7 +2,8 @@
 
 Every pass is a child process. Anonymous memory (sampled) is what the process asks for; the peak
 resident size of `getrusage` also counts pages of the file, which the kernel takes back when it
-needs them. Bytes an example are the slope between the ends: the outputs that are kept.
+needs them. Bytes an example are the
+slope between the ends: the outputs that are kept, ids and labels.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import Row, examples, generated, int8_of, met, python, span
+from bench import Row, examples, generated, int8_of, labelled, met, python, span
 
 SIZES = (10_000, 100_000, 1_000_000)
 PASSES = ("evaluate", "activations", "layers", "report")
@@ -107,7 +108,6 @@ def child(what: str, folder: str, count: str) -> None:
 def work_of(what: str, folder: Path, count: int) -> Callable[[], int]:
     """What the child does, and how many examples it says it did it with."""
     import qinspect as qi
-    from qinspect.data.dataset import Dataset
     from qinspect.measure.activations import activation_statistics
     from qinspect.measure.local import layer_errors
     from qinspect.tflite import match_graphs, read_graph
@@ -115,15 +115,14 @@ def work_of(what: str, folder: Path, count: int) -> Callable[[], int]:
     x = np.load(folder / "x.npy", mmap_mode="r")[:count]
     files = [folder / "float.tflite", folder / "int8.tflite"]
     a, b = (read_graph(file.read_bytes()) for file in files)
-    y = np.arange(count) % 4
 
     def diagnosed() -> Any:
         case = qi.case(float=files[0], ptq=files[1], qat=files[0],
-                       data=Dataset(np.asarray(x), y, np.arange(count)), calibration=examples(64))
+                       data=labelled(np.array(x)), calibration=examples(64))
         return qi.diagnose(case, training=False)
 
     def work() -> int:
-        data = Dataset(x, y, np.arange(count))
+        data = labelled(x)
         if what == "activations":
             return activation_statistics(b, x).examples
         if what == "layers":
