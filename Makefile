@@ -4,16 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help study lab exercises test test-fast docs lint bench bench-diagnosis bench-diagnosis-full wheels clean
+.PHONY: help study lab exercises test test-fast torture docs lint bench bench-diagnosis bench-diagnosis-full wheels clean
 help:
 	@echo "make study      train, quantize, evaluate and print the verdict, five seeds (some five minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make exercises  copy the notebooks without their solutions to the folder exercises/"
 	@echo "make test       all tests (under 20 minutes on 2 cores)"
 	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
+	@echo "make torture    the long attacks: kills, odd environments, odd inputs (an hour or more)"
 	@echo "make docs       docs/causes.md from the causes, docs/metrics.md from the metrics"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      the benchmarks, each printing its numbers"
+	@echo "make bench      times and sizes beside alternatives, to benchmarks/results.md (25 minutes; SUBJECT=layers)"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (90 minutes on 2 cores)"
 	@echo "make bench-diagnosis-full  every cause on six networks, resumable, hours"
 	@echo "make wheels     a folder of wheels for a workshop without network"
@@ -37,11 +38,14 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What measures times runs by itself, after everything else.
 test: $(STAMP)
-	$(PYTEST) -m "not timing"
+	$(PYTEST) -m "not timing and not torture"
 	$(BIN)/python -m pytest -m timing
 
 test-fast: $(STAMP)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not torture"
+
+torture: $(STAMP)
+	$(BIN)/python -m pytest -m torture --timeout 7200
 
 docs: $(STAMP)
 	$(BIN)/python -m qinspect.causes > docs/causes.md
@@ -58,7 +62,7 @@ bench-diagnosis-full: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/diagnosis.py --full --work work/bench-diagnosis --out data
 
 bench: $(STAMP)
-	for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/bench.py $(SUBJECT) $(if $(SUBJECT),,--out benchmarks/results.md)
 
 wheels: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir wheels '.[all]'

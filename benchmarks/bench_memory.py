@@ -1,110 +1,140 @@
-"""Peak anonymous memory of a streaming pass, for few and for many examples of a generator.
+"""Peak memory of passes over a memory-mapped file, at 1e4, 1e5 and 1e6 examples of 512 bytes.
 
-Each pass runs in a child process of its own, which samples its own anonymous memory
-(``Pss_Anon`` of ``/proc/self/smaps_rollup``, else ``RssAnon`` of ``/proc/self/status``) every
-five milliseconds while it works.  Linux only.
-
-    python benchmarks/bench_memory.py [--few 1000] [--many 100000] [--batch 32]
+Every pass is a child process. Anonymous memory (sampled) is what the process asks for; the peak
+resident size of `getrusage` also counts pages of the file, which the kernel takes back when it
+needs them. Bytes an example are the
+slope between the ends: the outputs that are kept, ids and labels.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
-import sys
+import resource
+import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench import Row, examples, generated, int8_of, labelled, met, python, span
+
+SIZES = (10_000, 100_000, 1_000_000)
+PASSES = ("evaluate", "activations", "layers", "report")
+# Per cent by which memory may grow from the least to the most examples, but for the outputs.
+LIMIT = 10
+PIECE = 10_000
 
 
-def data_folder() -> Path:
-    named = os.environ.get("QINSPECT_DATA")
-    return Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+def rows() -> Iterator[Row | str]:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        write_files(folder, 5, SIZES[-1])
+        for what in PASSES:
+            found = [measure(what, folder, size) for size in SIZES]
+            anonymous = [one["peak_kib"] for one in found]
+            slope = 1024 * (anonymous[-1] - anonymous[0]) / (SIZES[-1] - SIZES[0])
+            growth = 100 * (anonymous[-1] / anonymous[0] - 1)
+            kept = what in ("evaluate", "report")
+            yield Row(
+                f"memory of {what}, " + ", ".join(f"{size:,}" for size in SIZES),
+                ", ".join(f"{one / 1024:.0f}" for one in anonymous) + " MiB anonymous",
+                "the file", f"{SIZES[-1] * 512 / 2**20:.0f} MiB",
+                f"grows by {growth:.0f} %, {slope:.0f} bytes an example",
+                "flat but for the outputs" if kept
+                else f"at most {LIMIT} %: {met(growth <= LIMIT)}",
+                "peak resident " + ", ".join(f"{one['resident_kib'] / 1024:.0f}" for one in found)
+                + " MiB; " + ", ".join(span(one["seconds"]) for one in found))
+        deep = folder / "deep"
+        deep.mkdir()
+        write_files(deep, 100, 1000)
+        for what in ("diagnose", "diagnose and report"):
+            one = measure(what, deep, 1000)
+            yield Row(f"{what}, 100 layers, 1,000 examples", span(one["seconds"]),
+                      check=f"peak {one['resident_kib'] / 1024:.0f} MiB resident, "
+                            f"{one['peak_kib'] / 1024:.0f} MiB anonymous")
+
+
+def write_files(folder: Path, layers: int, count: int) -> None:
+    """A float file, its int8 file, one with other weights in int8, and examples with labels."""
+    content = generated(layers)
+    (folder / "float.tflite").write_bytes(content)
+    (folder / "int8.tflite").write_bytes(int8_of(content))
+    x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (count, 8, 8, 2))
+    rng = np.random.default_rng(1)
+    for start in range(0, count, PIECE):
+        part = x[start : start + PIECE]
+        part[:] = rng.standard_normal(part.shape, dtype=np.float32)
+    x.flush()
+
+
+def measure(what: str, folder: Path, count: int) -> dict[str, Any]:
+    """Peaks in KiB and seconds of one pass in a child process."""
+    code = "import sys, bench_memory; bench_memory.child(*sys.argv[1:])"
+    found: dict[str, Any] = json.loads(python(code, what, str(folder), str(count)).splitlines()[-1])
+    return found
 
 
 def anonymous_kib() -> int:
-    """Anonymous memory of this process now, in KiB."""
-    for path, field in (
-        ("/proc/self/smaps_rollup", "Pss_Anon:"),
-        ("/proc/self/status", "RssAnon:"),
-    ):
-        try:
-            for line in Path(path).read_text().splitlines():
-                if line.startswith(field):
-                    return int(line.split()[1])
-        except OSError:
-            continue
+    """Anonymous memory of this process now, in KiB; Linux only."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1])
     raise SystemExit("this system does not tell the anonymous memory of a process")
 
 
-def child(what: str, examples: int, batch: int, depth: int) -> None:
-    """One pass; prints its peak as JSON."""
-    import numpy as np
-
-    from qinspect.measure.activations import activation_statistics
-    from qinspect.measure.local import layer_errors
-    from qinspect.tflite import read_graph
-
-    folder = data_folder() / "tflite" / "resnet8"
-    pool = np.load(folder / "cifar_eval.npz", allow_pickle=False)["x"][:256]
-    a, b = read_graph(folder / "float32.tflite"), read_graph(folder / "int8.tflite")
-
-    def generator():
-        for start in range(0, examples, batch):
-            index = np.arange(start, min(start + batch, examples)) % len(pool)
-            yield pool[index].astype(np.float32)
-
+def child(what: str, folder: str, count: str) -> None:
+    """One pass; prints its peaks as JSON."""
+    work = work_of(what, Path(folder), int(count))
     peak, done = 0, threading.Event()
 
-    def watch():
+    def watch() -> None:
         nonlocal peak
-        while not done.is_set():
+        while not done.wait(0.005):
             peak = max(peak, anonymous_kib())
-            time.sleep(0.005)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = time.perf_counter()
-    if what == "activations":
-        found = activation_statistics(b, generator(), batch_size=batch).examples
-    else:
-        found = layer_errors(
-            a, b, [(i, i) for i in range(depth)], generator(), batch_size=batch
-        ).examples
+    found = work()
     seconds = time.perf_counter() - start
     done.set()
     watcher.join()
-    print(json.dumps({"examples": found, "peak_kib": peak, "seconds": seconds}))
+    print(json.dumps({"examples": found, "seconds": seconds, "peak_kib": peak,
+                      "resident_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
 
 
-def measure(what: str, examples: int, batch: int = 32, depth: int = 16) -> dict:
-    """Peak of one pass in a child process: ``examples``, ``peak_kib``, ``seconds``."""
-    root = Path(__file__).resolve().parents[1]
-    path = os.pathsep.join(p for p in (str(root), os.environ.get("PYTHONPATH", "")) if p)
-    command = [sys.executable, __file__, "--child", what, str(examples), str(batch), str(depth)]
-    run = subprocess.run(
-        command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": path}
-    )
-    return json.loads(run.stdout.strip().splitlines()[-1])
+def work_of(what: str, folder: Path, count: int) -> Callable[[], int]:
+    """What the child does, and how many examples it says it did it with."""
+    import qinspect as qi
+    from qinspect.measure.activations import activation_statistics
+    from qinspect.measure.local import layer_errors
+    from qinspect.tflite import match_graphs, read_graph
 
+    x = np.load(folder / "x.npy", mmap_mode="r")[:count]
+    files = [folder / "float.tflite", folder / "int8.tflite"]
+    a, b = (read_graph(file.read_bytes()) for file in files)
 
-def main() -> None:
-    if len(sys.argv) > 1 and sys.argv[1] == "--child":
-        child(sys.argv[2], *(int(v) for v in sys.argv[3:6]))
-        return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--few", type=int, default=1000)
-    parser.add_argument("--many", type=int, default=100_000)
-    parser.add_argument("--batch", type=int, default=32)
-    options = parser.parse_args()
-    for what in ("activations", "layer errors"):
-        few = measure(what, options.few, options.batch)
-        many = measure(what, options.many, options.batch)
-        ratio = many["peak_kib"] / few["peak_kib"]
-        print(json.dumps({"pass": what, "few": few, "many": many, "ratio": round(ratio, 4)}))
+    def diagnosed() -> Any:
+        case = qi.case(float=files[0], ptq=files[1], qat=files[0],
+                       data=labelled(np.array(x)), calibration=examples(64))
+        return qi.diagnose(case, training=False)
 
+    def work() -> int:
+        data = labelled(x)
+        if what == "activations":
+            return activation_statistics(b, x).examples
+        if what == "layers":
+            return layer_errors(a, b, match_graphs(a, b), x).examples
+        if what.startswith("diagnose"):
+            found = diagnosed()
+            if what != "diagnose":
+                found.report(folder / "diagnosis.html")
+            return count
+        results = qi.evaluate(files, data)
+        if what == "report":
+            results.compare().report(folder / "report.html")
+        return len(results.y)
 
-if __name__ == "__main__":
-    main()
+    return work

@@ -1,54 +1,54 @@
-"""A sweep of eight small studies on two worker processes against one, each held to one thread.
+"""Four small studies with seeds of their own on one worker process, on two, and on Dask's.
 
-    python benchmarks/bench_sweep.py
-
-Needs TensorFlow and two idle cores; takes some six minutes.  Exits with code 1 when two workers
-are less than 1.6 times as fast as one, or one worker keeps more than 1.15 cores busy.
+One round: every study starts TensorFlow anew and trains, held to one thread.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from qinspect.studies.sweeping import grid, run_sweep
+from bench import Row, cores, met, need, span
 
-SPECS = grid(
-    {"preset": "one-epoch", "dataset": "digits", "model": "bn_cnn", "split_seed": 0, "recipes": ()},
-    seed=range(8),
-)
+TARGET = 1.6
 
 
 def quiet(*arguments: object) -> None:
     """Say nothing."""
 
 
-def measure(workers: int) -> tuple[float, float]:
-    """Wall-clock seconds of the sweep, and CPU seconds of its worker processes."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def swept(**where: Any) -> tuple[float, list[float]]:
+    """Seconds of the sweep, and a number that says what came out of each seed."""
+    from qinspect.studies.sweeping import grid, run_sweep
+
+    specs = grid({"preset": "one-epoch", "dataset": "digits", "model": "mlp", "split_seed": 0,
+                  "recipes": ()}, seed=range(4))
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
-        frame = run_sweep(SPECS, Path(folder), workers=workers, notify=quiet, progress=quiet).frame
-        wall = time.perf_counter() - started
+        start = time.perf_counter()
+        frame = run_sweep(specs, Path(folder), notify=quiet, progress=quiet, **where).frame
+        taken = time.perf_counter() - start
     assert (frame["status"] == "finished").all(), frame["error"].to_list()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return taken, frame.select_dtypes("float").iloc[:, 0].tolist()
 
 
-def main() -> int:
-    load = os.getloadavg()[0]
-    one, cpu_one = measure(1)
-    two, cpu_two = measure(2)
-    print(f"load before the start: {load:.1f} on {os.cpu_count()} cores")
-    print(f"1 worker:  {one:.1f} s, {cpu_one:.1f} s of CPU, {cpu_one / one:.2f} cores busy")
-    print(f"2 workers: {two:.1f} s, {cpu_two:.1f} s of CPU, {cpu_two / two:.2f} cores busy")
-    print(f"{one / two:.2f} times as fast with two workers")
-    return int(one / two < 1.6 or cpu_one / one > 1.15)
+def rows() -> Iterator[Row | str]:
+    need("tensorflow")
+    one, reference = swept(workers=1)
+    two, again = swept(workers=2)
+    assert again == reference
+    goal = f"at least {TARGET}: {met(one / two >= TARGET)}" if cores() > 1 else ""
+    yield Row("a sweep of four studies, two workers", span(two), "one worker", span(one),
+              f"{one / two:.3g}, 1 round", goal, "the same numbers for every seed")
+    distributed = need("distributed")
+    with (distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+          as cluster):
+        from qinspect.studies.pool import dask_executor
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+        with dask_executor(cluster.scheduler_address) as executor:
+            taken, found = swept(executor=executor)
+    assert found == reference
+    yield Row("a sweep of four studies, a Dask LocalCluster of two", span(taken), "one worker",
+              span(one), f"{one / taken:.3g}, 1 round", goal, "the same numbers for every seed")

@@ -123,7 +123,7 @@ def quantized(file: Path, x: dict[str, Array]) -> bytes:
     graph = open_model(file)
     if any(t.dtype == "float16" for t in graph.main.tensors):
         content = with_float_constants(graph.content)
-        graph = replace(read_graph(content), file=graph.file, guarded=True)
+        graph = replace(read_graph(content), file=graph.file)
     values = x.get("x", x)
     return quantize_file(graph, observe_ranges(graph, values).over())
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect.data.dataset import Dataset, count, take
-from qinspect.data.examples import examples_of
+from qinspect.data.dataset import Dataset, take
 from qinspect.data.sources import Source
+from qinspect.data.streams import stream
 from qinspect.errors import DataError, QinspectError, SpecError
 from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.error_metrics import error_metrics
+from qinspect.measure.kernels import MOST, reference_run, seconds_for
 from qinspect.measure.layer_tables import EXAMPLES, Layers, float_file, layer_tables
 from qinspect.measure.local import layer_errors
 from qinspect.measure.remarks import Scored, chance_remarks, float_worst, output_remarks
@@ -44,6 +45,7 @@ from qinspect.tflite.origin import origin_of
 from qinspect.tflite.ports import ports_of
 from qinspect.tflite.remarks import Remark
 from qinspect.tflite.run import Evaluation
+from qinspect.tflite.runner import state_of
 from qinspect.tflite.sandbox import open_model
 from qinspect.tflite.task import Task, task_of
 
@@ -52,7 +54,7 @@ def layer_rows(
     models: Sequence[tuple[str, Graph, Arrays, Preprocessing]],
     calibration_x: Arrays | None,
     *,
-    num_threads: int = 2,
+    num_threads: int | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Errors of every layer of every other file against the first float file.
 
@@ -62,8 +64,8 @@ def layer_rows(
         ``x`` as each file takes it.
     calibration_x : ndarray or None
         Calibration examples, before preprocessing.
-    num_threads : int
-        Of the measurement.
+    num_threads : int, optional
+        Of the measurement; one a core unless given.
 
     Returns
     -------
@@ -149,41 +151,52 @@ def recipe_rows(models: Sequence[tuple[str, Graph]]) -> list[dict[str, Any]]:
 
 
 def kernel_row(
-    name: str, graph: Graph, x: Arrays, y: Array | None, ids: Array, *,
-    task: Task | None = None, num_threads: int = 2,
+    name: str, graph: Graph, x: Arrays, y: Array | None, ids: Array, *, task: Task,
+    usual: Evaluation, order: Array, seconds: float, num_threads: int | None = None,
 ) -> dict[str, Any]:
-    """Default (XNNPACK) kernels against reference kernels on the same examples.
+    """Default (XNNPACK) kernels against reference kernels on some of the examples.
+
+    Parameters
+    ----------
+    usual : Evaluation
+        Of all examples by the default kernels.
+    order : ndarray of int
+        Examples to take, one after the other.
+    seconds : float
+        What the reference kernels may take.
 
     Returns
     -------
     dict
-        file, examples, flips (examples classified differently), flip_ids, max_abs (largest
-        difference of an output, real units), output_sqnr_db, accuracy_default,
-        accuracy_reference (None without labels), score_default, score_reference (of the metric of
-        ``task``), error (why reference kernels did not run).
+        file, examples (how many were run), said (which, and why no more), flips (examples
+        classified differently), flip_ids, max_abs (largest difference of an output, real units),
+        output_sqnr_db, accuracy_default, accuracy_reference (None without labels), score_default,
+        score_reference (of the metric of ``task``), error (why reference kernels did not run).
     """
     row: dict[str, Any] = {
-        "file": name, "examples": count(x), "flips": None, "flip_ids": [], "max_abs": None,
+        "file": name, "examples": 0, "said": None, "flips": None, "flip_ids": [], "max_abs": None,
         "output_sqnr_db": None, "accuracy_default": None, "accuracy_reference": None,
         "score_default": None, "score_reference": None, "error": None,
     }
-    task = task or task_of({name: graph}, {name: x}, examples_of("the examples", name, x, y))
-    default, usual = task.run(name, graph, x, num_threads=num_threads)
     try:
-        reference, plain_ones = task.run(name, graph, x, num_threads=num_threads,
-                                         kernels="reference")
+        ran = reference_run(task, name, graph, x, usual, order, seconds, workers=num_threads)
     except QinspectError as error:
         return {**row, "error": str(error)}
+    default, reference = ran.usual, ran.result
     gap = np.abs(default.outputs.astype(np.float64) - reference.outputs)
     row |= {
+        "examples": len(ran.index),
+        "said": ran.said,
         "max_abs": float(gap.max()),
         "output_sqnr_db": output_sqnr(reference.outputs, default.outputs),
     }
     if task.classes and _scores_of_classes(default):
         flips = default.prediction != reference.prediction
-        row |= {"flips": int(flips.sum()), "flip_ids": ids[flips]}
+        row |= {"flips": int(flips.sum()), "flip_ids": ids[ran.index][flips]}
+    y = None if y is None else y[ran.index]
     if task.metric is not None and (y is not None or not task.metric.needs_y):
-        for key, output in (("default", usual), ("reference", plain_ones)):
+        usually = task.scored(name, graph, take(x, ran.index), default)
+        for key, output in (("default", usually), ("reference", ran.scored)):
             try:
                 value = Results({name: output}, y, metric=task.metric).value(name)
             except DataError:  # such as an area under a curve of one class alone
@@ -316,7 +329,7 @@ def compare(
     metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
     confidence: float = 0.95, margin: float | None = None, margin_relative: float | None = None,
     non_inferior: bool = False, seed: int = 0, detail_examples: int = DETAIL_EXAMPLES,
-    num_threads: int = 2, by_class: bool = False,
+    num_threads: int | None = None, by_class: bool = False,
 ) -> Comparisons | FileComparison:
     """Compare models on the same examples: their predictions, or ``.tflite`` files and all of them.
 
@@ -346,9 +359,10 @@ def compare(
         or relative, what is asked, seed; as :func:`qinspect.results` takes them.  Those that
         ``Results`` carry already count for them.
     detail_examples : int
-        Leading examples for the errors of layers and for reference kernels, at least 1.
-    num_threads : int
-        Of the evaluation.
+        Leading examples for the errors of layers, and as many random ones at most for reference
+        kernels, at least 1.
+    num_threads : int, optional
+        Interpreters of each file side by side, of one thread each; one a core unless given.
     by_class : bool
         Tell each pair class by class as well.
 
@@ -406,7 +420,7 @@ def _of_files(
     files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | Source | Dataset,
     calibration: str | os.PathLike[str] | None, hows: Sequence[Preprocessing], *,
     reference: str | os.PathLike[str] | None, metric: Metric | str | None, output: str | None,
-    sequence: bool, detail_examples: int, num_threads: int, by_class: bool,
+    sequence: bool, detail_examples: int, num_threads: int | None, by_class: bool,
     options: dict[str, Any],
 ) -> tuple[dict[str, Any], Comparisons | None]:
     """The report of a :class:`FileComparison` as plain data, and the comparisons behind it."""
@@ -425,9 +439,9 @@ def _of_files(
     task = task_of(graphs, fed, examples, metric=metric, output=output, ways=hows)
     notes += task.notes
     models = []
+    ran = task.run(graphs, fed, num_threads=num_threads, sequence=sequence)
     for (name, graph), file, how in zip(graphs.items(), files, hows, strict=True):
-        result, scored = task.run(name, graph, fed[name], num_threads=num_threads,
-                                  sequence=sequence)
+        result, scored = ran[name]
         notes += [f"{name}: {note}" for note in result.notes]
         y = examples.y
         if task.metric is not None and task.metric.classes:
@@ -440,6 +454,9 @@ def _of_files(
     compared = None
     if task.metric is not None:
         compared = _compared(models, examples, task.metric, against, by_class, options)
+    kernels = _kernel_rows(models, examples.ids, task, detail_examples, sequence=sequence,
+                           seed=options["seed"], num_threads=num_threads)
+    notes += [f"{row['file']}: {row['said']}" for row in kernels if row["said"]]
     layers, missing = layer_rows(
         [(m.name, m.graph, take(m.x, head), m.how) for m in models], calibration_x,
         num_threads=num_threads,
@@ -474,13 +491,7 @@ def _of_files(
             ],
             "layers": layers,
             "recipes": recipe_rows([(m.name, m.graph) for m in models]),
-            "kernels": [
-                kernel_row(
-                    m.name, m.graph, take(m.x, head), None if m.y is None else m.y[head],
-                    examples.ids[head], task=task, num_threads=num_threads,
-                )
-                for m in models
-            ],
+            "kernels": kernels,
             "ties": [_ties(m, examples.ids, task) for m in models],
             "remarks": [asdict(remark) for remark in _remarks(models, compared, task)],
             "detail_examples": min(detail_examples, len(examples)),
@@ -488,6 +499,24 @@ def _of_files(
         }
     )
     return report, compared
+
+
+def _kernel_rows(
+    models: list[_Model], ids: Array, task: Task, most: int, *, sequence: bool, seed: int,
+    num_threads: int | None,
+) -> list[dict[str, Any]]:
+    """Reference kernels of every file on the same random examples."""
+    order = stream(seed, "kernels").permutation(len(ids))[: min(most, MOST)]
+    seconds = seconds_for(m.result for m in models)
+    usual = {m.name: m.result for m in models}
+    if sequence:
+        # Some of the examples are no sequence; each is run for itself by either kernels.
+        kept = [m for m in models if state_of(m.graph)]
+        again = task.run({m.name: m.graph for m in kept}, {m.name: m.x for m in kept},
+                         num_threads=num_threads) if kept else {}
+        usual |= {name: result for name, (result, _) in again.items()}
+    return [kernel_row(m.name, m.graph, m.x, m.y, ids, task=task, usual=usual[m.name], order=order,
+                       seconds=seconds, num_threads=num_threads) for m in models]
 
 
 def _remarks(models: list[_Model], compared: Comparisons | None, task: Task) -> list[Remark]:

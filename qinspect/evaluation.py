@@ -27,7 +27,8 @@ def evaluate(
     files: File | Sequence[File] | Mapping[str, Model], data: File | Source | Dataset, *,
     kernels: Kernels = "default", preprocessing: Sequence[Preprocessing] | None = None,
     metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
-    confidence: float = 0.95, margin: float | None = None, seed: int = 0, num_threads: int = 2,
+    confidence: float = 0.95, margin: float | None = None, seed: int = 0,
+    num_threads: int | None = None,
 ) -> Results:
     """Outputs of ``.tflite`` files for the same examples.
 
@@ -52,8 +53,8 @@ def evaluate(
         Whether examples follow each other, so that a file's state is kept from one to the next.
     confidence, margin, seed
         Of the comparisons that will be made.
-    num_threads : int
-        Of every interpreter.
+    num_threads : int, optional
+        Interpreters of each file side by side, of one thread each; one a core unless given.
 
     Returns
     -------
@@ -90,11 +91,10 @@ def evaluate(
     if task.metric is None:
         raise DataError(f"{examples.no_labels}; 'compare' says what can be said without.")
     notes += task.notes
-    outputs, runs = {}, {}
-    for name, graph in graphs.items():
-        runs[name], outputs[name] = task.run(name, graph, fed[name], num_threads=num_threads,
-                                         kernels=kernels, sequence=sequence)
-        notes += [f"{name}: {note}" for note in runs[name].notes]
+    ran = task.run(graphs, fed, num_threads=num_threads, kernels=kernels, sequence=sequence)
+    runs = {name: run for name, (run, _) in ran.items()}
+    outputs = {name: scored for name, (_, scored) in ran.items()}
+    notes += [f"{name}: {note}" for name, run in runs.items() for note in run.notes]
     shift = offset.pop()
     y = examples.labels + shift if task.metric.classes else task.y
     if task.metric is ACCURACY:

@@ -139,3 +139,11 @@ def test_no_module_bears_a_verbs_name() -> None:
     shown = PACKAGE / "show" / "views"  # found by the class that they show, never imported by name
     names -= {path.stem for path in shown.glob("*.py")}
     assert not verbs & names
+
+
+def test_comparing_files_leaves_the_slow_half_of_scipy_out() -> None:
+    loaded = run_python(
+        "import sys, qinspect.comparisons, qinspect.evaluation, qinspect.show.view; "
+        "print(sorted({'scipy.stats', 'scipy.optimize'} & set(sys.modules)))"
+    )
+    assert loaded == "[]"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import ks_2samp
 
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import TRAIN_ON, Finding, Measure, Rule, indicated, ruled_out
@@ -21,6 +20,8 @@ _DISTANCE = Measure(
 
 
 def _check(evidence: Evidence) -> Finding:
+    from scipy.stats import ks_2samp  # slow to import
+
     here, there = evidence.observed("evaluation"), evidence.observed("train")
     distances = {}
     scores = _scores(evidence.graph("float"))

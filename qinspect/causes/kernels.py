@@ -21,13 +21,12 @@ from qinspect.diagnosis.rule import (
     indicated,
     ruled_out,
 )
+from qinspect.measure.kernels import MOST, ReferenceRun, reference_run, seconds_for
 from qinspect.measure.probe import batches
-from qinspect.schema import Array
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.ports import real_values
 from qinspect.tflite.runner import Session
 
-_KERNEL_EXAMPLES = 256
 _FLIP_SHARE = 0.01
 _FLIPS = Measure(
     "{role}_flips", "examples whose class changes between kernels", side="above",
@@ -43,39 +42,34 @@ _TIED = Measure(
 )
 
 
-def _reference(evidence: Evidence, role: str, index: Array) -> Array:
-    return evidence.once(
-        ("reference", role, len(index)),
-        lambda: _run_reference(evidence, role, index),
-    )
+def _reference(evidence: Evidence, role: str) -> ReferenceRun:
+    """The file of a role by reference kernels, on random examples."""
+    return evidence.once(("reference", role), lambda: reference_run(
+        evidence.task, role, evidence.graph(role), evidence.data.x, evidence.evaluation(role),
+        evidence.rng(3).permutation(len(evidence.data))[:MOST],
+        seconds_for(evidence.evaluation(one) for one in evidence.case.roles),
+        workers=evidence.num_threads))
 
 
-def _run_reference(evidence: Evidence, role: str, index: Array) -> Any:
-    x = take(evidence.data.x, index)
-    result, scored = evidence.task.run(role, evidence.graph(role), x, kernels="reference",
-                                       num_threads=evidence.num_threads)
-    return result.prediction if evidence.of_classes else scored
-
-
-def _index(evidence: Evidence) -> Array:
-    index = some_examples(evidence, _KERNEL_EXAMPLES)
-    return np.arange(len(evidence.data)) if index is None else index
+def _answers(evidence: Evidence, run: ReferenceRun) -> Any:
+    return run.result.prediction if evidence.of_classes else run.scored
 
 
 def _check_kernels(evidence: Evidence) -> Finding:
-    index = _index(evidence)
-    # One flip more than what is let pass.
-    limit = math.floor(max(1.0, _FLIP_SHARE * len(index))) + 1
-    facts: dict[str, object] = {"examples": len(index)}
+    facts: dict[str, object] = {}
     measures, words, hurt = [], [], []
     for role in evidence.case.roles:
-        other = _reference(evidence, role, index)
+        ran = _reference(evidence, role)
+        index, other = ran.index, _answers(evidence, ran)
         some = evidence.results(own=True).take(index)
         both = some.with_outputs(reference=evidence.scorable(other, index))
         moved = evidence.metric.scale * (both.value("reference") - both.value(role))
+        facts[f"{role}_examples"] = len(index)
         facts[f"{role}_reference_minus_default{evidence.suffix}"] = moved
         if evidence.of_classes:
             flips = int(np.count_nonzero(evidence.own_answers(role)[index] != other))
+            # One flip more than what is let pass.
+            limit = math.floor(max(1.0, _FLIP_SHARE * len(index))) + 1
             measures.append(_FLIPS.of(flips, role, threshold=limit))
             said = f"{flips} of {len(index)} predictions of the {role.upper()} file"
         else:
@@ -86,7 +80,10 @@ def _check_kernels(evidence: Evidence) -> Finding:
             words.append(said)
             hurt.append(role)
     if not words:
-        return ruled_out("optimised and reference kernels agree.", measures, facts)
+        fewest = min(len(_reference(evidence, role).index) for role in evidence.case.roles)
+        which = (f"on the {fewest:,} of {len(evidence.data):,} examples, drawn at random, that "
+                 "were run by both" if fewest < len(evidence.data) else "on all examples")
+        return ruled_out(f"optimised and reference kernels agree {which}.", measures, facts)
     return indicated(
         f"{' and '.join(words)} change between optimised and reference kernels.", measures, facts,
         tuple(hurt), strength=0.4,
@@ -94,9 +91,14 @@ def _check_kernels(evidence: Evidence) -> Finding:
 
 
 def _use_reference(evidence: Evidence, finding: Finding) -> Trial | None:
-    index = _index(evidence)
-    swaps = {role: _reference(evidence, role, index) for role in finding.hurts}
-    return Trial("running the reference kernels", swaps, index) if swaps else None
+    if not finding.hurts:
+        return None
+    ran = {role: _reference(evidence, role) for role in finding.hurts}
+    # Each was run on the first of one random order, so the fewest are among those of all.
+    index = min((run.index for run in ran.values()), key=len)
+    swaps = {role: _answers(evidence, run)[np.isin(run.index, index)]
+             for role, run in ran.items()}
+    return Trial("running the reference kernels", swaps, index)
 
 
 def _check_ties(evidence: Evidence) -> Finding:

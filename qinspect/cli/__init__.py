@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -13,6 +14,7 @@ from qinspect.errors import QinspectError
 
 def main() -> None:
     """Entry point: errors are one line on standard error and exit code 2."""
+    _hold_standard_streams()
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     try:
@@ -29,6 +31,13 @@ def main() -> None:
             raise
         _fail(error.format_message(), 2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _hold_standard_streams() -> None:
+    """Take the numbers of closed standard streams, or a file opened later is written to as one."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
 
 
 def _fail(message: str, code: int) -> None:

@@ -14,11 +14,11 @@ from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
 
 from qinspect.data.names import Y_NAMES
 from qinspect.errors import DataError, require_extra, unknown_name
 from qinspect.schema import Array
+from qinspect.stats.exact import binomial_cdf
 from qinspect.stats.paired import as_correct
 
 # Names of columns that are no model's, whatever their case: besides the true label the example, its
@@ -623,7 +623,7 @@ def _remarks(values: Array, y: Array, name: str) -> list[str]:
     if len(classes) > 1 and len(np.unique(values)) == 1:
         found.append(f"{name} predicts {str(values[0])[:40]} in all {len(y):,} predictions.")
     right = int(np.count_nonzero(values == y))
-    if len(classes) > 1 and binom.cdf(right, len(y), 1 / len(classes)) < _BELOW_CHANCE:
+    if len(classes) > 1 and binomial_cdf(right, len(y), 1 / len(classes)) < _BELOW_CHANCE:
         found.append(f"{name} is right in {right:,} of {len(y):,} predictions, far fewer than by "
                      f"guessing one of {len(classes)} classes: are labels and order those of y?")
     return found

@@ -25,7 +25,7 @@ from qinspect.shown import Shown
 from qinspect.studies.build import calibration_examples, finetune_seed
 from qinspect.studies.run import load_splits
 from qinspect.studies.stored import Study, load_study
-from qinspect.tflite import read_graph, read_keras, scheme_of
+from qinspect.tflite import read_keras, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Examples, asked_for, in_shape, load_examples, prepare
@@ -444,7 +444,7 @@ def _of_study(study: Study, equal_budget: bool) -> Case:
     splits = load_splits(spec)
     models = {path.stem: path for path in (folder / "models").glob("*.h5")}
     graphs = {
-        role: read_graph(path) if (path := folder / "models" / f"{arm}.tflite").exists() else None
+        role: open_model(path) if (path := folder / "models" / f"{arm}.tflite").exists() else None
         for role, arm in role_arms.items()
     }
     results = study.results

@@ -55,7 +55,7 @@ def diagnose(
     interventions: bool = True,
     training: bool = True,
     budget: float = 150.0,
-    num_threads: int = 2,
+    num_threads: int | None = None,
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Diagnosis:
@@ -74,8 +74,8 @@ def diagnose(
     budget : float
         Seconds after which no intervention is started.  One that is running is not stopped; by how
         much the last one ended too late is part of the answer.
-    num_threads : int
-        Of every interpreter.
+    num_threads : int, optional
+        Interpreters of each file side by side, of one thread each; one a core unless given.
     progress : callable, optional
         ``progress(phase, done, total, message)``; chosen for terminal, notebook or log when not
         given.

@@ -55,9 +55,9 @@ RANGES = ("tensor", "kind", "stored_low", "stored_high", "low", "high", "ratio",
 
 
 class Evidence:
-    """A case and everything measured on it so far; ``num_threads`` of every interpreter."""
+    """A case and everything measured on it so far; ``num_threads`` side by side."""
 
-    def __init__(self, case: Case, num_threads: int = 2) -> None:
+    def __init__(self, case: Case, num_threads: int | None = None) -> None:
         self.case = case
         self.num_threads = num_threads
         self._kept: dict[tuple[Any, ...], Any] = {}

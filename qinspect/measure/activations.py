@@ -53,7 +53,7 @@ def activation_statistics(
     *,
     per_channel: bool = False,
     batch_size: int = 32,
-    num_threads: int = 2,
+    num_threads: int | None = None,
 ) -> Activations:
     """Extremes, moments, NaN and infinity counts, percentiles, histograms of activations."""
     if batch_size < 1:
@@ -140,7 +140,7 @@ class ObservedRanges:
 
 
 def observe_ranges(
-    graph: Graph, x: Arrays, *, batch_size: int = 32, num_threads: int = 2
+    graph: Graph, x: Arrays, *, batch_size: int = 32, num_threads: int | None = None
 ) -> ObservedRanges:
     """Run a float32 network and note the ranges of its activations, example by example."""
     # Minimum and maximum, as TensorFlow's converter calibrates; litert-quantizer's own calibrator

@@ -86,7 +86,7 @@ class MixedFiles:
         keep: Precision = "float32",
         task: Task | None = None,
         choose: Array | None = None,
-        num_threads: int = 2,
+        num_threads: int | None = None,
     ) -> None:
         for option, value in (("precision", precision), ("keep", keep)):
             if value not in PRECISIONS:
@@ -338,7 +338,7 @@ def sensitivity(
     margin: float | None = None,
     advise: bool = False,
     seed: int = 0,
-    num_threads: int = 2,
+    num_threads: int | None = None,
 ) -> Sensitivity:
     """Quantize one layer at a time, and all but one, from a float ``.tflite`` file alone.
 
@@ -374,8 +374,8 @@ def sensitivity(
         place, and the other half is evaluated.
     seed : int
         Of all that is drawn.
-    num_threads : int
-        Of the evaluation.
+    num_threads : int, optional
+        Interpreters of each file side by side, of one thread each; one a core unless given.
 
     Returns
     -------

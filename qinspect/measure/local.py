@@ -21,6 +21,7 @@ from qinspect.tflite.graph import Graph
 from qinspect.tflite.ports import real_values
 from qinspect.tflite.runner import Kernels, Session
 
+_WORKERS = 2
 _HISTOGRAM_COLUMNS = ("layer", "op", "reference", "part", "low", "high", "count", "unit")
 
 
@@ -62,7 +63,7 @@ def layer_errors(
     accumulated: bool = True,
     histograms: bool = True,
     batch_size: int = 16,
-    num_threads: int = 2,
+    num_threads: int | None = None,
     kernels: Kernels = "default",
 ) -> LayerErrors:
     """Local and accumulated quantization error of every matched layer; x in float input units.
@@ -79,7 +80,9 @@ def layer_errors(
     # before included.
     if not (local or accumulated):
         raise SpecError("neither local nor accumulated errors were asked for.")
-    for name, size in (("batch_size", batch_size), ("num_threads", num_threads)):
+    # The order of summation depends on it, so it is not the machine that decides.
+    threads = _WORKERS if num_threads is None else num_threads
+    for name, size in (("batch_size", batch_size), ("num_threads", threads)):
         if size < 1:
             raise SpecError(f"{name} is {size}; choose at least 1.")
     # Shapes that a network computes are no layers, and would keep it from running in batches.
@@ -97,14 +100,14 @@ def layer_errors(
     # batch always goes to the same worker, which keeps the sums reproducible.
     with ExitStack() as stack:
         workers = []
-        for _ in range(num_threads):
+        for _ in range(threads):
             workers.append(_Worker(float_graph, quant_graph, rows, cut, accumulated, histograms,
                                    options))
             stack.callback(workers[-1].close)
-        pool = stack.enter_context(ThreadPoolExecutor(num_threads))
-        pending: list[Future[None] | None] = [None] * num_threads
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        pending: list[Future[None] | None] = [None] * threads
         for number, batch in enumerate(batches(x, batch_size)):
-            turn = number % num_threads
+            turn = number % threads
             before = pending[turn]
             if before is not None:
                 before.result()

@@ -98,7 +98,7 @@ def perturbation_null(
     *,
     draws: int = 200,
     seed: int = 0,
-    num_threads: int = 2,
+    num_threads: int | None = None,
 ) -> PerturbationNull:
     """Test the gain of a quantized file against at least 100 perturbations of its float parent."""
     # It conditions on these examples and this float network: it does not speak of other examples
@@ -240,7 +240,7 @@ def perturb(
     draws: int = 200,
     factor: float = 1.0,
     rng: int | np.random.Generator = 0,
-    num_threads: int = 2,
+    num_threads: int | None = None,
 ) -> Draws:
     """Evaluate randomly perturbed versions of a float network."""
     # With factor 1 the null lacks the error of activations, which quantization has in addition, so
@@ -263,7 +263,7 @@ def matching_factor(
     sqnr_db: float,
     *,
     rng: int | np.random.Generator = 0,
-    num_threads: int = 2,
+    num_threads: int | None = None,
 ) -> float:
     """Amplitude of weight noise at which the median perturbed network has a given output SQNR."""
     if not math.isfinite(sqnr_db):
@@ -303,7 +303,7 @@ def calibration_draws(
     sets: int = 100,
     size: int = 100,
     rng: int | np.random.Generator = 0,
-    num_threads: int = 2,
+    num_threads: int | None = None,
 ) -> Draws:
     """Quantize a float file with random calibration sets out of ``observed``, evaluate each."""
     # Sets from one pool overlap, the more the nearer `size` is to the number of examples observed;
@@ -322,7 +322,7 @@ def calibration_draws(
 
 
 def _evaluate_all(
-    graph: Graph, draw: Callable[[], bytes], count: int, x: Arrays, num_threads: int
+    graph: Graph, draw: Callable[[], bytes], count: int, x: Arrays, num_threads: int | None | None
 ) -> Draws:
     reference = evaluate(graph, x, num_threads=num_threads).outputs
     predictions, quality = [], []

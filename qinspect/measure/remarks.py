@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from qinspect.schema import Array
 from qinspect.stats import Comparison
+from qinspect.stats.exact import binomial_cdf
 from qinspect.tflite.constants import producers_of
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.remarks import FIXED_RANGE, Remark, file_remarks, stored_output
@@ -138,7 +138,8 @@ def chance_remarks(scored: Mapping[str, Scored], *, by_file: bool = True) -> tup
 
     ``by_file``: whether the command takes a label offset for each file.
     """
-    near = {name: one for name, one in scored.items() if _p_of_chance(one, one.y) > _CHANCE}
+    near = {name: one for name, one in scored.items()
+            if _p_of_chance(one, one.y) > _CHANCE and not _too_few(one)}
     tried = {name: _other_numbering(one) for name, one in near.items()}
     better = {name: one for name, one in tried.items() if one is not None}
     if len(near) == len(scored) > 1 and not better:
@@ -180,7 +181,13 @@ def _p_of_chance(one: Scored, y: Array) -> float:
     if one.classes < 2:
         return 0.0
     hits = int(np.count_nonzero(one.prediction == y))
-    return float(binomtest(hits, len(y), 1 / one.classes, alternative="greater").pvalue)
+    # At least so many hits are at most so many misses.
+    return float(binomial_cdf(len(y) - hits, len(y), 1 - 1 / one.classes))
+
+
+def _too_few(one: Scored) -> bool:
+    """Whether even a file that is always right would look like guessing."""
+    return one.classes > 1 and one.classes ** -float(len(one.y)) > _CHANCE
 
 
 def _other_numbering(one: Scored) -> tuple[int, float] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from qinspect.errors import DataError
@@ -91,6 +90,8 @@ def contrast_interval(
     mean = float(counts @ levels / counts.sum())
     worth = counts / examples_a_piece(values, groups, confidence)
 
+    from scipy.optimize import brentq  # slow to import
+
     def upper(mean: float, levels: Array, highest: float) -> float:
         # Mirrored for the lower bound. At the very end of the range there is nothing above.
         room = highest - mean
@@ -118,6 +119,8 @@ def _restricted_variance(levels: Array, counts: Array, mean: float, highest: flo
     It cannot pass -1 / (highest - mean); when it would, what is left of the probability sits on
     the highest possible value although that was never observed.
     """
+    from scipy.optimize import brentq  # slow to import
+
     away = levels - mean
     share = counts / counts.sum()
     limit = -1 / (highest - mean)

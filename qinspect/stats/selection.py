@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from qinspect.stats.intervals import check_confidence
@@ -37,6 +36,8 @@ def unselected(gap: float, error: float, confidence: float = 0.95) -> float:
     >>> [round(unselected(gap, 1.0), 2) for gap in (2.0, 2.5, 3.0, 5.0)]
     [0.5, 1.14, 2.52, 5.0]
     """
+    from scipy.optimize import brentq  # slow to import
+
     level = float(ndtri((1 + check_confidence(confidence)) / 2))
     seen = abs(gap) / error if error > 0 else math.inf
     if math.isinf(seen):

@@ -142,7 +142,7 @@ def _repeated(
 
 def run_study(
     spec: StudySpec, out: str | os.PathLike[str], *, progress: Progress | None = None,
-    notify: Callable[[str], None] | None = None, num_threads: int = 2,
+    notify: Callable[[str], None] | None = None, num_threads: int | None = None,
 ) -> Study:
     """The study of a spec, run or only loaded; files are run with ``num_threads`` threads."""
     say = notify or tell
@@ -190,8 +190,8 @@ def _claim(folder: Path, spec: StudySpec) -> None:
 
 
 def _run_steps(
-    spec: StudySpec, folder: Path, splits: Splits, progress: Progress | None, num_threads: int,
-    say: Callable[[str], None],
+    spec: StudySpec, folder: Path, splits: Splits, progress: Progress | None,
+    num_threads: int | None, say: Callable[[str], None],
 ) -> None:
     from qinspect.progress import make_progress
     from qinspect.train import THREADS, has_batchnorm, load_keras, threads
@@ -237,7 +237,7 @@ def _length(context: BuildContext, models: tuple[str, ...], files: int) -> str:
             + f". To do: {len(trained)} trainings of {steps:,} steps in all, {files} files.")
 
 
-def _evaluate_arms(context: BuildContext, arms: tuple[Arm, ...], num_threads: int) -> None:
+def _evaluate_arms(context: BuildContext, arms: tuple[Arm, ...], num_threads: int | None) -> None:
     """Outputs of every arm on the test part, as the metric needs them, into ``predictions.npz``."""
     from qinspect.train import load_keras, predict
 

@@ -23,7 +23,7 @@ from qinspect.shown import Shown
 from qinspect.stats import SeedComparison, wilson_interval
 from qinspect.studies.arms import QUESTION
 from qinspect.studies.spec import StudySpec
-from qinspect.tflite import read_graph
+from qinspect.tflite.sandbox import open_model
 
 # Columns of a sweep's table: name of a gap and its arms (a, b), accuracy of b - accuracy of a.
 GAPS = {
@@ -175,7 +175,7 @@ class Study(Shown):
         """
         from qinspect.studies.run import load_splits
 
-        files = {arm: read_graph(self.file(arm)) for arm in _LAYER_ARMS if arm in self.arms}
+        files = {arm: open_model(self.file(arm)) for arm in _LAYER_ARMS if arm in self.arms}
         try:
             return layer_tables(files, load_splits(self.spec).test.x[:examples])
         except QinspectError as error:

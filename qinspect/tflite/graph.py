@@ -112,7 +112,7 @@ class Graph:
     metadata: tuple[str, ...]
     description: str
     version: int
-    guarded: bool = False  # a file of others: whatever runs it does so in a child process
+    guarded: bool = True  # whatever runs it does so in a child process
 
     @property
     def main(self) -> Subgraph:

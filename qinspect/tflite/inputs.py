@@ -74,6 +74,11 @@ def load_examples(
             _check_numbered(found, graphs, ways)
         return _pixels_in_units(found, graphs, ways) if Path(data.path).is_dir() else found
     x, y = data if isinstance(data, tuple) else (data, None)
+    given = {**x, "y": y} if isinstance(x, Mapping) else {"x": x, "y": y}
+    for key, one in given.items():
+        if isinstance(one, np.ma.MaskedArray) and (hidden := int(np.ma.count_masked(one))):
+            raise DataError(f"the examples: {key!r} is a masked array with {hidden} of {one.size} "
+                            "values hidden; fill them or remove these examples.")
     arrays = ({key: np.asarray(one) for key, one in x.items()} if isinstance(x, Mapping)
               else np.asarray(x))
     return examples_of("the examples", "data", arrays, None if y is None else np.asarray(y))

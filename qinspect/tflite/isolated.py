@@ -218,7 +218,8 @@ class Process:
             start_new_session=True, **inherited,
         )
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
@@ -233,7 +234,7 @@ class Process:
             return self._memory
         try:
             if isinstance(self._handle, int):
-                os.ftruncate(self._handle, size)
+                self._file.truncate(size)
             self._memory = shared_memory(self._handle, size)
         except (OSError, ValueError, OverflowError, MemoryError):
             raise Refused(STEPS.index("running it"), "MemoryError") from None
@@ -267,15 +268,17 @@ class Process:
         return answer
 
     def kill(self) -> None:
-        """End the child."""
+        """End the child and let go of what was shared with it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if _WINDOWS:
                 self.process.kill()
             else:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()  # type: ignore[union-attr]
+        self._listener.join()
+        for stream in (self.process.stdin, self.process.stdout, self._file, self._log):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
 
     def _doing(self) -> str:
         step = STEPS[min(max(int(self._marks[0]), 0), len(STEPS) - 1)]
@@ -315,9 +318,16 @@ def _signal_name(number: int) -> str:
 
 def _nameless_file() -> Any:
     """A file that leaves nothing behind, in memory where the system has that."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("qinspect"), "w+b")
-    return tempfile.TemporaryFile()
+    if not hasattr(os, "memfd_create"):
+        return tempfile.TemporaryFile()
+    handle = os.memfd_create("qinspect")
+    if handle <= 2:
+        # Of a process whose standard streams are closed: a child has its own ones there.
+        import fcntl
+
+        low, handle = handle, fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(low)
+    return os.fdopen(handle, "w+b")
 
 
 _LOCK = threading.Lock()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph
+from qinspect.tflite.ports import Port, real_values
 from qinspect.tflite.read import read_graph
-from qinspect.tflite.runner import Kernels, Model, run_files
+from qinspect.tflite.runner import Kernels, Model, Session, run_sessions
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Evaluation:
         False when the file could not be resized and ran one example at a time.
     notes : tuple of str
         What the user should know about how it ran.
+    seconds : float
+        How long it took, of files that were run in one pass the same for each.
     """
 
     outputs: Array
@@ -39,6 +45,12 @@ class Evaluation:
     tied: Array
     batched: bool
     notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def take(self, index: Array) -> Evaluation:
+        """Some of the examples."""
+        return replace(self, outputs=self.outputs[index], raw=self.raw[index],
+                       prediction=self.prediction[index], tied=self.tied[index])
 
 
 def evaluate(
@@ -56,14 +68,34 @@ def evaluate(
     # `num_threads` interpreters of one thread each run side by side, one a core unless given.
     graph = model if isinstance(model, Graph) else read_graph(model)
     name = Path(graph.file).name
-    run = run_files({name: graph}, x, outputs=[output], kernels=kernels, batch_size=batch_size,
-                    workers=num_threads, sequence=sequence, isolated=isolated)[name]
-    ((chosen, raw),) = run.outputs.items()
-    outputs = run.real(chosen)
-    notes = list(run.notes)
+    return evaluate_files({name: graph}, {name: x}, {name: output}, batch_size=batch_size,
+                          workers=num_threads, kernels=kernels, sequence=sequence,
+                          isolated=isolated)[name]
+
+
+def evaluate_files(
+    graphs: Mapping[str, Graph], x: Mapping[str, Arrays], outputs: Mapping[str, int | str],
+    **options: Any,
+) -> dict[str, Evaluation]:
+    """Several files in one pass over the same examples; options as of a session."""
+    began = time.perf_counter()
+    runs = run_sessions({name: Session(graph, name=name, outputs=[outputs[name]], **options)
+                         for name, graph in graphs.items()}, x)
+    seconds = (time.perf_counter() - began) / len(runs)
+    return {
+        name: evaluation_of(run.ports[key], raw, run.batched, run.notes, seconds)
+        for name, run in runs.items() for key, raw in run.outputs.items()
+    }
+
+
+def evaluation_of(port: Port, raw: Array, batched: bool, notes: Sequence[str],
+                  seconds: float = 0.0) -> Evaluation:
+    """What an output's stored values say, one entry an example."""
+    outputs = real_values(port.tensor, raw)
+    said = list(notes)
     bad = int(np.count_nonzero(~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)))
     if bad:
-        notes.append(f"{bad} of {len(outputs)} examples have a NaN or infinite output.")
+        said.append(f"{bad} of {len(outputs)} examples have a NaN or infinite output.")
     flat = raw.reshape(len(raw), -1)
     top = flat.max(axis=1, keepdims=True)
     return Evaluation(
@@ -71,6 +103,7 @@ def evaluate(
         raw=raw,
         prediction=flat.argmax(axis=1).astype(np.int64),
         tied=np.count_nonzero(flat == top, axis=1) > 1,
-        batched=run.batched,
-        notes=tuple(notes),
+        batched=batched,
+        notes=tuple(said),
+        seconds=seconds,
     )

@@ -87,7 +87,26 @@ def not_run(graph: Graph) -> str | None:
     """Why a file is not even given to LiteRT, to follow its name, or None."""
     if graph.flaws:
         return f"is damaged: {graph.flaws[0]}; convert it again."
+    unwritten = next(filter(None, map(_unwritten, graph.subgraphs)), None)
+    if unwritten:
+        return f"is damaged: {unwritten}, which nothing writes before; convert it again."
     return compiled_for(graph)
+
+
+def _unwritten(subgraph: Subgraph) -> str | None:
+    """The first read of a tensor without values, in the order of execution; its outputs last."""
+    written = {*subgraph.inputs, *(t.index for t in subgraph.tensors
+                                   if t.constant or t.variable or 0 in t.shape)}
+    for operator in subgraph.operators:
+        for index in operator.inputs:
+            if index >= 0 and index not in written:
+                return (f"its operator {operator.index} ({operator.code}) reads the tensor "
+                        f"{subgraph.tensors[index].name!r}")
+        written.update(operator.outputs)
+    for index in subgraph.outputs:
+        if index not in written:
+            return f"its output is the tensor {subgraph.tensors[index].name!r}"
+    return None
 
 
 def foreign_operators(graph: Graph) -> str | None:
@@ -158,9 +177,9 @@ class Session:
     """A file ready to run; to be used in a ``with`` block.
 
     ``tensors`` are indices or names of further tensors to read.  With ``isolated``, by default for
-    guarded graphs, every example runs in a child process, whose death is a ModelFileError.
-    ``sequence`` keeps a file's
-    state from one example to the next.  With ``how`` None inputs are fed as they are, unchecked.
+    guarded graphs, which all are that nobody vouches for, every example runs in a child process,
+    whose death is a ModelFileError.  ``sequence`` keeps a file's state from one example to the
+    next.  With ``how`` None inputs are fed as they are, unchecked.
     """
 
     def __init__(
@@ -592,12 +611,20 @@ def run_files(
     **options: Any,
 ) -> dict[str, Run]:
     """Run several files over the same examples in one pass; options as of :class:`Session`."""
+    sessions = {name: Session(model, name=name, how=(how or {}).get(name, _AS_GIVEN), **options)
+                for name, model in models.items()}
+    return run_sessions(sessions, dict.fromkeys(sessions, x), progress)
+
+
+def run_sessions(
+    sessions: Mapping[str, Session], x: Mapping[str, Arrays],
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Run]:
+    """Run files in one pass, each over what it is given of the same examples, and close them."""
     with contextlib.ExitStack() as stack:
-        sessions = {}
-        for name, model in models.items():
-            session = Session(model, name=name, how=(how or {}).get(name, _AS_GIVEN), **options)
-            sessions[name] = stack.enter_context(session)
-        feeds = {name: session.feeds(x) for name, session in sessions.items()}
+        for session in sessions.values():
+            stack.enter_context(session)
+        feeds = {name: session.feeds(x[name]) for name, session in sessions.items()}
         outs: dict[str, list[Array | None]] = {}
         for name, session in sessions.items():
             session.settle(feeds[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -72,7 +72,7 @@ def open_model(model: str | os.PathLike[str] | bytes | Graph) -> Graph:
         return model
     graph = read_graph(model)
     ensure_runs(graph)
-    return replace(graph, guarded=True)
+    return graph
 
 
 def _probe(graph: Graph, timeout: float, memory: int) -> ProbeResult:

@@ -17,7 +17,7 @@ from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import RESHAPING, Graph
 from qinspect.tflite.inputs import Preprocessing
 from qinspect.tflite.ports import Port, match_outputs, ports_of
-from qinspect.tflite.run import Evaluation, evaluate
+from qinspect.tflite.run import Evaluation, evaluate_files
 from qinspect.tflite.runner import Kernels, run_files
 
 # Examples whose outputs tell which output of one file is which of another.
@@ -52,21 +52,23 @@ class Task:
         return self.metric is None or self.metric.classes
 
     def run(
-        self, name: str, graph: Graph, x: Arrays, *, num_threads: int | None = None,
-        kernels: Kernels = "default", sequence: bool = False,
-    ) -> tuple[Evaluation, Any]:
-        """A file on examples, and what of its outputs is scored (before any label offset)."""
-        result = evaluate(graph, x, num_threads=num_threads, kernels=kernels, sequence=sequence,
-                          output=self.outputs[name])
-        return result, self.scored(name, graph, x, result)
+        self, graphs: Mapping[str, Graph], x: Mapping[str, Arrays], *,
+        num_threads: int | None = None, kernels: Kernels = "default", sequence: bool = False,
+    ) -> dict[str, tuple[Evaluation, Any]]:
+        """Files in one pass over examples, and what of outputs is scored (before label offsets)."""
+        found = evaluate_files(graphs, x, self.outputs, workers=num_threads, kernels=kernels,
+                               sequence=sequence)
+        return {name: (result, self.scored(name, graphs[name], x[name], result, kernels=kernels))
+                for name, result in found.items()}
 
-    def scored(self, name: str, graph: Graph, x: Arrays, result: Evaluation) -> Any:
+    def scored(self, name: str, graph: Graph, x: Arrays, result: Evaluation, *,
+               kernels: Kernels = "default") -> Any:
         """What of a file's outputs is scored."""
         metric = self.metric
         if metric is None or metric.reduce is None:
             return result.outputs
         if metric.all_outputs:
-            run = run_files({name: graph}, x)[name]
+            run = run_files({name: graph}, x, kernels=kernels)[name]
             return metric.reduce(x, {key: run.real(key) for key in run.outputs})
         return metric.reduce(_only(x, metric), result.outputs)
 

@@ -79,7 +79,8 @@ def test_everything_agrees_with_the_parts(folder: Path) -> None:
     assert [f["scheme"] for f in found["files"]] == ["float32", "int8"]
     assert found["files"][1]["accuracy"] == right_b.mean()
     assert {k["file"] for k in found["kernels"]} == {"float.tflite", "int8.tflite"}
-    assert all(k["examples"] == 40 for k in found["kernels"])
+    # Kernels that agree are not run on all of the 40 that may be taken.
+    assert all(32 <= k["examples"] <= 40 and k["said"] for k in found["kernels"])
     operators = [row["op"] for row in found["layers"] if row["reference"] == "accumulated"]
     assert operators == ["CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "FULLY_CONNECTED",
                          "SOFTMAX"]

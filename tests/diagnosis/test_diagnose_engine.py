@@ -170,6 +170,38 @@ def test_without_interventions_the_evidence_decides_and_says_so() -> None:
     assert found.cause("strong").row()["confirmed_by_intervention"] is None
 
 
+def stopped(evidence: Evidence, finding: object) -> Trial:
+    raise KeyboardInterrupt
+
+
+def test_the_answer_so_far_is_told_before_anything_trains_and_survives_a_stop() -> None:
+    trains = dataclasses.replace(
+        fake("early", 1, mends=True), remedies=(Remedy("training", (), stopped, trains=True),))
+    told: list[str] = []
+    steps: list[tuple[str, int, int]] = []
+    found = diagnose(broken(), causes=[trains, fake("late", 5, mends=True)], notify=told.append,
+                     progress=lambda phase, done, total, _: steps.append((phase, done, total)))
+    assert (found.primary, found.proved) == ("late", True)
+    assert found.cause("early").note == "its training was stopped."
+    said, = told
+    assert said.startswith(f"So far, with nothing trained: {found.sentence}\n")
+    assert "none is begun after" in said
+    for phase in ("evidence", "remedies", "training"):
+        done = [step[1] for step in steps if step[0] == phase]
+        assert done == sorted(done)
+        assert done[-1] == max(step[2] for step in steps if step[0] == phase)
+
+
+def test_a_gap_within_the_margin_is_not_explained_by_evidence_alone() -> None:
+    """Real or not, anything may make so little."""
+    rule = fake("there", 1, mends=False)
+    for margin, primary in ((0.1, "there"), (99.0, "unexplained")):
+        puzzle = dataclasses.replace(broken(), margin=margin)
+        found = diagnose(puzzle, causes=[rule], interventions=False)
+        assert found.primary == primary
+    assert "smaller than the margin of 99.00 points" in found.sentence
+
+
 def test_a_cause_that_hurts_the_better_file_is_not_tried() -> None:
     found = diagnose(broken(), causes=[fake("elsewhere", 1, mends=True, harms=("float",))])
     assert found.cause("elsewhere").verdict == "not_shown"

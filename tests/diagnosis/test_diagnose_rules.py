@@ -167,6 +167,24 @@ def test_a_bias_at_the_limit_of_32_bits() -> None:
     found = finding("bias-saturation", dataclasses.replace(healthy(), ptq_graph=broken))
     assert found.verdict == "indicated"
     assert found.numbers["ptq_clipped_biases"] == 1
+    # The float file's biases, written in the steps of the file, are what it had before.
+    cause = diagnose(dataclasses.replace(healthy(), ptq_graph=broken)).cause("bias-saturation")
+    assert cause.effect is not None
+    assert cause.effect.done.startswith("writing the float file's biases")
+
+
+def test_a_float_file_called_qat_is_quantized_to_see_whose_fault_it_is() -> None:
+    """PTQ is badly calibrated: QAT in int8 stays better, so that is not what makes the gap."""
+    bounds = dict(ranges(calibration()).bounds)
+    low, high = bounds["depthwise/Relu"]
+    bounds["depthwise/Relu"] = (low, high * 60)
+    found = diagnose(case(int8(Ranges(bounds)), qat_graph=float_graph()))
+    cause = found.cause("qat-not-applied")
+    assert cause.finding.verdict == "indicated"
+    assert cause.effect is not None
+    assert "quantizing the file called QAT to full int8 as well" in cause.effect.done
+    assert cause.effect.closed_share < 0.1
+    assert (found.primary, found.proved) == ("calibration-outliers", True)
 
 
 def test_a_single_bad_layer_is_named() -> None:

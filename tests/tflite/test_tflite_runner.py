@@ -464,7 +464,7 @@ def test_compiled_and_foreign_files_are_named_for_what_they_are() -> None:
 
 
 ODD = {
-    "blockwise_quantized": ((64,), "SIGABRT while allocating"),
+    "blockwise_quantized": ((64,), "which nothing writes"),
     "custom_sinh": (None, "custom operator Sinh"),
     "dynamic_shapes": ((3,), "3 inputs"),
     "empty_model": ((3,), "no input"),
@@ -538,9 +538,9 @@ def test_whole_numbers_go_in_as_they_are_or_not_at_all() -> None:
             assert values.dtype == kind
     with pytest.raises(DataError, match="whole numbers"):
         run(identity(fb.TensorType.INT32), x + 0.5)
-    with pytest.raises(DataError, match="-1 to 2 do not fit the uint8 input"):
+    with pytest.raises(DataError, match="-1 to 126 do not fit the uint8 input"):
         run(identity(fb.TensorType.UINT8), x - 1)
-    with pytest.raises(DataError, match="8 to 254"):
+    with pytest.raises(DataError, match="0 to 254"):
         run(identity(fb.TensorType.INT8), x * 2)
     with pytest.raises(DataError, match="1 of 2 examples hold NaN"):
         run(identity(fb.TensorType.FLOAT32), np.where(x == 127, np.nan, x))

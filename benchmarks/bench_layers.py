@@ -1,0 +1,174 @@
+"""Errors of layers, beside TensorFlow's `QuantizationDebugger` and the quantizer's `validate`.
+
+resnet8 from Keras, one int8 file (the debugger's own), the same 1,000 images. Of the debugger its
+calibration, conversion and run count; of ours reading both files and the pass. `validate` compares
+whole tensors (the accumulated error) of 100 images. Imports count for nobody. Full is local and
+accumulated error with histograms; the debugger gives the local error alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from bench import Array, Row, interpreter, need, paired, profile, resnet8
+
+# Their output is on their input's grid, so nothing is rounded in a step of their own.
+SHARED_SCALE = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE")
+TARGET_LOCAL, TARGET_FULL = 10, 5
+VALIDATED = 100
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A Keras model, its float file and its int8 file, and examples."""
+
+    model: Any
+    float_file: bytes
+    quantized: bytes
+    x: Array
+    calibration: int
+
+
+def converter_of(model: Any, x: Array, calibration: int) -> Any:
+    tf = need("tensorflow")
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([x[i : i + 1]] for i in range(calibration))
+    return converter
+
+
+def debugger_of(model: Any, x: Array, calibration: int, **options: Any) -> Any:
+    tf = need("tensorflow")
+    return tf.lite.experimental.QuantizationDebugger(
+        converter=converter_of(model, x, calibration),
+        debug_dataset=lambda: ([x[i : i + 1]] for i in range(len(x))),
+        debug_options=tf.lite.experimental.QuantizationDebugOptions(fully_quantize=True, **options))
+
+
+def setting(examples: int = 1000, calibration: int = 200) -> Setting:
+    tf, keras = need("tensorflow"), need("tf_keras")
+    folder, x, _ = resnet8(examples)
+    model = keras.models.load_model(folder / "keras.h5", compile=False)
+    quantized = debugger_of(model, x, calibration).get_nondebug_quantized_model()
+    plain = bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    return Setting(model, plain, bytes(quantized), x, calibration)
+
+
+def debugged(given: Setting) -> pd.DataFrame:
+    """RMSE over scale of every layer, by the debugger."""
+    debugger = debugger_of(given.model, given.x, given.calibration)
+    debugger.run()
+    made = []
+    for name, metrics in debugger.layer_statistics.items():
+        index = debugger._numeric_verify_op_details[name]["inputs"][0]
+        runner = debugger._quant_interpreter
+        scales = runner._get_tensor_details(index, subgraph_index=0)["quantization_parameters"]
+        made.append({
+            "op": runner._get_op_details(debugger._defining_op[index])["op_name"],
+            "rmse_over_scale": float(np.sqrt(metrics["mean_squared_error"]))
+            / float(scales["scales"][0]),
+        })
+    return pd.DataFrame(made)
+
+
+def ours(given: Setting, x: Array | None = None, **options: Any) -> pd.DataFrame:
+    from qinspect.measure.local import layer_errors
+    from qinspect.tflite import match_graphs, read_graph
+
+    a, b = read_graph(given.float_file), read_graph(given.quantized)
+    return layer_errors(a, b, match_graphs(a, b), given.x if x is None else x, **options).errors
+
+
+def agreement(debugger: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
+    """RMSE over scale of both, layer by layer, of layers that round in a step of their own."""
+    local = errors[errors["reference"] == "local"].reset_index(drop=True)
+    assert list(local["op"]) == list(debugger["op"])
+    both = pd.DataFrame({"op": local["op"], "debugger": debugger["rmse_over_scale"],
+                         "qinspect": local["rmse_over_scale"]})
+    both["ratio"] = both["qinspect"] / both["debugger"]
+    return both[~both["op"].isin(SHARED_SCALE)]
+
+
+def validated(given: Setting) -> dict[str, float]:
+    """Mean squared error of every tensor of both files, by the quantizer."""
+    made = need("litert_quantizer.quantizer").Quantizer(given.float_file, None, given.quantized)
+    signatures = interpreter(given.float_file)[0].get_signature_list()
+    (key, ports), = signatures.items()
+    data = {key: [{ports["inputs"][0]: one[None]} for one in given.x[:VALIDATED]]}
+    found = made.validate(data, num_threads=2).get_all_tensor_results()
+    return {name: float(metrics["mse"]) for name, metrics in found.items()}
+
+
+def rows() -> Iterator[Row | str]:
+    given = setting()
+    local = {"accumulated": False, "histograms": False}
+    timed = paired({
+        "local": lambda: ours(given, **local),
+        "full": lambda: ours(given),
+        "QuantizationDebugger": lambda: debugged(given),
+    })
+    gap = (agreement(timed.found["QuantizationDebugger"], timed.found["local"])["ratio"] - 1).abs()
+    assert gap.max() < 0.02, gap.max()
+    same = f"RMSE / scale of {len(gap)} layers equal to {gap.max():.1g}"
+    yield timed.row("local error of layers, 1,000 images", "local", "QuantizationDebugger",
+                    target=TARGET_LOCAL, check=same)
+    yield timed.row("local and accumulated error and histograms", "full", "QuantizationDebugger",
+                    target=TARGET_FULL, check=same)
+    part = given.x[:VALIDATED]
+    against = paired({
+        "full": lambda: ours(given, part),
+        "the quantizer's validate": lambda: validated(given),
+    }, longest=60)
+    yield against.row(f"the same, {VALIDATED} images", "full", "the quantizer's validate",
+                      target=TARGET_FULL, check=check_validated(given, against.found))
+    for name, options, goal in (("local", local, TARGET_LOCAL), ("full", {}, TARGET_FULL)):
+        if timed.ratio("QuantizationDebugger", name)[0] < goal:
+            yield f"Where the time of the {name} error goes, on one thread:\n\n" + on_this_thread(
+                given, options)
+
+
+def check_validated(given: Setting, found: dict[str, Any]) -> str:
+    """The accumulated errors beside the mean squared errors of the quantizer, by tensor name."""
+    errors = found["full"]
+    mine = errors[errors["reference"] == "accumulated"].set_index("layer")["mse"]
+    theirs = found["the quantizer's validate"]
+    shared = [name for name in mine.index if name in theirs]
+    if not shared:
+        return "no tensor of one name in both"
+    gaps = [abs(mine[name] / theirs[name] - 1) for name in shared if theirs[name] > 0]
+    return f"MSE of {len(gaps)} tensors equal to {np.median(gaps):.1g} (median)"
+
+
+def on_this_thread(given: Setting, options: dict[str, Any]) -> str:
+    """The profile of the pass without its threads."""
+    from qinspect.measure import local
+
+    class Here:
+        """Does what it is given at once."""
+
+        def __init__(self, threads: int) -> None:
+            del threads
+
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            del error
+
+        def submit(self, work: Any, *arguments: Any) -> Future[None]:
+            work(*arguments)
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+
+    threads = local.ThreadPoolExecutor
+    local.ThreadPoolExecutor = Here  # type: ignore[misc, assignment]
+    try:
+        return profile(lambda: ours(given, num_threads=1, **options))
+    finally:
+        local.ThreadPoolExecutor = threads  # type: ignore[misc]
