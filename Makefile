@@ -45,7 +45,7 @@ test-fast: $(STAMP)
 	$(PYTEST) -m "not slow and not torture"
 
 torture: $(STAMP)
-	$(BIN)/python -m pytest -m torture --timeout 7200
+	$(BIN)/python -m pytest -m torture -rP --timeout 7200
 
 docs: $(STAMP)
 	$(BIN)/python -m qinspect.causes > docs/causes.md

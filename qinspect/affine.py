@@ -14,8 +14,8 @@ from qinspect.schema import Array
 
 Rounding = Literal["half_even", "half_away"]
 # The default and the optimised kernels of LiteRT round half to even, its reference kernels half
-# away from zero (a test runs both).  The default kernels multiply with the float32 reciprocal of
-# the scale, so that a value within float32 rounding of a tie can end a step away from `quantize`.
+# away from zero (a test runs both).  The first two multiply with the float32 reciprocal of the
+# scale, so that a value within float32 rounding of a tie can end a step away from `quantize`.
 ROUNDINGS: tuple[str, ...] = ("half_even", "half_away")
 
 # Least and greatest stored integer of the types in which activations and weights are kept.
@@ -147,7 +147,8 @@ def dequantize(q: Array, affine: Affine, dtype: DTypeLike = np.float32) -> Array
     """Real numbers of stored integers, ``scale * (q - zero_point)``, shape of ``q``."""
     q = np.asarray(q)
     scale = along(affine.scale, affine.axis, q.ndim)
-    # Of 8 and 16 bits the float64 product is exact, so float32 is rounded once, as kernels do.
+    # Of 8 and 16 bits the float64 product is exact, so float32 is rounded once, as the default and
+    # the reference kernels do; the optimised ones subtract two rounded products.
     real = (q.astype(np.float64) - along(affine.zero_point, affine.axis, q.ndim)) * scale
     return real.astype(dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -228,6 +228,9 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 # Reference kernels and layer by layer errors cost far more than running the files.
 DETAIL_EXAMPLES = 256
+# Of large networks so many activations, of so many examples at least.
+_VALUES = 5e8
+_FEWEST = 16
 # Examples that are named where two files score differently by more or less.
 _LARGEST = 20
 
@@ -359,8 +362,8 @@ def compare(
         or relative, what is asked, seed; as :func:`qinspect.results` takes them.  Those that
         ``Results`` carry already count for them.
     detail_examples : int
-        Leading examples for the errors of layers, and as many random ones at most for reference
-        kernels, at least 1.
+        Leading examples for the errors of layers (fewer of large networks), and as many random ones
+        at most for reference kernels, at least 1.
     num_threads : int, optional
         Interpreters of each file side by side, of one thread each; one a core unless given.
     by_class : bool
@@ -430,7 +433,7 @@ def _of_files(
         raise SpecError(f"detail_examples is {detail_examples}; choose at least 1.")
     if len(hows) != len(files):
         raise SpecError(f"there are {len(files)} files but {len(hows)} preprocessings.")
-    names = file_names(files)
+    names, wanted = file_names(files), detail_examples
     against = _reference_of(reference, files, names)
     graphs = {name: open_model(file) for name, file in zip(names, files, strict=True)}
     examples = load_examples(data, list(graphs.values()), hows)
@@ -448,13 +451,14 @@ def _of_files(
             y = examples.labels + how.label_offset
         models.append(_Model(name, Path(file), graph, how, fed[name], y, result, scored))
 
+    detail_examples = _affordable(graphs.values(), detail_examples)
     head = slice(0, detail_examples)
     calibration_x = (None if calibration is None
                      else load_examples(calibration, list(graphs.values()), hows).x)
     compared = None
     if task.metric is not None:
         compared = _compared(models, examples, task.metric, against, by_class, options)
-    kernels = _kernel_rows(models, examples.ids, task, detail_examples, sequence=sequence,
+    kernels = _kernel_rows(models, examples.ids, task, wanted, sequence=sequence,
                            seed=options["seed"], num_threads=num_threads)
     notes += [f"{row['file']}: {row['said']}" for row in kernels if row["said"]]
     layers, missing = layer_rows(
@@ -499,6 +503,13 @@ def _of_files(
         }
     )
     return report, compared
+
+
+def _affordable(graphs: Iterable[Graph], most: int) -> int:
+    """Examples whose activations can be compared in reasonable time."""
+    widest = max(sum(np.prod(np.maximum(t.shape, 1), dtype=np.float64)
+                     for t in graph.main.tensors if not t.constant) for graph in graphs)
+    return min(most, max(_FEWEST, int(_VALUES / max(1.0, widest))))
 
 
 def _kernel_rows(

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from qinspect import store
 from qinspect.data.dataset import Dataset
 from qinspect.data.folders import holds_images
 from qinspect.data.sets import load_dataset
@@ -58,11 +59,11 @@ def load(
         table = shipped_table(str(what))
         models = table.drop(columns=["id", "y"])
         return results(models.to_dict("series"), table["y"], ids=table["id"])
-    if (folder / "spec.json").exists():
+    if store.is_file(folder / "spec.json"):
         return load_study(folder)
-    if (folder / "runs").is_dir():
+    if store.is_folder(folder / "runs"):
         return load_sweep(folder)
-    if not folder.is_dir() or holds_images(folder):
+    if not store.is_folder(folder) or holds_images(folder):
         return load_dataset(str(what), limit=limit, **keys)
     raise DataError(f"the folder {str(folder)!r} holds neither a study (spec.json), a sweep "
                     "(runs) nor images; 'qinspect diagnose' takes loose files by --float, --ptq "

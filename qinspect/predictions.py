@@ -47,6 +47,9 @@ _COLUMNS = ("a", "b", "n", "metric", "value_a", "value_b", "gap", "low", "high",
 _CLASS_COLUMNS = ("class", "n", "value_a", "value_b", "gap", "low", "high", "a_only", "b_only", "p",
                   "q", "differs")
 
+# Pairs of one family that are still compared, and read, in reasonable time.
+_MOST_PAIRS = 500
+
 
 @dataclass(frozen=True)
 class Results(Shown):
@@ -111,6 +114,8 @@ class Results(Shown):
     def __post_init__(self) -> None:
         if not self.outputs:
             raise DataError("there are no results; give the outputs of at least one model.")
+        if self.seed < 0:
+            raise SpecError(f"seed is {self.seed}; it must be a whole number of at least 0.")
         if self.margin_relative is not None:
             if self.margin is not None:
                 raise SpecError("there are two margins; give one in the unit of the metric or a "
@@ -362,6 +367,11 @@ class Results(Shown):
     def _pairs(self, reference: str | None) -> list[tuple[str, str]]:
         """Every pair of models, or those with a reference."""
         if reference is None:
+            if (pairs := math.comb(len(self.models), 2)) > _MOST_PAIRS:
+                raise SpecError(
+                    f"there are {len(self.models)} models, which make {pairs:,} pairs, more than "
+                    f"{_MOST_PAIRS}; compare all with one of them (--reference), or choose some "
+                    "(--models).")
             return list(combinations(self.models, 2))
         if reference not in self.models:
             raise unknown_name("model", reference, self.models)

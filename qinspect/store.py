@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import lzma
 import math
 import os
+import struct
 import tempfile
-from collections.abc import Callable, Iterator
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +20,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from qinspect.errors import StoreError
+from qinspect.errors import QinspectError, StoreError
 from qinspect.schema import Array
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# What zipfile, its decompressors and NumPy raise for an archive that is damaged or pretends sizes.
+_DAMAGE = (OSError, ValueError, EOFError, LookupError, RuntimeError, MemoryError, OverflowError,
+           SyntaxError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error, struct.error,
+           lzma.LZMAError, tokenize.TokenError)
+
+# End of the names of files that are being written.
+_UNFINISHED = ".unfinished"
 
 
 def prepare_folder(
@@ -48,17 +62,29 @@ def locked(folder: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
     except Timeout:
         on_wait(f"another process is working on {folder}; waiting for it to end.")
         lock.acquire()
+    except OSError as error:
+        raise StoreError(f"cannot lock the folder {str(folder)!r} by its file .lock "
+                         f"({error.strerror or type(error).__name__}); choose another one with "
+                         "--out.") from error
+    _clean(folder)
     try:
         yield
     finally:
         lock.release()
 
 
+def _clean(folder: Path) -> None:
+    """Remove what killed runs were writing; nobody else writes while the folder is locked."""
+    for place in (folder, folder / "models", folder / "steps"):
+        for left in place.glob(f".*{_UNFINISHED}"):
+            left.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part."""
     handle, temporary = -1, ""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name[:100]}.", path.parent)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
@@ -93,8 +119,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise StoreError(f"{str(path)!r} does not exist; is this a study folder?") from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{str(path)!r} cannot be read as JSON: {error}.") from error
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        raise StoreError(f"{str(path)!r} cannot be read as JSON: {_why(error)}.") from error
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
@@ -108,8 +134,8 @@ def read_frame(path: Path) -> pd.DataFrame:
 
     try:
         return pd.read_csv(path, float_precision="round_trip")
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read the table {str(path)!r}: {error}.") from error
+    except (OSError, ValueError, MemoryError, OverflowError) as error:
+        raise StoreError(f"cannot read the table {str(path)!r}: {_why(error)}.") from error
 
 
 def write_arrays(path: Path, arrays: dict[str, Array]) -> None:
@@ -121,13 +147,86 @@ def write_arrays(path: Path, arrays: dict[str, Array]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read_arrays(path: Path) -> dict[str, Array]:
-    """Read arrays written by :func:`write_arrays`, with pickling off."""
+def read_arrays(
+    path: Path, wanted: Collection[str] | None = None, kind: type[QinspectError] = StoreError
+) -> dict[str, Array]:
+    """Arrays of a ``.npz`` by name, all or those wanted that are there, without unpickling."""
+    arrays: dict[str, Array] = {}
+    with _archive(path, kind) as archive:
+        for key in archive.files:
+            if wanted is not None and key not in wanted:
+                continue
+            try:
+                arrays[key] = archive[key]
+            except _DAMAGE as error:
+                if "allow_pickle" in str(error):
+                    raise kind(f"{path}: {key!r} is an array of Python objects, which is not read "
+                               "because unpickling can run code; store it with a numeric or text "
+                               "dtype.") from error
+                raise _damaged(path, key, _why(error), kind) from error
+            if not isinstance(arrays[key], np.ndarray):
+                raise _damaged(path, key, "it is no array", kind)
+    return arrays
+
+
+def array_names(path: Path, kind: type[QinspectError] = StoreError) -> list[str]:
+    """Names of the arrays in a ``.npz``."""
+    with _archive(path, kind) as archive:
+        return list(archive.files)
+
+
+def _archive(path: Path, kind: type[QinspectError]) -> np.lib.npyio.NpzFile:
+    if not is_file(path):
+        raise kind(f"{shown(path)}: no such file; give the path of a .npz file.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read the arrays {str(path)!r}: {error}.") from error
+        archive = np.load(path, allow_pickle=False)
+    except _DAMAGE as error:
+        raise kind(f"{path}: not a readable .npz file ({_why(error)}); write it with "
+                   "numpy.savez.") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise kind(f"{path}: holds a single array, not a .npz archive; write it with "
+                   "numpy.savez(path, x=..., y=...).")
+    return archive
+
+
+def _damaged(path: Path, key: str, why: str, kind: type[QinspectError]) -> QinspectError:
+    return kind(f"{path}: {key!r} cannot be read ({why}); the file is damaged or incomplete, "
+                "write it again.")
+
+
+def _why(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".")[:120] if lines else type(error).__name__
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is of none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; a name that none can have is of none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def shown(path: Path) -> str:
+    """A path for a message, cut where it is longer than any name can be."""
+    name = str(path)
+    return name if len(name) <= 200 else f"{name[:60]}... ({len(name)} characters)"
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or a refusal to go on without it."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise StoreError(f"cannot read {str(path)!r}: {error.strerror}.") from error
 
 
 def is_done(folder: Path, step: str) -> bool:

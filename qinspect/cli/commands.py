@@ -402,7 +402,8 @@ def study(
     input_range: Annotated[str | None, typer.Option(help="0-1 or 0-255.")] = None,
     train_size: TrainSize = None,
     test_size: TestSize = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
     repeats: Annotated[int | None, typer.Option(
         help="Trainings with a seed each; from 2 on the answer is about ways of training, too. "
              "Default: 5, of your own data 1.")

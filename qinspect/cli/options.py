@@ -20,7 +20,7 @@ app = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Confidence = Annotated[float, typer.Option(help="Confidence of intervals.")]
 Margin = Annotated[float | None, typer.Option(
     help="Difference that would matter, in the unit of the metric; of accuracy 1 point.")]

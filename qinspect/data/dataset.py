@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from qinspect.errors import DataError
 from qinspect.schema import Array, Arrays
+
+# Numbers in a piece of the examples.
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,12 @@ def one_array(x: Arrays, name: str) -> Array:
 def take(x: Arrays, index: Array | slice) -> Arrays:
     """The examples at ``index``, of one array or of each of several."""
     return {key: one[index] for key, one in x.items()} if isinstance(x, Mapping) else x[index]
+
+
+def pieces(x: Array) -> Iterator[Array]:
+    """Examples a few at a time, so that what is computed from them stays small."""
+    step = max(1, _PIECE // max(1, x[:1].size))
+    return (x[start : start + step] for start in range(0, len(x), step))
 
 
 def digests(x: Arrays) -> list[bytes]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qinspect.data.dataset import Dataset, count
+from qinspect.data.dataset import Dataset, count, pieces
 from qinspect.errors import DataError
 from qinspect.schema import Array, Arrays
 
@@ -137,13 +137,18 @@ def _inputs(origin: str, key: str, x: Array, *, several: bool = False) -> Array:
         return x
     with np.errstate(over="ignore"):
         narrow = x.astype(np.float32, copy=False)
-    finite = np.isfinite(narrow)
-    if not finite.all():
-        flat = int(np.argmin(finite))
-        first = tuple(int(i) for i in np.unravel_index(flat, x.shape))
-        raise DataError(f"{origin}: {key!r} has {x.size - np.count_nonzero(finite)} values that "
-                        f"are NaN, infinite or beyond float32, the first ({x[first]}) at index "
-                        f"{first}; repair or remove these examples.")
+    bad, start, first = 0, 0, None
+    for part in pieces(narrow):
+        finite = np.isfinite(part)
+        if not finite.all():
+            bad += int(np.count_nonzero(~finite))
+            at = np.unravel_index(int(np.argmin(finite)), part.shape)
+            first = first or (start + int(at[0]), *map(int, at[1:]))
+        start += len(part)
+    if first is not None:
+        raise DataError(f"{origin}: {key!r} has {bad} values that are NaN, infinite or beyond "
+                        f"float32, the first ({x[first]}) at index {first}; repair or remove these "
+                        "examples.")
     return narrow
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def read_npy(path: Path, *, x_key: str | None = None, y_key: str | None = None) 
     if y_key is None:
         notes = (f"{path}: the labels are those of {labels.name} beside it."
                  if labels else f"{path}: no file of labels beside it; --y-key names one.",)
-    return examples_of(str(path), path.stem, _read(path), y, notes=notes,
+    return examples_of(str(path), path.stem, _read(path, "r"), y, notes=notes,
                        y_name="y" if labels is None else labels.name)
 
 
@@ -40,11 +41,12 @@ def _beside(path: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _read(path: Path) -> Array:
+def _read(path: Path, mapped: Literal["r"] | None = None) -> Array:
     if not path.is_file():
         raise DataError(f"{path}: no such file; give the path of a .npy file.")
     try:
-        found = np.load(path, allow_pickle=False)
+        # Mapped, what is large stays in the file until it is asked for.
+        found = np.load(path, mmap_mode=mapped, allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
         why = str(error).strip().splitlines()
         raise DataError(f"{path}: not a readable .npy file of numbers or text "

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
-import numpy as np
-
+from qinspect import store
 from qinspect.data.dataset import Dataset
 from qinspect.data.examples import examples_of
 from qinspect.data.names import BESIDE, choose, listed
@@ -52,7 +49,7 @@ def load_npz(
     ([1, 0, 1], ('ant', 'cat'), 3)
     """
     path = Path(path)
-    chosen = choose(str(path), array_names(path), x_key, y_key, inputs=inputs)
+    chosen = choose(str(path), store.array_names(path, DataError), x_key, y_key, inputs=inputs)
     arrays = read_arrays(path, chosen.x, (*filter(None, [chosen.y]), *BESIDE))
     named = {key: arrays[key] for key in chosen.x}
     if x_key is None and inputs > 1:
@@ -66,57 +63,12 @@ def load_npz(
                        y_name=chosen.y or "y", notes=chosen.notes)
 
 
-def array_names(path: Path) -> list[str]:
-    """Names of the arrays in a ``.npz`` file."""
-    with _opened(path) as archive:
-        return list(archive.files)
-
-
 def read_arrays(
     path: Path, required: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, Array]:
     """Named arrays of a ``.npz`` file; other keys stay untouched, objects are refused."""
-    arrays = {}
-    with _opened(path) as archive:
-        if absent := [key for key in required if key not in archive.files]:
-            raise DataError(f"{path}: no array {listed(absent)}; the file has "
-                            f"{listed(archive.files) or 'no arrays'}.")
-        for key in dict.fromkeys((*required, *optional)):
-            if key not in archive.files:
-                continue
-            try:
-                arrays[key] = archive[key]
-            except ValueError as error:
-                if "allow_pickle" in str(error):
-                    raise DataError(f"{path}: {key!r} is an array of Python objects, which is "
-                                    "not read because unpickling can run code; store it with a "
-                                    "numeric or text dtype.") from error
-                raise _damaged(path, key, error) from error
-            except (OSError, EOFError, MemoryError, NotImplementedError, RuntimeError,
-                    zipfile.BadZipFile, zlib.error) as error:
-                raise _damaged(path, key, error) from error
-    return arrays
-
-
-def _opened(path: Path) -> np.lib.npyio.NpzFile:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give the path of a .npz file.")
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npz file ({_why(error)}); write it with "
-                        "numpy.savez.") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: holds a single array, not a .npz archive; write it with "
-                        "numpy.savez(path, x=..., y=...).")
-    return archive
-
-
-def _damaged(path: Path, key: str, error: BaseException) -> DataError:
-    return DataError(f"{path}: {key!r} cannot be read ({_why(error)}); the file is damaged or "
-                     "incomplete, write it again.")
-
-
-def _why(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".")[:120] if lines else type(error).__name__
+    names = store.array_names(path, DataError)
+    if absent := [key for key in required if key not in names]:
+        raise DataError(f"{path}: no array {listed(absent)}; the file has "
+                        f"{listed(names) or 'no arrays'}.")
+    return store.read_arrays(path, (*required, *optional), DataError)

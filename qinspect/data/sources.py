@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from qinspect import store
 from qinspect.data.columns import read_columns_file
 from qinspect.data.dataset import Dataset
 from qinspect.data.folders import read_folder
@@ -43,23 +44,23 @@ def read(source: Source, *, inputs: int = 1, shape: tuple[int, ...] = ()) -> Dat
     """
     name, path = str(source.path), Path(source.path)
     keys = {"x_key": source.x_key, "y_key": source.y_key}
-    if is_function(name) and not path.exists():
+    if is_function(name) and not store.is_file(path):
         if any(keys.values()):
             raise DataError(f"{name} gives x and y itself; leave out --x-key and --y-key.")
         return read_function(name)
-    if path.is_dir():
+    if store.is_folder(path):
         if any(keys.values()):
             raise DataError(f"{name} is a folder of images, whose classes are its folders; leave "
                             "out --x-key and --y-key.")
         return read_folder(path, shape)
     reader = _FILES.get(path.suffix.lower())
-    if reader is None and path.exists():
+    if reader is None and store.is_file(path):
         raise DataError(f"{name} ends in {path.suffix or 'nothing'!r}; examples are read from "
                         f"{', '.join(_FILES)}, a folder of images with one folder a class, or "
                         "module:function.")
-    if reader is None or not path.is_file():
-        raise DataError(f"{name}: no such file; give the path of a file ({', '.join(_FILES)}), "
-                        "of a folder of images, or module:function.")
+    if reader is None or not store.is_file(path):
+        raise DataError(f"{store.shown(path)}: no such file; give the path of a file "
+                        f"({', '.join(_FILES)}), of a folder of images, or module:function.")
     if reader is load_npz:
         return load_npz(path, **keys, inputs=inputs)
     if reader is read_npy:

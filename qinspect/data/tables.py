@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 import pandas as pd
 
+from qinspect import store
 from qinspect.data.names import Y_NAMES
 from qinspect.errors import DataError, require_extra, unknown_name
 from qinspect.schema import Array
@@ -35,7 +34,6 @@ _PREDICTED = ("prediction", "predictions", "predicted", "pred", "y_pred", "corre
 CORRECT = "correct_"
 # Start the names of columns that are surely predicted classes.
 _CLASSES = ("pred_", "prediction_", "predicted_")
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error)
 # A file name or path.
 _FILE_NAME = re.compile(r".*[/\\].+|.*\.[A-Za-z0-9]{1,5}")
 # Share of examples that a constant difference to y explains from which the labels are shifted, and
@@ -190,8 +188,8 @@ def read_claim(file: Path) -> tuple[Array, Array | None, Array | None]:
 
 def read_columns(file: Path) -> dict[str, Array | DataError]:
     """Columns of a .csv, .parquet or .npz; one with missing values is the error that its use is."""
-    if not file.is_file():
-        raise DataError(f"there is no file {file}.")
+    if not store.is_file(file):
+        raise DataError(f"there is no file {store.shown(file)}.")
     readers = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
     if file.suffix.lower() not in readers:
         raise DataError(f"{file} ends in {file.suffix or 'nothing'!r}; give an .npz, a .csv or a "
@@ -410,32 +408,13 @@ def _by_run(table: Table, part: _Part) -> Table:
 
 
 def _read_npz(file: Path) -> dict[str, Array | DataError]:
-    columns: dict[str, Array | DataError] = {}
-    try:
-        archive = np.load(file, allow_pickle=False)
-        # A renamed .npy.
-        if isinstance(archive, np.ndarray):
-            raise DataError(f"{file} is not an .npz archive but a single array.")
-        with archive:
-            for name in archive.files:
-                try:
-                    columns[name] = np.asarray(archive[name])
-                except ValueError as error:
-                    if "allow_pickle" not in str(error):
-                        raise
-                    raise DataError(
-                        f"{file}: {name} is an object array, which could run code when loaded; "
-                        "save it as plain numbers, booleans or text."
-                    ) from None
-    except (ValueError, OSError, EOFError, KeyError, RuntimeError, *_BROKEN_ZIP) as error:
-        raise DataError(f"{file} cannot be read as .npz: {error}.") from None
-    return columns
+    return dict(store.read_arrays(file, kind=DataError))
 
 
 def read_csv(file: Path) -> pd.DataFrame:
     """A table with a header line, separated by commas, semicolons or tabs; what lacks is NaN."""
-    if not file.is_file():
-        raise DataError(f"there is no file {file}.")
+    if not store.is_file(file):
+        raise DataError(f"there is no file {store.shown(file)}.")
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()

@@ -75,7 +75,7 @@ def reference_run(
     with Session(graph, name=name, outputs=[task.outputs[name]], kernels="reference",
                  batch_size=1, workers=workers) as session:
         port = session.outputs[0]
-        room = max(_FIRST, workers or cores())
+        room = max(1, min(max(_FIRST, workers or cores()), planned // 4))
         while room >= 1 and done < planned and not (agree and done >= _AGREED):
             until = min(planned, done + room)
             index = order[done:until]

@@ -14,7 +14,7 @@ import numpy as np
 from qinspect import store
 from qinspect.data import load_dataset, split
 from qinspect.data.dataset import Splits
-from qinspect.errors import DataError, SpecError
+from qinspect.errors import DataError, SpecError, StoreError
 from qinspect.metrics import ACCURACY, metric
 from qinspect.schema import Array
 from qinspect.shown import tell
@@ -153,7 +153,13 @@ def run_study(
         if store.is_done(folder, "summary"):
             say(f"{folder} already holds this study, finished; nothing is trained again.")
             return load_study(folder)
-        _run_steps(spec, folder, splits, progress, num_threads, say)
+        try:
+            _run_steps(spec, folder, splits, progress, num_threads, say)
+        except BaseException:
+            # Nothing is done, so the folder is nobody's: another spec may have it.
+            if not any((folder / "steps").iterdir()):
+                (folder / "spec.json").unlink(missing_ok=True)
+            raise
     return load_study(folder)
 
 
@@ -180,6 +186,8 @@ def _claim(folder: Path, spec: StudySpec) -> None:
         store.write_json(path, wanted)
         return
     found = store.read_json(path)
+    if not isinstance(found, dict):
+        raise StoreError(f"{str(path)!r} holds no settings of a study; choose another --out.")
     differing = [key for key in wanted if found.get(key) != wanted[key]]
     if differing:
         key = differing[0]

@@ -25,6 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
                 "metric": "anomaly-auc", "float_epochs": 30, "qat_epochs": 3, "warm_start": False},
 }
 INPUT_RANGES = ("0-1", "0-255")
+_NAMED = ("dataset", "model", "input_range")
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class StudySpec:
     output: str | None = None
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         _check_names(self)
         _check_integers(self)
         _check_reals(self)
@@ -123,6 +125,9 @@ class StudySpec:
             if key not in known:
                 raise unknown_name("study setting", key, known)
         recipes = values.get("recipes")
+        for key in ("skip_layers", "recipes"):
+            if not isinstance(values.get(key, ()), list | tuple | None):
+                raise SpecError(f"{key} is {values[key]!r}; it must be a list of names.")
         return cls(**{
             **values, "skip_layers": tuple(values.get("skip_layers", ())),
             "recipes": None if recipes is None else tuple(recipes),
@@ -169,6 +174,19 @@ def _digest(path: Path) -> str:
 def is_path(name: str) -> bool:
     """Whether a data set or model is named by a file rather than by a known name."""
     return Path(name).suffix in {".npz", ".csv", ".parquet", ".h5", ".keras"} or "/" in name
+
+
+def _check_kinds(spec: StudySpec) -> None:
+    for name in ("dataset", "model", "input_range", "loss", "metric", "output"):
+        value = getattr(spec, name)
+        if not isinstance(value, str) and (value is not None or name in _NAMED):
+            raise SpecError(f"{name} is {value!r}; it must be a name.")
+    for name in ("skip_layers", "recipes"):
+        if any(not isinstance(one, str) for one in getattr(spec, name) or ()):
+            raise SpecError(f"{name} is {getattr(spec, name)!r}; it must be a list of names.")
+    for name in ("warm_start", "freeze_batchnorm"):
+        if not isinstance(getattr(spec, name), bool):
+            raise SpecError(f"{name} is {getattr(spec, name)!r}; it must be true or false.")
 
 
 def _check_names(spec: StudySpec) -> None:

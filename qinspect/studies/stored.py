@@ -18,7 +18,7 @@ from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.metrics import metric as named_metric
 from qinspect.predictions import Results
-from qinspect.schema import Array
+from qinspect.schema import HISTORY, OBSERVERS, RUNS, Array
 from qinspect.shown import Shown
 from qinspect.stats import SeedComparison, wilson_interval
 from qinspect.studies.arms import QUESTION
@@ -41,6 +41,12 @@ REPEATS = "repeats"
 # Trainings that an answer about ways of training takes: three contradict those of twenty seeds too
 # often (``docs/intervals.md``).
 USUAL_REPEATS = 5
+# What a study ends with; its last marker tells their content.
+RESULT_FILES = ("spec.json", "predictions.npz", "runs.csv", "history.csv", "observers.csv",
+                "summary.json")
+_AGAIN = ("restore it, or delete steps/summary.json there and run 'qinspect study' with the same "
+          "settings and --out, which makes it again.")
+_SHAPELESS = (LookupError, TypeError, ValueError, AttributeError, StopIteration)
 # Arms whose layers are shown.
 _LAYER_ARMS = ("float", "ptq_int8", "qat")
 
@@ -309,25 +315,67 @@ def study_results(
 def load_study(folder: str | os.PathLike[str]) -> Study:
     """Load a finished study."""
     path = Path(folder)
-    if not path.is_dir():
-        raise StoreError(f"the study folder {str(path)!r} does not exist.")
+    if not store.is_folder(path):
+        raise StoreError(f"the study folder {store.shown(path)!r} does not exist.")
     if not (path / "spec.json").exists():
         raise StoreError(f"{str(path)!r} is not a study folder: it has no spec.json.")
     if not store.is_done(path, "summary"):
         raise StoreError(f"the study in {str(path)!r} is not finished; run 'qinspect study' with "
                          "the same settings to continue it.")
-    stored = store.read_json(path / "spec.json")
-    stored.pop("digests", None)
+    _check_unchanged(path)
+    spec = read_spec(path)
     runs, history, observers = (
-        store.read_frame(path / f"{name}.csv") for name in ("runs", "history", "observers"))
+        _frame(path / f"{name}.csv", columns) for name, columns in (
+            ("runs", RUNS), ("history", ("phase", *HISTORY[1:])),
+            ("observers", ("phase", *OBSERVERS))))
     summary = store.read_json(path / "summary.json")
-    for row in summary["comparisons"]:
-        # Studies from before there were other metrics have points alone.
-        row.setdefault("gap", row["diff_pp"])
-        row.setdefault("interval", row["ci_pp"])
-    return Study(
-        path, StudySpec.from_dict(stored), summary, runs, history,
-        observers, store.read_arrays(path / "predictions.npz"))
+    arrays = store.read_arrays(path / "predictions.npz")
+    try:
+        for row in summary["comparisons"]:
+            # Studies from before there were other metrics have points alone.
+            row.setdefault("gap", row["diff_pp"])
+            row.setdefault("interval", row["ci_pp"])
+        found = Study(path, spec, summary, runs, history, observers, arrays)
+        for part in ("arms", "decomposition", "notes", "environment"):
+            summary[part]
+        for a, b in (QUESTION, ("float", "ptq_int8")):
+            found.pair(a, b)["sentence"]
+        for arm in found.arms:
+            found.results.scores(arm)
+    except _SHAPELESS as error:
+        raise StoreError(f"{str(path)!r} holds results that do not fit each other "
+                         f"({type(error).__name__}: {error}); {_AGAIN}") from error
+    return found
+
+
+def read_spec(folder: Path) -> StudySpec:
+    """The settings of a study; what is left out of the file is not taken as the default."""
+    path = folder / "spec.json"
+    stored = store.read_json(path)
+    if not isinstance(stored, dict):
+        raise StoreError(f"{str(path)!r} holds no settings of a study; {_AGAIN}")
+    stored.pop("digests", None)
+    absent = [one.name for one in fields(StudySpec)
+              if one.default is not None and one.name not in stored]
+    if absent:
+        raise StoreError(f"{str(path)!r} lacks the setting {absent[0]!r}; {_AGAIN}")
+    return StudySpec.from_dict(stored)
+
+
+def _check_unchanged(folder: Path) -> None:
+    """Refuse results that are not those that the study ended with; older studies cannot tell."""
+    marker = store.read_json(folder / "steps" / "summary.json")
+    ended = marker.get("digests") if isinstance(marker, dict) else None
+    for name, digest in ended.items() if isinstance(ended, dict) else ():
+        if name in RESULT_FILES and store.digest(folder / name) != digest:
+            raise StoreError(f"{str(folder / name)!r} is not as the study left it; {_AGAIN}")
+
+
+def _frame(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    found = store.read_frame(path)
+    if absent := [name for name in columns if name not in found]:
+        raise StoreError(f"the table {str(path)!r} has no column {absent[0]!r}; {_AGAIN}")
+    return found
 
 
 def load_sweep(folder: str | os.PathLike[str]) -> Sweep:

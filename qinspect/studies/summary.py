@@ -15,7 +15,7 @@ from qinspect.predictions import Results
 from qinspect.schema import HISTORY, OBSERVERS, RUNS
 from qinspect.studies.arms import Arm, compare_arms, decompose_gap, models_for
 from qinspect.studies.build import BuildContext
-from qinspect.studies.stored import read_objective, study_results
+from qinspect.studies.stored import RESULT_FILES, read_objective, study_results
 from qinspect.tflite import read_graph, scheme_of
 
 _PACKAGES = (
@@ -50,7 +50,8 @@ def summarise(context: BuildContext, arms: tuple[Arm, ...], batchnorm: bool) -> 
         "spec": spec.to_dict(),
         "environment": environment(folder),
     })
-    store.mark_done(folder, "summary", {})
+    store.mark_done(folder, "summary", {"digests": {
+        name: store.digest(folder / name) for name in RESULT_FILES}})
 
 
 def environment(folder: Path) -> dict[str, Any]:

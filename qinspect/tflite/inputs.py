@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from qinspect.affine import LIMITS, dequantize
-from qinspect.data.dataset import Dataset
+from qinspect.data.dataset import Dataset, pieces
 from qinspect.data.examples import examples_of
 from qinspect.data.sources import Source, read
 from qinspect.errors import DataError, SpecError
@@ -264,7 +264,9 @@ def _in_units(
     changed = (how.scale, how.offset) != (1.0, 0.0)
     if not changed and tensor.dtype in _WHOLE:
         return x, ()  # token ids and the like, which float32 would round
-    real = (x.astype(np.float64) * how.scale + how.offset if changed else x).astype(np.float32)
+    real = _changed(x, how) if changed else x
+    if real.dtype.itemsize > 2:  # what is smaller float32 holds, and it is quantized in pieces
+        real = real.astype(np.float32, copy=False)
     fit = input_fit(real, graph, tensor)
     if fit is None:
         return real, ()
@@ -284,6 +286,15 @@ def _in_units(
     return real, ()
 
 
+def _changed(x: Array, how: Preprocessing) -> Array:
+    real = np.empty(x.shape, np.float32)
+    start = 0
+    for part in pieces(x):
+        real[start : start + len(part)] = part.astype(np.float64) * how.scale + how.offset
+        start += len(part)
+    return real
+
+
 @dataclass(frozen=True)
 class InputFit:
     """Values given to an input of a file against those that it can be stored as."""
@@ -301,8 +312,12 @@ def input_fit(real: Array, graph: Graph, tensor: Tensor) -> InputFit | None:
     if affine is None or affine.scale.size != 1 or not affine.scale[0] > 0:
         return None
     step, low, high = affine.grid
-    least, most = float(real.min()), float(real.max())
-    outside = float(np.mean((real < low - step / 2) | (real > high + step / 2)))
+    least, most, beyond = math.inf, -math.inf, 0
+    for part in pieces(real):
+        least = float(np.minimum(least, part.min()))  # NaN stays
+        most = float(np.maximum(most, part.max()))
+        beyond += int(np.count_nonzero((part < low - step / 2) | (part > high + step / 2)))
+    outside = beyond / real.size
     too_wide = most - least >= _TOO_WIDE * (high - low) or most < low or least > high
     too_narrow = 0 < most - least < _TOO_FEW_STEPS * step
     return InputFit(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import os
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -122,7 +124,8 @@ def read_keras(path: str | os.PathLike[str]) -> KerasModelTable:
         if head.startswith(b"PK"):
             return _read_archive(path, name)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError,
-            RuntimeError, RecursionError, zipfile.BadZipFile) as error:
+            RuntimeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error,
+            lzma.LZMAError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{name} is not a Keras model that can be read: {reason}.") from error
     raise ModelFileError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -166,7 +167,11 @@ def read_content(model: str | os.PathLike[str] | bytes | bytearray) -> bytes:
     if isinstance(model, (bytes, bytearray)):
         return bytes(model)
     try:
-        return Path(model).read_bytes()
+        with Path(model).open("rb") as file:
+            # A device has no end.
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(0, "it is no regular file")
+            return file.read()
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ModelFileError(

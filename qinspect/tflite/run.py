@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from qinspect.errors import ModelFileError
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.ports import Port, real_values
@@ -91,6 +92,8 @@ def evaluate_files(
 def evaluation_of(port: Port, raw: Array, batched: bool, notes: Sequence[str],
                   seconds: float = 0.0) -> Evaluation:
     """What an output's stored values say, one entry an example."""
+    if raw.size == 0:
+        raise ModelFileError(f"the output {port.name!r} holds no values.")
     outputs = real_values(port.tensor, raw)
     said = list(notes)
     bad = int(np.count_nonzero(~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)))

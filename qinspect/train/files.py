@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import lzma
 import math
 import os
-import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qinspect.errors import ModelFileError, StoreError, TrainError
 from qinspect.quiet import quiet
+from qinspect.store import write_bytes
 from qinspect.train.keras import tensorflow, tf_keras, tfmot
 from qinspect.train.rebuild import old_config, to_tf_keras
 
 # A configuration is text; anything larger is not one.
 _LARGEST_CONFIG = 50_000_000
+# Weights hardly compress; an array that grows more than this is none of a model.
+_MOST_GROWTH = 200
 _CODE_LAYERS = {"Lambda", "__lambda__"}
 _KERAS = {"keras", "tf_keras"}
 # What a configuration needs of Keras; its utilities (a download, a file) are not among it.
@@ -140,6 +144,8 @@ def save_keras(model: Any, path: str | os.PathLike[str]) -> None:
     StoreError
         If the file cannot be written.
     """
+    import h5py
+
     path = Path(path)
     if path.suffix != ".h5":
         raise TrainError(
@@ -147,27 +153,19 @@ def save_keras(model: Any, path: str | os.PathLike[str]) -> None:
             "which QAT models can be loaded again."
         )
     try:
-        handle, name = tempfile.mkstemp(suffix=".h5", prefix=".saving-", dir=path.parent)
-        os.close(handle)
-        try:
-            with quiet(), warnings.catch_warnings():
-                # Keras calls .h5 legacy; it is the format in which QAT models come back.
-                warnings.simplefilter("ignore")
-                model.save(name, save_format="h5", include_optimizer=False)
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        # Made in memory: on a full disk the HDF5 library ends the process.
+        with (h5py.File(f"{path.name}", "w", driver="core", backing_store=False) as file, quiet(),
+              warnings.catch_warnings()):
+            # Keras calls .h5 legacy; it is the format in which QAT models come back.
+            warnings.simplefilter("ignore")
+            model.save(file, save_format="h5", include_optimizer=False)
+            file.flush()
+            content = file.id.get_file_image()
     except OSError as error:
         raise StoreError(
             f"cannot write {str(path)!r}: {error.strerror or type(error).__name__}."
         ) from error
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+    write_bytes(path, content)
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
@@ -189,7 +187,8 @@ def _read_config(path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
         ) from error
     except FileNotFoundError as error:
         raise ModelFileError(f"the model file {str(path)!r} does not exist.") from error
-    except (OSError, ValueError, zipfile.BadZipFile, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, EOFError, MemoryError,
+            zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise ModelFileError(
             f"{str(path)!r} is not a Keras model file, or is damaged; it must be .h5 or .keras."
         ) from error
@@ -239,9 +238,35 @@ def _read_h5(path: Path) -> tuple[Any, Any, Any]:
     import h5py
 
     with h5py.File(path, "r") as file:
+        _refuse_links(file, path)
         config = json.loads(file.attrs["model_config"])
         compiled = json.loads(file.attrs.get("training_config", "{}"))
         return config, file.attrs.get("keras_version", ""), compiled
+
+
+def _refuse_links(file: Any, path: Path) -> None:
+    """Refuse what would read other files: links out of this one, and arrays kept elsewhere."""
+    import h5py
+
+    waiting: list[Any] = [file]
+    seen = set()
+    while waiting:
+        group = waiting.pop()
+        for key in group:
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise ModelFileError(f"{path.name!r} has the link {key!r}, which a model file "
+                                     "never has; save it again with model.save.")
+            one = group[key]
+            if isinstance(one, h5py.Dataset) and (one.external or one.is_virtual):
+                raise ModelFileError(f"{path.name!r} keeps the array {key!r} in another file; save "
+                                     "it again with model.save.")
+            if isinstance(one, h5py.Dataset) and one.nbytes > max(
+                    _LARGEST_CONFIG, _MOST_GROWTH * path.stat().st_size):
+                raise ModelFileError(f"{path.name!r} claims {one.nbytes:,} bytes for the array "
+                                     f"{key!r}, which cannot be in a file of its size.")
+            if isinstance(one, h5py.Group) and one.id not in seen:
+                seen.add(one.id)
+                waiting.append(one)
 
 
 def _read_saved_model(path: Path) -> tuple[Any, Any, Any]:
