@@ -12,6 +12,7 @@ import pandas as pd
 from qinspect import store
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.rule import Finding, Rule
+from qinspect.measure.calibration_sets import CalibrationAdvice
 from qinspect.measure.first_cut import FirstCut
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.shown import Shown
@@ -177,6 +178,8 @@ class Diagnosis(Shown):
     cuts : tuple of FirstCut
         Of each quantized file, where there is a float one: what its weights cost with float
         activations, and the other way round.
+    advice : CalibrationAdvice, optional
+        How many calibration examples, and which, where calibration explains the gap.
 
     Examples
     --------
@@ -197,6 +200,7 @@ class Diagnosis(Shown):
     seconds: float
     remarks: tuple[Remark, ...] = ()
     cuts: tuple[FirstCut, ...] = ()
+    advice: CalibrationAdvice | None = None
 
     @property
     def late_seconds(self) -> float:
@@ -258,7 +262,8 @@ class Diagnosis(Shown):
         dict
             ``gap_pp`` (QAT minus PTQ), ``gap_ptq_float_pp``, ``gap_qat_float_pp``: None where a
             file is missing; ``focus``, the gap that was explained, and its ``ci_pp``;
-            ``first_cut``: weights against activations, a quantized file each; ``causes``;
+            ``first_cut``: weights against activations, a quantized file each; ``calibration``:
+            how many examples, and which, where that explains the gap; ``causes``;
             ``primary``, ``proved``, ``summary``; ``decomposition``: effects of interventions
             alone, the largest first (they overlap and need not add up); ``parts``: parts of the
             gap that do; ``ruled_out`` (with those that do not apply); ``not_testable`` with the
@@ -313,6 +318,7 @@ class Diagnosis(Shown):
                 "direction": metric.direction,
             },
             "first_cut": [cut.to_json() for cut in self.cuts],
+            "calibration": None if self.advice is None else self.advice.to_json(),
             "causes": rows,
             "primary": self.primary,
             "proved": self.proved,

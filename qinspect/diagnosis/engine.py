@@ -12,12 +12,22 @@ from functools import partial
 
 import numpy as np
 
+from qinspect.diagnosis.advising import advised
 from qinspect.diagnosis.answer import CLOSED_SHARE, Cause, Diagnosis, Effect
 from qinspect.diagnosis.cases import Case, case
 from qinspect.diagnosis.cutting import first_cuts
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.replicates import LOOKS, measure_replicates
-from qinspect.diagnosis.rule import MODELS, Finding, Remedy, Rule, Trial, not_tried, speaking
+from qinspect.diagnosis.rule import (
+    CALIBRATION,
+    MODELS,
+    Finding,
+    Remedy,
+    Rule,
+    Trial,
+    not_tried,
+    speaking,
+)
 from qinspect.errors import DataError, QinspectError, unknown_name
 from qinspect.measure.remarks import Scored, chance_remarks, float_worst
 from qinspect.progress import Progress, make_progress
@@ -160,7 +170,13 @@ def diagnose(
                 "times and as often the same without it, of which "
                 f"none is begun after {max(0.0, deadline - time.perf_counter()):.0f} s.")
         _with_training(found, later, evidence, focus, training, deadline, show)
-    return answer(found)
+    told = answer(found)
+    explains = interventions and told.primary in {cause.rule.id for cause in told.causes}
+    if explains and told.cause(told.primary).rule.rank == CALIBRATION:
+        show("calibration", 0, 1, "how many examples, and which")
+        told = replace(told, advice=advised(evidence), seconds=time.perf_counter() - started)
+        show("calibration", 1, 1, "calibrated with parts of the set")
+    return told
 
 
 def _without_training(

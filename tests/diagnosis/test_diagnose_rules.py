@@ -119,6 +119,12 @@ def test_one_extreme_example_is_an_outlier() -> None:
     assert found.cause("calibration-outliers").finding.verdict == "indicated"
     assert found.cause("calibration-shift").finding.verdict == "ruled_out"
     assert found.primary == "calibration-outliers"
+    # How many examples, and which: all but the sets with the extreme one do better than the file.
+    assert found.advice is not None
+    assert found.advice.extremes["id"].iloc[0] == "number 0"
+    assert f"most of them number 0 ({found.advice.extremes['ends'].iloc[0]})" in str(found)
+    assert found.to_json()["calibration"]["n"] == len(x)
+    assert diagnose(healthy()).advice is None
 
 
 def test_the_given_calibration_set_is_recognised_as_unused() -> None:

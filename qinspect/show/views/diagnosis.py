@@ -16,7 +16,7 @@ from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
 from qinspect.show.views.files import remark_lines
-from qinspect.show.views.layers import cut_table
+from qinspect.show.views.layers import calibration_tables, cut_table
 from qinspect.verdicts import CAUSES
 
 if TYPE_CHECKING:
@@ -40,11 +40,13 @@ def diagnosis_view(found: Diagnosis) -> View:
     return View(
         f"Diagnosis of {found.case.name}",
         (found.sentence, f"Primary cause: {found.primary}.",
-         *(cut.sentence for cut in found.cuts if cut.back), *remark_lines(
+         *(cut.sentence for cut in found.cuts if cut.back),
+         *((found.advice.sentence,) if found.advice else ()), *remark_lines(
             [{**asdict(one), "file": one.file and NAMES[one.file]} for one in found.remarks])),
         tuple(filter(None, (file_table(found), *(cut_table(cut, NAMES[cut.file])
                                                 for cut in found.cuts if cut.parts),
-                            tried_table(found), part_table(found)))),
+                            tried_table(found), part_table(found),
+                            *(calibration_tables(found.advice) if found.advice else ())))),
         {**_overall(found), **{kind: draw for own in drawn.values() for kind, draw in own.items()}},
         (*(section(found, cause, tuple(drawn[cause.rule.id])) for cause in first),
          *_others(found, causes),

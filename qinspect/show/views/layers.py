@@ -112,7 +112,7 @@ def sensitivity_view(found: Sensitivity) -> View:
         tuple(filter(None, (_ends(ends, found), cut_table(found.cut, f"all {found.precision}")
                             if found.cut else None, layer_table(found), curve_table(found),
                             *((_sizes(found.sizes),) if found.sizes else ()),
-                            *(_calibration(found.advice) if found.advice else ())))),
+                            *(calibration_tables(found.advice) if found.advice else ())))),
         {} if metric is None else
         {"layers": lambda: figures.sensitivity_bars(found.layers, metric),
          "curve": lambda: figures.sensitivity_curve(found.curve, found.margin, metric),
@@ -203,7 +203,8 @@ def _sizes(sizes: SizeCurve) -> Table:
                f"intervals hold together. {text.lower(metric)}")
 
 
-def _calibration(advice: CalibrationAdvice) -> tuple[Table, ...]:
+def calibration_tables(advice: CalibrationAdvice) -> tuple[Table, ...]:
+    """Size against metric, and the examples that set the ends of ranges."""
     metric = advice.metric
     return (
         table(f"Calibrated with disjoint sets of the {advice.n:,} examples", advice.sizes, {
