@@ -12,7 +12,7 @@ help:
 	@echo "make test       all tests (under 20 minutes on 2 cores)"
 	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
 	@echo "make torture    the long attacks: kills, odd environments, odd inputs (an hour or more)"
-	@echo "make docs       docs/causes.md from the causes, docs/metrics.md from the metrics"
+	@echo "make docs       docs/causes.md from the causes and their scores, docs/metrics.md from the metrics"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      times and sizes beside alternatives, to benchmarks/results.md (25 minutes; SUBJECT=layers)"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (90 minutes on 2 cores)"
@@ -48,7 +48,7 @@ torture: $(STAMP)
 	$(BIN)/python -m pytest -m torture -rP --timeout 7200
 
 docs: $(STAMP)
-	$(BIN)/python -m qinspect.causes > docs/causes.md
+	$(BIN)/python -m qinspect.causes data/diagnosis_cases.csv qinspect_bench.faults:NOT_INJECTED > docs/causes.md
 	$(BIN)/python -m qinspect.metrics > docs/metrics.md
 
 lint: $(STAMP)

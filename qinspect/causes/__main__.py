@@ -1,12 +1,28 @@
-"""Write docs/causes.md from the rules: ``python -m qinspect.causes > docs/causes.md``."""
+"""Write docs/causes.md from the rules.
+
+``python -m qinspect.causes data/diagnosis_cases.csv qinspect_bench.faults:NOT_INJECTED`` (`make
+docs`); without the rows of the fault benchmark there are no scores, without the name it is not said
+why a cause has no rows.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from qinspect import store
 from qinspect.causes import all_rules
 from qinspect.diagnosis.cases import NEEDS
 from qinspect.diagnosis.rule import Measure, Remedy, Rule
+from qinspect.errors import DataError, QinspectError
+from qinspect.named import named_object
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HEAD = """\
 # Causes
@@ -42,15 +58,30 @@ The evidence indicates a cause if one of the measures listed with it is on the s
 that speaks for the cause, or several together where that is said. `measured` thresholds were seen
 on the project's own studies and on the files of the MLPerf Tiny networks; `chosen` ones are
 conventions that no measurement stands behind yet.
+
+The threads are those where people met what a cause describes, or its symptom. Facts and numbers are
+theirs: nobody has looked at their files with this kit.
 """
+_SCORES = """\
+The fault benchmark (`docs/diagnosis_benchmark.md`) puts one cause into a network and asks for it
+twice, with everything that a study has and with files and examples only. Networks held out are of
+other architectures than those on which thresholds were set.
+"""
+_GIVEN = {"all": "with everything given", "files": "with files only"}
+_COLUMNS = ("kind", "truth", "given", "half", "status", "right", "outcome")
 
 
-def document() -> str:
-    """The text of docs/causes.md."""
-    return "\n".join([_HEAD, *(_section(rule) for rule in all_rules().values())])
+def document(rows: pd.DataFrame | None = None, reasons: Mapping[str, str] | None = None) -> str:
+    """The text of docs/causes.md, with scores from the fault benchmark's rows where given.
+
+    ``reasons``: why a cause has no rows, by its id.
+    """
+    head = [_HEAD] if rows is None else [_HEAD, _SCORES]
+    return "\n".join([*head, *(_section(rule, rows, reasons or {})
+                               for rule in all_rules().values())])
 
 
-def _section(rule: Rule) -> str:
+def _section(rule: Rule, rows: pd.DataFrame | None, reasons: Mapping[str, str]) -> str:
     title = f"{rule.title[0].upper()}{rule.title[1:]}"
     said = f"*Symptom.* {rule.symptom} *Cause.* {rule.cause} *Remedy.* {rule.remedy}"
     needs = " and ".join(
@@ -63,8 +94,34 @@ def _section(rule: Rule) -> str:
         "Speaks for it:\n\n" + "\n".join(map(_measure, rule.measures)),
         *([_wrapped(rule.note)] if rule.note else []),
         _wrapped(f"Needs {needs}. Intervention: {tried}."), _wrapped(f"Source: {rule.source}."),
+        _met(rule),
+        *([] if rows is None else [_wrapped(_score(rule.id, rows, reasons))]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _met(rule: Rule) -> str:
+    if not rule.met:
+        return "No public thread is known to us."
+    return "Met in public:\n\n" + "\n".join(_wrapped(f"- {fact}", "  ") for fact in rule.met)
+
+
+def _score(cause: str, rows: pd.DataFrame, reasons: Mapping[str, str]) -> str:
+    here = rows[(rows["kind"] == "single") & (rows["truth"] == cause)]
+    if here.empty:
+        return f"Not in the fault benchmark{f': {reasons[cause]}' if cause in reasons else ''}."
+    opened = here[here["status"] == "opened"]
+    shares = [
+        f"{title} {_right(part)} (networks held out {_right(part[part['half'] == 'scored'])})"
+        for given, title in _GIVEN.items() for part in [opened[opened["given"] == given]]
+    ]
+    proved = int((here["outcome"] == "wrong, proved").sum())
+    return (f"In the fault benchmark, right first where it opened a gap: {', '.join(shares)}; "
+            f"wrong and proved in {proved} of all {len(here)} diagnoses.")
+
+
+def _right(part: pd.DataFrame) -> str:
+    return f"{int(part['right'].astype(bool).sum())} of {len(part)}"
 
 
 def _remedy(remedy: Remedy) -> str:
@@ -89,5 +146,31 @@ def _wrapped(text: str, hanging: str = "") -> str:
                          break_on_hyphens=False)
 
 
+def main() -> int:
+    """Print the document; exit code 2 and one sentence where the rows cannot be read."""
+    parser = argparse.ArgumentParser(prog="python -m qinspect.causes")
+    parser.add_argument("rows", nargs="?", type=Path, help="data/diagnosis_cases.csv")
+    parser.add_argument("reasons", nargs="?", help="module:name of why a cause has no rows, by id")
+    given = parser.parse_args()
+    try:
+        rows = None if given.rows is None else read_rows(given.rows)
+        reasons = None if given.reasons is None else named_object(given.reasons)
+    except QinspectError as error:
+        print(f"qinspect: {error}", file=sys.stderr)
+        return 2
+    print(document(rows, reasons), end="")
+    return 0
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Rows of the fault benchmark as `make bench-diagnosis` writes them."""
+    rows = store.read_frame(path)
+    missing = [name for name in _COLUMNS if name not in rows]
+    if missing:
+        raise DataError(f"{path} has no column {', '.join(missing)}; `make bench-diagnosis` writes "
+                        "the table anew.")
+    return rows
+
+
 if __name__ == "__main__":
-    print(document(), end="")
+    sys.exit(main())

@@ -302,6 +302,12 @@ RULE = Rule(
         "reestimate_batchnorm(model, train_x)\n"
         'content = convert(model, "int8", calibration_x)'
     ),
+    met=(
+        "Momentum 0.99 and 5 iterations: the statistics have not arrived, and accuracy collapses "
+        "at inference (https://github.com/keras-team/keras/issues/7177)",
+        "Statistics hold too much of old weights; asked for: one pass over the data that only "
+        "counts them anew (https://github.com/keras-team/keras/issues/3949)",
+    ),
     source=(
         "Ioffe & Szegedy 2015, arXiv:1502.03167; Wu & Johnson 2021, Rethinking batch in "
         "BatchNorm, arXiv:2105.07576 (precise statistics)"

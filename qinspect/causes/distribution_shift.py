@@ -94,7 +94,11 @@ RULE = Rule(
         'graph = read_graph("float.tflite")\n'
         'print(activation_statistics(graph, x).tensors[["layer", "min", "max", "mean", "std"]])'
     ),
+    met=(
+        "ResNet-50 on CIFAR-10: about 95 % on clean images, 81 % over all corruptions of "
+        "CIFAR-10-C (https://github.com/google-research/augmix/issues/21)",
+    ),
     source="Hendrycks & Dietterich 2019, arXiv:1903.12261 (accuracy under shifted test data)",
     measures=(_DISTANCE,),
-    note="In the fault benchmark it opened a gap in 1 of 12 cases; no intervention is known.",
+    note="No intervention is known.",
 )

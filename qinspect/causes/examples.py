@@ -166,6 +166,12 @@ RULES = (
             "once = sorted(at.values())\n"
             "x, y = x[once], y[once]"
         ),
+        met=(
+            "PlantSeg v7: 265 groups of equal files among 7,774 images, 13 of them inside the "
+            "test part (https://github.com/tqwei05/PlantSeg/issues/11)",
+            "Fashion-MNIST: 43 images stand twice in the training set, 1 in the test set "
+            "(https://github.com/zalandoresearch/fashion-mnist/issues/44)",
+        ),
         source="Barz & Denzler 2020, arXiv:1902.00423 (duplicates in CIFAR's test sets)",
         measures=(_COPIES,),
         remedies=(Remedy("each example once", ("data",), _each_once),),
@@ -187,6 +193,12 @@ RULES = (
             "known = set(digests(train_x))\n"
             "new = [at for at, one in enumerate(digests(x)) if one not in known]\n"
             "x, y = x[new], y[new]"
+        ),
+        met=(
+            "RIAWELC: all 2,443 test images are in the training set; 93 % as published, about 82 "
+            "% without them (https://github.com/stefyste/RIAWELC/issues/2)",
+            "Fashion-MNIST: 10 training images stand in the test set as well "
+            "(https://github.com/zalandoresearch/fashion-mnist/issues/44)",
         ),
         source="Barz & Denzler 2020, arXiv:1902.00423 (duplicates in CIFAR's test sets)",
         measures=(_LEAKED,),

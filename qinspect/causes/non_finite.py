@@ -120,6 +120,10 @@ RULE = Rule(
         "from qinspect.tflite.constants import non_finite\n"
         'print(non_finite(read_graph("ptq.tflite")))'
     ),
+    met=(
+        "DistilBERT in float16: values of 1e30 become infinite, all outputs NaN, accuracy from 90 "
+        "% to about 50 % (https://github.com/tensorflow/tensorflow/issues/43719)",
+    ),
     source="IEEE 754 (float16: largest finite number 65,504); TensorFlow Lite documentation, "
     "Post-training float16 quantization",
     measures=(_COUNT,),

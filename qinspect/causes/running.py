@@ -90,6 +90,12 @@ RULES = (
             "# found in every file by name, shape and values\n"
             'print(qi.evaluate(["ptq.tflite", "qat.tflite"], "data.npz", output="1"))'
         ),
+        met=(
+            "Outputs come in another order after conversion: reported with 2.0, asked about again "
+            "with 2.8 (https://github.com/tensorflow/tensorflow/issues/33303)",
+            "TensorFlow 2.7.1 changed the order of a Keras model's outputs again "
+            "(https://github.com/tensorflow/tensorflow/issues/55242)",
+        ),
         source="TensorFlow Lite documentation, signatures (outputs by name)",
         measures=(AGREEMENT_SHARE, EXPLAINED_SHARE),
         remedies=(Remedy("the same output of all", ("data", "claims"), _right_output),),
@@ -112,6 +118,12 @@ RULES = (
             "from qinspect.tflite import evaluate\n"
             "# resets before each example; by hand: interpreter.reset_all_variables()\n"
             'prediction = evaluate("ptq.tflite", x).prediction'
+        ),
+        met=(
+            "A bidirectional LSTM gives other outputs from run to run unless its variables are "
+            "reset (https://github.com/tensorflow/tensorflow/issues/47813)",
+            "Android without a reset of variables: every batch after the first one is wrong with "
+            "a recurrent network (https://github.com/tensorflow/tensorflow/issues/26786)",
         ),
         source="TensorFlow Lite documentation, Interpreter.reset_all_variables",
         measures=(AGREEMENT_SHARE, EXPLAINED_SHARE),

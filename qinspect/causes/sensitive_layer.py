@@ -159,6 +159,10 @@ RULE = Rule(
         "found = sensitivity(graph, (x, y), like=ptq)\n"
         "content = found.mixed_file(found.proposal() or 0)"
     ),
+    met=(
+        "Vision transformer: 0 % in int8, 78.49 % with residual sums in float, 80.94 % with two "
+        "dense layers more (https://github.com/alibaba/TinyNeuralNetwork/pull/204)",
+    ),
     source="TensorFlow Lite documentation, Quantization debugger; Wu et al. 2020, "
     "arXiv:2004.09602, section 5.1 (partial quantization)",
     measures=(_LOWEST, _LEVELS),

@@ -164,7 +164,8 @@ class Rule:
     did; empty where it may be any.  ``measures`` may decide.  ``every_file``: it spoils the
     evaluation of all files, so that it is asked about with or without a gap, and comes first.
     ``figure`` is a kind of ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case
-    where it needs own data.
+    where it needs own data.  ``met``: public threads of people who met it, each "fact (address)",
+    in our own words.
     """
 
     id: str
@@ -182,6 +183,7 @@ class Rule:
     remedies: tuple[Remedy, ...] = ()
     acts_on: tuple[str, ...] = ()
     note: str = ""
+    met: tuple[str, ...] = ()
     every_file: bool = False
     figure: str = ""
     frame: Callable[[Case], pd.DataFrame | None] | None = None

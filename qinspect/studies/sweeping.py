@@ -28,6 +28,7 @@ from qinspect.studies.pool import (
 from qinspect.studies.run import run_study
 from qinspect.studies.spec import StudySpec, input_digests, make_spec
 from qinspect.studies.stored import (
+    RESULT_FILES,
     Sweep,
     failed_record,
     finished_record,
@@ -268,6 +269,9 @@ def _drop_models(folder: Path) -> None:
     shutil.rmtree(folder / "models", ignore_errors=True)
     (folder / "splits.json").unlink(missing_ok=True)
     arrays = store.read_arrays(folder / "predictions.npz")
+    # The marker goes first: killed in between, the folder is as readable as before or after.
+    store.mark_done(folder, "summary", {"digests": {
+        name: store.digest(folder / name) for name in RESULT_FILES if name != "predictions.npz"}})
     kept = {name: values for name, values in arrays.items() if not name.startswith("raw__")}
     store.write_arrays(folder / "predictions.npz", kept)
 
