@@ -122,7 +122,7 @@ def test_one_extreme_example_is_an_outlier() -> None:
     # How many examples, and which: all but the sets with the extreme one do better than the file.
     assert found.advice is not None
     assert found.advice.extremes["id"].iloc[0] == "number 0"
-    assert f"most of them number 0 ({found.advice.extremes['ends'].iloc[0]})" in str(found)
+    assert "most of them number 0 (" in found.advice.sentence
     assert found.to_json()["calibration"]["n"] == len(x)
     assert diagnose(healthy()).advice is None
 
