@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -199,6 +200,18 @@ def _start_worker(alive: Connection) -> None:
 
 
 @contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Hold a logger's tongue: of a dead scheduler Dask logs tracebacks, and the runs tell it."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
 def dask_executor(address: str) -> Iterator[Executor]:
     """An executor on a Dask scheduler, ``tcp://host:8786``, for as long as the block lasts."""
     # Workers with one thread each serve best: TensorFlow runs one study at a time in a process.
@@ -213,6 +226,6 @@ def dask_executor(address: str) -> Iterator[Executor]:
             f"no Dask scheduler answers at {address!r}; give an address such as "
             "tcp://host:8786, as 'dask scheduler' prints it."
         ) from error
-    with client:
+    with _silent("distributed.client"), client:
         # Impure: a run that failed is really done again, not answered from memory.
         yield client.get_executor(pure=False)

@@ -126,7 +126,8 @@ class StudySpec:
                 raise unknown_name("study setting", key, known)
         recipes = values.get("recipes")
         for key in ("skip_layers", "recipes"):
-            if not isinstance(values.get(key, ()), list | tuple | None):
+            given = values.get(key, ())
+            if not isinstance(given, list | tuple) and not (given is None and key == "recipes"):
                 raise SpecError(f"{key} is {values[key]!r}; it must be a list of names.")
         return cls(**{
             **values, "skip_layers": tuple(values.get("skip_layers", ())),

@@ -58,7 +58,8 @@ def test_settings_are_never_the_defaults_by_accident(tmp_path, text):
 
 
 @pytest.mark.parametrize("setting", [
-    {"dataset": ["digits"]}, {"model": 3}, {"skip_layers": "x"}, {"recipes": [1]},
+    {"dataset": ["digits"]}, {"model": 3}, {"skip_layers": "x"}, {"skip_layers": None},
+    {"recipes": [1]},
     {"warm_start": "yes"}, {"output": {}}, {"seed": "0"}])
 def test_settings_of_another_kind_are_refused(setting):
     with pytest.raises(SpecError):
