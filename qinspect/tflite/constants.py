@@ -216,6 +216,7 @@ class Weight:
     """One weight of one operator: its stored constant, and how the operator computes with it."""
 
     operator: Operator
+    position: int  # of the operator's input that it is, or comes in by
     tensor: Tensor
     kind: Kind
     through: tuple[str, ...]  # operators between the constant and its user, in that order
@@ -271,7 +272,7 @@ def weights_of(subgraph: Subgraph) -> tuple[Weight, ...]:
                 continue
             tensor, through = source
             kind = _kind(tensor, through, activation)
-            found.append(Weight(op, tensor, kind, through, bias, activation))
+            found.append(Weight(op, position, tensor, kind, through, bias, activation))
     return tuple(found)
 
 

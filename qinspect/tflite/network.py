@@ -158,7 +158,7 @@ def graph_layers(graph: Graph) -> tuple[tuple[WeightedLayer, ...], dict[str, str
         index = weight.operator.index
         name = names[index]
         if index in several:
-            name = f"{name}[{weight.operator.inputs.index(weight.tensor.index)}]"
+            name = f"{name}[{weight.position}]"
         try:
             kernel = dequantized(graph, weight.tensor, subgraph)
             bias = None if weight.bias is None else dequantized(graph, weight.bias, subgraph)
