@@ -166,9 +166,9 @@ def diagnose(
             titles = "; ".join(found[at].rule.remedy.rstrip(".") for at in later)
             (notify or tell)(
                 f"So far, with nothing trained: {answer(found).sentence}\n"
-                f"Remedies that train are tried next ({titles}): each {LOOKS[0]} to {LOOKS[-1]} "
-                "times and as often the same without it, of which "
-                f"none is begun after {max(0.0, deadline - time.perf_counter()):.0f} s.")
+                f"Next come remedies that train ({titles}): each {LOOKS[0]} to {LOOKS[-1]} times, "
+                "and as often the same without it. None is begun after "
+                f"{max(0.0, deadline - time.perf_counter()):.0f} s.")
         _with_training(found, later, evidence, focus, training, deadline, show)
     told = answer(found)
     explains = interventions and told.primary in {cause.rule.id for cause in told.causes}

@@ -190,7 +190,7 @@ def test_the_answer_so_far_is_told_before_anything_trains_and_survives_a_stop() 
     assert found.cause("early").note == "its training was stopped."
     said, = told
     assert said.startswith(f"So far, with nothing trained: {found.sentence}\n")
-    assert "none is begun after" in said
+    assert "None is begun after" in said
     for phase in ("evidence", "remedies", "training"):
         done = [step[1] for step in steps if step[0] == phase]
         assert done == sorted(done)
