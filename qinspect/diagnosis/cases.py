@@ -17,7 +17,7 @@ from qinspect.data.npz import read_arrays
 from qinspect.data.sources import Source
 from qinspect.data.tables import read_claim
 from qinspect.diagnosis.histories import History, gather_history
-from qinspect.errors import DataError, SpecError
+from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.schema import Array, Arrays
@@ -50,6 +50,7 @@ NEEDS: dict[str, str] = {
     "checkpoints": "predictions of all checkpoints that were compared",
     "recipe": "the training settings (epochs and learning rate, from a study or a history)",
 }
+_FLOAT_SCHEMES = ("float32", "float16")
 # Arms of a study that take the roles, and those of its equally trained control.
 _ARMS = {"float": "float", "ptq": "ptq_int8", "qat": "qat"}
 _EQUAL_ARMS = {"float": "float_ft", "ptq": "ptq_int8_ft", "qat": "qat"}
@@ -174,6 +175,9 @@ class Case(Shown):
                 f"the case has {len(self.roles)} of the float, PTQ and QAT files; "
                 "give at least two to compare."
             )
+        if self.float_graph is not None:
+            _check_float({role: graph for role in self.roles
+                          if (graph := self.graph(role)) is not None})
         for kind in (self.claims, self.checkpoints):
             for role in kind:
                 if role not in ROLES:
@@ -435,6 +439,23 @@ def case(
         output=output,
         seed=seed,
     )
+
+
+def _check_float(graphs: Mapping[str, Graph]) -> None:
+    """Refuse a quantized file as the float one: every cause is measured from that."""
+    schemes = {role: scheme_of(graph) for role, graph in graphs.items()}
+    if schemes["float"] in _FLOAT_SCHEMES:
+        return
+    others = [role for role in ("ptq", "qat") if schemes.get(role) in _FLOAT_SCHEMES]
+    way = "give the float32 file that the others were made from"
+    if others:
+        way = (f"exchange it with the one given as {others[0].upper()}, which is "
+               f"{schemes[others[0]]}")
+    else:
+        way += ", or give this one as PTQ" if "ptq" not in graphs else (
+            ", or leave it out" if "qat" in graphs else "")
+    raise ModelFileError(f"the file given as float, {graphs['float'].file!r}, is quantized "
+                         f"({schemes['float']}); {way}.")
 
 
 def _of_study(study: Study, equal_budget: bool) -> Case:

@@ -269,11 +269,8 @@ class Process:
 
     def kill(self) -> None:
         """End the child and let go of what was shared with it."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if _WINDOWS:
-                self.process.kill()
-            else:
-                os.killpg(self.process.pid, signal.SIGKILL)
+        # Not its group: the number of one that has been waited for may be another's by now.
+        self.process.kill()
         self.process.wait()
         self._listener.join()
         for stream in (self.process.stdin, self.process.stdout, self._file, self._log):
