@@ -267,3 +267,129 @@ def test_saving_elsewhere_is_refused(tmp_path: Path) -> None:
         save_keras(trained("mlp"), tmp_path / "model.keras")
     with pytest.raises(StoreError, match="No such file"):
         save_keras(trained("mlp"), tmp_path / "absent" / "model.h5")
+
+
+def wired() -> Any:
+    """Layers used twice, models inside, calls by keyword, one part of several outputs."""
+    from qinspect.train.keras import tensorflow, tf_keras
+
+    keras, split = tf_keras(), tensorflow().split
+    layers, image = keras.layers, keras.Input((8,), name="image")
+    twice = layers.Dense(4, name="twice")
+    inner = keras.Input((4,))
+    model = keras.Model(inner, layers.Dense(4)(inner), name="inside")
+    line = keras.Sequential([keras.Input((4,)), layers.Dense(4)], name="line")
+    open_line = keras.Sequential([layers.Dense(4)], name="open_line")
+    one = twice(image)
+    two = open_line(line(model(twice(layers.Dense(8, name="before")(image)))))
+    left, right = split(open_line(line(model(one))) + two, 2, axis=1)
+    return keras.Model(image, layers.Dense(3, name="last")(left + right))
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_every_way_of_wiring_is_loaded(tmp_path: Path, suffix: str) -> None:
+    model, path = wired(), tmp_path / f"wired{suffix}"
+    model.save(path)
+    x = np.random.default_rng(0).normal(size=(5, 8)).astype("f4")
+    np.testing.assert_allclose(predict(load_keras(path), x), predict(model, x), atol=1e-6)
+
+
+def reference(config: dict[str, Any], layer: str) -> list[Any]:
+    """Where a layer takes its first input from: name, call, output, further arguments."""
+    node = next(one for one in config["config"]["layers"] if one["name"] == layer)
+    (found,) = node["inbound_nodes"]
+    return found if isinstance(found[0], str) else found[0]
+
+
+@pytest.mark.parametrize(("place", "value"), [
+    (0, "nobody"), (0, "last"), (1, 7), (1, -1), (1, "0")])
+def test_layers_that_wait_for_ever_are_refused(tmp_path: Path, place: int, value: Any) -> None:
+    path = tmp_path / "model.h5"
+    save_keras(wired(), path)
+    rewrite(path, lambda config: reference(config, "last").__setitem__(place, value))
+    with pytest.raises(ModelFileError, match="'last', whose input no other layer gives"):
+        load_keras(path)
+
+
+def test_what_keras_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that a layer does not have, in an argument by keyword: Keras tries again."""
+    from qinspect.train import files
+
+    monkeypatch.setattr(files, "_LONGEST", 1.0)
+    path = tmp_path / "model.h5"
+    save_keras(wired(), path)
+
+    def change(config: dict[str, Any]) -> None:
+        adding = reference(config, "last")[0]
+        reference(config, adding)[3]["y"][2] = 9
+
+    rewrite(path, change)
+    with pytest.raises(ModelFileError, match="within 1 s"):
+        load_keras(path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_more_weights_than_the_file_has_are_never_made(tmp_path: Path, version: int, suffix: str
+                                                       ) -> None:
+    from qinspect.train.keras import tf_keras
+
+    keras = tf_keras() if version == 2 else keras3()
+    path = tmp_path / f"model{suffix}"
+    keras.Sequential([keras.Input((8,)), keras.layers.Dropout(0.1),
+                      keras.layers.Dense(4, name="large")]).save(path)
+
+    def change(config: dict[str, Any]) -> None:
+        config["config"]["layers"][-1]["config"]["units"] = 10**12
+
+    change_saved(path, change)
+    with pytest.raises(ModelFileError, match="more weights than the 36 numbers in it"):
+        load_keras(path)
+
+
+def change_saved(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    if path.suffix == ".h5":
+        rewrite(path, change)
+    else:
+        members = members_of(path)
+        config = json.loads(members["config.json"])
+        change(config)
+        write_members(path, members | {"config.json": json.dumps(config).encode()})
+
+
+def members_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_members(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_the_weights_in_an_archive_are_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    trained("mlp").save(path)
+    members = members_of(path)
+    (tmp_path / "secret.bin").write_bytes(b"secret..")
+
+    def hostile(change: Callable[[h5py.File], None]) -> dict[str, bytes]:
+        weights = tmp_path / "weights.h5"
+        weights.write_bytes(members["model.weights.h5"])
+        with h5py.File(weights, "r+") as file:
+            change(file)
+        return members | {"model.weights.h5": weights.read_bytes()}
+
+    without = {name: content for name, content in members.items() if name[-3:] != ".h5"}
+    for made, words in (
+        (hostile(lambda file: file.create_dataset("x", (8,), "u1", external=[
+            (str(tmp_path / "secret.bin"), 0, 8)])), "in another file"),
+        (hostile(lambda file: file.__setitem__("x", h5py.ExternalLink("other.h5", "/x"))), "link"),
+        (hostile(lambda file: file.create_dataset("x", (10**9,), "f4", chunks=(10**6,))), "claims"),
+        (members | {"assets/x": bytes(10**9 // 16)}, "would unpack to"),
+        (without, "no model.weights.h5"),
+    ):
+        write_members(path, made)
+        with pytest.raises(ModelFileError, match=words):
+            load_keras(path)
