@@ -21,9 +21,17 @@ from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.kernels import MOST, reference_run, seconds_for
 from qinspect.measure.layer_tables import EXAMPLES, Layers, float_file, layer_tables
 from qinspect.measure.local import layer_errors
-from qinspect.measure.remarks import Scored, chance_remarks, float_worst, output_remarks
+from qinspect.measure.remarks import (
+    Scored,
+    answer_remarks,
+    chance_remarks,
+    float_worst,
+    output_remarks,
+    unit_remarks,
+)
 from qinspect.measure.scales import scale_table
 from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics.classes import NO_ANSWER, same_class
 from qinspect.predictions import Comparisons, Results, results
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
@@ -32,6 +40,7 @@ from qinspect.store import plain
 from qinspect.tflite import inspect_file, match_graphs, read_graph, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
+from qinspect.tflite.identity import identify
 from qinspect.tflite.inputs import (
     Preprocessing,
     file_names,
@@ -249,6 +258,14 @@ class _Model:
     scored: Any
 
     @property
+    def answered(self) -> Array:
+        """The classes as the labels number them; those before the first label stay below -1."""
+        found = self.result.prediction
+        moved = found - self.how.label_offset
+        moved = np.where(moved < 0, moved - 1, moved)
+        return np.where(found == NO_ANSWER, NO_ANSWER, moved)
+
+    @property
     def correct(self) -> Array:
         assert self.y is not None
         return np.asarray(self.result.prediction == self.y)
@@ -300,7 +317,10 @@ class FileComparison(Shown):
             return self.comparisons.sentence
         same = [f"{row['a']} and {row['b']} give the same class for {100 * row['agreement']:.2f} %"
                 for row in self.numbers["agreement"] if row["agreement"] is not None]
-        return f"{'; '.join(same) or 'the outputs cannot be compared'} of {self.numbers['n']:,}."
+        first = [f"{row['file']}: {row['sentence']} " for row in self.numbers["remarks"]
+                 if row["id"] in ("input-units", "no-answer")]
+        return ("".join(first) + ("; ".join(same) or "the outputs cannot be compared")
+                + f" of {self.numbers['n']:,}.")
 
     def to_json(self) -> dict[str, Any]:
         """The same as ``qinspect compare --json``."""
@@ -439,6 +459,8 @@ def _of_files(
     examples = load_examples(data, list(graphs.values()), hows)
     fed, said = prepare_all(examples.x, graphs, hows)
     notes = [*examples.notes, *said]
+    units = unit_remarks(graphs, fed, lambda name: identify(graphs[name]).origin.value)
+    first = tuple(f"{remark.file}: {remark.sentence}" for remark in units)
     task = task_of(graphs, fed, examples, metric=metric, output=output, ways=hows)
     notes += task.notes
     models = []
@@ -457,7 +479,8 @@ def _of_files(
                      else load_examples(calibration, list(graphs.values()), hows).x)
     compared = None
     if task.metric is not None:
-        compared = _compared(models, examples, task.metric, against, by_class, options)
+        compared = _compared(models, examples, task.metric, against, by_class,
+                             {**options, "first": first})
     kernels = _kernel_rows(models, examples.ids, task, wanted, sequence=sequence,
                            seed=options["seed"], num_threads=num_threads)
     notes += [f"{row['file']}: {row['said']}" for row in kernels if row["said"]]
@@ -497,9 +520,9 @@ def _of_files(
             "recipes": recipe_rows([(m.name, m.graph) for m in models]),
             "kernels": kernels,
             "ties": [_ties(m, examples.ids, task) for m in models],
-            "remarks": [asdict(remark) for remark in _remarks(models, compared, task)],
+            "remarks": [asdict(remark) for remark in (*units, *_remarks(models, compared, task))],
             "detail_examples": min(detail_examples, len(examples)),
-            "notes": list(dict.fromkeys(notes)),
+            "notes": [note for note in dict.fromkeys(notes) if note not in first],
         }
     )
     return report, compared
@@ -538,6 +561,7 @@ def _remarks(models: list[_Model], compared: Comparisons | None, task: Task) -> 
     found = [remark for m in models for remark in output_remarks(
         m.graph, m.result.outputs, None if first in (m, None) else first.result.outputs, m.name,
         m.graph.main.outputs.index(chosen[m.name]))]
+    found = [*answer_remarks({m.name: m.result.prediction for m in models if task.classes}), *found]
     if compared is None:
         return found
     if compared.results.metric is ACCURACY:
@@ -564,7 +588,7 @@ def _compared(
     y = examples.y
     if metric is ACCURACY:
         # Classes may be numbered differently; what counts is the same class.
-        outputs = {m.name: m.result.prediction - m.how.label_offset for m in models}
+        outputs = {m.name: m.answered for m in models}
     else:
         outputs = {m.name: m.scored for m in models}
         offsets = {m.how.label_offset for m in models}
@@ -591,15 +615,15 @@ def _file_row(model: _Model, compared: Comparisons | None) -> dict[str, Any]:
 
 def _agreement(a: _Model, b: _Model, task: Task) -> dict[str, Any]:
     # Classes may be numbered differently; what counts is the same class.
-    said = [one.result.prediction - one.how.label_offset for one in (a, b)]
-    same = said[0] == said[1]
+    said = [a.answered, b.answered]
+    same, all_answer = same_class(*said), not any((one == NO_ANSWER).any() for one in said)
     comparable = task.classes and _scores_of_classes(a.result) and _scores_of_classes(b.result)
     return {
         "a": a.name,
         "b": b.name,
         "agreement": float(same.mean()) if comparable else None,
         "churn": float(1 - same.mean()) if comparable else None,
-        "kappa": cohen_kappa(*said) if comparable else None,
+        "kappa": cohen_kappa(*said) if comparable and all_answer else None,
         "output_sqnr_db": output_sqnr(a.result.outputs, b.result.outputs),
         "outputs_equal": np.array_equal(a.result.outputs, b.result.outputs),
     }
@@ -622,10 +646,7 @@ def _flips(
     if compared is None:
         if not (_scores_of_classes(a.result) and _scores_of_classes(b.result)):
             return row
-        differ = (a.result.prediction - a.how.label_offset) != (
-            b.result.prediction - b.how.label_offset
-        )
-        return {**row, "differ": ids[differ]}
+        return {**row, "differ": ids[~same_class(a.answered, b.answered)]}
     found = compared.results
     if found.metric.kind == "set":
         return row

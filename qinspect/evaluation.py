@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from qinspect.data.dataset import Dataset
 from qinspect.data.sources import Source
 from qinspect.errors import DataError, SpecError
-from qinspect.measure.remarks import Scored, chance_remarks
+from qinspect.measure.remarks import Scored, chance_remarks, unit_remarks
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Results
+from qinspect.tflite.identity import identify
 from qinspect.tflite.inputs import (
     File,
     Model,
@@ -87,6 +88,7 @@ def evaluate(
     examples = load_examples(data, list(graphs.values()), ways)
     fed, said = prepare_all(examples.x, graphs, ways)
     notes = [*examples.notes, *said]
+    units = unit_remarks(graphs, fed, lambda name: identify(graphs[name]).origin.value)
     task = task_of(graphs, fed, examples, metric=metric, output=output, ways=ways)
     if task.metric is None:
         raise DataError(f"{examples.no_labels}; 'compare' says what can be said without.")
@@ -104,4 +106,5 @@ def evaluate(
         notes += [f"{r.file}: {r.sentence}" if r.file else r.sentence for r in found]
     return Results(outputs, y, examples.ids, examples.group, metric=task.metric,
                    confidence=confidence, margin=margin, seed=seed,
-                   notes=tuple(dict.fromkeys(notes)))
+                   first=(first := tuple(f"{r.file}: {r.sentence}" for r in units)),
+                   notes=tuple(note for note in dict.fromkeys(notes) if note not in first))

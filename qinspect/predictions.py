@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from qinspect.data.tables import CORRECT, Reading, read_table
 from qinspect.errors import DataError, SpecError, unknown_name
 from qinspect.metrics import ACCURACY, METRICS, Metric
 from qinspect.metrics import metric as named_metric
+from qinspect.metrics.classes import NO_ANSWER, class_of
 from qinspect.schema import Array
 from qinspect.shown import Shown
 from qinspect.stats import (
@@ -41,11 +42,14 @@ from qinspect.stats.agreement import churn, cohen_kappa
 from qinspect.stats.groups import effective_number
 from qinspect.stats.many import corrected, false_discovery, strict_confidence
 from qinspect.stats.paired import as_correct, judge, measured, share_interval
+from qinspect.verdicts import examples, no_answer
 
 _COLUMNS = ("a", "b", "n", "metric", "value_a", "value_b", "gap", "low", "high", "unit", "a_only",
            "b_only", "p", "p_single", "family", "verdict")
 _CLASS_COLUMNS = ("class", "n", "value_a", "value_b", "gap", "low", "high", "a_only", "b_only", "p",
                   "q", "differs")
+
+_Compared = TypeVar("_Compared", Comparison, SeedComparison)
 
 # Pairs of one family that are still compared, and read, in reasonable time.
 _MOST_PAIRS = 500
@@ -88,6 +92,8 @@ class Results(Shown):
         else the first model, gets wrong, of others of its value.
     non_inferior : bool
         Ask of each pair only whether b is not worse than a by more than the margin.
+    first : tuple of str
+        What is said before any number, such as that the data are in other units.
 
     Examples
     --------
@@ -110,6 +116,7 @@ class Results(Shown):
     notes: tuple[str, ...] = ()
     margin_relative: float | None = None
     non_inferior: bool = False
+    first: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -255,7 +262,7 @@ class Results(Shown):
 
     def comparison(self, a: str, b: str) -> Comparison:
         """Paired comparison b - a, by itself."""
-        return judge(self._measured(a, b, self.confidence, self.limit))
+        return self._warned(judge(self._measured(a, b, self.confidence, self.limit)))
 
     def _measured(self, a: str, b: str, confidence: float, margin: float) -> Comparison:
         self._one_run()
@@ -352,9 +359,9 @@ class Results(Shown):
                     pseudo_values(self.metric, self.y, one, groups=self.groups, seed=self.seed)
                     for one in self._runs_of(name)]))
                 groups = None
-        return compare_seeds(*tables, a=a, b=b, confidence=self.confidence, groups=groups,
-                             rng=self.seed, metric=self.metric, margin=self.limit_beside(a),
-                             family=family)
+        return self._warned(compare_seeds(
+            *tables, a=a, b=b, confidence=self.confidence, groups=groups, rng=self.seed,
+            metric=self.metric, margin=self.limit_beside(a), family=family))
 
     def compare_runs(self, reference: str | None = None) -> RunComparisons:
         """Ways of training over the runs: every pair, or all others with a reference.
@@ -419,6 +426,9 @@ class Results(Shown):
         if pairs is None and reference is None and len(self.models) > 2 and self.right_or_wrong:
             overall = cochran_q({name: self.scores(name) for name in self.models})
         pairs = tuple(self._pairs(reference) if pairs is None else pairs)
+        if self.n < 2:
+            raise DataError("there is 1 example, of which nothing can be compared; give at least "
+                            "two.")
         margin = self.limit_beside(reference or self.models[0])
         found = [self._measured(a, b, self.confidence, margin) for a, b in pairs]
         if correction and len(pairs) > 1:
@@ -426,7 +436,7 @@ class Results(Shown):
             found = corrected(found, [self._measured(a, b, strict, margin) for a, b in pairs])
         else:
             found = [judge(one) for one in found]
-        return Comparisons(tuple(found), self, overall, by_class)
+        return Comparisons(tuple(map(self._warned, found)), self, overall, by_class)
 
     def by_class(self, a: str, b: str) -> pd.DataFrame:
         """The comparison b - a of the examples of each class by itself, one row a class.
@@ -458,8 +468,12 @@ class Results(Shown):
         self._one_run()
         if not self.metric.classes:
             return pd.DataFrame(columns=["a", "b", "churn", "kappa"])
+        # Where neither gives an answer they do not give the same one.
         said = {name: self.answers(name) for name, how in self.read_as.items()
                 if how == "predictions"}
+        for at, name in enumerate(said):
+            if (missing := self.unanswered(name)).any():
+                said[name] = np.where(missing, np.iinfo(np.int64).min + at, said[name])
         rows = [(a, b, churn(said[a], said[b]), cohen_kappa(said[a], said[b]))
                 for a, b in (self._pairs(None) if pairs is None else pairs)
                 if a in said and b in said]
@@ -559,10 +573,46 @@ class Results(Shown):
         """
         output = np.asarray(self.outputs[model])
         if self.metric.classes and output.ndim == 2:
-            return output.argmax(axis=1)
+            return class_of(output)
         if output.size == self.n:
             return output.reshape(-1)
         return self.scores(model)
+
+    def unanswered(self, model: str) -> Array:
+        """Examples of which a model gives no class: a score is NaN, or -1 where that is no label.
+
+        Shape (n,) or (runs, n).
+        """
+        if model not in self._unanswered:
+            self._unanswered[model] = self._without_class(model)
+        return self._unanswered[model]
+
+    @cached_property
+    def _unanswered(self) -> dict[str, Array]:
+        return {}
+
+    def _without_class(self, model: str) -> Array:
+        shape = (self.n,) if self.runs is None else (len(self.runs), self.n)
+        output = self.outputs[model]
+        if not self.metric.classes or _is_right(output) or isinstance(output, Mapping):
+            return np.zeros(shape, dtype=bool)
+        found = np.asarray(output)
+        if found.ndim == len(shape) + 1:
+            found = class_of(found.reshape(-1, found.shape[-1])).reshape(shape)
+        elif found.dtype.kind not in "if" or np.any(np.asarray(self.y) == NO_ANSWER):
+            return np.zeros(shape, dtype=bool)
+        return np.asarray(found == NO_ANSWER)
+
+    def _silent(self, models: Iterable[str]) -> tuple[str, ...]:
+        """That models give no answer for some examples, a sentence each."""
+        missing = {name: self.unanswered(name) for name in models}
+        return tuple(f"{name} {no_answer(int(bad.sum()), bad.size)}."
+                     for name, bad in missing.items() if bad.any())
+
+    def _warned(self, one: _Compared) -> _Compared:
+        """The comparison whose sentence first says where a model gives no answer."""
+        said = " ".join((*self._silent((one.a, one.b)), one.sentence))
+        return replace(one, sentence=said)
 
     def flips(self, a: str, b: str, which: str = "b") -> pd.DataFrame:
         """Examples that only ``a`` or only ``b`` gets right, or both wrong and ``differ``.
@@ -627,7 +677,8 @@ class Results(Shown):
         """The metric of each model in words."""
         listed = ", ".join(f"{name} {self.metric.words(self.value(name))}" for name in self.models)
         title = self.metric.title
-        return f"{title[0].upper()}{title[1:]} on {self.n:,} examples: {listed}."
+        return " ".join((*self.first, *self._silent(self.models),
+                         f"{title[0].upper()}{title[1:]} on {examples(self.n)}: {listed}."))
 
     def to_json(self) -> dict[str, Any]:
         """Models and what they are worth, as numbers, strings, lists and dicts."""
@@ -637,7 +688,7 @@ class Results(Shown):
                         "accuracy": self.value(name) if self.metric.id == ACCURACY.id else None,
                         "metric": self.metric.id, "read_as": self.read_as[name]}
                        for name in self.models],
-            "notes": list(self.notes),
+            "notes": [*self.first, *self.notes],
         }
 
     def _one_run(self) -> None:
@@ -723,7 +774,8 @@ class Comparisons(Shown):
     @property
     def sentence(self) -> str:
         """Every verdict in words."""
-        return " ".join((*(one.sentence for one in self), *self.class_sentences))
+        return " ".join((*self.results.first, *(one.sentence for one in self),
+                         *self.class_sentences))
 
     def to_json(self) -> dict[str, Any]:
         """Models and comparisons as numbers, strings, lists and dicts."""

@@ -49,3 +49,13 @@ def p_value(p: float) -> str:
 def p_words(p: float) -> str:
     """A p-value for a sentence, such as ``p = 0.0123``."""
     return "p < 0.0001" if p < 1e-4 else f"p = {p_value(p)}"
+
+
+def examples(n: int) -> str:
+    """A number of examples, such as ``1 example``."""
+    return f"{n:,} example{'' if n == 1 else 's'}"
+
+
+def no_answer(bad: int, n: int) -> str:
+    """That some outputs are no answer, as a predicate."""
+    return f"has no answer (NaN) for {bad:,} of {examples(n)}, which count against it"

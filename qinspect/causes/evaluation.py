@@ -27,6 +27,7 @@ from qinspect.diagnosis.rule import (
     ruled_out,
     together,
 )
+from qinspect.metrics.classes import NO_ANSWER
 from qinspect.schema import Array
 from qinspect.tflite import evaluate
 from qinspect.tflite.graph import Graph, Tensor
@@ -360,18 +361,22 @@ def _problem(claim: Claim, own: Array, ids: Array, y: Array) -> str | None:
 
 def _relabelling(claimed: Array, own: Array) -> str | None:
     """A one-to-one renumbering of classes that turns one into the other."""
+    n, answered = len(own), own != NO_ANSWER
+    claimed, own = claimed[answered], own[answered]
+    if not len(own) or claimed.min() < 0:
+        return None
     top = int(max(claimed.max(), own.max())) + 1
-    if top > 10_000 or claimed.min() < 0:
+    if top > 10_000:
         return None
     offset = int(np.median(claimed - own))
-    if offset and np.mean(claimed == own + offset) >= _RELABELLED:
+    if offset and np.count_nonzero(claimed == own + offset) / n >= _RELABELLED:
         return f"number the classes {offset:+d} against the labels"
     table = np.zeros((top, top), dtype=np.int64)
     np.add.at(table, (own, claimed), 1)
     best = table.argmax(axis=1)
     seen = table.sum(axis=1) > 0
     one_to_one = len(set(best[seen].tolist())) == int(seen.sum())
-    explained = table.max(axis=1).sum() / len(own)
+    explained = table.max(axis=1).sum() / n
     if one_to_one and explained >= _RELABELLED and np.any(best[seen] != np.flatnonzero(seen)):
         return "number the classes differently from the labels"
     return None
@@ -380,9 +385,9 @@ def _relabelling(claimed: Array, own: Array) -> str | None:
 def _shuffled(claimed: Array, own: Array) -> bool:
     """The same number of each class, which another model would not give, at other examples."""
     top = int(max(claimed.max(), own.max())) + 1
-    if claimed.min() < 0 or top > 10_000:
+    if claimed.min() < NO_ANSWER or not 0 < top <= 10_000:
         return False
-    a, b = np.bincount(claimed, minlength=top), np.bincount(own, minlength=top)
+    a, b = (np.bincount(given[given != NO_ANSWER], minlength=top) for given in (claimed, own))
     few = 2 * (1 - float(AGREEMENT_SHARE.threshold or 0)) * len(own) / 5
     return bool(np.abs(a - b).sum() <= few and np.mean(claimed == own) < _REORDERED)
 

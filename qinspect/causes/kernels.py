@@ -24,6 +24,7 @@ from qinspect.diagnosis.rule import (
 )
 from qinspect.measure.kernels import MOST, ReferenceRun, reference_run, seconds_for
 from qinspect.measure.probe import batches
+from qinspect.metrics.classes import class_of
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.ports import real_values
 from qinspect.tflite.runner import Session
@@ -166,7 +167,7 @@ def _logits(evidence: Evidence, finding: Finding) -> Trial | None:
                 if tensor not in found:
                     break
                 real = real_values(graph.main.tensors[tensor], found[tensor])
-                classes.append(real.reshape(len(real), -1).argmax(axis=1))
+                classes.append(class_of(real))
             else:
                 swaps[role] = np.concatenate(classes)
     if not swaps:

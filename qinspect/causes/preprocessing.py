@@ -131,7 +131,7 @@ def _rescaled(
                    f"{role.upper()} file stores",
                    (real - low) / (high - low) * (ends[1] - ends[0]) + ends[0])
             break
-    mean, deviation = float(whole.mean()), float(whole.std())
+    mean, deviation = (float(one(dtype=np.float64)) for one in (whole.mean, whole.std))
     yield "inputs brought to mean 0 and standard deviation 1", (real - mean) / deviation
     train = evidence.case.train
     if train is not None and not isinstance(train.x, Mapping):

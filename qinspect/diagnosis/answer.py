@@ -350,7 +350,8 @@ def _summary(found: Diagnosis) -> str:
     """What comes first, and one or two sentences for people."""
     first = [f"{_NAMES[one.file] + ': ' if one.file else ''}{one.sentence} "
              for one in found.remarks
-             if one.id == "all-near-chance" or (one.id, one.file) == ("near-chance", "float")]
+             if one.id in ("input-units", "no-answer", "all-near-chance")
+             or (one.id, one.file) == ("near-chance", "float")]
     said = "".join(first) + _explained(found)
     return said[0].upper() + said[1:]
 

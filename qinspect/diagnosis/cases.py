@@ -20,6 +20,7 @@ from qinspect.diagnosis.histories import History, gather_history
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics.classes import class_of
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.studies.build import calibration_examples, finetune_seed
@@ -535,7 +536,7 @@ def _claim(told: File | Array | Claim) -> Claim:
     if "prediction" in arrays:
         prediction = arrays["prediction"]
     elif "outputs" in arrays and arrays["outputs"].ndim == 2:
-        prediction = arrays["outputs"].argmax(axis=1)
+        prediction = class_of(arrays["outputs"])
     else:
         raise DataError(f"{name}: needs 'prediction' (n,) or 'outputs' (n, classes).")
     for key in ("prediction", "id", "y"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,16 +29,21 @@ from qinspect.diagnosis.rule import (
     speaking,
 )
 from qinspect.errors import DataError, QinspectError, unknown_name
-from qinspect.measure.remarks import Scored, chance_remarks, float_worst
+from qinspect.measure.remarks import (
+    Scored,
+    answer_remarks,
+    chance_remarks,
+    float_worst,
+    unit_remarks,
+)
 from qinspect.progress import Progress, make_progress
 from qinspect.schema import Array
 from qinspect.shown import tell
 from qinspect.stats import Comparison
 from qinspect.stats.paired import score_interval
 from qinspect.studies.stored import Study
-from qinspect.tflite.inputs import input_fit
 from qinspect.tflite.remarks import Remark
-from qinspect.tflite.task import metric_against_float
+from qinspect.tflite.task import labels_of_float, metric_against_float
 
 # A gap below this share of the margin (of accuracy a point) is not one that a person would claim;
 # chosen.
@@ -127,7 +132,8 @@ def diagnose(
     if evidence.task.metric is None:
         evidence = Evidence(_against_float(evidence), num_threads)
         given, training = evidence.case, False
-    units = _units(given)
+    roles = {role: evidence.graph(role) for role in given.roles}
+    units = unit_remarks(roles, dict.fromkeys(roles, evidence.data.x), str)
     gaps = _gaps_of_numbers(evidence)
     focus = _focus(gaps)
     rules = _rules(causes)
@@ -244,36 +250,14 @@ def _against_float(evidence: Evidence) -> Case:
                         "their place.")
     own = evidence.evaluation("float")
     metric = metric_against_float(given.float_graph, task.outputs["float"])
-    if metric.classes:
-        data = replace(given.data, y=own.prediction, num_classes=own.raw[0].size)
-    else:
-        data = replace(given.data, y=own.outputs, num_classes=0)
+    data = replace(given.data, y=labels_of_float(metric, own.prediction, own.outputs),
+                   num_classes=own.raw[0].size if metric.classes else 0)
     return replace(given, data=data, metric=metric)
 
 
 # --- what should be heard unasked ---------------------------------------------------------------
 
 
-def _units(given: Case) -> tuple[Remark, ...]:
-    """Files that store inputs in other units than the data; refused where PTQ and QAT agree."""
-    assert given.data is not None
-    x = given.data.x
-    if isinstance(x, Mapping):
-        return ()
-    found = []
-    for role in given.roles:
-        graph = given.graph(role)
-        assert graph is not None
-        fit = input_fit(x, graph, graph.main.tensors[graph.main.inputs[0]])
-        if fit is not None and fit.other_units:
-            found.append(Remark(
-                "input-units",
-                f"{fit.ranges} in steps of {fit.step:g}: either the data are in other units "
-                "(--input-scale and --input-offset bridge them), or the file was calibrated so.",
-                {"step": fit.step, "outside": fit.outside}, role))
-    if {"ptq", "qat"} <= {remark.file for remark in found}:
-        raise DataError(f"the data do not fit the PTQ and the QAT file: {found[-1].sentence}")
-    return tuple(found)
 
 
 def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
@@ -284,6 +268,7 @@ def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
             runs[role] = evidence.evaluation(role)
     found = [remark for role in runs for remark in evidence.output_remarks(role)]
     if evidence.of_classes:
+        found += answer_remarks({role: run.prediction for role, run in runs.items()})
         found += chance_remarks({role: Scored(run.prediction, evidence.data.labels,
                                               math.prod(run.raw.shape[1:]))
                                  for role, run in runs.items()}, by_file=False)

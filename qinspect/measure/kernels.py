@@ -19,6 +19,7 @@ from qinspect.tflite.run import Evaluation, evaluation_of
 from qinspect.tflite.runner import Session
 from qinspect.tflite.runner_child import same_values
 from qinspect.tflite.task import Task
+from qinspect.verdicts import examples
 
 MOST = 256
 # Kernels that give the same outputs for so many examples are not run on more of them.
@@ -97,9 +98,9 @@ def reference_run(
 
 
 def _said(done: int, n: int, planned: int, agree: bool) -> str:
-    some = f"{done:,} of {n:,} examples" + (", drawn at random" if done < n else "")
+    some = f"{done:,} of {examples(n)}" + (", drawn at random" if done < n else "")
     if done == n:
-        return f"reference kernels were run on all {n:,} examples."
+        return f"reference kernels were run on all {examples(n)}."
     if agree and done >= _AGREED:
         return (f"reference kernels gave the same outputs for {some}, and were run on no others.")
     if done < planned or planned < MOST:

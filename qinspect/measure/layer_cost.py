@@ -21,6 +21,7 @@ from qinspect.measure.error_metrics import error_metrics
 from qinspect.measure.first_cut import FirstCut, first_cut, halves
 from qinspect.measure.size_curve import Candidate, SizeCurve, size_curve, two_halves
 from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics.classes import same_class
 from qinspect.predictions import Results
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
@@ -41,7 +42,7 @@ from qinspect.tflite.requantize import (
 from qinspect.tflite.run import Evaluation, evaluate
 from qinspect.tflite.runner import Model
 from qinspect.tflite.sandbox import open_model
-from qinspect.tflite.task import Task, metric_against_float, task_of
+from qinspect.tflite.task import Task, labels_of_float, metric_against_float, task_of
 
 # One row a layer and variant ("only" it quantized, "all_but" it), or a point of the curve ("keep");
 # agreement: share of examples classified as the float file does.  Differences are to the float file
@@ -447,7 +448,7 @@ def _unlabelled(files: MixedFiles, task: Task, confidence: float) -> Results:
     """Results held against the float file's own answers."""
     metric = metric_against_float(files.graph, next(iter(task.outputs.values())))
     return Results({"float": files.float.scored, "full": files.full.scored},
-                   files.float.prediction if metric.classes else files.float.scored,
+                   labels_of_float(metric, files.float.prediction, files.float.scored),
                    metric=metric, confidence=confidence)
 
 
@@ -542,7 +543,7 @@ def _row(
         "kept": len(variant.layers) if variant.kind == "keep" else 0,
         "bytes": variant.bytes,
         "sqnr_db": variant.sqnr_db,
-        "agreement": (float(np.mean(variant.prediction == reference.prediction)) if classes
+        "agreement": (float(same_class(variant.prediction, reference.prediction).mean()) if classes
                       else math.nan),
     }
     if results is not None:

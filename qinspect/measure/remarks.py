@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from qinspect.schema import Array
+from qinspect.errors import DataError
+from qinspect.metrics.classes import NO_ANSWER
+from qinspect.schema import Array, Arrays
 from qinspect.stats import Comparison
 from qinspect.stats.exact import binomial_cdf
 from qinspect.tflite.constants import producers_of
 from qinspect.tflite.graph import Graph
+from qinspect.tflite.inputs import input_fit
 from qinspect.tflite.remarks import FIXED_RANGE, Remark, file_remarks, stored_output
-from qinspect.verdicts import p_words
+from qinspect.verdicts import no_answer, p_words
 
 # Values at an end of the stored range are told from this share on; chosen.
 _STUCK_SHARE = 0.01
@@ -170,6 +173,35 @@ def chance_remarks(scored: Mapping[str, Scored], *, by_file: bool = True) -> tup
             numbers |= {"label_offset": offset, "accuracy_with_offset": right}
         found.append(Remark("near-chance", f"{said}.", numbers, name))
     return tuple(found)
+
+
+def unit_remarks(
+    graphs: Mapping[str, Graph], fed: Mapping[str, Arrays], origin: Callable[[str], str],
+) -> tuple[Remark, ...]:
+    """Files that store inputs in other units than they are given.
+
+    Refused where a PTQ and a QAT file, as ``origin`` tells by name, agree on it: their ranges were
+    found independently, so it is the data.
+    """
+    found: list[Remark] = []
+    for name, graph in graphs.items():
+        x = fed[name]
+        if isinstance(x, Mapping):
+            continue
+        fit = input_fit(x, graph, graph.main.tensors[graph.main.inputs[0]])
+        if fit is not None and fit.other_units:
+            found.append(Remark("input-units", fit.sentence,
+                                {"step": fit.step, "outside": fit.outside}, name))
+    if {"ptq", "qat"} <= {origin(str(remark.file)) for remark in found}:
+        raise DataError(f"the data do not fit the PTQ and the QAT file: {found[-1].sentence}")
+    return tuple(found)
+
+
+def answer_remarks(predictions: Mapping[str, Array]) -> tuple[Remark, ...]:
+    """Files whose outputs are no answer, by their predicted classes."""
+    bad = {name: int(np.count_nonzero(found == NO_ANSWER)) for name, found in predictions.items()}
+    return tuple(Remark("no-answer", f"it {no_answer(some, len(predictions[name]))}.",
+                        {"examples": some}, name) for name, some in bad.items() if some)
 
 
 def _right(one: Scored, y: Array) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,24 +18,44 @@ _SUM = (0.9, 1.1)
 _BINS = 15
 
 
+# In the place of a class: no answer.
+NO_ANSWER = -1
+
+
+def class_of(scores: Any) -> Array:
+    """The class that each example's scores (n, ...) answer: the greatest, ties to the lowest index.
+
+    Scores with a NaN are no answer, ``NO_ANSWER``.
+    """
+    found = np.asarray(scores)
+    flat = found.reshape(len(found), math.prod(found.shape[1:]))
+    # Arg max stops at the first NaN.
+    best = flat.argmax(axis=1).astype(np.int64)
+    if flat.dtype.kind == "f":
+        best[np.isnan(flat[np.arange(len(flat)), best])] = NO_ANSWER
+    return np.asarray(best)
+
+
+def same_class(a: Array, b: Array) -> Array:
+    """Where two models answer the same class; where neither answers they do not."""
+    return np.asarray((a == b) & (a != NO_ANSWER))
+
+
 def right(y: Array, output: Any) -> Array:
     """Which examples are classified right, from labels (n,) or scores (n, classes)."""
-    found, known = np.asarray(output), np.True_
+    found = np.asarray(output)
     if found.ndim == 2 and found.shape[1] == 1:
         raise DataError("outputs hold one number an example, of which arg max says nothing; take "
                         "binary-accuracy or auc for yes or no, mae for a quantity.")
     if found.ndim == 2:
-        # Scores with a NaN are no answer.
-        known = ~np.isnan(found).any(axis=1) if found.dtype.kind == "f" else known
         if y.dtype.kind in "iuf" and len(y) and (y.min() < 0 or y.max() >= found.shape[1]):
             raise DataError(f"labels run from {y.min():g} to {y.max():g}, but there are scores of "
                             f"{found.shape[1]} classes.")
-        # Ties go to the lowest index, as on hardware.
-        found = found.argmax(axis=1)
+        found = class_of(found)
     if found.shape != y.shape:
         raise DataError(f"outputs have shape {np.shape(output)}; {len(y)} labels need one class "
                         "or one row of class scores an example.")
-    return np.asarray((found == y) & known)
+    return np.asarray(found == y)
 
 
 def in_top(y: Array, output: Any, k: int) -> Array:

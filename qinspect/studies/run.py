@@ -16,6 +16,7 @@ from qinspect.data import load_dataset, split
 from qinspect.data.dataset import Splits
 from qinspect.errors import DataError, SpecError, StoreError
 from qinspect.metrics import ACCURACY, metric
+from qinspect.metrics.classes import class_of
 from qinspect.schema import Array
 from qinspect.shown import tell
 from qinspect.studies.arms import Arm, arms_for, models_for
@@ -260,7 +261,7 @@ def _evaluate_arms(context: BuildContext, arms: tuple[Arm, ...], num_threads: in
         if arm.recipe is None:
             outputs = predict(load_keras(context.folder / arm.file), test.array)
             tied = np.zeros(len(outputs), dtype=bool)
-            prediction = outputs.reshape(len(outputs), -1).argmax(axis=1)
+            prediction = class_of(outputs)
             raw: Array = outputs
         else:
             result = evaluate(context.folder / arm.file, test.array, num_threads=num_threads)

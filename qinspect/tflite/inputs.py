@@ -272,8 +272,7 @@ def _in_units(
         return real, ()
     # Behind a float input real values may be right and the calibration wrong; integers are pixels.
     if fit.other_units and tensor.affine is None and x.dtype.kind == "f":
-        return real, (f"the data are in other units than it stores, or it was calibrated wrongly: "
-                      f"{fit.ranges} in steps of {fit.step:g}.",)
+        return real, (fit.sentence,)
     if fit.other_units:
         bridge = "bridge them with --input-scale and --input-offset"
         if tensor.affine is not None:
@@ -303,6 +302,12 @@ class InputFit:
     step: float
     outside: float  # share of the values that are clipped
     other_units: bool
+
+    @property
+    def sentence(self) -> str:
+        """What values in other units may come from."""
+        return (f"{self.ranges} in steps of {self.step:g}: either the data are in other units "
+                "(--input-scale and --input-offset bridge them), or the file was calibrated so.")
 
 
 def input_fit(real: Array, graph: Graph, tensor: Tensor) -> InputFit | None:

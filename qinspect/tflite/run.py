@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from qinspect.errors import ModelFileError
+from qinspect.metrics.classes import class_of
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.ports import Port, real_values
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.runner import Kernels, Model, Session, run_sessions
+from qinspect.verdicts import examples
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Evaluation:
     raw : ndarray, shape (n, classes)
         Output as the file gives it (int8, uint8, int16 or float32).
     prediction : ndarray of int64, shape (n,)
-        Arg max of ``raw`` (ties: lowest index, as the hardware would).
+        Class of the greatest ``raw`` (ties: lowest index, as the hardware would), -1 where one is
+        NaN: no answer.
     tied : ndarray of bool, shape (n,)
         True where the greatest raw output is reached by more than one class.
     batched : bool
@@ -98,13 +101,13 @@ def evaluation_of(port: Port, raw: Array, batched: bool, notes: Sequence[str],
     said = list(notes)
     bad = int(np.count_nonzero(~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)))
     if bad:
-        said.append(f"{bad} of {len(outputs)} examples have a NaN or infinite output.")
+        said.append(f"{bad} of {examples(len(outputs))} have a NaN or infinite output.")
     flat = raw.reshape(len(raw), -1)
     top = flat.max(axis=1, keepdims=True)
     return Evaluation(
         outputs=outputs,
         raw=raw,
-        prediction=flat.argmax(axis=1).astype(np.int64),
+        prediction=class_of(raw),
         tied=np.count_nonzero(flat == top, axis=1) > 1,
         batched=batched,
         notes=tuple(said),

@@ -13,12 +13,14 @@ from qinspect.data.dataset import Dataset, count, take
 from qinspect.errors import DataError, ModelFileError, unknown_name
 from qinspect.metrics import ACCURACY, AGREEMENT, DIFFERENCE, Metric
 from qinspect.metrics import metric as named_metric
+from qinspect.metrics.classes import NO_ANSWER
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import RESHAPING, Graph
 from qinspect.tflite.inputs import Preprocessing
 from qinspect.tflite.ports import Port, match_outputs, ports_of
 from qinspect.tflite.run import Evaluation, evaluate_files
 from qinspect.tflite.runner import Kernels, run_files
+from qinspect.verdicts import examples
 
 # Examples whose outputs tell which output of one file is which of another.
 _MATCHED = 64
@@ -134,6 +136,18 @@ def task_of(
 def metric_against_float(graph: Graph, output: str) -> Metric:
     """What examples without labels are scored by: the float file's answers take their place."""
     return AGREEMENT if ending(graph, output_port(graph, output)) == "SOFTMAX" else DIFFERENCE
+
+
+def labels_of_float(metric: Metric, prediction: Array, outputs: Array) -> Array:
+    """The float file's answers in the place of labels, refused where it has none."""
+    labels = prediction if metric.classes else outputs
+    missing = labels == NO_ANSWER if metric.classes else np.isnan(labels).reshape(
+        len(labels), -1).any(axis=1)
+    if bad := int(np.count_nonzero(missing)):
+        raise DataError(f"without labels the float file's answers take their place, but it has "
+                        f"none (NaN) for {bad:,} of {examples(len(labels))}; give labels y, mend "
+                        "the file or leave these examples out.")
+    return labels
 
 
 def check_labels(name: str, classes: int | None, labels: Array) -> None:

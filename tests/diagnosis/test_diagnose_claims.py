@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from diagnose_cases import N, calibration, case, data, int8, ranges
 
-from qinspect.causes.evaluation import mistakes
+from qinspect.causes.evaluation import _problem, mistakes
 from qinspect.diagnosis.cases import Case, Claim
 from qinspect.diagnosis.engine import diagnose
 from qinspect.schema import Array
@@ -103,3 +103,18 @@ def test_a_claim_of_other_length_is_reported_not_paired() -> None:
     found = diagnose(claimed(own()[:700]))
     assert "700 in number" in found.cause("evaluation-mismatch").finding.sentence
     assert found.focus.n == N
+
+
+@pytest.mark.parametrize("silent", [0, 3, N])
+def test_files_without_an_answer_for_some_examples(silent: int) -> None:
+    """Claims are told apart by the examples that were answered."""
+    y = own()
+    mine = np.where(np.arange(len(y)) < silent, -1, y)
+    renumbered = np.where(mine < 0, -1, (mine + 1) % (y.max() + 1))
+    ids = np.arange(len(y)).astype(str)
+    for claim in (mine, y, renumbered, np.roll(mine, 1)):
+        problem = _problem(Claim(claim), mine, ids, y)
+        assert problem is None or silent < len(y)
+    assert _problem(Claim(mine), mine, ids, y) is None
+    assert "number the classes" in (_problem(Claim((y + 1) % (y.max() + 1)), np.where(
+        np.arange(len(y)) < min(silent, 3), -1, y), ids, y) or "")

@@ -187,6 +187,28 @@ def test_metrics_against_their_definitions(dtype, batches):
     assert found.rounded_histogram.count == 30_000 - clipped
 
 
+@pytest.mark.parametrize("reach", [0.5, 3.0, 40.0])
+def test_histograms_of_clipped_and_rounded_elements_are_those_of_each_alone(reach):
+    """Few clipped or many, far out or near, and values that are no numbers."""
+    rng = np.random.default_rng(0)
+    ref = rng.normal(scale=reach, size=20_000).astype(np.float32)
+    quant = (np.clip(np.rint(ref / 0.02), -128, 127) * 0.02).astype(np.float32)
+    ref[[3, 900, 4_000]] = np.nan, np.inf, -np.inf
+    sums = ErrorSums(grid(0.02), histograms=True)
+    rounded, clipped = Histogram(256, -4), Histogram(256, -4)
+    for part in np.array_split(np.arange(ref.size), 9):
+        sums.add(ref[part], quant[part])
+        error = quant[part] - ref[part]
+        outside = (ref[part] < -128.5 * 0.02) | (ref[part] > 127.5 * 0.02)
+        for histogram, values in ((clipped, error[outside]), (rounded, error[~outside])):
+            if values.size:
+                histogram.add(values, factor=1 / 0.02)
+    assert state(sums.rounded_histogram) == state(rounded)
+    assert state(sums.clipped_histogram) == state(clipped)
+    assert rounded.nan == 1
+    assert clipped.inf == 2
+
+
 def test_ideal_rounding():
     ref = np.random.default_rng(0).uniform(-1, 1, 200_000)
     numbers = error_metrics(ref, np.rint(ref / 0.01) * 0.01, grid(0.01))

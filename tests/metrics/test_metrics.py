@@ -1,5 +1,7 @@
 """Metrics against scikit-learn, which is a second implementation, and against cases by hand."""
 
+import itertools
+
 import numpy as np
 import pytest
 from parts import ROOT
@@ -8,6 +10,7 @@ from sklearn import metrics as sk
 from qinspect.errors import DataError, SpecError
 from qinspect.metrics import METRICS, metric
 from qinspect.metrics.__main__ import document
+from qinspect.metrics.classes import class_of, same_class
 
 RNG = np.random.default_rng(0)
 N = 300
@@ -177,3 +180,17 @@ def test_the_document_is_made_from_the_registry():
     text = (ROOT / "docs" / "metrics.md").read_text()
     assert text == document(), "run make docs"
     assert all(f"| `{name}` |" in text for name in METRICS)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1"])
+def test_class_of_every_row_of_few_values(dtype):
+    """Every row of three scores from these values against a plain loop."""
+    scores = [0, 1, -1] + [np.nan, np.inf, -np.inf] * (dtype != "i1")
+    rows = np.array(list(itertools.product(scores, repeat=3)), dtype=dtype)
+    expected = [-1 if any(v != v for v in row) else row.index(max(row)) for row in rows.tolist()]
+    assert class_of(rows).tolist() == class_of(rows[:, None, :]).tolist() == expected
+
+
+def test_no_answer_is_never_the_same():
+    assert same_class(np.array([0, 1, -1, -1]), np.array([0, 2, -1, 3])).tolist() == [
+        True, False, False, False]

@@ -391,3 +391,38 @@ def test_frames_sentences_and_json_hold_every_model():
     listed = json.loads(json.dumps(found.compare().to_json(), allow_nan=False))
     assert [row["score"] for row in listed["models"]] == [found.value(m) for m in found.models]
     assert all({"metric", "gap", "unit", "direction"} <= set(c) for c in listed["comparisons"])
+
+
+def test_no_answer_is_said_first_and_agrees_with_nothing(tmp_path):
+    y = np.arange(200) % 4
+    scores = np.eye(4)[y]
+    scores[:50, 2] = np.nan
+    found = Results({"a": scores, "b": np.where(np.arange(200) < 100, -1, y)}, y)
+    assert [int(found.unanswered(name).sum()) for name in "ab"] == [50, 100]
+    assert [found.value(name) for name in "ab"] == [0.75, 0.5]
+    said = ("a has no answer (NaN) for 50 of 200 examples, which count against it. "
+            "b has no answer (NaN) for 100 of 200 examples, which count against it. ")
+    one, = found.compare()
+    assert one.sentence.startswith(f"{said}a is better than b by 25.00 points")
+    assert found.comparison("a", "b").sentence.startswith(said)
+    assert found.sentence.startswith(f"{said}Accuracy on 200 examples")
+    # 50 of a alone, 50 of both: the same only where both answer.
+    assert found.agreement()["churn"].tolist() == [0.5]
+    found.save(tmp_path / "answers.npz")
+    again = results(tmp_path / "answers.npz").compare()
+    assert again.sentence.startswith(said)
+
+
+def test_no_answer_in_runs_and_labels_of_minus_one():
+    y = np.arange(200) % 4
+    runs = {name: [np.where(np.arange(200) < bad + run, -1, y) for run in range(3)]
+            for name, bad in (("ptq", 0), ("qat", 50))}
+    found = results(runs, y, runs=(0, 1, 2)).compare_runs()
+    assert found.sentence.startswith("ptq has no answer (NaN) for 3 of 600 examples, which count")
+    signs = np.where(y % 2, 1, -1)
+    assert not Results({"a": signs, "b": -signs}, signs).unanswered("a").any()
+
+
+def test_one_example_cannot_be_compared():
+    with pytest.raises(DataError, match="there is 1 example, of which nothing can be compared"):
+        Results({"a": Y[:1], "b": Y[:1]}, Y[:1]).compare()

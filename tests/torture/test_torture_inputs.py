@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import warnings
@@ -139,12 +140,62 @@ def test_one_right_answer_is_not_called_guessing(files, digits) -> None:
     assert not any("guessing" in note for note in found.notes)
 
 
-def test_outputs_that_are_nan_are_counted(files, digits) -> None:
+@pytest.fixture(scope="module")
+def overflowing(digits) -> tuple[np.ndarray, np.ndarray]:
     """Inputs that are finite and overflow inside the float network."""
-    x, y = np.sign(digits[0]) * np.finfo(np.float32).max, digits[1]
-    for notes in (qi.evaluate(files[:2], (x, y)).notes,
-                  qi.compare(files[:2], (x, y)).to_json()["notes"]):
+    return np.sign(digits[0]) * np.finfo(np.float32).max, digits[1]
+
+
+def test_outputs_that_are_nan_are_no_answer(files, overflowing) -> None:
+    evaluated = qi.evaluate(files[:2], overflowing)
+    compared = qi.compare(files[:2], overflowing)
+    report = compared.to_json()
+    for notes in (evaluated.notes, report["notes"]):
         assert any(f"{N} of {N} examples have a NaN or infinite output" in note for note in notes)
+    float_file = Path(files[0]).name
+    assert evaluated.value(float_file) == report["files"][0]["accuracy"] == 0
+    silent = f"{float_file} has no answer (NaN) for {N} of {N} examples, which count against it. "
+    verdict, = compared.comparisons
+    assert verdict.sentence.startswith(silent)
+    assert silent in evaluated.sentence
+    assert "no-answer" in [remark["id"] for remark in report["remarks"]]
+    assert (report["agreement"][0]["agreement"], report["agreement"][0]["kappa"]) == (0, None)
+    assert not any("right is no more" in str(row) and row["numbers"]["accuracy"]
+                   for row in report["remarks"])
+    found = qi.diagnose(qi.case(float=files[0], ptq=files[1], data=overflowing),
+                        interventions=False)
+    assert found.gap("float", "ptq").value_a == 0
+    said = f"it has no answer (NaN) for {N} of {N} examples"
+    assert said in found.sentence.split(" minus ")[0]
+
+
+def test_answers_that_are_nan_take_no_label_s_place(files, overflowing) -> None:
+    x = overflowing[0]
+    with pytest.raises(QinspectError, match=r"none \(NaN\) for 60 of 60 examples; give labels y"):
+        qi.diagnose(qi.case(float=files[0], ptq=files[1], data=x), interventions=False)
+    with pytest.raises(QinspectError, match=r"none \(NaN\) for 60 of 60 examples; give labels y"):
+        qi.sensitivity(files[0], x, like=files[1])
+    assert qi.compare(files[:2], x).sentence.index("no answer (NaN)") < 300
+
+
+def test_units_far_off_are_said_first_or_refused(files, digits) -> None:
+    far = digits[0] * np.float32(1e30), digits[1]
+    words = r"x runs from 0 to 1e\+30, the QUANTIZE behind its float input holds 0 to 1"
+    for found in (qi.evaluate(files[:2], far), qi.compare(files[:2], far)):
+        assert re.match(f"cls_ptq.tflite: {words}", found.sentence)
+        assert re.search(words, str(found).split("Accuracy")[0].replace("\n", " "))
+    for ask in (qi.evaluate, qi.compare, lambda _, data: verbs(files)["diagnose"](data)):
+        with pytest.raises(QinspectError, match=f"do not fit the PTQ and the QAT file: {words}"):
+            ask(files, far)
+
+
+def test_one_example_is_refused_alike(files, digits) -> None:
+    one = digits[0][:1], digits[1][:1]
+    asked = verbs(files)
+    assert "on 1 example:" in asked["evaluate"](one).sentence
+    for name in ("compare", "diagnose"):
+        with pytest.raises(QinspectError, match="there is 1 example, of which nothing can be comp"):
+            asked[name](one)
 
 
 @pytest.mark.parametrize("name", [

@@ -21,6 +21,7 @@ from qinspect.show.views.predictions import (
     pair_figures,
     short,
 )
+from qinspect.verdicts import examples
 
 if TYPE_CHECKING:
     from qinspect.comparisons import FileComparison
@@ -165,7 +166,7 @@ def file_table(report: Mapping[str, Any], names: Mapping[str, str], metric: Metr
         kernel = row["kernel"]
         return kernel["max_abs"] if kernel["flips"] is None else None
 
-    return table(f"Files, {report['n']:,} examples", rows, {
+    return table(f"Files, {examples(report['n'])}", rows, {
         "file": lambda row: names[row["name"]], "is really": "scheme",
         metric.title: ("score", text.value_of(metric)),
         "interval": ("score_ci", text.bounds_of(metric)),
@@ -242,7 +243,7 @@ def _flips(row: Mapping[str, Any], names: Mapping[str, str]) -> list[Section]:
     largest = {"better_a": f"Where {a} is better than {b}",
                "better_b": f"Where {b} is better than {a}"}
     return [
-        *(Section(f"{said}: {len(row[key])} examples", (", ".join(row[key]),), folded=True)
+        *(Section(f"{said}: {examples(len(row[key]))}", (", ".join(row[key]),), folded=True)
           for key, said in words.items() if row.get(key)),
         *(Section(f"{said}, the largest difference first", (", ".join(row[key]),), folded=True)
           for key, said in largest.items() if row.get(key))]

@@ -11,7 +11,7 @@ import pandas as pd
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
-from qinspect.verdicts import DIFFERENCES
+from qinspect.verdicts import DIFFERENCES, examples
 
 if TYPE_CHECKING:
     from qinspect.metrics import Metric
@@ -35,8 +35,8 @@ def comparisons_view(found: Comparisons) -> View:
     classes = tuple(text.renamed(line, names) for line in found.class_sentences)
     many = len(every) > _FEW
     return View(
-        f"{found.results.source or 'Comparison'}: {found.results.n:,} examples",
-        (*((_counted(found),) if many else every), *classes),
+        f"{found.results.source or 'Comparison'}: {examples(found.results.n)}",
+        (*found.results.first, *((_counted(found),) if many else every), *classes),
         tuple(filter(None, (model_table(found.results, names, compared),
                             comparison_table(pairs, metric), _answer_table(found, names),
                             calibration_table(found.results.calibration.to_dict("records"), names),
@@ -105,7 +105,7 @@ def model_table(
     metric, frame = results.metric, results.frame
     rows = frame if only is None else frame[frame["model"].isin(only)]
     percent = f"{100 * results.confidence:g} % interval"
-    return table(f"{text.capital(metric.title)} on {results.n:,} examples", rows, {
+    return table(f"{text.capital(metric.title)} on {examples(results.n)}", rows, {
         "model": lambda row: names[row["model"]],
         metric.title: ("value", text.value_of(metric)),
         percent: (lambda row: (row["low"], row["high"]), text.bounds_of(metric)),
