@@ -793,7 +793,7 @@ def _changed(one: Comparison, classes: pd.DataFrame) -> str:
     """Which classes change from a to b beyond chance, in words."""
     rows = classes[(classes["a"] == one.a) & (classes["b"] == one.b)]
     left_out = one.n - int(rows["n"].sum())
-    rest = "" if not left_out else (f" {left_out} examples of classes with one group are left out.")
+    rest = "" if not left_out else f" {examples(left_out)} of classes with one group are left out."
     far = rows[rows["differs"]]
     error = f"Benjamini-Hochberg, at most {100 * (1 - one.confidence):g} % false"
     if far.empty:

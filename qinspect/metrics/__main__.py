@@ -29,8 +29,8 @@ _TAIL = """
 `topK` takes any K; `binary-accuracy@0.3` and `f1@0.3` another threshold: of the probability of yes,
 or of a score (of two scores, of how much the second is above the first). A label that a file gives
 no score, maps under a metric of classes, NaN, a threshold beyond probabilities and the like are
-refused in one sentence; only under accuracy do scores with NaN count, as wrong, and a note says how
-many. `docs/tasks.md` shows every command on every kind of task.
+refused in one sentence; only under accuracy do scores with NaN count, as wrong, and the result says
+first how many. `docs/tasks.md` shows every command on every kind of task.
 
 ## Which one is taken
 

@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from qinspect.errors import SpecError
 from qinspect.schema import Array
 from qinspect.stats.exact import binomial_cdf
+from qinspect.verdicts import examples
 
 _MAX_EXAMPLES = 10**9
 # Standard deviations beyond which a power is 0 or 1.
@@ -315,7 +316,7 @@ def power_sentence(n: int, disagreement: float, wanted_pp: float | None = None) 
     """
     smallest = smallest_detectable(n, disagreement)
     if math.isnan(smallest):
-        text = f"With {n} examples no difference, however large, would be found reliably."
+        text = f"With {examples(n)} no difference, however large, would be found reliably."
     else:
         text = (
             f"With {n} examples and {100 * disagreement:.2g} % disagreement, a true difference of "

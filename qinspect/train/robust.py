@@ -13,6 +13,7 @@ import pandas as pd
 from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
 from qinspect.errors import TrainError
+from qinspect.metrics.classes import class_of
 from qinspect.progress import Progress
 from qinspect.shown import Shown
 from qinspect.tflite.inputs import Examples, load_examples
@@ -251,4 +252,4 @@ def _copy(model: Any) -> Any:
 def _accuracy(model: Any, data: Dataset | None) -> float:
     if data is None or len(data) == 0:
         return float("nan")
-    return float((predict(model, data.array).argmax(axis=1) == data.labels).mean())
+    return float((class_of(predict(model, data.array)) == data.labels).mean())

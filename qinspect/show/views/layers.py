@@ -10,6 +10,7 @@ from qinspect.show import figures, text
 from qinspect.show.style import model_colours
 from qinspect.show.table import Table, table
 from qinspect.show.view import View, widget
+from qinspect.verdicts import examples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +106,7 @@ def sensitivity_view(found: Sensitivity) -> View:
     ends = found.layers[found.layers["variant"].isin(["float", "full"])]
     metric = found.metric
     return View(
-        f"Sensitivity of {len(found.order)} layers, {found.n:,} examples",
+        f"Sensitivity of {len(found.order)} layers, {examples(found.n)}",
         (found.sentence, *((found.cut.sentence,) if found.cut else ()),
          *((found.sizes.sentence,) if found.sizes else ()),
          *((found.advice.sentence,) if found.advice else ())),
@@ -139,7 +140,7 @@ def layer_table(found: Sensitivity) -> Table:
     metric = found.metric or ACCURACY
     columns |= _cost(f"only it {found.precision}", "only", metric)
     columns |= _cost(f"all but it ({found.keep})", "but", metric)
-    return table(f"One layer at a time, {found.n:,} examples", rows, columns,
+    return table(f"One layer at a time, {examples(found.n)}", rows, columns,
                  spare=("operator",))
 
 
