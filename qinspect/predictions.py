@@ -603,7 +603,7 @@ class Results(Shown):
             return np.zeros(shape, dtype=bool)
         return np.asarray(found == NO_ANSWER)
 
-    def _silent(self, models: Iterable[str]) -> tuple[str, ...]:
+    def silent(self, models: Iterable[str]) -> tuple[str, ...]:
         """That models give no answer for some examples, a sentence each."""
         missing = {name: self.unanswered(name) for name in models}
         return tuple(f"{name} {no_answer(int(bad.sum()), bad.size)}."
@@ -611,7 +611,7 @@ class Results(Shown):
 
     def _warned(self, one: _Compared) -> _Compared:
         """The comparison whose sentence first says where a model gives no answer."""
-        said = " ".join((*self._silent((one.a, one.b)), one.sentence))
+        said = " ".join((*self.silent((one.a, one.b)), one.sentence))
         return replace(one, sentence=said)
 
     def flips(self, a: str, b: str, which: str = "b") -> pd.DataFrame:
@@ -677,7 +677,7 @@ class Results(Shown):
         """The metric of each model in words."""
         listed = ", ".join(f"{name} {self.metric.words(self.value(name))}" for name in self.models)
         title = self.metric.title
-        return " ".join((*self.first, *self._silent(self.models),
+        return " ".join((*self.first, *self.silent(self.models),
                          f"{title[0].upper()}{title[1:]} on {examples(self.n)}: {listed}."))
 
     def to_json(self) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from qinspect.tflite.run import Evaluation, evaluate
 from qinspect.tflite.runner import Model
 from qinspect.tflite.sandbox import open_model
 from qinspect.tflite.task import Task, labels_of_float, metric_against_float, task_of
+from qinspect.verdicts import examples as counted
 
 # One row a layer and variant ("only" it quantized, "all_but" it), or a point of the curve ("keep");
 # agreement: share of examples classified as the float file does.  Differences are to the float file
@@ -198,6 +199,8 @@ class Sensitivity(Shown):
         without labels.
     notes : tuple of str
         What the reader should know about how it was made.
+    first : tuple of str
+        What is said before any number: that a file gives no answer for some examples.
     """
 
     layers: pd.DataFrame = field(repr=False)
@@ -215,6 +218,7 @@ class Sensitivity(Shown):
     cut: FirstCut | None = None
     advice: CalibrationAdvice | None = None
     sizes: SizeCurve | None = None
+    first: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -229,6 +233,10 @@ class Sensitivity(Shown):
     @property
     def sentence(self) -> str:
         """How many layers to keep."""
+        return " ".join((*self.first, self._proposed))
+
+    @property
+    def _proposed(self) -> str:
         if not self.labelled:
             worst = f"{self.order[0].name} ({self.order[0].op})"
             return f"Without labels only outputs are compared; {worst} disturbs them most."
@@ -237,7 +245,7 @@ class Sensitivity(Shown):
         kept = self.proposal()
         if kept is None:
             return (f"No point of the curve is shown to lose less than {margin} against float with "
-                    f"{self.n:,} examples.")
+                    f"{counted(self.n)}.")
         if kept == 0:
             return (f"No layer needs to be kept: with all of them in {self.precision} the loss "
                     f"against float is below {margin} ({level}).")
@@ -440,7 +448,7 @@ def sensitivity(
         (*examples.notes, *said, *notes, *task.notes, *why), graph, ranges, task.metric,
         _cut(files, paired),
         _advice(files, paired, fed, observed, examples.ids, parts, seed) if advise else None,
-        sizes,
+        sizes, paired.silent(paired.models),
     )
 
 

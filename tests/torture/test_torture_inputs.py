@@ -169,6 +169,11 @@ def test_outputs_that_are_nan_are_no_answer(files, overflowing) -> None:
     assert said in found.sentence.split(" minus ")[0]
 
 
+def test_sensitivity_says_first_that_the_float_file_has_no_answer(files, overflowing) -> None:
+    found = qi.sensitivity(files[0], overflowing, like=files[1])
+    assert found.sentence.startswith(f"float has no answer (NaN) for {N} of {N} examples")
+
+
 def test_answers_that_are_nan_take_no_label_s_place(files, overflowing) -> None:
     x = overflowing[0]
     with pytest.raises(QinspectError, match=r"none \(NaN\) for 60 of 60 examples; give labels y"):
