@@ -110,7 +110,7 @@ def test_bad_csv_is_refused_in_one_sentence(text, content, words):
         ({"y": Y, "a": A, "b": np.eye(6)}, "b has shape \\(6, 6\\)"),
         ({"y": np.eye(6), "a": A, "b": B}, "arg max"),
         ({"y": Y[:0], "a": A[:0], "b": B[:0]}, "empty"),
-        ({"y": Y, "a": A, "b": B.astype(object)}, "object array"),
+        ({"y": Y, "a": A, "b": B.astype(object)}, "Python objects"),
         ({"y": Y, "a": A, "b": np.where(B == 1, np.nan, B)}, "3 NaN or infinite"),
         ({"y": Y, "a": A, "correct_b": np.where(B == 1, np.nan, 1.0)}, "NaN for 3 of 6"),
         ({"y": Y, "a": A, "b": B.astype(complex)}, "complex"),
@@ -137,7 +137,7 @@ def test_files_that_are_none_are_refused(tmp_path):
     for cut in (0, 3, 100, len(content) - 40):
         broken = tmp_path / "broken.npz"
         broken.write_bytes(content[:cut])
-        with pytest.raises(DataError, match="cannot be read"):
+        with pytest.raises(DataError, match="not a readable"):
             results(broken)
     array = tmp_path / "array.npy"
     np.save(array, Y)
