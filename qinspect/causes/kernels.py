@@ -163,7 +163,7 @@ def _logits(evidence: Evidence, finding: Finding) -> Trial | None:
         classes = []
         with Session(graph, tensors=[tensor], workers=evidence.num_threads) as session:
             for batch in batches(x, 64):
-                found = session.run(batch, copy=False)
+                found = session.view(batch)
                 if tensor not in found:
                     break
                 real = real_values(graph.main.tensors[tensor], found[tensor])

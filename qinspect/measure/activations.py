@@ -68,7 +68,7 @@ def activation_statistics(
     examples = 0
     with Session(graph, name=graph.file, tensors=list(layers), workers=num_threads) as session:
         for batch in batches(x, batch_size):
-            stored = session.run(batch, copy=False)
+            stored = session.view(batch)
             # What cannot be read for every example is left out, which a note says.
             layers = {i: layer for i, layer in layers.items() if i in stored}
             for i in layers:
@@ -151,7 +151,7 @@ def observe_ranges(
     wanted = [t.index for t in tensors]
     with Session(graph, name=graph.file, tensors=wanted, workers=num_threads) as session:
         for batch in batches(x, batch_size):
-            found = session.run(batch, copy=False)
+            found = session.view(batch)
             gone = [t.name for t in tensors if t.index not in found]
             if gone:
                 raise ModelFileError(f"the range of {gone[0]!r} of {graph.file} cannot be "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
 import flatbuffers
@@ -13,7 +14,7 @@ from ai_edge_litert import schema_py_generated as flat
 
 from qinspect.errors import ModelFileError
 from qinspect.measure.probe import Pair
-from qinspect.tflite.graph import Graph, Subgraph
+from qinspect.tflite.graph import Graph, Subgraph, Tensor
 from qinspect.tflite.runner import Session
 
 # Operators that run other subgraphs, or keep state between calls, mean nothing on their own.
@@ -22,6 +23,8 @@ _NOT_ALONE = frozenset(
      "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN",
      "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "SVDF"}
 )
+# What DEQUANTIZE makes real numbers of, to the last bit those of `real_values`.
+_STORED = ("int8", "uint8")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class CutModel:
     content: bytes
     inputs: dict[Hashable, int]
     outputs: dict[Hashable, int]
+    stored: frozenset[Hashable] = frozenset()  # sources that are fed as the integers they are
 
 
 def cut_session(cut: CutModel, graph: Graph, **options: Any) -> Session:
@@ -80,7 +84,11 @@ def wire_pairs(
             notes.append(f"no local error of {pair.layer}: {found}.")
         else:
             layers[at] = found
-    cut = cut_operators(float_graph, layers)
+    stored: dict[Hashable, Tensor] = {
+        t.index: t for t in quant_graph.main.tensors
+        if t.dtype in _STORED and t.affine is not None and t.affine.scale.size == 1
+    }
+    cut = cut_operators(float_graph, layers, stored)
     if not layers:
         return cut, notes
     try:
@@ -89,11 +97,11 @@ def wire_pairs(
         # One operator that cannot run must not take the others with it.
         for key, layer in list(layers.items()):
             try:
-                _try(cut_operators(float_graph, {key: layer}), float_graph)
+                _try(cut_operators(float_graph, {key: layer}, stored), float_graph)
             except ModelFileError as error:
                 del layers[key]
                 notes.append(f"no local error of {pairs[cast(int, key)].layer}: {error}")
-        cut = cut_operators(float_graph, layers)
+        cut = cut_operators(float_graph, layers, stored)
     return cut, notes
 
 
@@ -170,22 +178,29 @@ def _why_not_alone(subgraph: Subgraph, op: int) -> str | None:
     return None
 
 
-def cut_operators(graph: Graph, layers: Mapping[Hashable, CutOperators]) -> CutModel:
-    """A model of chosen operators of the main subgraph, side by side, under names of the caller."""
+def cut_operators(graph: Graph, layers: Mapping[Hashable, CutOperators],
+                  stored: Mapping[Hashable, Tensor] = MappingProxyType({})) -> CutModel:
+    """A model of chosen operators of the main subgraph, side by side, under names of the caller.
+
+    Sources among ``stored`` are fed as 8-bit integers, a quarter of the bytes, and dequantized.
+    """
     original = flat.ModelT.InitFromPackedBuf(graph.content, 0)
     model = flat.ModelT()
     model.version = original.version
-    model.operatorCodes = original.operatorCodes
+    model.operatorCodes = [*original.operatorCodes, _dequantize()]
     model.buffers = [flat.BufferT()]
     builder = _Builder(original, model, constant_tensors(graph.main))
     inputs: dict[Hashable, int] = {}
     outputs: dict[Hashable, int] = {}
+    real: dict[Hashable, int] = {}
     for name, layer in layers.items():
         known = {-1: -1}
         for index, source in layer.sources.items():
             if source not in inputs:
-                inputs[source] = builder.activation(index)
-            known[index] = inputs[source]
+                real[source] = inputs[source] = builder.activation(index)
+                if source in stored:
+                    inputs[source] = builder.integers(real[source], stored[source])
+            known[index] = real[source]
         for op in layer.operators:
             operator = original.subgraphs[0].operators[op]
             wired = [known[i] if i in known else builder.constant(i) for i in operator.inputs]
@@ -197,7 +212,14 @@ def cut_operators(graph: Graph, layers: Mapping[Hashable, CutOperators]) -> CutM
     model.subgraphs = [subgraph]
     packer = flatbuffers.Builder(len(graph.content))
     packer.Finish(model.Pack(packer), b"TFL3")
-    return CutModel(bytes(packer.Output()), inputs, outputs)
+    return CutModel(bytes(packer.Output()), inputs, outputs, frozenset(stored.keys() & inputs))
+
+
+def _dequantize() -> Any:
+    code = flat.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = flat.BuiltinOperator.DEQUANTIZE
+    code.version = 2  # the first that takes int8
+    return code
 
 
 class _Builder:
@@ -219,6 +241,21 @@ class _Builder:
 
     def activation(self, index: int) -> int:
         return self._tensor(index, 0)
+
+    def integers(self, real: int, like: Tensor) -> int:
+        """A tensor of integers, and the operator that makes the real ones of them."""
+        assert like.quantization is not None
+        tensor = copy(self.subgraph.tensors[real])
+        tensor.name = f"t{len(self.subgraph.tensors)}"
+        tensor.type = getattr(flat.TensorType, like.dtype.upper())
+        tensor.quantization = flat.QuantizationParametersT()
+        tensor.quantization.scale = like.quantization.scale.astype(np.float32)
+        tensor.quantization.zeroPoint = like.quantization.zero_point
+        self.subgraph.tensors.append(tensor)
+        operator = flat.OperatorT()
+        operator.opcodeIndex = len(self.model.operatorCodes) - 1
+        self.operator(operator, [len(self.subgraph.tensors) - 1], [real])
+        return len(self.subgraph.tensors) - 1
 
     def constant(self, index: int) -> int:
         """A constant tensor, copied once, with the operator that computes it if there is one."""

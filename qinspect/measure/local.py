@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,8 @@ from qinspect.measure.cut import CutModel, NetworkInput, cut_session, wire_pairs
 from qinspect.measure.error_metrics import ERRORS, ErrorSums
 from qinspect.measure.probe import Pair, Pairs, as_pairs, batches
 from qinspect.schema import Array, Arrays
-from qinspect.tflite.graph import Graph
-from qinspect.tflite.ports import real_values
+from qinspect.tflite.graph import Graph, Tensor
+from qinspect.tflite.ports import Feeds, real_values
 from qinspect.tflite.runner import Kernels, Session
 
 _WORKERS = 2
@@ -80,7 +79,7 @@ def layer_errors(
     # before included.
     if not (local or accumulated):
         raise SpecError("neither local nor accumulated errors were asked for.")
-    # The order of summation depends on it, so it is not the machine that decides.
+    # How examples are put into batches depends on it, so it is not the machine that decides.
     threads = _WORKERS if num_threads is None else num_threads
     for name, size in (("batch_size", batch_size), ("num_threads", threads)):
         if size < 1:
@@ -94,40 +93,40 @@ def layer_errors(
     if local:
         cut, notes = wire_pairs(float_graph, quant_graph, named)
     rows, missing = _rows(float_graph, quant_graph, named, cut)
-    options = {"workers": 1, "batch_size": batch_size, "kernels": kernels}
-    examples = 0
-    # Kernels and array arithmetic release Python's lock, so threads share the processor well; a
-    # batch always goes to the same worker, which keeps the sums reproducible.
-    with ExitStack() as stack:
-        workers = []
-        for _ in range(threads):
-            workers.append(_Worker(float_graph, quant_graph, rows, cut, accumulated, histograms,
-                                   options))
-            stack.callback(workers[-1].close)
-        pool = stack.enter_context(ThreadPoolExecutor(threads))
-        pending: list[Future[None] | None] = [None] * threads
-        for number, batch in enumerate(batches(x, batch_size)):
-            turn = number % threads
-            before = pending[turn]
-            if before is not None:
-                before.result()
-            pending[turn] = pool.submit(workers[turn].measure, batch)
-            examples += count(batch)
-        for last in pending:
-            if last is not None:
-                last.result()
-    for worker in workers[1:]:
-        workers[0].merge(worker)
+    options = {"workers": threads, "kernels": kernels}
+    examples = most = 0
+    # While the files run the next batch, the errors of one are summed, a layer at a time on each
+    # thread: each sum grows in the order of the examples, however many threads there are.
+    with (_Pass(float_graph, quant_graph, rows, cut, accumulated, histograms, options) as measured,
+          ThreadPoolExecutor(threads) as pool):
+        pending: list[Future[None]] = []
+        for batch in batches(x, batch_size):
+            size = count(batch)
+            if size > most:
+                # The files may rearrange what they gave before to make room for more.
+                _await(pending)
+                most = size
+            work = measured.run(batch)
+            _await(pending)
+            pending[:] = [pool.submit(*one) for one in work]
+            examples += size
+        _await(pending)
     return LayerErrors(
-        _error_frame(workers[0]),
-        _histogram_frame(workers[0]),
-        (*notes, *missing, *workers[0].notes),
+        _error_frame(measured),
+        _histogram_frame(measured),
+        (*notes, *missing, *measured.notes),
         examples,
     )
 
 
-class _Worker:
-    """The interpreters and sums of one thread."""
+def _await(pending: list[Future[None]]) -> None:
+    """Wait for all, and let go of what they worked on."""
+    while pending:
+        pending.pop().result()
+
+
+class _Pass:
+    """The files, ready to run, and the sums of every row."""
 
     def __init__(
         self,
@@ -142,8 +141,8 @@ class _Worker:
         self.rows = rows
         self._cut = cut if cut is not None and cut.outputs else None
         sources = {s for s in self._cut.inputs if isinstance(s, int)} if self._cut else set()
-        self._real = sorted({row.b for row in rows} | sources)
-        self._quant = Session(quant_graph, name=quant_graph.file, tensors=self._real, **options)
+        read = sorted({row.b for row in rows} | sources)
+        self._quant = Session(quant_graph, name=quant_graph.file, tensors=read, **options)
         self._float: Session | None = None
         self._alone: Session | None = None
         if accumulated:
@@ -163,70 +162,76 @@ class _Worker:
             if accumulated:
                 self.accumulated[at] = ErrorSums(affine, histograms=histograms)
 
-    def measure(self, batch: Arrays) -> None:
-        """Take in one batch of examples."""
+    def __enter__(self) -> _Pass:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for session in self._sessions:
+            session.close()
+
+    @property
+    def _sessions(self) -> list[Session]:
+        return [s for s in (self._quant, self._float, self._alone) if s is not None]
+
+    def run(self, batch: Arrays) -> list[tuple[Any, ...]]:
+        """Run one batch of examples; the calls that are left to do, one a row."""
         feeds = self._quant.feeds(batch)
-        stored = self._quant.view(feeds)
-        tensors = self._quant.subgraph.tensors
-        real = {i: real_values(tensors[i], stored[i]) for i in self._real if i in stored}
-        if self._cut is not None and self._alone is not None and self.local:
-            given = {
-                index: feeds.real(source.tensor) if isinstance(source, NetworkInput)
-                else real[source]
-                for source, index in self._cut.inputs.items()
-                if isinstance(source, NetworkInput) or source in real
-            }
-            if len(given) == len(self._cut.inputs):
-                self._add(self.local, self._alone.view(given), real, "cut")
-            else:
-                self.local.clear()
-                self._missing["no local errors: an input of a layer could not be read."] = None
+        found = self._quant.view(feeds)
+        local = self._references(feeds, found)
+        true: dict[int, Array] = {}
         if self._float is not None:
-            true = self._float.view(batch)
             tensors = self._float.subgraph.tensors
-            self._add(self.accumulated, {i: real_values(tensors[i], true[i]) for i in true}, real,
-                      "a")
+            true = {i: real_values(tensors[i], values)
+                    for i, values in self._float.view(batch).items()}
+        work: list[tuple[Any, ...]] = []
+        for at, row in enumerate(self.rows):
+            stored = found.get(row.b)
+            sides: list[tuple[ErrorSums, Array]] = []
+            if row.cut is not None:
+                sides += self._side(self.local, at, local.get(row.cut), stored)
+            sides += self._side(self.accumulated, at, true.get(row.a), stored)
+            if sides:
+                work.append((_add, self._quant.subgraph.tensors[row.b], stored, sides))
+        return work
 
-    def _add(self, sums: dict[int, ErrorSums], references: dict[int, Array],
-             real: dict[int, Array], side: str) -> None:
-        """Errors of one kind; a layer that is not there in both files costs a note."""
-        for at in list(sums):
-            row = self.rows[at]
-            reference, found = references.get(getattr(row, side)), real.get(row.b)
-            if reference is None or found is None:
-                del sums[at]
-                self._missing[f"no error of {row.layer}: its output could not be read."] = None
-            elif reference.size != found.size:
-                del sums[at]
-                self._missing[f"no error of {row.layer}: its output has shape "
-                              f"{reference.shape[1:]} in one file, {found.shape[1:]} in the other."
-                              ] = None
-            else:
-                sums[at].add(reference.reshape(found.shape), found)
+    def _references(self, feeds: Feeds, found: Mapping[int, Array]) -> Mapping[int, Array]:
+        """What every layer of the float network gives for the quantized inputs, by cut tensor."""
+        if self._cut is None or self._alone is None or not self.local:
+            return {}
+        given = {}
+        for source, index in self._cut.inputs.items():
+            if isinstance(source, NetworkInput):
+                given[index] = feeds.real(source.tensor)
+            elif isinstance(source, int) and source in found:
+                given[index] = found[source] if source in self._cut.stored else real_values(
+                    self._quant.subgraph.tensors[source], found[source])
+        if len(given) < len(self._cut.inputs):
+            self.local.clear()
+            self._missing["no local errors: an input of a layer could not be read."] = None
+            return {}
+        return self._alone.view(given)
 
-    def close(self) -> None:
-        """Let interpreters and children go."""
-        for session in (self._quant, self._float, self._alone):
-            if session is not None:
-                session.close()
+    def _side(self, sums: dict[int, ErrorSums], at: int, reference: Array | None,
+              found: Array | None) -> list[tuple[ErrorSums, Array]]:
+        """Sums of a row and their reference; a layer that not both files have costs a note."""
+        if at not in sums:
+            return []
+        layer = self.rows[at].layer
+        if reference is None or found is None:
+            self._missing[f"no error of {layer}: its output could not be read."] = None
+        elif reference.size != found.size:
+            self._missing[f"no error of {layer}: its output has shape {reference.shape[1:]} in "
+                          f"one file, {found.shape[1:]} in the other."] = None
+        else:
+            return [(sums[at], reference)]
+        del sums[at]
+        return []
 
     @property
     def notes(self) -> tuple[str, ...]:
-        sessions = (self._quant, self._float, self._alone)
         # What holds for the file holds for its operators alone, and mostly for the float file.
-        own = dict.fromkeys(note for session in sessions if session is not None
-                            for note in session.notes)
+        own = dict.fromkeys(note for session in self._sessions for note in session.notes)
         return (*own, *self._missing)
-
-    def merge(self, other: _Worker) -> None:
-        """Add the sums of another worker to this one's."""
-        for ours, theirs in ((self.local, other.local), (self.accumulated, other.accumulated)):
-            for at in list(ours):
-                if at in theirs:
-                    ours[at] = ours[at].merge(theirs[at])
-                else:
-                    del ours[at]
-        self._missing |= other._missing
 
     def measured(self) -> Iterator[tuple[_Row, str, ErrorSums]]:
         """Every row with each of its references, in the order of the frames."""
@@ -234,6 +239,13 @@ class _Worker:
             for reference, sums in (("local", self.local), ("accumulated", self.accumulated)):
                 if at in sums:
                     yield row, reference, sums[at]
+
+
+def _add(tensor: Tensor, stored: Array, sides: list[tuple[ErrorSums, Array]]) -> None:
+    """Errors of one layer in one batch."""
+    real = real_values(tensor, stored)
+    for sums, reference in sides:
+        sums.add(reference.reshape(real.shape), real)
 
 
 def _rows(
@@ -257,19 +269,19 @@ def _rows(
     return rows, notes
 
 
-def _error_frame(worker: _Worker) -> pd.DataFrame:
+def _error_frame(measured: _Pass) -> pd.DataFrame:
     records = [
         {"layer": row.layer, "op": row.op, "reference": reference, **sums.metrics()}
-        for row, reference, sums in worker.measured()
+        for row, reference, sums in measured.measured()
     ]
     frame = pd.DataFrame.from_records(records, columns=list(ERRORS))
     # Without a row, where no tensor could be read, a column would be one of objects.
     return frame.astype(dict.fromkeys(ERRORS[3:], float)) if frame.empty else frame
 
 
-def _histogram_frame(worker: _Worker) -> pd.DataFrame:
+def _histogram_frame(measured: _Pass) -> pd.DataFrame:
     columns: dict[str, list[Array]] = {name: [] for name in _HISTOGRAM_COLUMNS}
-    for row, reference, sums in worker.measured():
+    for row, reference, sums in measured.measured():
         parts = {"rounded": sums.rounded_histogram, "clipped": sums.clipped_histogram}
         for part, histogram in parts.items():
             if histogram is None:

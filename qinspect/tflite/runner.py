@@ -43,6 +43,7 @@ from qinspect.tflite.runner_child import (
     Plan,
     Refused,
     Take,
+    array_at,
     same_values,
 )
 
@@ -229,9 +230,8 @@ class Session:
         self.layout: Layout = []
         self.batched = False
         self.block = 1  # examples to give at least, for all workers to have work
-        self._runner: _Local | Remote | None = None
+        self._runner: _Local | _Child | None = None
         self._plain: list[Array | None] | None = None
-        self._buffers: list[Array | None] = []
 
     def __enter__(self) -> Session:
         return self
@@ -315,30 +315,29 @@ class Session:
         """Arrays matched to the inputs and checked."""
         return feeds_of(self.ports, x, self.how, self.name)
 
-    def run(self, x: Arrays | Feeds, *, copy: bool = True) -> dict[int, Array]:
-        """Stored values of outputs and tensors by index, one entry an example.
-
-        Without ``copy`` the next call writes into the same arrays.
-        """
+    def run(self, x: Arrays | Feeds) -> dict[int, Array]:
+        """Stored values of outputs and tensors by index, one entry an example."""
         feeds = x if isinstance(x, Feeds) else self.feeds(x)
         count = len(feeds)
         self.settle(feeds)
-        if copy or any(b is not None and len(b) < count for b in self._buffers or [np.empty(0)]):
-            self._buffers = self.arrays(count)
-        outs = [None if buffer is None else buffer[:count] for buffer in self._buffers]
+        outs = self.arrays(count)
         self.load(feeds.take, 0, count)
         self.start()
         self.finish(outs)
         return self.filled(outs)
 
     def view(self, x: Arrays | Feeds) -> dict[int, Array]:
-        """As :meth:`run`, in the interpreter's memory if it can be: let go before the next call."""
+        """As :meth:`run`, without a copy out of the memory that is shared with a child.
+
+        What it gives stays as it is while the next examples run, if they are no more than these.
+        """
         feeds = x if isinstance(x, Feeds) else self.feeds(x)
-        if isinstance(self._runner, _Local) and self._plain is None:
-            views = self._runner.views(feeds.take, len(feeds))
-            if views is not None:
-                return self.filled(views)
-        return self.run(feeds, copy=False)
+        if self._plain is not None or not isinstance(self._runner, _Child):
+            return self.run(feeds)
+        self.load(feeds.take, 0, len(feeds))
+        self.start()
+        self.finish([None] * len(self.layout))
+        return self.filled(self._runner.views())
 
     def settle(self, feeds: Feeds) -> None:
         """Find out on the first examples how the file runs; done once."""
@@ -433,8 +432,8 @@ class Session:
             names=tuple((port.key, port.tensor.index) for port in ports),
         )
 
-    def _new(self, plan: Plan) -> _Local | Remote:
-        return (Remote if self._isolated else _Local)(self.graph.content, plan)
+    def _new(self, plan: Plan) -> _Local | _Child:
+        return (_Child if self._isolated else _Local)(self.graph.content, plan)
 
     def _begin(self, plan: Plan, take: Take, start: int, stop: int) -> None:
         """Settle with the kernels that are left, in a new child for those that kill it."""
@@ -534,7 +533,7 @@ class Session:
 
 
 class _Local:
-    """The engine of one file in this process; what it does is what ``Remote`` does."""
+    """The engine of one file in this process; what it does is what ``_Child`` does."""
 
     def __init__(self, content: bytes, plan: Plan) -> None:
         self.plan = plan
@@ -565,11 +564,17 @@ class _Local:
         self._engine.run(lambda a, b: take(start + a, start + b), stop - start, outs, tick)
         return self._events()
 
-    def views(self, take: Take, count: int) -> list[Array] | None:
-        return self._engine.views(take, count)
-
     def close(self) -> None:
         del self._engine
+
+
+class _Child(Remote):
+    """The engine of one file in a child process, whose memory can be looked into."""
+
+    def views(self) -> list[Array | None]:
+        """What the run that was finished last gave, where the child left it."""
+        memory, command = self._begun
+        return [place and array_at(memory, place) for place in command["outs"]]
 
 
 _announced = False

@@ -319,24 +319,6 @@ class Engine:
                 refused.example = failed.example
                 raise refused from None
 
-    def views(self, take: Take, count: int) -> list[Array] | None:
-        """What one batch gives, in its interpreter's memory; None where there is more to it."""
-        # Copying every activation of every example would cost as much as comparing them.
-        fits = self.size > 1 and count <= self.size and all(self.layout) and all(self._carry)
-        if not fits or self._singles:
-            return None
-        if not self._machines:
-            self._machines.append(self._machine(self._modes[0][0]))
-        machine = self._machines[0]
-        try:
-            machine.run(_padded(take(0, count), self.size))
-        except Refused:
-            return None  # to be sorted out by `run`
-        found = [machine.read(index) for index in self.plan.reads]
-        whole = [v is not None and v.shape == (self.size, *laid[0])
-                 for v, laid in zip(found, self.layout, strict=True) if laid]
-        return [v[:count] for v in found if v is not None] if all(whole) else None
-
     def _piece(self, count: int) -> int:
         if self.size > 1:
             return self.size

@@ -118,6 +118,26 @@ def test_cut_operators_on_the_networks_own_tensors_give_the_network(net):
         np.testing.assert_allclose(found[index], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_integers_are_dequantized_in_the_cut_model_to_the_last_bit(net):
+    a, b, x = net
+    layers = {}
+    for op, other in zip(a.main.operators[1:], b.main.operators[1:], strict=True):
+        sources = {i: j for i, j in zip(op.inputs, other.inputs, strict=True)
+                   if not a.main.tensors[i].constant}
+        layers[op.index] = CutOperators((op.index,), sources, op.outputs[0])
+    integers = cut_operators(a, layers, {t.index: t for t in b.main.tensors})
+    plain = cut_operators(a, layers)
+    stored = Session(b, tensors=list(plain.inputs)).run(x)
+    real = {i: real_values(b.main.tensors[i], values) for i, values in stored.items()}
+    assert {stored[i].dtype for i in integers.stored} == {np.dtype("int8")}
+    found, expected = (
+        Session(cut.content, how=None).run({at: given[i] for i, at in cut.inputs.items()})
+        for cut, given in ((integers, stored), (plain, real))
+    )
+    for layer, index in integers.outputs.items():
+        np.testing.assert_array_equal(found[index], expected[plain.outputs[layer]])
+
+
 def test_matched_layers_and_operators_that_belong_together(net, pairs):
     a, b, x = net
     plain = layer_errors(a, b, pairs, x).errors
@@ -162,6 +182,18 @@ def test_results_do_not_depend_on_batches_threads_or_the_generator(net, pairs):
                 for r in (whole, other)
             )
             assert abs(first - second) <= 5
+
+
+def test_batches_that_grow_leave_what_is_still_being_summed_alone(net, pairs):
+    """Room for more examples moves what the files gave before."""
+    a, b, x = net
+    parts = np.split(x, np.cumsum([1, 2, 1, 5, 12]))
+    here = [replace(graph, guarded=False) for graph in (a, b)]
+    for threads in (1, 3):
+        found = layer_errors(a, b, pairs, iter(parts), batch_size=16, num_threads=threads)
+        expected = layer_errors(*here, pairs, iter(parts), batch_size=16, num_threads=threads)
+        pd.testing.assert_frame_equal(found.errors, expected.errors)
+        pd.testing.assert_frame_equal(found.histograms, expected.histograms)
 
 
 def test_a_file_that_fixes_the_batch_is_run_one_by_one(net, pairs):

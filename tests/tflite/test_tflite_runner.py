@@ -96,6 +96,20 @@ def test_bits_equal_those_of_the_plain_loop(data_dir, cifar, expected, name, iso
         assert found.notes == ()
 
 
+@both
+def test_a_view_is_a_run_and_outlasts_the_next_one(data_dir, cifar, isolated_too) -> None:
+    graph = read_graph(data_dir / "tflite" / "resnet8" / "int8.tflite")
+    expected = Session(graph, isolated=False, workers=1).run(cifar[:30])
+    with Session(graph, isolated=isolated_too, workers=2) as session:
+        views = [session.view(part) for part in (cifar[:12], cifar[12:24])]
+        for at, found in enumerate(views):
+            for index, values in found.items():
+                np.testing.assert_array_equal(values, expected[index][12 * at : 12 * at + 12])
+        third = session.view(cifar[24:30])
+        np.testing.assert_array_equal(views[1][index], expected[index][12:24])
+        np.testing.assert_array_equal(third[index], expected[index][24:])
+
+
 def test_several_files_share_one_pass(data_dir, cifar, expected, monkeypatch) -> None:
     monkeypatch.setattr(runner, "_BLOCK", 1 << 20)  # some 80 images: blocks of unequal length
     paths = {n: data_dir / f"tflite/resnet8/{n}.tflite" for n in ("float32", "int8")}
@@ -421,14 +435,14 @@ def test_a_file_that_kills_its_process_at_example_300(workers, batch) -> None:
 def test_another_kind_of_kernels_goes_on_where_one_killed_the_child(
     data_dir, cifar, expected, monkeypatch
 ) -> None:
-    class Fragile(isolated.Remote):
+    class Fragile(runner._Child):
         def finish(self, outs: Any, tick: Any = None) -> Any:
             if self.plan.kernels[0] == "default" and self._begun[1]["first"]:
                 self._process.kill()
                 raise isolated.Died("kills the process that runs it (SIGSEGV while running it).")
             return super().finish(outs, tick)
 
-    monkeypatch.setattr(runner, "Remote", Fragile)
+    monkeypatch.setattr(runner, "_Child", Fragile)
     monkeypatch.setattr(runner, "_BLOCK", 1 << 20)
     path = data_dir / "tflite/resnet8/float32.tflite"
     found = run(path, cifar[:301], isolated=True, batch_size=4)
