@@ -24,8 +24,10 @@ from qinspect.tflite.graph import Graph
 from qinspect.tflite.requantize import replace_constants
 
 _COUNT = Measure(
-    "{role}_non_finite", "weights, biases and scales that are NaN or infinite", threshold=1,
-    side="above", basis="one is enough: every output that it reaches is no number either",
+    "{role}_non_finite",
+    "weights, biases and scales that are NaN or infinite, and scales not above zero",
+    threshold=1, side="above",
+    basis="one is enough: every output that it reaches is no number either",
 )
 _MOST_NAMES = 3
 
@@ -43,14 +45,17 @@ def told(graph: Graph) -> str:
 def _counted(one: NonFinite) -> str:
     counts = ((one.nan, "NaN"), (one.infinite, "infinite"))
     said = " and ".join(f"{count:,} {what}" for count, what in counts if count)
-    return f"{said} {'value' if one.nan + one.infinite == 1 else 'values'}"
+    said += f" {'value' if one.nan + one.infinite == 1 else 'values'}" if said else ""
+    scales = f"{one.not_positive:,} scale{'' if one.not_positive == 1 else 's'} not above zero"
+    return " and ".join(part for part in (said, scales if one.not_positive else "") if part)
 
 
 def _check(evidence: Evidence) -> Finding:
     measures, words = [], []
     for role in evidence.case.roles:
         found = non_finite(evidence.graph(role))
-        measures.append(_COUNT.of(sum(one.nan + one.infinite for one in found), role))
+        count = sum(one.nan + one.infinite + one.not_positive for one in found)
+        measures.append(_COUNT.of(count, role))
         if found:
             words.append(f"the {MODELS[role]} file holds {told(evidence.graph(role))}")
     if not speaking(measures):

@@ -112,7 +112,10 @@ def _levels(evidence: Evidence) -> dict[str, float]:
         if name not in stored or len(channels) < _FEWEST_CHANNELS:
             continue
         low, high = stored[str(name)]
-        found[str(name)] = 255 * float((channels["max"] - channels["min"]).median()) / (high - low)
+        # A damaged scale of zero leaves no levels to share.
+        if high > low:
+            width = float((channels["max"] - channels["min"]).median())
+            found[str(name)] = 255 * width / (high - low)
     return found
 
 

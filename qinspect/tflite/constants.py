@@ -336,27 +336,34 @@ class NonFinite:
     tensor: Tensor
     nan: int
     infinite: int
+    not_positive: int = 0  # scales
 
 
 def non_finite(graph: Graph) -> tuple[NonFinite, ...]:
     """Constants that hold NaN, and weights and biases that are infinite; scales count as well.
 
-    Infinite constants of other operators may be meant: masks are made so.
+    Infinite constants of other operators may be meant: masks are made so.  A scale must be above
+    zero, too, unless it is of a channel of weights that are zero.
     """
     found = []
     for subgraph in graph.subgraphs:
         weighted = {one.index for weight in weights_of(subgraph)
                     for one in (weight.tensor, weight.bias) if one is not None}
         used = {index for op in subgraph.operators for index in op.inputs if index >= 0}
+        used |= set(subgraph.outputs)
         for tensor in subgraph.tensors:
             if tensor.index not in used or tensor.dtype == "string":
                 continue
-            values = [] if tensor.quantization is None else [tensor.quantization.scale]
+            scale = np.empty(0) if tensor.quantization is None else tensor.quantization.scale
+            least = np.finfo(float).tiny if not tensor.constant else 0.0
+            below, endless = (int(np.count_nonzero(one)) for one in (scale < least,
+                                                                     np.isinf(scale)))
+            values = [scale]
             if tensor.constant and tensor.dtype in FLOATS:
                 with suppress(ModelFileError):  # of a type that nothing here can decode
                     values.append(constant(graph, tensor))
             nan = sum(int(np.count_nonzero(np.isnan(one))) for one in values)
             infinite = sum(int(np.count_nonzero(np.isinf(one))) for one in values)
-            if nan or (infinite and tensor.index in weighted):
-                found.append(NonFinite(tensor, nan, infinite))
+            if nan or below or endless or (infinite and tensor.index in weighted):
+                found.append(NonFinite(tensor, nan, infinite, below))
     return tuple(found)

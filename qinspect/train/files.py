@@ -108,10 +108,10 @@ class _Saved:
 
 def _of_keras3(path: Path, saved: _Saved) -> Any:
     """A model that Keras 3 saved, rebuilt; only one whose layers are all known is loaded at all."""
-    kind = saved.config.get("class_name")
+    kind = str(saved.config.get("class_name"))
     if kind not in {"Sequential", "Functional"}:
         raise ModelFileError(
-            f"{path.name!r} holds a model of the class {str(kind)!r}, whose layers are not in the "
+            f"{path.name!r} holds a model of the class {kind!r}, whose layers are not in the "
             "file; only Sequential and Functional models can be rebuilt."
         )
     try:
@@ -453,7 +453,7 @@ def _tuples(node: Any) -> Any:
 def _refuse_code(path: Path, config: Any) -> None:
     """Refuse a configuration that would run or import what the file's author chose."""
     for found in _objects(config):
-        kind, module = found.get("class_name"), found.get("module")
+        kind, module = str(found.get("class_name")), found.get("module")
         inside = found.get("config")
         name = inside.get("name", "?") if isinstance(inside, dict) else "?"
         if kind in _CODE_LAYERS:
@@ -470,7 +470,7 @@ def _refuse_code(path: Path, config: Any) -> None:
                 )
         if module is not None and not _trusted(found):
             raise ModelFileError(
-                f"{path.name!r} wants to import {str(module)!r} for {str(kind)!r}; only the layers "
+                f"{path.name!r} wants to import {str(module)!r} for {kind!r}; only the layers "
                 "of Keras and tfmot are loaded."
             )
 

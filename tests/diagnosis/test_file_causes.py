@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as fb
@@ -112,6 +113,26 @@ def test_a_weight_beyond_float16_is_infinite_and_proved() -> None:
     assert cause.effect.closed_share > 0.95
     healthy = graph_of(half(float_graph().content))
     assert finding("non-finite-weights", case(healthy)).verdict == "ruled_out"
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
+@pytest.mark.parametrize("name", ["conv/weights", "pool", "probabilities"])
+def test_scales_that_are_none_are_named(name: str, scale: float) -> None:
+    model = fb.ModelT.InitFromPackedBuf(int8(ranges(calibration())).content, 0)
+    (tensor,) = (one for one in model.subgraphs[0].tensors if one.name == name.encode())
+    stored = np.array(tensor.quantization.scale, np.float32)
+    stored[0] = scale
+    tensor.quantization.scale = stored
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    told = finding("non-finite-weights", case(graph_of(bytes(builder.Output()))))
+    # A channel of zeros may have a scale of zero.
+    expected = "ruled_out" if (name, scale) == ("conv/weights", 0.0) else "indicated"
+    assert told.verdict == expected
+    assert (f"in {name!r}" in told.sentence) is (expected == "indicated")
+    if name == "pool":
+        assert diagnose(case(graph_of(bytes(builder.Output()))),
+                        interventions=False).primary == "non-finite-weights"
 
 
 @pytest.mark.parametrize("layer", [0, 2])
