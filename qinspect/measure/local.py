@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect.data.dataset import count
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.cut import CutModel, NetworkInput, cut_session, wire_pairs
 from qinspect.measure.error_metrics import ERRORS, ErrorSums
@@ -95,21 +94,20 @@ def layer_errors(
     rows, missing = _rows(float_graph, quant_graph, named, cut)
     options = {"workers": threads, "kernels": kernels}
     examples = most = 0
-    # While the files run the next batch, the errors of one are summed, a layer at a time on each
-    # thread: each sum grows in the order of the examples, however many threads there are.
+    # The quantized file is a batch ahead of the others and the sums are one behind, a layer at a
+    # time on each thread: each grows in the order of the examples, however many threads there are.
     with (_Pass(float_graph, quant_graph, rows, cut, accumulated, histograms, options) as measured,
           ThreadPoolExecutor(threads) as pool):
         pending: list[Future[None]] = []
-        for batch in batches(x, batch_size):
-            size = count(batch)
-            if size > most:
+        for batch, feeds, found in measured.quantized(batches(x, batch_size)):
+            if len(feeds) > most:
                 # The files may rearrange what they gave before to make room for more.
                 _await(pending)
-                most = size
-            work = measured.run(batch)
+                most = len(feeds)
+            work = measured.references(batch, feeds, found)
             _await(pending)
             pending[:] = [pool.submit(*one) for one in work]
-            examples += size
+            examples += len(feeds)
         _await(pending)
     return LayerErrors(
         _error_frame(measured),
@@ -139,6 +137,7 @@ class _Pass:
         options: dict[str, Any],
     ) -> None:
         self.rows = rows
+        self._beside = ThreadPoolExecutor(2)
         self._cut = cut if cut is not None and cut.outputs else None
         sources = {s for s in self._cut.inputs if isinstance(s, int)} if self._cut else set()
         read = sorted({row.b for row in rows} | sources)
@@ -166,6 +165,7 @@ class _Pass:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._beside.shutdown()
         for session in self._sessions:
             session.close()
 
@@ -173,16 +173,30 @@ class _Pass:
     def _sessions(self) -> list[Session]:
         return [s for s in (self._quant, self._float, self._alone) if s is not None]
 
-    def run(self, batch: Arrays) -> list[tuple[Any, ...]]:
-        """Run one batch of examples; the calls that are left to do, one a row."""
-        feeds = self._quant.feeds(batch)
-        found = self._quant.view(feeds)
+    def quantized(self, parts: Iterator[Arrays]
+                  ) -> Iterator[tuple[Arrays, Feeds, dict[int, Array]]]:
+        """Every batch with what the quantized file gives, which is run one ahead."""
+        ahead: tuple[Arrays, Feeds, Future[dict[int, Array]]] | None = None
+        for batch in parts:
+            feeds = self._quant.feeds(batch)
+            before, found = ahead, ahead[2].result() if ahead else {}
+            ahead = batch, feeds, self._beside.submit(self._quant.run, feeds)
+            if before:
+                yield *before[:2], found
+        if ahead:
+            yield *ahead[:2], ahead[2].result()
+
+    def references(self, batch: Arrays, feeds: Feeds, found: Mapping[int, Array]
+                   ) -> list[tuple[Any, ...]]:
+        """Run the float layers on one batch; the calls that are left to do, one a row."""
+        whole = None
+        if self._float is not None:
+            whole = self._beside.submit(self._float.view, batch)
         local = self._references(feeds, found)
         true: dict[int, Array] = {}
-        if self._float is not None:
+        if whole is not None and self._float is not None:
             tensors = self._float.subgraph.tensors
-            true = {i: real_values(tensors[i], values)
-                    for i, values in self._float.view(batch).items()}
+            true = {i: real_values(tensors[i], values) for i, values in whole.result().items()}
         work: list[tuple[Any, ...]] = []
         for at, row in enumerate(self.rows):
             stored = found.get(row.b)
