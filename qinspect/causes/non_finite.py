@@ -25,7 +25,7 @@ from qinspect.tflite.requantize import replace_constants
 
 _COUNT = Measure(
     "{role}_non_finite",
-    "weights, biases and scales that are NaN or infinite, and scales not above zero",
+    "numbers that are NaN or infinite, scales of zero",
     threshold=1, side="above",
     basis="one is enough: every output that it reaches is no number either",
 )

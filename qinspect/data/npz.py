@@ -43,6 +43,7 @@ def load_npz(
 
     Examples
     --------
+    >>> import numpy as np
     >>> np.savez("kept.npz", X_test=np.eye(3), y_test=[["cat"], ["ant"], ["cat"]])
     >>> data = load_npz("kept.npz")
     >>> data.labels.tolist(), data.class_names, len(data.notes)
