@@ -341,7 +341,7 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
         for a, b in (QUESTION, ("float", "ptq_int8")):
             found.pair(a, b)["sentence"]
         for arm in found.arms:
-            found.results.scores(arm)
+            found.results.value(arm)
     except _SHAPELESS as error:
         raise StoreError(f"{str(path)!r} holds results that do not fit each other "
                          f"({type(error).__name__}: {error}); {_AGAIN}") from error
