@@ -89,6 +89,7 @@ def evaluate(
     fed, said = prepare_all(examples.x, graphs, ways)
     notes = [*examples.notes, *said]
     units = unit_remarks(graphs, fed, lambda name: identify(graphs[name]).origin.value)
+    first = tuple(f"{remark.file}: {remark.sentence}" for remark in units)
     task = task_of(graphs, fed, examples, metric=metric, output=output, ways=ways)
     if task.metric is None:
         raise DataError(f"{examples.no_labels}; 'compare' says what can be said without.")
@@ -106,5 +107,5 @@ def evaluate(
         notes += [f"{r.file}: {r.sentence}" if r.file else r.sentence for r in found]
     return Results(outputs, y, examples.ids, examples.group, metric=task.metric,
                    confidence=confidence, margin=margin, seed=seed,
-                   first=(first := tuple(f"{r.file}: {r.sentence}" for r in units)),
+                   first=first,
                    notes=tuple(note for note in dict.fromkeys(notes) if note not in first))

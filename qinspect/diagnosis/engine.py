@@ -145,6 +145,7 @@ def diagnose(
         finding = _check(rule, evidence)
         found.append(Cause(rule, finding, finding.verdict))
     show("evidence", len(rules) + 1, len(rules) + 1, f"{len(rules)} causes asked about")
+    remarks = (*units, *_remarks(evidence, gaps))
 
     def answer(found: list[Cause]) -> Diagnosis:
         judged = [_judge(cause, focus) for cause in found]
@@ -162,7 +163,7 @@ def diagnose(
             parts=given.parts if {focus.a, focus.b} == {"ptq", "qat"} else (),
             interventions=interventions,
             seconds=time.perf_counter() - started,
-            remarks=(*units, *_remarks(evidence, gaps)),
+            remarks=remarks,
             cuts=cuts,
         )
 

@@ -322,7 +322,7 @@ def calibration_draws(
 
 
 def _evaluate_all(
-    graph: Graph, draw: Callable[[], bytes], count: int, x: Arrays, num_threads: int | None | None
+    graph: Graph, draw: Callable[[], bytes], count: int, x: Arrays, num_threads: int | None
 ) -> Draws:
     reference = evaluate(graph, x, num_threads=num_threads).outputs
     predictions, quality = [], []

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from qinspect.data.dataset import Splits
 from qinspect.errors import DataError, SpecError, StoreError
 from qinspect.metrics import ACCURACY, metric
 from qinspect.metrics.classes import class_of
+from qinspect.progress import Progress, make_progress
 from qinspect.schema import Array
 from qinspect.shown import tell
 from qinspect.studies.arms import Arm, arms_for, models_for
@@ -26,9 +27,6 @@ from qinspect.studies.spec import StudySpec, input_digests, is_path, make_spec
 from qinspect.studies.stored import QUESTION, REPEATS, USUAL_REPEATS, Study, load_study
 from qinspect.studies.summary import FREE_THREADS, summarise
 from qinspect.tflite.run import evaluate
-
-if TYPE_CHECKING:
-    from qinspect.progress import Progress
 
 # Sizes that keep a study on a large public set within minutes on a laptop.
 _DEFAULT_TRAIN = {"fashion_mnist": 12_000, "mnist": 12_000, "cifar10": 12_000}
@@ -202,7 +200,6 @@ def _run_steps(
     spec: StudySpec, folder: Path, splits: Splits, progress: Progress | None,
     num_threads: int | None, say: Callable[[str], None],
 ) -> None:
-    from qinspect.progress import make_progress
     from qinspect.train import THREADS, has_batchnorm, load_keras, threads
 
     if threads() != [THREADS, THREADS]:

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qinspect import store
 from qinspect.errors import QinspectError, SpecError, unknown_name
+from qinspect.progress import Progress, make_progress, no_progress
 from qinspect.shown import tell
 from qinspect.studies.pool import (
     dask_executor,
@@ -35,9 +36,6 @@ from qinspect.studies.stored import (
     read_records,
     sweep_frame,
 )
-
-if TYPE_CHECKING:
-    from qinspect.progress import Progress
 
 Records = dict[str, dict[str, Any]]
 _MOST_SEEDS = 100_000
@@ -245,8 +243,6 @@ def _run_missing(
 
 def run_one(spec: StudySpec, out: str, keep: str) -> dict[str, Any]:
     """One run, in a worker process: its record, which is on disk too if it has finished."""
-    from qinspect.progress import no_progress
-
     started = time.perf_counter()
     key = run_key(spec)
     folder = Path(out) / "runs" / key
@@ -287,8 +283,6 @@ class _TimeLeft:
     """The sweep's progress line."""
 
     def __init__(self, progress: Progress | None, total: int, missing: int) -> None:
-        from qinspect.progress import make_progress
-
         self._show = progress or make_progress()
         self._total, self._missing = total, missing
         self._came, self._failed = 0, 0
