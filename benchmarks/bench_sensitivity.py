@@ -28,8 +28,8 @@ def rows() -> Iterator[Row | str]:
 
     given = setting()
     _, _, y = resnet8(len(given.x))
-    calibration = given.x[: given.calibration]
-    names = layer_names(debugger_of(given.model, given.x[:1], given.calibration))
+    calibration = given.calibration
+    names = layer_names(debugger_of(given.model, calibration, given.x[:1]))
     graph = read_graph(given.float_file)
     layers = quantizable_operators(graph)
     ranges = observe_ranges(graph, calibration).over()
@@ -39,7 +39,7 @@ def rows() -> Iterator[Row | str]:
         return evaluate(content, given.x).prediction
 
     def peer(at: int) -> Any:
-        made = debugger_of(given.model, given.x[:1], given.calibration,
+        made = debugger_of(given.model, calibration, given.x[:1],
                            denylisted_nodes=[names[at]])
         return tutorial(bytes(made.get_nondebug_quantized_model()), given.x).argmax(axis=1)
 

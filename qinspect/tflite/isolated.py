@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import math
 import mmap
 import os
 import queue
@@ -71,7 +72,8 @@ class Remote:
         self._timeout, self._limit = timeout or TIMEOUT, memory
         self._seconds = self._timeout
         self._well = False
-        self._slot = self._width = 0
+        # Where the two slots lie and how wide they are: one is filled while the other is in use.
+        self._slots, self._slot, self._end = [(PAGE, 0), (PAGE, 0)], 0, PAGE
         self._open()
 
     def _open(self) -> None:
@@ -116,11 +118,14 @@ class Remote:
         values, count = take(start, stop), stop - start
         sizes: list[Any] = [(v.shape, v.dtype) for v in values]
         sizes += [laid and ((count, *laid[0]), laid[1]) for laid in self.layout]
-        # Two slots: one is filled while the other is in use.
-        self._width = max(self._width, _places(sizes, 0)[1])
         self._slot = 1 - self._slot
-        places, _ = _places(sizes, PAGE + self._slot * self._width)
-        memory = self._process.grow(PAGE + 2 * self._width)
+        width, had = _places(sizes, 0)[1], self._slots[self._slot][1]
+        if width > had:  # beyond both slots, since the other one may be in use
+            width = max(width, 2 * had)
+            self._slots[self._slot] = self._end, width
+            self._end += width
+        places, _ = _places(sizes, self._slots[self._slot][0])
+        memory = self._process.grow(self._end)
         _fill(memory, places, values)
         self._loaded: tuple[mmap.mmap, dict[str, Any]] = memory, {
             "do": "run", "feeds": places[: len(values)], "outs": places[len(values) :],
@@ -173,7 +178,7 @@ def _places(sizes: Sequence[Any], start: int) -> tuple[list[Any], int]:
             continue
         shape, dtype = size
         places.append((start, tuple(shape), dtype.str))
-        width = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        width = math.prod(shape) * dtype.itemsize
         start += -(-width // 64) * 64
     return places, -(-start // PAGE) * PAGE
 

@@ -22,6 +22,7 @@ from qinspect.tflite import isolated, read_graph, runner
 from qinspect.tflite.inputs import Preprocessing
 from qinspect.tflite.ports import match_outputs, ports_of, quantized
 from qinspect.tflite.runner import Session, run_files
+from qinspect.tflite.runner_child import Plan
 
 both = pytest.mark.parametrize("isolated_too", [False, True], ids=["here", "child"])
 
@@ -448,6 +449,29 @@ def test_another_kind_of_kernels_goes_on_where_one_killed_the_child(
     found = run(path, cifar[:301], isolated=True, batch_size=4)
     np.testing.assert_allclose(only(found), expected["float32"], atol=1e-5)
     assert any("builtin kernels" in note and "SIGSEGV" in note for note in found.notes)
+
+
+def test_what_runs_is_not_overwritten_when_more_is_loaded() -> None:
+    content, steps = small_net(), [0, 8, 24, 1024, 5000]
+    x = np.random.default_rng(0).standard_normal((steps[-1], *SHAPE), dtype=np.float32)
+    right = only(run(content, x))
+    found, ports = np.empty_like(right), ports_of(read_graph(content))
+    (entry,), (end,) = ports.inputs, ports.outputs
+    remote = isolated.Remote(content, Plan((entry.tensor.index,), (end.tensor.index,), batch=4))
+
+    def take(start: int, stop: int) -> list[np.ndarray]:
+        return [x[start:stop]]
+
+    remote.settle(take, 0, 2)
+    pieces = list(itertools.pairwise(steps))
+    remote.load(take, *pieces[0])
+    for at, (start, stop) in enumerate(pieces):
+        remote.start()
+        if at + 1 < len(pieces):
+            remote.load(take, *pieces[at + 1])  # larger than any before
+        remote.finish([found[start:stop]])
+    remote.close()
+    assert found.tobytes() == right.tobytes()
 
 
 def test_a_child_that_died_over_another_file_is_not_held_against_this_one(cases) -> None:
