@@ -245,13 +245,17 @@ def cores() -> int:
 
 
 def on_one_core(work: Callable[[], Any]) -> Any:
-    """Run something on the first of our cores only."""
+    """Run something on the first of our cores only, and so the children that it starts."""
+    from qinspect.tflite import isolated
+
     ours = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(ours)})
+    isolated.end_spare()
     try:
         return work()
     finally:
         os.sched_setaffinity(0, ours)
+        isolated.end_spare()
 
 
 def python(code: str, *arguments: str, **variables: str) -> str:

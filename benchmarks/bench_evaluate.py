@@ -38,11 +38,11 @@ def of(folder: Path, kind: str, x: Array, count: int) -> Iterator[Row]:
         return next(iter(run.outputs.values()))
 
     with Session(content, workers=count) as warm:
-        warm.view(x[:64])
+        warm.run(x[:64])
         ways: dict[str, Callable[[], Array]] = {
             "ours": lambda: outputs(False),
             "in a child": lambda: outputs(True),
-            "warm": lambda: next(iter(warm.view(x).values())),
+            "warm": lambda: next(iter(warm.run(x).values())),
             "the tutorials' loop": lambda: tutorial(content, x),
             f"bare invoke, {what}": limit,
         }

@@ -8,14 +8,15 @@ accumulated error with histograms; the debugger gives the local error alone.
 
 from __future__ import annotations
 
+import resource
+import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from bench import Array, Row, interpreter, need, paired, profile, resnet8
+from bench import Array, Row, interpreter, need, paired, resnet8, span
 
 # Their output is on their input's grid, so nothing is rounded in a step of their own.
 SHARED_SCALE = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE")
@@ -123,8 +124,7 @@ def rows() -> Iterator[Row | str]:
                       target=TARGET_FULL, check=check_validated(given, against.found))
     for name, options, goal in (("local", local, TARGET_LOCAL), ("full", {}, TARGET_FULL)):
         if timed.ratio("QuantizationDebugger", name)[0] < goal:
-            yield f"Where the time of the {name} error goes, on one thread:\n\n" + on_this_thread(
-                given, options)
+            yield f"Where the time of the {name} error goes: {spent(given, options)}."
 
 
 def check_validated(given: Setting, found: dict[str, Any]) -> str:
@@ -141,31 +141,19 @@ def check_validated(given: Setting, found: dict[str, Any]) -> str:
     return f"MSE of {len(made)} tensors equal to {worst:.1g}"
 
 
-def on_this_thread(given: Setting, options: dict[str, Any]) -> str:
-    """The profile of the pass without its threads."""
-    from qinspect.measure import local
+def spent(given: Setting, options: dict[str, Any]) -> str:
+    """Processor time of one pass, of this process and of the children that run the files."""
+    from qinspect.tflite import isolated
 
-    class Here:
-        """Does what it is given at once."""
+    def used() -> Array:
+        isolated.end_spare()  # a child is counted when it has ended
+        whole = [resource.getrusage(who) for who in (resource.RUSAGE_SELF,
+                                                     resource.RUSAGE_CHILDREN)]
+        return np.array([time.perf_counter(), *(one.ru_utime + one.ru_stime for one in whole)])
 
-        def __init__(self, threads: int) -> None:
-            del threads
-
-        def __enter__(self) -> Here:
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            del error
-
-        def submit(self, work: Any, *arguments: Any) -> Future[None]:
-            work(*arguments)
-            done: Future[None] = Future()
-            done.set_result(None)
-            return done
-
-    threads = local.ThreadPoolExecutor
-    local.ThreadPoolExecutor = Here  # type: ignore[misc, assignment]
-    try:
-        return profile(lambda: ours(given, num_threads=1, **options))
-    finally:
-        local.ThreadPoolExecutor = threads  # type: ignore[misc]
+    before = used()
+    ours(given, **options)
+    clock, here, children = used() - before
+    return (f"{span(clock)} on the clock; processor time: {span(children)} in the children that "
+            f"run LiteRT, their start included, {span(here)} here (values made real, sums of "
+            "errors)")

@@ -350,6 +350,7 @@ def _spare_or_new(size: int, memory: int) -> Process:
 
 
 @atexit.register
-def _end_spare() -> None:
+def end_spare() -> None:
+    """End the children that wait for a file."""
     while _spare:
         _spare.pop().kill()

@@ -52,7 +52,7 @@ def test_the_file_and_what_happened_are_named(odd_dir: Path, cases: Path) -> Non
 
 def test_a_hanging_child_is_stopped() -> None:
     # No interpreter starts within 10 ms, which stands for one that never answers.
-    isolated._end_spare()
+    isolated.end_spare()
     start = time.monotonic()
     result = probe(small_net(seed=11), timeout=0.01)
     assert result.status == "timeout"

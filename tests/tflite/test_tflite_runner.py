@@ -484,7 +484,7 @@ def test_a_child_that_died_over_another_file_is_not_held_against_this_one(cases)
 
 
 def test_a_child_that_never_answers_is_stopped(monkeypatch) -> None:
-    isolated._end_spare()
+    isolated.end_spare()
     monkeypatch.setattr(isolated, "TIMEOUT", 0.001)
     with pytest.raises(ModelFileError, match="did not finish within"):
         run(small_net(), np.zeros((3, *SHAPE)), isolated=True)
