@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from show_study import HOSTILE
 pytestmark = pytest.mark.slow
 
 KINDS = ("study", "compare", "diagnose")
+PAGES = {"study": 6, "compare": 4, "diagnose": 3}  # of A4, at most
 HISTOGRAM, SAID = "#qi-layers-figure svg", "#qi-layers-figure .qi-hist-said"
 
 
@@ -94,8 +96,12 @@ def test_report_prints(
     page = open_report(reports[kind])
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 700, "height": 1000})  # A4 without its margins
-    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details:not([open])").count() == 0
+    for folded in page.locator("details:not([open])").all():
+        assert not folded.is_visible()
+    opened = page.locator("details").first
+    opened.evaluate("e => { e.open = true; }")
+    assert opened.is_visible()  # what the reader opened is printed
+    opened.evaluate("e => { e.open = false; }")
     assert not page.locator("#qi-layers-kind").is_visible()
     too_wide = page.evaluate(
         """[...document.querySelectorAll('img, svg, table, pre')]
@@ -105,7 +111,6 @@ def test_report_prints(
     assert too_wide == []
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"report-{kind}-print.png", full_page=True)
-    page.pdf(path=ARTIFACTS / f"report-{kind}.pdf", format="A4", print_background=True)
-    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
-    assert page.locator("details[open]").count() == 0
+    pdf = page.pdf(path=ARTIFACTS / f"report-{kind}.pdf", format="A4", print_background=True)
+    assert 1 <= len(re.findall(rb"/Type /Page\b", pdf)) <= PAGES[kind], kind
     assert page.errors == []

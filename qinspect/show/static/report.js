@@ -24,17 +24,4 @@ function mountReport() {
   show();
 }
 
-// On paper nothing can be opened any more.
-const opened = new Set();
-window.addEventListener("beforeprint", () => {
-  for (const one of document.querySelectorAll("details:not([open])")) {
-    opened.add(one);
-    one.open = true;
-  }
-});
-window.addEventListener("afterprint", () => {
-  for (const one of opened) one.open = false;
-  opened.clear();
-});
-
 mountReport();
