@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help study lab exercises test test-fast torture docs lint bench bench-diagnosis bench-diagnosis-full wheels clean
+.PHONY: help study lab exercises test test-fast torture docs lint forum-study bench bench-diagnosis bench-diagnosis-full wheels clean
 help:
 	@echo "make study      train, quantize, evaluate and print the verdict, five seeds (some five minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
 	@echo "make torture    the long attacks: kills, odd environments, odd inputs (an hour or more)"
 	@echo "make docs       docs/causes.md from the causes and their scores, docs/metrics.md from the metrics"
+	@echo "make forum-study  data/forum_puzzle, the finished study of the first lesson (half a minute)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      times and sizes beside alternatives, to benchmarks/results.md (25 minutes; SUBJECT=layers)"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (90 minutes on 2 cores)"
@@ -50,6 +51,9 @@ torture: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m qinspect.causes data/diagnosis_cases.csv qinspect_bench.faults:NOT_INJECTED > docs/causes.md
 	$(BIN)/python -m qinspect.metrics > docs/metrics.md
+
+forum-study: $(STAMP)
+	$(BIN)/python -m qinspect_bench.forum_study data/forum_puzzle
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -10,13 +10,14 @@ from qinspect import store
 from qinspect.data.dataset import Dataset
 from qinspect.data.folders import holds_images
 from qinspect.data.sets import load_dataset
-from qinspect.data.shipped import shipped_table
+from qinspect.data.shipped import shipped_folder, shipped_table
 from qinspect.errors import DataError
 from qinspect.predictions import Results, results
 from qinspect.studies.stored import Study, Sweep, load_study, load_sweep
 
 _SWEEPS = ("one_epoch_sweep", "little_data_sweep")
 _PREDICTIONS = ("torch_baseline",)
+_STUDIES = ("forum_puzzle",)
 
 
 def load(
@@ -29,8 +30,8 @@ def load(
     what : str or path
         Name of a data set (``digits``), the user's own (``.npz``, ``.npy``, ``.csv``,
         ``.parquet``, a folder of images, ``module:function``), the folder of a study or sweep,
-        or ``one_epoch_sweep``, ``little_data_sweep``, ``torch_baseline``: results that took long
-        to make, see ``data/README.md``.
+        or ``forum_puzzle``, ``one_epoch_sweep``, ``little_data_sweep``, ``torch_baseline``: results
+        that took long to make, see ``data/README.md``.
     limit : int, optional
         Of a data set: at most this many examples, proportions of classes kept.
     **keys
@@ -55,6 +56,8 @@ def load(
     folder = Path(what)
     if what in _SWEEPS:
         return Sweep(shipped_table(str(what)))
+    if what in _STUDIES:
+        return load_study(shipped_folder(str(what)))
     if what in _PREDICTIONS:
         table = shipped_table(str(what))
         models = table.drop(columns=["id", "y"])

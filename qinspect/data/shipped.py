@@ -1,4 +1,4 @@
-"""What ships beside the code: the notebooks, and the tables of results that they read."""
+"""What ships beside the code: the notebooks, and the results that they read."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ from qinspect.errors import StoreError, unknown_name
 _PACKAGES = {"notebooks": "qinspect.notebooks", "data": "qinspect.tables"}
 
 
-def shipped_files(kind: str, suffix: str) -> dict[str, Traversable]:
-    """Files of this installation by name: ``notebooks`` or ``data``, ending in ``suffix``."""
+def _folder(kind: str) -> Traversable:
     root = Path(__file__).resolve().parents[2]
-    folder: Traversable
     # Site-packages may hold a folder "data" of somebody else's; only a checkout has this file.
     if (root / "pyproject.toml").is_file():
-        folder = root / kind
-    else:
-        try:
-            folder = resources.files(_PACKAGES[kind])
-        except ModuleNotFoundError as error:
-            raise StoreError(
-                f"this installation of qinspect has no {kind}; install it again."
-            ) from error
-    found = [item for item in folder.iterdir() if item.name.endswith(suffix)]
+        return root / kind
+    try:
+        return resources.files(_PACKAGES[kind])
+    except ModuleNotFoundError as error:
+        raise StoreError(f"this installation of qinspect has no {kind}; install it again."
+                         ) from error
+
+
+def shipped_files(kind: str, suffix: str) -> dict[str, Traversable]:
+    """Files of this installation by name: ``notebooks`` or ``data``, ending in ``suffix``."""
+    found = [item for item in _folder(kind).iterdir() if item.name.endswith(suffix)]
     return {item.name: item for item in sorted(found, key=lambda item: item.name)}
+
+
+def shipped_folder(name: str) -> Path:
+    """A folder of results below ``data``; an installation is a folder, never an archive."""
+    return Path(str(_folder("data").joinpath(name)))
 
 
 def shipped_table(name: str) -> pd.DataFrame:

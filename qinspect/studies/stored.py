@@ -118,7 +118,13 @@ class Study(Shown):
 
     def file(self, arm: str) -> Path:
         """The model file of an arm."""
-        return self.folder / str(self.runs.set_index("arm").loc[self._known(arm), "file"])
+        path = self.folder / str(self.runs.set_index("arm").loc[self._known(arm), "file"])
+        if not path.is_file():
+            raise StoreError(
+                f"the study in {str(self.folder)!r} is kept as results, without the file of "
+                f"{arm!r}; qi.study with the settings in its spec.json and another folder trains "
+                "its models.")
+        return path
 
     def pair(self, a: str, b: str) -> dict[str, Any]:
         """The row of the comparison b - a in the summary."""

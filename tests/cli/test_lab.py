@@ -174,7 +174,8 @@ def test_wheel_holds_every_module_notebook_and_table(wheel: Path) -> None:
         if "__pycache__" not in path.parts and path.suffix in kinds
     }
     expected |= {f"qinspect/notebooks/{path.name}" for path in NOTEBOOKS}
-    expected |= {f"qinspect/tables/{path.name}" for path in (ROOT / "data").glob("*.csv")}
+    expected |= {f"qinspect/tables/{path.relative_to(ROOT / 'data').as_posix()}"
+                 for path in (ROOT / "data").rglob("*") if path.suffix in {".csv", ".npz", ".json"}}
     assert expected - names == set()
 
 
@@ -191,6 +192,7 @@ def test_wheel_serves_notebooks_and_tables(wheel: Path, tmp_path: Path) -> None:
         "import qinspect\n"
         "from qinspect.lab import copy_notebooks\n"
         "from qinspect.data.shipped import shipped_table\n"
+        "qinspect.load('forum_puzzle').sentence\n"
         "print(Path(qinspect.__file__).parents[1])\n"
         f"print(len(copy_notebooks(Path({str(tmp_path / 'lab')!r}))))\n"
         "print(len(shipped_table('one_epoch_sweep')))\n"
