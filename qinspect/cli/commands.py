@@ -282,7 +282,9 @@ def significance(
 
 @app.command()
 def diagnose(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of a finished study.")] = None,
+    folder: Annotated[Path | None, typer.Argument(
+        help="A finished study, or loose files by name: float.tflite, ptq.tflite, qat.tflite, "
+             "eval.npz, calib.npz, train.npz, float.h5, history.csv, ...")] = None,
     float_file: Annotated[Path | None, typer.Option("--float", help="Float .tflite file.")] = None,
     ptq_file: Annotated[Path | None, typer.Option("--ptq", help="PTQ .tflite file.")] = None,
     qat_file: Annotated[Path | None, typer.Option("--qat", help="QAT .tflite file.")] = None,
@@ -347,7 +349,7 @@ def diagnose(
     from qinspect.diagnosis.engine import diagnose as run
 
     if folder is None and data is None:
-        raise typer.BadParameter("give a study's folder, or files with --data.")
+        raise typer.BadParameter("give a folder, or files with --data.")
     source = None if data is None else Source(data, x_key, y_key)
     given = case(
         folder, float=float_file, ptq=ptq_file, qat=qat_file, data=source, calibration=calibration,

@@ -251,8 +251,8 @@ class Diagnosis(Shown):
 
     @property
     def data_notes(self) -> tuple[str, ...]:
-        """How the evaluation examples were read, where there was something to guess."""
-        return () if self.case.data is None else self.case.data.notes
+        """How files and evaluation examples were read, where there was something to guess."""
+        return (*self.case.notes, *(() if self.case.data is None else self.case.data.notes))
 
     def to_json(self) -> dict[str, Any]:
         """The answer as numbers, strings, lists and dicts, fit for JSON.

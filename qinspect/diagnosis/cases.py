@@ -17,6 +17,7 @@ from qinspect.data.npz import read_arrays
 from qinspect.data.sources import Source
 from qinspect.data.tables import read_claim
 from qinspect.diagnosis.histories import History, gather_history
+from qinspect.diagnosis.loose import is_loose, loose_files
 from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.metrics import ACCURACY, Metric
@@ -139,6 +140,10 @@ class Case(Shown):
         What the files are scored by, and which of their outputs; see :func:`qinspect.evaluate`.
     seed : int
         Of everything random.
+    told : mapping of str
+        What :func:`case` was given, by the names of its arguments; of a folder what was found.
+    notes : tuple of str
+        What was taken for what, where that had to be guessed.
 
     Examples
     --------
@@ -169,6 +174,8 @@ class Case(Shown):
     metric: Metric | str | None = None
     output: str | None = None
     seed: int = 0
+    told: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.roles) < 2:
@@ -311,7 +318,10 @@ def case(
     Parameters
     ----------
     study : Study or path, optional
-        A finished study; nothing else is needed then.
+        A finished study; nothing else is needed then.  Or a folder of loose files: which is which
+        is read from their names (``float.tflite``, ``ptq.tflite``, ``qat.tflite``, ``eval.npz``,
+        ``calib.npz``, ``train.npz``, ``float.h5``, ``qat.h5``, ``history.csv`` and the like); what
+        is given beside it counts more.
     float, ptq, qat : path or Graph, optional
         ``.tflite`` files, at least two; a path is first tried in a child process.
     data : path or Dataset, optional
@@ -377,12 +387,19 @@ def case(
     >>> found.missing(("qat", "train"))
     ['the QAT .tflite file', 'the training data']
     """
+    told = {name: value for name, value in locals().items() if value is not None}
+    claims = {role: source for role, source in (claims or {}).items() if source is not None}
+    told["claims"] = claims
+    if isinstance(study, str | os.PathLike) and is_loose(study):
+        del told["study"]
+        return _of_folder(study, told)
     files = {"float": float, "ptq": ptq, "qat": qat}
     given = {name: file for name, file in files.items() if file is not None}
     if study is not None:
         if given or data is not None:
             raise SpecError("give a study's folder or loose files, not both.")
-        return _of_study(study if isinstance(study, Study) else load_study(study), equal_budget)
+        found = study if isinstance(study, Study) else load_study(study)
+        return _of_study(found, equal_budget)
     if data is None:
         raise SpecError("give a study's folder, or files with data.")
     graphs = {
@@ -424,8 +441,7 @@ def case(
         keras_float=None if keras_float is None else Path(keras_float),
         keras_qat=None if keras_qat is None else Path(keras_qat),
         history=table,
-        claims={role: _by_id(_claim(told), evaluated) for role, told in (claims or {}).items()
-                if told is not None},
+        claims={role: _by_id(_claim(source), evaluated) for role, source in claims.items()},
         checkpoints=_checkpoints(checkpoints),
         facts=_facts_of(
             table, batch_size, epochs={"qat": qat_epochs},
@@ -439,7 +455,20 @@ def case(
         metric=metric,
         output=output,
         seed=seed,
+        told=told,
     )
+
+
+def _of_folder(folder: File, told: dict[str, Any]) -> Case:
+    """The case of a folder of loose files, and of what was given beside it."""
+    claims = told.pop("claims")
+    found = loose_files(folder, {*told, *(f"claims {role}" for role in claims)})
+    files: dict[str, Any] = {name: path for name, path in found.files.items()
+                             if not name.startswith("claims ")}
+    claims = {name.split()[1]: path for name, path in found.files.items()
+              if name.startswith("claims ")} | claims
+    made = case(**files, **told, claims=claims)
+    return replace(made, name=str(folder), notes=found.notes)
 
 
 def _check_float(graphs: Mapping[str, Graph]) -> None:
@@ -503,6 +532,7 @@ def _of_study(study: Study, equal_budget: bool) -> Case:
         margin=results.margin,
         metric=results.metric,
         seed=spec.seed,
+        told={"study": folder, "equal_budget": equal_budget},
     )
 
 
