@@ -388,8 +388,8 @@ def case(
     ['the QAT .tflite file', 'the training data']
     """
     told = {name: value for name, value in locals().items() if value is not None}
-    claims = {role: source for role, source in (claims or {}).items() if source is not None}
-    told["claims"] = claims
+    claimed = {role: source for role, source in (claims or {}).items() if source is not None}
+    told["claims"] = claimed
     if isinstance(study, str | os.PathLike) and is_loose(study):
         del told["study"]
         return _of_folder(study, told)
@@ -441,7 +441,7 @@ def case(
         keras_float=None if keras_float is None else Path(keras_float),
         keras_qat=None if keras_qat is None else Path(keras_qat),
         history=table,
-        claims={role: _by_id(_claim(source), evaluated) for role, source in claims.items()},
+        claims={role: _by_id(_claim(source), evaluated) for role, source in claimed.items()},
         checkpoints=_checkpoints(checkpoints),
         facts=_facts_of(
             table, batch_size, epochs={"qat": qat_epochs},
