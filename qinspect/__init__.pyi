@@ -7,6 +7,7 @@ from .evaluation import evaluate
 from .loading import load
 from .measure.layer_cost import sensitivity
 from .measure.layer_tables import layers
+from .measure.node_data import overlay
 from .predictions import results
 from .studies.run import study
 from .studies.sweeping import sweep
@@ -18,5 +19,6 @@ __version__: str
 
 __all__ = [
     "QinspectError", "case", "compare", "convert", "diagnose", "evaluate", "inspect", "layers",
-    "load", "results", "robust_qat", "sensitivity", "stats", "study", "sweep", "tflite", "train",
+    "load", "overlay", "results", "robust_qat", "sensitivity", "stats", "study", "sweep", "tflite",
+    "train",
 ]

@@ -165,6 +165,37 @@ def layers(
 
 
 @app.command()
+def overlay(
+    files: Annotated[list[Path], typer.Argument(help=".tflite files, the float one first.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(
+        help="overlays.json: files overlays-NAME-QUANTITY.json are written beside it.")],
+    x_key: XKey = None,
+    y_key: YKey = None,
+    examples: Annotated[int, typer.Option(help="Leading examples to measure on.")] = 128,
+    costs: Annotated[bool, typer.Option(
+        "--costs", help="Also what quantizing each layer alone costs and keeping it brings back.")
+    ] = False,
+    input_scale: InputScale = None,
+    input_offset: InputOffset = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what each layer does for the graph viewer Model Explorer."""
+    from qinspect.data.sources import Source
+    from qinspect.measure.node_data import overlay as run
+    from qinspect.tflite.inputs import asked_for
+
+    found = run(files, Source(data, x_key, y_key), examples=examples, costs=costs,
+                preprocessing=asked_for(input_scale, input_offset))
+    show_result(found, as_json=as_json)
+    written = found.save(out)
+    if not as_json:
+        print("\n".join(f"overlay: {path}" for path in written))
+        print(f"To look at them: model-explorer {files[1]} --node_data_paths="
+              f"{','.join(map(str, written[:4]))}")
+
+
+@app.command()
 def sensitivity(
     file: Annotated[Path, typer.Argument(help="A float32 .tflite file.")],
     data: Data,

@@ -24,7 +24,7 @@ from qinspect.shown import Shown
 from qinspect.store import plain
 from qinspect.tflite import match_graphs, scheme_of
 from qinspect.tflite.graph import Graph, Tensor
-from qinspect.tflite.inputs import File, Preprocessing, load_examples, named_files, prepare
+from qinspect.tflite.inputs import File, Model, Preprocessing, load_examples, named_files, prepare
 from qinspect.tflite.sandbox import open_model
 
 # Examples that are enough to see where the values of a layer lie.
@@ -150,7 +150,7 @@ def float_file(graphs: Mapping[str, Graph]) -> str | None:
 
 
 def layers(
-    files: Sequence[File] | Mapping[str, File | bytes],
+    files: Sequence[File] | Mapping[str, Model],
     data: File | Source | Dataset | None = None, *,
     examples: int = EXAMPLES, preprocessing: Preprocessing | None = None,
 ) -> Layers:

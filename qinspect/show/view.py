@@ -26,9 +26,9 @@ _IN_CELL = 2
 _HOMES = {
     "Case": "diagnosis", "Comparisons": "predictions", "Diagnosis": "diagnosis",
     "FileComparison": "files", "Inspections": "files", "Layers": "layers",
-    "Results": "predictions", "RobustQat": "training", "RunComparisons": "predictions",
-    "SeedComparison": "predictions", "Sensitivity": "layers", "Study": "training",
-    "Sweep": "training",
+    "Overlay": "layers", "Results": "predictions", "RobustQat": "training",
+    "RunComparisons": "predictions", "SeedComparison": "predictions", "Sensitivity": "layers",
+    "Study": "training", "Sweep": "training",
 }
 
 

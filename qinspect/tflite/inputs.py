@@ -21,7 +21,7 @@ from qinspect.tflite.graph import MOST_HANDING_ON, RESHAPING, Graph, Tensor
 
 T = TypeVar("T")
 File = str | os.PathLike[str]
-Model = File | bytes
+Model = File | bytes | Graph
 Examples = str | os.PathLike[str] | Source | Dataset | Arrays | tuple[Arrays, Array]
 
 # A data range this many times as wide as the input's is in other units, not an outlier.

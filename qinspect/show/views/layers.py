@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from qinspect.measure.node_data import QUANTITIES
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import figures, text
 from qinspect.show.style import model_colours
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from qinspect.measure.first_cut import FirstCut
     from qinspect.measure.layer_cost import Sensitivity
     from qinspect.measure.layer_tables import Layers
+    from qinspect.measure.node_data import Overlay
     from qinspect.measure.size_curve import SizeCurve
     from qinspect.show.figure import Figure
 
@@ -45,6 +47,21 @@ def layers_view(layers: Layers) -> View:
             if layers.weights else {})},
         notes=layers.notes, explore=widget("LayerExplorer", layers), layers=lambda: layers,
     )
+
+
+def overlay_view(overlay: Overlay) -> View:
+    """The view of what is laid over a graph: a table a file, one row a layer."""
+    found = []
+    for file, rows in overlay.frame.groupby("file", sort=False):
+        wide = rows.pivot_table(index="layer", columns="quantity", values="value", sort=False)
+        columns = {QUANTITIES[quantity][0]: (quantity, "{:z.2f}".format)
+                   for quantity in rows["quantity"].unique()}
+        found.append(table(f"Layers of {file}", wide.reset_index().to_dict("records"), {
+            "layer": lambda row: text.elided(row["layer"], 44), **columns}, most=_WORST_LAYERS,
+            caption="Errors are root mean squares as shares of the float file's values; clipped "
+                    "are its values outside the range that the file stores."))
+    return View("Node data for Model Explorer", (overlay.sentence,), tuple(found),
+                notes=overlay.notes)
 
 
 def error_table(title: str, errors: Iterable[Mapping[Any, Any]], examples: int) -> Table:
