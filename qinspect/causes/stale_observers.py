@@ -26,14 +26,13 @@ from qinspect.diagnosis.rule import (
     indicated,
     ruled_out,
 )
-from qinspect.tflite.origin import near_start
+from qinspect.measure.ranges import STALE_BITS, bits_unused
+from qinspect.schema import Array
+from qinspect.tflite.origin import OBSERVER_DECAY, near_start
 
-# tfmot's moving average of ranges.
-_DECAY = 0.999
-_STALE_BITS = 0.7
 _EXCESS = Measure(
     "bits_lost_excess", "bits unused, median of layers, beyond what PTQ leaves unused",
-    threshold=_STALE_BITS, side="above",
+    threshold=STALE_BITS, side="above",
     basis="measured: PTQ 0 to 0.3, QAT from default observers after 113 to 375 steps 1 and more",
 )
 _CLIPPING = Measure(
@@ -52,7 +51,7 @@ def _check(evidence: Evidence) -> Finding:
     own = evidence.own_activations("qat")
     if own.empty:
         return does_not_apply("the QAT file stores no activation ranges.")
-    lost = _bits_lost(own)
+    lost = _unused(own)
     unused = float(np.median(lost))
     facts: dict[str, Any] = {
         "bits_lost_median": unused,
@@ -64,9 +63,9 @@ def _check(evidence: Evidence) -> Finding:
     if evidence.case.has("ptq"):
         other = evidence.own_activations("ptq")
         if not other.empty:
-            usual = facts["ptq_bits_lost_median"] = float(np.median(_bits_lost(other)))
+            usual = facts["ptq_bits_lost_median"] = float(np.median(_unused(other)))
     # What PTQ leaves unused is what these layers leave unused, unless its own ranges are wrong.
-    usual = usual if 0 < usual < _STALE_BITS else 0.0
+    usual = usual if 0 < usual < STALE_BITS else 0.0
     measures = [_EXCESS.of(unused - usual)]
     if evidence.case.has("float"):
         seen = evidence.ranges("qat", "evaluation")
@@ -110,7 +109,7 @@ def _left_of_start(evidence: Evidence) -> tuple[str, dict[str, float]]:
     steps = evidence.case.steps("qat")
     if steps is None:
         return "", {}
-    left = _DECAY**steps
+    left = OBSERVER_DECAY**steps
     return (f"; after {steps:,} steps {100 * left:.0f} % of the start value is left",
             {"qat_steps": steps, "start_value_left_share": left})
 
@@ -128,12 +127,10 @@ def _logged(evidence: Evidence) -> dict[str, float]:
     }
 
 
-def _bits_lost(tensors: pd.DataFrame) -> np.ndarray:
+def _unused(tensors: pd.DataFrame) -> Array:
     """Bits of each stored range that the values seen leave unused."""
-    low, high = np.minimum(tensors["min"], 0), np.maximum(tensors["max"], 0)
-    width = tensors["stored_max"] - tensors["stored_min"]
-    used = np.maximum(high - low, width / 256)
-    return np.asarray(np.log2(width / used), dtype=np.float64)
+    return bits_unused(*(tensors[end].to_numpy() for end in
+                         ("min", "max", "stored_min", "stored_max")))
 
 
 def _warm(evidence: Evidence, finding: Finding) -> Trial | None:

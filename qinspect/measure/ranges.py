@@ -16,6 +16,16 @@ RangeMethod = Literal["minmax", "percentile", "mse", "kmeans"]
 RANGE_METHODS: tuple[str, ...] = ("minmax", "percentile", "mse", "kmeans")
 
 _KMEANS_ROUNDS = 100
+# Bits that a stored range may leave unused: calibration leaves 0 to 0.3 (measured), observers that
+# have not learned their range 1 and more.
+STALE_BITS = 0.7
+
+
+def bits_unused(low: Array, high: Array, stored_low: Array, stored_high: Array) -> Array:
+    """Bits of stored ranges, float64, that values from ``low`` to ``high`` and 0 leave unused."""
+    width = np.asarray(stored_high, np.float64) - stored_low
+    used = np.maximum(np.maximum(high, 0) - np.minimum(low, 0), width / 256)
+    return np.asarray(np.log2(width / used), dtype=np.float64)
 
 
 def choose_range(

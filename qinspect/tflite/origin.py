@@ -104,6 +104,8 @@ def _child(table: Any, slot: int) -> Any:
 # tfmot starts every range at [-6, 6]: 255 steps for activations, 254 for symmetric weights.
 START_ACTIVATION_SCALE = 12 / 255
 START_WEIGHT_SCALE = 12 / 254
+# Of the moving average by which it moves those of activations: what one step leaves of the value.
+OBSERVER_DECAY = 0.999
 # An observer with decay 0.999 has moved by less than this share after some 150 steps.
 _NEAR = 0.15
 _FAKE_QUANT = re.compile(r"FakeQuant|LastValueQuant|MovingAvgQuantize|AllValuesQuantize")

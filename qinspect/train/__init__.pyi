@@ -2,6 +2,7 @@ from .check import check_model
 from .conversion import convert, convert_qat, keep_in_float, make_converter, run_converter
 from .files import compiled_with, learning_rate_of, load_keras, save_keras
 from .keras import THREADS, has_batchnorm, machine, reset, threads
+from .monitor import QATMonitor
 from .objective import Objective, choose_objective
 from .observers import warm_start_observers
 from .qat import fit_qat, quantize_aware
@@ -18,6 +19,7 @@ __all__ = [
     "PTQ_RECIPES",
     "THREADS",
     "Objective",
+    "QATMonitor",
     "Recipe",
     "RobustQat",
     "build_autoencoder",

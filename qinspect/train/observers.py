@@ -133,6 +133,19 @@ def warm_start_observers(
     calibration does, too.  Weight ranges are set by the layer's own quantizer, as the first
     training step would.
     """
+    for variables, low, high in calibrated_ranges(qat_model, x, batch_size, percentile):
+        variables["min_var"].assign(low)
+        variables["max_var"].assign(high)
+    for layer in qat_model.layers:
+        if is_wrapped(layer):
+            for weight, quantizer, variables in layer._weight_vars:
+                quantizer(weight, True, weights=variables)
+
+
+def calibrated_ranges(
+    qat_model: Any, x: Array, batch_size: int = 256, percentile: float = 100.0
+) -> list[tuple[dict[str, Any], float, float]]:
+    """Variables of each activation's range, and the range that calibration would give it."""
     if not is_quantized(qat_model):
         raise TrainError(
             f"model {qat_model.name!r} has no quantized layers; call quantize_aware on it first."
@@ -145,12 +158,7 @@ def warm_start_observers(
             batch = np.asarray(x[start : start + batch_size], dtype=np.float32)
             # Called eagerly, so that the recorders see values and nothing is traced with them.
             qat_model(batch, training=False)
-    for recorder in recorders:
-        recorder.store(percentile)
-    for layer in qat_model.layers:
-        if is_wrapped(layer):
-            for weight, quantizer, variables in layer._weight_vars:
-                quantizer(weight, True, weights=variables)
+    return [found for recorder in recorders for found in recorder.ranges(percentile)]
 
 
 class _Recorder:
@@ -167,13 +175,12 @@ class _Recorder:
             highs.append(values.max(axis=1))
         return inputs
 
-    def store(self, percentile: float) -> None:
+    def ranges(self, percentile: float) -> Iterator[tuple[dict[str, Any], float, float]]:
         for variables, lows, highs in self._seen.values():
             low = min(0.0, float(np.percentile(np.concatenate(lows), 100 - percentile)))
             high = max(0.0, float(np.percentile(np.concatenate(highs), percentile)))
             if high - low > _NARROWEST:
-                variables["min_var"].assign(low)
-                variables["max_var"].assign(high)
+                yield variables, low, high
 
 
 class _PassThrough:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,9 +14,12 @@ from qinspect.quiet import quiet
 from qinspect.schema import Array
 from qinspect.train.check import check_model
 from qinspect.train.keras import is_quantized, sources, tf_keras, tfmot
-from qinspect.train.observers import ObserverLog, warm_start_observers
+from qinspect.train.observers import warm_start_observers
 from qinspect.train.per_channel import make_scheme
 from qinspect.train.training import fit
+
+if TYPE_CHECKING:
+    from qinspect.train.monitor import QATMonitor
 
 
 def quantize_aware(
@@ -92,6 +95,7 @@ def fit_qat(
     freeze_batchnorm: bool = False,
     warm_up: float = 0.0,
     decay_from: float = 1.0,
+    monitor: QATMonitor | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a QAT model in place, and log the ranges it uses.
 
@@ -106,6 +110,8 @@ def fit_qat(
     warm_start_x : ndarray or None, shape (n, ...)
         Calibration examples that set the ranges before the first step; None keeps tfmot's
         default, [-6, 6] everywhere.
+    monitor : QATMonitor, optional
+        What watches the run; by default one that logs the ranges and asks nothing more.
 
     Returns
     -------
@@ -128,18 +134,17 @@ def fit_qat(
         )
     if warm_start_x is not None:
         warm_start_observers(qat_model, warm_start_x)
-    log = ObserverLog(qat_model)
-    logger = tf_keras().callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: log.after_step(),
-        on_epoch_end=lambda epoch, logs: log.record(),
-    )
+    from qinspect.train.monitor import QATMonitor
+
+    monitor = monitor or QATMonitor()
+    monitor.watch(qat_model)
     history = fit(
         qat_model, train, validation, epochs=epochs, learning_rate=learning_rate,
         batch_size=batch_size, seed=seed, loss=loss, phase=phase, progress=progress,
-        callbacks=[logger], freeze_batchnorm=freeze_batchnorm, warm_up=warm_up,
+        callbacks=[monitor], freeze_batchnorm=freeze_batchnorm, warm_up=warm_up,
         decay_from=decay_from,
     )
-    return history, log.frame()
+    return history, monitor.observers
 
 
 def _with_followers(model: Any, skip_layers: Sequence[str]) -> set[str]:
