@@ -22,6 +22,7 @@ from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.metrics.classes import class_of
+from qinspect.progress import Progress, no_progress
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.studies.build import calibration_examples, finetune_seed
@@ -220,7 +221,9 @@ class Case(Shown):
         """The file of a role."""
         return {"float": self.float_graph, "ptq": self.ptq_graph, "qat": self.qat_graph}[role]
 
-    def layers(self, examples: int = EXAMPLES) -> Layers | None:
+    def layers(
+        self, examples: int = EXAMPLES, progress: Progress = no_progress
+    ) -> Layers | None:
         """Layers of the files, measured on the first evaluation examples.
 
         None where the first file is not float32 and there is nothing to compare with.
@@ -229,7 +232,7 @@ class Case(Shown):
         if scheme_of(next(iter(graphs.values()))) != "float32":
             return None
         x = None if self.data is None else take(self.data.x, slice(examples))
-        return layer_tables(graphs, x)
+        return layer_tables(graphs, x, progress)
 
     def steps(self, phase: str) -> int | None:
         """Training steps of a phase by the history, None where they are not known."""
