@@ -7,6 +7,8 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tempfile
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +73,41 @@ def copy_notebooks(folder: Path, *, exercises: bool = False) -> list[str]:
     return lines
 
 
-def start_lab(folder: Path, *, browser: bool = True) -> int:
-    """Run JupyterLab on ``folder`` until it is stopped; returns its exit code."""
+def write_call(folder: Path | None, call: str) -> Path:
+    """A notebook of one call of the package, as ``explore('study')``, in a folder or a new one."""
+    cells = [{
+        "cell_type": "markdown", "id": "how", "metadata": {},
+        "source": ["*Run > Run All Cells* opens the dashboard."],
+    }, {
+        "cell_type": "code", "id": "call", "execution_count": None, "metadata": {}, "outputs": [],
+        "source": ["import qinspect as qi\n", "\n", f"qi.{call}"],
+    }]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4,
+                "nbformat_minor": 5}
+    place = Path(tempfile.mkdtemp(prefix="qinspect-")) if folder is None else folder
+    content = f"{json.dumps(notebook, indent=1, ensure_ascii=False)}\n".encode()
+    # What stands there may have been edited since.
+    ends = chain([""], map("-{}".format, count(2)))
+    names = (place / f"explore{end}.ipynb" for end in ends)
+    path = next(name for name in names if not name.exists() or name.read_bytes() == content)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {str(place)!r}: {error.strerror}; choose "
+                         "another one.") from error
+    write_bytes(path, content)
+    return path
+
+
+def start_lab(folder: Path, *, browser: bool = True, page: str = "00_start_here.ipynb") -> int:
+    """Run JupyterLab on ``folder`` until it is stopped, ``page`` open; returns its exit code."""
     if importlib.util.find_spec("jupyterlab") is None:
         raise require_extra("jupyterlab", "lab", "opening the notebooks")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"]
     if not browser:
         command.append("--no-browser")
-    start = folder / "00_start_here.ipynb"
+    start = folder / page
     if start.exists():
         command.append(f"--LabApp.default_url=/lab/tree/{start.name}")
     try:

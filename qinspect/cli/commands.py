@@ -595,6 +595,57 @@ def robust_qat(
 
 
 @app.command()
+def explore(
+    what: Annotated[list[Path] | None, typer.Argument(
+        help="A folder: a study, a sweep, or loose files by name (float.tflite, ptq.tflite, "
+             "qat.tflite, eval.npz, ...); or such files.")] = None,
+    float_file: Annotated[Path | None, typer.Option("--float", help="Float .tflite file.")] = None,
+    ptq_file: Annotated[Path | None, typer.Option("--ptq", help="PTQ .tflite file.")] = None,
+    qat_file: Annotated[Path | None, typer.Option("--qat", help="QAT .tflite file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Evaluation examples with labels.")] = None,
+    calibration: Calibration = None,
+    train: Annotated[Path | None, typer.Option(help="Training examples with labels.")] = None,
+    keras_float: Annotated[Path | None, typer.Option(help="Float Keras model.")] = None,
+    keras_qat: Annotated[Path | None, typer.Option(help="QAT Keras model.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help=".csv with phase (float, qat), epoch, steps, loss.")
+    ] = None,
+    metric: MetricName = None,
+    output: Output = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the notebook; a temporary one if not given.")
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open a browser window.")
+    ] = True,
+    start: Annotated[
+        bool, typer.Option("--start/--no-start", help="Start JupyterLab, or only say where the "
+                                                      "notebook is.")
+    ] = True,
+) -> None:
+    """Open the dashboard of a study, a sweep or loose files in JupyterLab."""
+    from qinspect.lab import start_lab, write_call
+    from qinspect.show.opening import subject
+
+    files = {
+        "float": float_file, "ptq": ptq_file, "qat": qat_file, "data": data,
+        "calibration": calibration, "train": train, "keras_float": keras_float,
+        "keras_qat": keras_qat, "history": history,
+    }
+    # Read once here: what is wrong is said at once, and not in a notebook.
+    given: dict[str, str] = {name: str(path.resolve()) for name, path in files.items()
+                             if path is not None}
+    given |= {name: word for name, word in (("metric", metric), ("output", output)) if word}
+    paths = [str(path.resolve()) if path.exists() else str(path) for path in what or ()]
+    subject(*paths, **given)
+    arguments = [*map(repr, paths), *(f"{name}={word!r}" for name, word in given.items())]
+    page = write_call(out, f"explore({', '.join(arguments)})")
+    print(f"notebook: {page}")
+    if start:
+        raise typer.Exit(start_lab(page.parent, browser=browser, page=page.name))
+
+
+@app.command()
 def lab(
     folder: Annotated[
         Path, typer.Argument(help="Working folder; your own edits in it are never overwritten.")

@@ -61,9 +61,9 @@ def diagnosis_view(found: Diagnosis) -> View:
 
 def case_view(case: Case) -> View:
     """The view of a case: what there is to be diagnosed."""
-    return View(f"Case: {case.name}", (case.sentence,), (table("Inputs", case.frame, {
+    return View(f"Case: {case.name}", (case.sentence, *case.notes), (table("Inputs", case.frame, {
         "input": "what", "given": lambda row: "yes" if row["given"] else "no"}),),
-        layers=case.layers)
+        explore=widget("Dashboard", case), layers=case.layers)
 
 
 def leads(found: Diagnosis, cause: Cause) -> bool:

@@ -180,6 +180,7 @@ def sweep_view(sweep: Sweep) -> View:
         dict(_sweep_figures(sweep)),
         notes=tuple(f"failed: {row['dataset']}, {row['model']}, seed {row['seed']}: {row['error']}"
                     for row in failed),
+        explore=widget("SweepBoard", sweep),
     )
 
 
