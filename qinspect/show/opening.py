@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ def subject(*what: Any, **given: Any) -> Shown:
         raise SpecError(f"{type(strange[0]).__name__} cannot be opened; give one result, or paths.")
     paths = [Path(one) for one in what]
     if len(paths) == 1 and not given and not _loose(paths[0]):
-        with suppress(DataError):  # which speaks of data sets
+        there = store.is_folder(paths[0])
+        # Of other names it would be said that no data set has them.
+        with nullcontext() if there else suppress(DataError, SpecError):
             found = load(what[0])
             if isinstance(found, Study | Sweep):
                 return found

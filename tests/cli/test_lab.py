@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from parts import ROOT, missing
+from parts import ROOT, missing, need_package, other_process
+from show_study import write_study
 
+import qinspect
 from qinspect import load
 from qinspect.data.shipped import shipped_table
 from qinspect.errors import SpecError, StoreError
@@ -204,3 +206,56 @@ def test_wheel_serves_notebooks_and_tables(wheel: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = len(shipped_table("one_epoch_sweep"))
     assert done.stdout.split() == [str(tmp_path / "site"), str(len(NOTEBOOKS)), str(rows)]
+
+
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study and, beside it, the same files loose."""
+    folder = tmp_path_factory.mktemp("explore")
+    study = write_study(folder / "study", n=200)
+    (folder / "loose").mkdir()
+    for role, arm in (("float", "float"), ("ptq", "ptq_int8"), ("qat", "qat")):
+        shutil.copy(study.file(arm), folder / "loose" / f"{role}.tflite")
+    shutil.copy(folder / "study" / "data.npz", folder / "loose" / "eval.npz")
+    return folder
+
+
+def test_a_dashboard_is_a_notebook_of_one_call_that_runs(loose: Path, tmp_path: Path) -> None:
+    need_package("ipywidgets")
+    files = [str(path) for path in (loose / "loose").iterdir()]
+    named = [f"--{name}={loose / 'loose' / f'{name}.tflite'}" for name in ("float", "ptq")]
+    for number, (given, tab) in enumerate((
+        ([str(loose / "study")], "Observers"), ([str(loose / "loose")], "Errors"),
+        (files, "Errors"), ([*named, f"--data={loose / 'loose' / 'eval.npz'}"], "Errors"),
+    ), 1):
+        said = explored(*given, "--out", str(tmp_path / "made"))
+        name = "explore.ipynb" if number == 1 else f"explore-{number}.ipynb"
+        assert said.stdout == f"notebook: {tmp_path / 'made' / name}\n", said.stderr
+        notebook = json.loads((tmp_path / "made" / name).read_text())
+        source = "".join(notebook["cells"][1]["source"])
+        made = eval(source.removeprefix("import qinspect as qi\n\n"), {"qi": qinspect})
+        assert tab in made.pages
+    # The same again is the same notebook.
+    assert "explore.ipynb" in explored(str(loose / "study"), "--out", str(tmp_path / "made")).stdout
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ((), "give a study's folder, or files"), (("nothing",), "'nothing' is not there"),
+    (("study", "--data=eval.npz"), "study"),
+])
+def test_what_cannot_be_opened_is_said_before_a_notebook_is_made(
+    loose: Path, given: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(loose)
+    said = explored(*given, "--out", "made")
+    assert said.returncode == 2
+    assert words in said.stderr
+    assert len(said.stderr.splitlines()) == 1
+    assert not Path("made").exists()
+
+
+def explored(*given: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "qinspect", "explore", *given, "--no-start"],
+        capture_output=True, text=True, timeout=120, check=False, env=other_process(),
+    )

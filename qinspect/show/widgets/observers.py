@@ -104,10 +104,9 @@ class ObserverPlayer(Explorer):
             "observers", [self.play, self.step, self.runs, self.layer],
             [widgets.HBox([self.figure, self.table], layout=FLOW), self.course],
         )
-        self.watch(self.refresh, self.step, self.runs)
-        self.watch(self._draw_course, self.layer, self.runs)
-        self.guarded(self.refresh)()
-        self.guarded(self._draw_course)()
+        self.watch(self.refresh, self.step)
+        self.watch(self._refresh_all, self.layer, self.runs)
+        self.guarded(self._refresh_all)()
         chosen = selection or Selection()
         chosen.observe(self.guarded(lambda: self._follow(chosen.layer)), names="layer")
         self.guarded(lambda: self._follow(chosen.layer))()
@@ -145,10 +144,8 @@ class ObserverPlayer(Explorer):
         self.figure.show(replace(figure, draw=draw), layout=(chosen, layers))
         self.table.value = shown(held_table(held, step, self._holders[self.layer.value]))
 
-    def _draw_course(self) -> None:
+    def _refresh_all(self) -> None:
+        self.refresh()
         rows = self._observers[self._observers["run"].isin(self.runs.value)]
         holder = self._holders[self.layer.value]
         self.course.show(figures.observer_course(rows, holder), layout=(self.runs.value, holder))
-        if self.runs.value:
-            step = int(self.step.value)
-            self.table.value = shown(held_table(observers_at(rows, step), step, holder))
