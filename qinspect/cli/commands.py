@@ -83,6 +83,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Write the predictions here, an .npz for 'significance'.")
     ] = None,
+    report: Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Run .tflite files on examples: what is each worth?"""
@@ -94,7 +95,7 @@ def evaluate(
     found = run(files, Source(data, x_key, y_key), kernels=kernels,  # type: ignore[arg-type]
                 preprocessing=how, metric=metric, output=output, sequence=sequence,
                 confidence=confidence)
-    show_result(found, as_json=as_json)
+    show_result(found, as_json=as_json, report=report)
     if out is not None:
         found.save(out)
         if not as_json:
@@ -227,6 +228,7 @@ def sensitivity(
         help="Write what was calibrated with here, with checksums; implies --advise.")
     ] = None,
     seed: Seed = 0,
+    report: Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Quantize one layer at a time: which layers cost the accuracy, and which to keep."""
@@ -241,7 +243,7 @@ def sensitivity(
         advise=advise or manifest is not None, seed=seed,
         preprocessing=asked_for(input_scale, input_offset, label_offset),
     )
-    show_result(found, as_json=as_json)
+    show_result(found, as_json=as_json, report=report)
     if write is not None:
         kept = found.write_mixed(write, keep)
         if not as_json:
@@ -283,6 +285,7 @@ def significance(
         int | None, typer.Option(help="How many looks are planned, equally far apart.")
     ] = None,
     seed: Seed = 0,
+    report: Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare models from their predictions alone: is the difference real?"""
@@ -308,7 +311,7 @@ def significance(
                         "the rows of one run.")
     compared = (found.compare(reference=reference, by_class=by_class) if found.runs is None else
                 found.compare_runs(reference))
-    show_result(compared, as_json=as_json)
+    show_result(compared, as_json=as_json, report=report)
 
 
 @app.command()
