@@ -17,8 +17,8 @@ from qinspect.verdicts import p_value
 __all__ = [
     "amount", "bounds_of", "capital", "decibels", "elided", "escaped", "gap_axis", "gap_of",
     "headed", "inert", "interval", "interval_of", "lower", "missing", "number", "or_lower",
-    "p_value", "percent", "percent_interval", "plain", "points", "printable", "remarks", "renamed", "share",
-    "short_names", "size", "span", "value_of", "verdict",
+    "p_value", "percent", "percent_interval", "plain", "points", "printable", "remarks", "renamed",
+    "share", "short_names", "size", "span", "value_of", "verdict",
 ]
 
 # Longest name that a table keeps as it is.
