@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help study lab exercises test test-fast torture docs lint forum-study bench bench-diagnosis bench-diagnosis-full wheels clean
+.PHONY: help study lab exercises test test-fast torture docs lint site site-check pictures forum-study bench bench-diagnosis bench-diagnosis-full wheels clean
 help:
 	@echo "make study      train, quantize, evaluate and print the verdict, five seeds (some five minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
@@ -14,6 +14,9 @@ help:
 	@echo "make torture    the long attacks: kills, odd environments, odd inputs (an hour or more)"
 	@echo "make docs       docs/causes.md from the causes and their scores, docs/metrics.md from the metrics"
 	@echo "make forum-study  data/forum_puzzle, the finished study of the first lesson (half a minute)"
+	@echo "make site       all docs and notebooks with outputs, to build/site (NOTEBOOKS=folder takes executed ones)"
+	@echo "make site-check open every page of build/site in Chromium and record what it asks for"
+	@echo "make pictures   the README's pictures, from a study that is made for them (Chromium)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      times and sizes beside alternatives, to benchmarks/results.md (25 minutes; SUBJECT=layers)"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (90 minutes on 2 cores)"
@@ -58,6 +61,15 @@ forum-study: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+site: $(STAMP)
+	$(BIN)/python website/build.py $(if $(NOTEBOOKS),--notebooks $(NOTEBOOKS))
+
+site-check: $(STAMP)
+	$(BIN)/python website/check.py --browser build/site
+
+pictures: $(STAMP)
+	$(BIN)/python website/pictures.py
 
 bench-diagnosis: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/diagnosis.py --work work/bench-diagnosis --out data

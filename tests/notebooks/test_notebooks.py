@@ -12,6 +12,8 @@ import pytest
 from parts import ROOT, need_package
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# Short ones, run by `make site`; here their form alone is held.
+GALLERY = sorted((ROOT / "notebooks" / "gallery").glob("*.ipynb"))
 MAX_CELLS, MAX_WORDS, MAX_FUNCTION_LINES, MAX_SECONDS = 70, 2500, 15, 120
 # Of the project, in one notebook and in all of them.
 MAX_MODULES, MAX_MODULES_IN_ALL = 3, 6
@@ -44,7 +46,7 @@ def modules_of(path: Path) -> list[str]:
     return [name for name in dict.fromkeys(found) if name.startswith("qinspect")]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + GALLERY, ids=lambda p: p.stem)
 def test_a_notebook_shows_the_public_face(path: Path) -> None:
     modules = modules_of(path)
     assert modules[0] == "qinspect"
@@ -68,7 +70,7 @@ def test_the_mysteries_are_not_answered_by_running_all() -> None:
     assert set(values["answers"].values()) == {""}
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + GALLERY, ids=lambda p: p.stem)
 def test_no_outputs_are_committed(path: Path) -> None:
     for cell in cells_of(path):
         if cell["cell_type"] == "code":
@@ -76,7 +78,7 @@ def test_no_outputs_are_committed(path: Path) -> None:
             assert cell["execution_count"] is None
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + GALLERY, ids=lambda p: p.stem)
 def test_form(path: Path) -> None:
     cells = cells_of(path)
     prose = [source(c) for c in cells if c["cell_type"] == "markdown"]
