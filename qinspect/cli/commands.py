@@ -330,7 +330,8 @@ def diagnose(
     keras_qat: Annotated[Path | None, typer.Option(help="QAT Keras model.")] = None,
     train: Annotated[Path | None, typer.Option(help="Training examples with labels.")] = None,
     history: Annotated[
-        Path | None, typer.Option(help=".csv with phase (float, qat), epoch, steps, loss.")
+        Path | None, typer.Option(help="What Keras' CSVLogger wrote, of QAT or of float and then "
+                                       "QAT; or .csv with phase (float, qat), epoch, steps, loss.")
     ] = None,
     history_float: Annotated[
         Path | None, typer.Option(help="What Keras' CSVLogger wrote of the float training.")
@@ -373,6 +374,9 @@ def diagnose(
     interventions: Annotated[
         bool, typer.Option("--interventions/--no-interventions", help="Try the remedies.")
     ] = True,
+    fix: Annotated[Path | None, typer.Option(
+        "--write-fix", help="Write the remedy here, as a script that runs on the files given.")
+    ] = None,
     report: Report = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -396,7 +400,12 @@ def diagnose(
         input_offset=input_offset, label_offset=label_offset, metric=metric, output=output,
         margin=margin, seed=seed,
     )
-    show_result(run(given, interventions=interventions), as_json=as_json, report=report)
+    found = run(given, interventions=interventions)
+    show_result(found, as_json=as_json, report=report)
+    if fix is not None:
+        found.write_fix(fix)
+        if not as_json:
+            print(f"fix: {fix}; run it with: python {fix}")
 
 
 @app.command()

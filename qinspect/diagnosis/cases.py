@@ -53,6 +53,13 @@ NEEDS: dict[str, str] = {
     "checkpoints": "predictions of all checkpoints that were compared",
     "recipe": "the training settings (epochs and learning rate, from a study or a history)",
 }
+# The option that gives it.
+OPTIONS: dict[str, str] = {
+    "float": "--float", "ptq": "--ptq", "qat": "--qat", "data": "--data",
+    "calibration": "--calibration", "train": "--train", "keras_float": "--keras-float",
+    "keras_qat": "--keras-qat", "history": "--history-float and --history-qat",
+    "recipe": "--history-qat, or --qat-epochs and --qat-lr", "checkpoints": "--checkpoints",
+}
 _FLOAT_SCHEMES = ("float32", "float16")
 # Arms of a study that take the roles, and those of its equally trained control.
 _ARMS = {"float": "float", "ptq": "ptq_int8", "qat": "qat"}
@@ -337,7 +344,8 @@ def case(
     keras_float, keras_qat : path, optional
         Keras models; opened only by interventions, but their configuration is read.
     history : path or DataFrame, optional
-        ``.csv`` with ``phase`` (``float``, ``qat``), ``epoch``, ``steps``, ``loss`` and so on.  A
+        ``.csv`` with ``phase`` (``float``, ``qat``), ``epoch``, ``steps``, ``loss`` and so on; or
+        what Keras' ``CSVLogger`` wrote, of QAT, or of the float training and then of QAT.  A
         phase ``float_ft`` of as many steps as ``qat`` says that the float model was trained on as
         well; if the PTQ file then holds weights that moved on from those of ``keras_float``,
         budgets are equal.
@@ -433,7 +441,7 @@ def case(
     evaluated, training = examples(data), None if train is None else examples(train)
     epoch_steps = None if training is None or batch_size is None else math.ceil(
         len(training) / batch_size)
-    table = gather_history(history, {"float": history_float, "qat": history_qat}, epoch_steps)
+    table, said = gather_history(history, {"float": history_float, "qat": history_qat}, epoch_steps)
     return Case(
         float_graph=graphs.get("float"),
         ptq_graph=graphs.get("ptq"),
@@ -459,6 +467,7 @@ def case(
         output=output,
         seed=seed,
         told=told,
+        notes=said,
     )
 
 
@@ -471,7 +480,7 @@ def _of_folder(folder: File, told: dict[str, Any]) -> Case:
     claims = {name.split()[1]: path for name, path in found.files.items()
               if name.startswith("claims ")} | claims
     made = case(**files, **told, claims=claims)
-    return replace(made, name=str(folder), notes=found.notes)
+    return replace(made, name=str(folder), notes=(*found.notes, *made.notes))
 
 
 def _check_float(graphs: Mapping[str, Graph]) -> None:
