@@ -1,4 +1,4 @@
-from . import stats, tflite, train
+from . import exercises, stats, tflite, train
 from .comparisons import compare
 from .diagnosis.cases import case
 from .diagnosis.engine import diagnose
@@ -19,7 +19,7 @@ from .train.robust import robust_qat
 __version__: str
 
 __all__ = [
-    "QinspectError", "case", "compare", "convert", "diagnose", "evaluate", "explore", "inspect",
-    "layers", "load", "overlay", "results", "robust_qat", "sensitivity", "stats", "study", "sweep",
-    "tflite", "train",
+    "QinspectError", "case", "compare", "convert", "diagnose", "evaluate", "exercises", "explore",
+    "inspect", "layers", "load", "overlay", "results", "robust_qat", "sensitivity", "stats",
+    "study", "sweep", "tflite", "train",
 ]

@@ -26,24 +26,38 @@ def notebook_sources(*, exercises: bool = False) -> dict[str, bytes]:
 
 
 def without_solutions(content: bytes) -> bytes:
-    """A notebook for learners: a run of cells tagged ``solution`` becomes one empty code cell."""
+    """A notebook for learners: without the cells tagged ``solution``."""
     notebook = json.loads(content)
-    kept: list[dict[str, Any]] = []
-    for cell in notebook["cells"]:
-        tags = cell["metadata"].get("tags", [])
-        if "solution" not in tags:
-            kept.append(cell)
-        elif not kept or "answer" not in kept[-1]["metadata"].get("tags", []):
-            kept.append({
-                "cell_type": "code", "execution_count": None, "id": cell["id"],
-                "metadata": {"tags": ["answer"]}, "outputs": [], "source": ["# your answer\n"],
-            })
+    kept = [cell for cell in notebook["cells"] if "solution" not in _tags(cell)]
     text = json.dumps({**notebook, "cells": kept}, indent=1, ensure_ascii=False)
     return f"{text}\n".encode()
 
 
+def solution_sheet() -> str:
+    """Every exercise with its solution, as Markdown, for those who teach."""
+    lines = []
+    for name, content in notebook_sources().items():
+        lines.append(f"# {name.removesuffix('.ipynb')}")
+        question = ""
+        for cell in json.loads(content)["cells"]:
+            text = "".join(cell["source"])
+            if "solution" in _tags(cell):
+                lines += [question, f"```python\n{text}\n```"]
+            elif cell["cell_type"] == "markdown":
+                question = text.removeprefix("## Exercises").strip()
+    return "\n\n".join(lines) + "\n"
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    found: list[str] = cell["metadata"].get("tags", [])
+    return found
+
+
 def copy_notebooks(folder: Path, *, exercises: bool = False) -> list[str]:
-    """Copy the notebooks, leave alone what was edited, and say in a line what was done to each."""
+    """Copy the notebooks, leave alone what was edited, and say in a line what was done to each.
+
+    The solutions of ``exercises`` go to a sheet beside the folder, not into it.
+    """
     manifest_path = folder / _MANIFEST
     lines = []
     try:
@@ -52,7 +66,10 @@ def copy_notebooks(folder: Path, *, exercises: bool = False) -> list[str]:
             copied = json.loads(manifest_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             copied = {}
-        for name, content in notebook_sources(exercises=exercises).items():
+        copies = notebook_sources(exercises=exercises)
+        if exercises:
+            copies[f"../{folder.resolve().name}-solutions.md"] = solution_sheet().encode()
+        for name, content in copies.items():
             target = folder / name
             digest = hashlib.sha256(content).hexdigest()
             present = hashlib.sha256(target.read_bytes()).hexdigest() if target.exists() else None

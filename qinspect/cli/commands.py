@@ -666,7 +666,8 @@ def lab(
         bool, typer.Option("--browser/--no-browser", help="Open a browser window.")
     ] = True,
     exercises: Annotated[
-        bool, typer.Option("--exercises", help="Leave out the solutions of the exercises.")
+        bool,
+        typer.Option("--exercises", help="Leave the solutions out, to a sheet beside the folder."),
     ] = False,
     start: Annotated[
         bool, typer.Option("--start/--no-start", help="Start JupyterLab, or only copy.")

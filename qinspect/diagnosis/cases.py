@@ -510,6 +510,8 @@ def _of_study(study: Study, equal_budget: bool) -> Case:
         role: open_model(path) if (path := folder / "models" / f"{arm}.tflite").exists() else None
         for role, arm in role_arms.items()
     }
+    if not any(graphs.values()):
+        study.file(role_arms["qat"])  # a study kept as results says how to get its models
     results = study.results
     # Of a classifier the classes, else what the metric scores; claims are of classes alone.
     classes = results.metric.id == ACCURACY.id

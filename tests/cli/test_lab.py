@@ -18,7 +18,7 @@ import qinspect
 from qinspect import load
 from qinspect.data.shipped import shipped_table
 from qinspect.errors import SpecError, StoreError
-from qinspect.lab import copy_notebooks, notebook_sources, without_solutions
+from qinspect.lab import copy_notebooks, notebook_sources, solution_sheet, without_solutions
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -73,26 +73,31 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 
 
 def test_exercises_have_no_solutions_and_all_the_rest() -> None:
-    with_solutions = 0
-    full = notebook_sources()
+    sheet, full = solution_sheet(), notebook_sources()
     for name, content in notebook_sources(exercises=True).items():
         before = json.loads(full[name])["cells"]
         after = json.loads(content)["cells"]
         solutions = [cell for cell in before if "solution" in tags(cell)]
-        with_solutions += bool(solutions)
-        assert not [cell for cell in after if "solution" in tags(cell)]
-        assert [c for c in after if "answer" not in tags(c)] == [
-            c for c in before if "solution" not in tags(c)
-        ]
+        assert solutions
+        assert after == [cell for cell in before if "solution" not in tags(cell)]
         text = content.decode()
         for cell in solutions:
             assert json.dumps("".join(cell["source"])) not in text
-        identifiers = [cell["id"] for cell in after]
-        assert len(set(identifiers)) == len(identifiers)
-    assert with_solutions > 3
+            assert "".join(cell["source"]) in sheet
+    assert sheet.count("# Solution\n") >= 36
 
 
-def test_a_run_of_solutions_becomes_one_place_for_the_answer() -> None:
+def test_the_solutions_lie_beside_the_folder_of_the_exercises(tmp_path: Path) -> None:
+    lines = copy_notebooks(tmp_path / "class", exercises=True)
+    assert len(lines) == len(NOTEBOOKS) + 1
+    assert (tmp_path / "class-solutions.md").read_text() == solution_sheet()
+    for path in (tmp_path / "class").glob("*"):
+        assert "# Solution\\n" not in path.read_text()
+    copy_notebooks(tmp_path / "whole")
+    assert not (tmp_path / "whole-solutions.md").exists()
+
+
+def test_dropping_solutions_keeps_the_rest_of_the_notebook() -> None:
     def cell(name: str, *tagged: str) -> dict:
         return {"cell_type": "code", "id": name, "metadata": {"tags": list(tagged)},
                 "source": [name], "outputs": [], "execution_count": None}
@@ -100,7 +105,7 @@ def test_a_run_of_solutions_becomes_one_place_for_the_answer() -> None:
     notebook = {"cells": [cell("a"), cell("b", "solution"), cell("c", "solution"), cell("d"),
                           cell("e", "solution")], "nbformat": 4}
     made = json.loads(without_solutions(json.dumps(notebook).encode()))
-    assert [c["id"] for c in made["cells"]] == ["a", "b", "d", "e"]
+    assert [c["id"] for c in made["cells"]] == ["a", "d"]
     assert made["nbformat"] == 4
 
 
@@ -111,13 +116,14 @@ def test_exercises_are_valid_notebooks() -> None:
 
 
 def test_the_command_copies_without_starting_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
     done = subprocess.run(
-        [sys.executable, "-m", "qinspect", "lab", str(tmp_path), "--exercises", "--no-start"],
+        [sys.executable, "-m", "qinspect", "lab", str(folder), "--exercises", "--no-start"],
         capture_output=True, text=True, timeout=120, check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(NOTEBOOKS)
-    assert '"solution"' not in (tmp_path / "03_ptq.ipynb").read_text()
+    assert len(done.stdout.splitlines()) == len(NOTEBOOKS) + 1
+    assert '"solution"' not in (folder / "03_ptq.ipynb").read_text()
 
 
 def test_shipped_table_is_that_of_the_checkout() -> None:
