@@ -69,7 +69,7 @@ site-check: $(STAMP)
 	$(BIN)/python website/check.py --browser build/site
 
 pictures: $(STAMP)
-	$(BIN)/python website/pictures.py
+	$(BIN)/python -m pytest -m "" website/pictures.py
 
 bench-diagnosis: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/diagnosis.py --work work/bench-diagnosis --out data

@@ -37,7 +37,7 @@ AT_THE_TOP = ("gallery.md", "causes.md")
 
 
 def verbs() -> list[str]:
-    """The thirteen functions, in alphabetical order."""
+    """The functions of the face, in alphabetical order."""
     return [name for name in qi.__all__ if name not in (*NAMESPACES, "QinspectError")]
 
 
@@ -80,7 +80,7 @@ def _put(path: Path, target: Path) -> None:
 
 def api_pages() -> dict[str, str]:
     """The reference by page: the verbs, what they return, and a page for each namespace."""
-    pages = {"verbs": "# The thirteen verbs\n\n" + "\n".join(
+    pages = {"verbs": "# The verbs\n\n" + "\n".join(
         f"## {name}\n\n{_directive('autofunction', f'qinspect.{name}')}" for name in verbs())}
     pages["index"] = "# Reference\n\n```{toctree}\nverbs\nreturned\n" + "\n".join(
         NAMESPACES) + "\n```\n"
