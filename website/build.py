@@ -7,6 +7,7 @@ copies from there, where their cells are still those of the repository. The page
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -51,7 +52,9 @@ def lay_out(source: Path, notebooks: Mapping[Path, Path]) -> None:
     for path in (*pages, *pictures):
         _put(path, source / path.relative_to(ROOT))
     for path, copy in notebooks.items():
-        _put(copy, source / path.relative_to(ROOT))
+        target = source / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(folded(copy.read_text(encoding="utf-8")), encoding="utf-8")
     for path in (*HERE.glob("*.md"), HERE / "conf.py"):
         _put(path, source / path.name)
     shutil.copytree(HERE / "static", source / "static")
@@ -64,6 +67,17 @@ def lay_out(source: Path, notebooks: Mapping[Path, Path]) -> None:
     (source / "api").mkdir()
     for name, text in api_pages().items():
         (source / "api" / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def folded(text: str) -> str:
+    """A notebook whose cells are folded on its page as they are in JupyterLab."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        hidden = cell["metadata"].get("jupyter", {})
+        if hidden.get("source_hidden"):
+            tag = "hide-cell" if hidden.get("outputs_hidden") else "hide-input"
+            cell["metadata"].setdefault("tags", []).append(tag)
+    return json.dumps(notebook)
 
 
 def _append(page: Path, entries: Sequence[str], *, hidden: bool = True) -> None:

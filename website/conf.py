@@ -39,6 +39,8 @@ nb_execution_mode = "off"
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 nb_merge_streams = True
+nb_code_prompt_show = "Show what is folded here"
+nb_code_prompt_hide = "Hide it"
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
 # The README is the first page; links from it to files that are no pages stay as they are.

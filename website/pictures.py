@@ -38,6 +38,7 @@ def photograph(place: Locator, name: str) -> None:
 
 @pytest.mark.slow
 def test_pictures(open_cells: Callable[..., Page]) -> None:  # noqa: F811
+    """Take all three, from one notebook."""
     page = open_cells("pictures", STUDY, ANSWER, RANGES, EXPLORE)
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     figure = cells.nth(2).locator(".qi-view img").first
