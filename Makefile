@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help study lab exercises test test-fast torture docs lint site site-check pictures forum-study bench bench-diagnosis bench-diagnosis-full wheels clean
+.PHONY: help study lab exercises test test-fast torture docs lint site site-check pictures forum-study bench bench-diagnosis bench-diagnosis-full clean
 help:
 	@echo "make study      train, quantize, evaluate and print the verdict, five seeds (some five minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
@@ -21,7 +21,6 @@ help:
 	@echo "make bench      times and sizes beside alternatives, to benchmarks/results.md (25 minutes; SUBJECT=layers)"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (90 minutes on 2 cores)"
 	@echo "make bench-diagnosis-full  every cause on six networks, resumable, hours"
-	@echo "make wheels     a folder of wheels for a workshop without network"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -79,9 +78,6 @@ bench-diagnosis-full: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench.py $(SUBJECT) $(if $(SUBJECT),,--out benchmarks/results.md)
-
-wheels: $(STAMP)
-	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir wheels '.[all]'
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

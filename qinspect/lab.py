@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from qinspect.data.shipped import shipped_files
-from qinspect.errors import StoreError, require_extra
+from qinspect.errors import SpecError, StoreError, require_extra
 from qinspect.store import write_bytes
 
 _MANIFEST = ".qinspect-notebooks.json"
@@ -23,6 +25,11 @@ def notebook_sources(*, exercises: bool = False) -> dict[str, bytes]:
     """Content of the notebooks that ship with qinspect, by name, with solutions or without."""
     found = {name: item.read_bytes() for name, item in shipped_files("notebooks", ".ipynb").items()}
     return {name: without_solutions(text) for name, text in found.items()} if exercises else found
+
+
+def guide() -> dict[str, bytes]:
+    """What is to be read beside the notebooks by name: overview, paths, notes with the answers."""
+    return {name: item.read_bytes() for name, item in shipped_files("notebooks", ".md").items()}
 
 
 def without_solutions(content: bytes) -> bytes:
@@ -53,6 +60,36 @@ def _tags(cell: dict[str, Any]) -> list[str]:
     return found
 
 
+def with_links(content: bytes, name: str, repository: str) -> bytes:
+    """A notebook with links to Colab and Binder and what installs qinspect there.
+
+    They stand after the first cell; an empty ``repository`` takes them away.
+    """
+    notebook = json.loads(content)
+    cells = [c for c in notebook["cells"] if "links" not in _tags(c)]
+    if repository:
+        found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", repository)
+        if found is None:
+            raise SpecError(f"{repository!r} is no address that Colab and Binder open; write it as "
+                            "in https://github.com/OWNER/NAME.")
+        place = found[1]
+        links = (f"[Open in Colab](https://colab.research.google.com/github/{place}/blob/HEAD/"
+                 f"notebooks/{name}) or [in Binder](https://mybinder.org/v2/gh/{place}/HEAD?"
+                 f"labpath=notebooks%2F{name}).")
+        install = (
+            "import importlib.util\n\n"
+            'if importlib.util.find_spec("qinspect") is None:  # as on Colab\n'
+            '    get_ipython().run_line_magic(\n'
+            f'        "pip", "install --quiet qinspect[all]@git+https://github.com/{place}")\n')
+        about = {"metadata": {"tags": ["links"]}}
+        cells[1:1] = [
+            {"cell_type": "markdown", "id": "links", **about, "source": [links]},
+            {"cell_type": "code", "execution_count": None, "id": "install", **about, "outputs": [],
+             "source": install.splitlines(keepends=True)}]
+    text = json.dumps({**notebook, "cells": cells}, indent=1, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
 def copy_notebooks(folder: Path, *, exercises: bool = False) -> list[str]:
     """Copy the notebooks, leave alone what was edited, and say in a line what was done to each.
 
@@ -69,6 +106,8 @@ def copy_notebooks(folder: Path, *, exercises: bool = False) -> list[str]:
         copies = notebook_sources(exercises=exercises)
         if exercises:
             copies[f"../{folder.resolve().name}-solutions.md"] = solution_sheet().encode()
+        else:
+            copies |= guide()
         for name, content in copies.items():
             target = folder / name
             digest = hashlib.sha256(content).hexdigest()
@@ -117,8 +156,14 @@ def write_call(folder: Path | None, call: str) -> Path:
     return path
 
 
-def start_lab(folder: Path, *, browser: bool = True, page: str = "00_start_here.ipynb") -> int:
-    """Run JupyterLab on ``folder`` until it is stopped, ``page`` open; returns its exit code."""
+def start_lab(
+    folder: Path, *, browser: bool = True, page: str = "00_start_here.ipynb",
+    arguments: Sequence[str] = (),
+) -> int:
+    """Run JupyterLab on ``folder`` until it is stopped, ``page`` open; returns its exit code.
+
+    ``arguments`` are passed on to JupyterLab.
+    """
     if importlib.util.find_spec("jupyterlab") is None:
         raise require_extra("jupyterlab", "lab", "opening the notebooks")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"]
@@ -127,6 +172,7 @@ def start_lab(folder: Path, *, browser: bool = True, page: str = "00_start_here.
     start = folder / page
     if start.exists():
         command.append(f"--LabApp.default_url=/lab/tree/{start.name}")
+    command += arguments
     try:
         return subprocess.run(command, check=False).returncode
     except KeyboardInterrupt:

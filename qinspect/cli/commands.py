@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,7 @@ from qinspect.cli.options import (
     share_of,
     show,
     show_result,
+    workshop,
 )
 from qinspect.errors import QinspectError, SpecError
 
@@ -662,6 +664,10 @@ def lab(
     folder: Annotated[
         Path, typer.Argument(help="Working folder; your own edits in it are never overwritten.")
     ] = Path("qinspect-notebooks"),
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Passed on to JupyterLab, as in: lab notes -- "
+                                              "--allow-root.")
+    ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open a browser window.")
     ] = True,
@@ -676,10 +682,64 @@ def lab(
     """Copy the notebooks to a working folder and open them in JupyterLab."""
     from qinspect.lab import copy_notebooks, start_lab
 
+    passed = arguments or []
+    if str(folder).startswith("-"):  # all after -- and no folder before it
+        folder, passed = Path("qinspect-notebooks"), [str(folder), *passed]
     for line in copy_notebooks(folder, exercises=exercises):
         print(line)
     if start:
-        raise typer.Exit(start_lab(folder, browser=browser))
+        raise typer.Exit(start_lab(folder, browser=browser, arguments=passed))
+
+
+@workshop.command()
+def kit(
+    platform: Annotated[
+        list[str], typer.Option(help="win_amd64, manylinux_2_28_x86_64, macosx_14_0_arm64 ...; may "
+                                     "be given several times.")
+    ],
+    python: Annotated[
+        list[str], typer.Option(help="Version of Python there, such as 3.12: one for all "
+                                     "platforms, or one after each.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the kit.")] = Path("kit"),
+    as_json: AsJson = False,
+) -> None:
+    """Put wheels, notebooks, slides and start scripts for laptops without network in a folder."""
+    from qinspect.workshop import Target, kit_view
+    from qinspect.workshop import kit as run
+
+    if len(python) not in (1, len(platform)):
+        raise typer.BadParameter(f"there are {len(platform)} platforms and {len(python)} versions "
+                                 "of Python; give one for all, or one for each.")
+    versions = python * (len(platform) if len(python) == 1 else 1)
+    targets = [Target(*pair) for pair in zip(platform, versions, strict=True)]
+    wheels = run(targets, out, lambda line: print(line, file=sys.stderr))
+    show(kit_view(wheels, out), wheels.to_dict("records"), as_json=as_json)
+
+
+@workshop.command()
+def links(
+    repository: Annotated[
+        str, typer.Option(help="Address of the public repository, https://github.com/OWNER/NAME; "
+                               "empty: the links are taken away.")
+    ],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of the notebooks, that of the repository.")
+    ] = Path("notebooks"),
+) -> None:
+    """Write links to Colab and Binder, and the cell that installs qinspect there, in notebooks."""
+    from qinspect.lab import with_links
+    from qinspect.store import write_bytes
+
+    paths = sorted(folder.glob("*.ipynb"))
+    if not paths:
+        raise typer.BadParameter(f"{str(folder)!r} has no notebooks; give their folder.")
+    for path in paths:
+        before = path.read_bytes()
+        after = with_links(before, path.name, repository)
+        if after != before:
+            write_bytes(path, after)
+            print(f"written: {path}")
 
 
 @app.command()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -18,7 +18,14 @@ import qinspect
 from qinspect import load
 from qinspect.data.shipped import shipped_table
 from qinspect.errors import SpecError, StoreError
-from qinspect.lab import copy_notebooks, notebook_sources, solution_sheet, without_solutions
+from qinspect.lab import (
+    copy_notebooks,
+    notebook_sources,
+    solution_sheet,
+    with_links,
+    without_solutions,
+)
+from qinspect.workshop import build_wheel
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -29,10 +36,15 @@ def tags(cell: dict) -> list[str]:
 
 def test_copies_are_the_notebooks(tmp_path: Path) -> None:
     lines = copy_notebooks(tmp_path / "lab")
-    assert len(lines) == len(NOTEBOOKS) > 0
-    for path in NOTEBOOKS:
+    assert len(lines) == len(NOTEBOOKS) + 1
+    for path in (*NOTEBOOKS, ROOT / "notebooks" / "README.md"):
         assert (tmp_path / "lab" / path.name).read_bytes() == path.read_bytes()
     assert copy_notebooks(tmp_path / "lab") == []
+
+
+def test_exercises_come_without_the_notes_that_hold_the_answers(tmp_path: Path) -> None:
+    copy_notebooks(tmp_path / "exercises", exercises=True)
+    assert not (tmp_path / "exercises" / "README.md").exists()
 
 
 def test_edits_are_never_overwritten(tmp_path: Path) -> None:
@@ -126,6 +138,29 @@ def test_the_command_copies_without_starting_anything(tmp_path: Path) -> None:
     assert '"solution"' not in (folder / "03_ptq.ipynb").read_text()
 
 
+def test_what_is_passed_on_reaches_jupyter(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "qinspect", "lab", "--no-browser", "--", "--version"],
+        cwd=tmp_path, env=other_process(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("4."), done.stdout
+    assert (tmp_path / "qinspect-notebooks" / "README.md").exists()
+
+
+def test_links_come_and_go_and_leave_the_notebook_as_it_was() -> None:
+    nbformat = pytest.importorskip("nbformat")
+    for path in NOTEBOOKS:
+        before = path.read_bytes()
+        after = with_links(before, path.name, "https://github.com/some/where")
+        nbformat.validate(nbformat.reads(after.decode(), as_version=4))
+        assert f"github/some/where/blob/HEAD/notebooks/{path.name}" in after.decode()
+        assert with_links(after, path.name, "https://github.com/some/where.git/") == after
+        assert with_links(after, path.name, "") == before
+        assert b"colab.research" not in before, "no address is set in the repository"
+    with pytest.raises(SpecError, match="OWNER/NAME"):
+        with_links(before, path.name, "https://example.org/x")
+
+
 def test_shipped_table_is_that_of_the_checkout() -> None:
     expected = pd.read_csv(ROOT / "data" / "one_epoch_sweep.csv")
     pd.testing.assert_frame_equal(shipped_table("one_epoch_sweep"), expected)
@@ -153,22 +188,12 @@ def test_unknown_table_is_an_error_with_the_nearest_name() -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy of the sources, so that the checkout stays as it is."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for name in ("qinspect", "qinspect_bench", "notebooks", "data"):
-        shutil.copytree(
-            ROOT / name, folder / name,
-            ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
-        )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir",
-               str(folder / "wheels"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode and "No matching distribution found for setuptools" in done.stderr:
-        missing("the build backend cannot be downloaded")
-    assert done.returncode == 0, done.stderr[-2000:]
-    (made,) = (folder / "wheels").glob("*.whl")
-    return made
+    try:
+        return build_wheel(tmp_path_factory.mktemp("wheel"))
+    except StoreError as error:
+        if "No matching distribution found for setuptools" in str(error):
+            missing("the build backend cannot be downloaded")
+        raise
 
 
 @pytest.mark.slow
@@ -182,6 +207,7 @@ def test_wheel_holds_every_module_notebook_and_table(wheel: Path) -> None:
         if "__pycache__" not in path.parts and path.suffix in kinds
     }
     expected |= {f"qinspect/notebooks/{path.name}" for path in NOTEBOOKS}
+    expected |= {"qinspect/notebooks/README.md"}
     expected |= {f"qinspect/tables/{path.relative_to(ROOT / 'data').as_posix()}"
                  for path in (ROOT / "data").rglob("*") if path.suffix in {".csv", ".npz", ".json"}}
     assert expected - names == set()
@@ -211,7 +237,7 @@ def test_wheel_serves_notebooks_and_tables(wheel: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = len(shipped_table("one_epoch_sweep"))
-    assert done.stdout.split() == [str(tmp_path / "site"), str(len(NOTEBOOKS)), str(rows)]
+    assert done.stdout.split() == [str(tmp_path / "site"), str(len(NOTEBOOKS) + 1), str(rows)]
 
 
 @pytest.fixture(scope="module")
