@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help study lab exercises test test-fast torture docs lint forum-study bench bench-diagnosis bench-diagnosis-full wheels clean
+.PHONY: help study lab exercises test test-fast torture docs lint site site-check pictures forum-study bench bench-diagnosis bench-diagnosis-full clean
 help:
 	@echo "make study      train, quantize, evaluate and print the verdict, five seeds (some five minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
@@ -14,11 +14,13 @@ help:
 	@echo "make torture    the long attacks: kills, odd environments, odd inputs (an hour or more)"
 	@echo "make docs       docs/causes.md from the causes and their scores, docs/metrics.md from the metrics"
 	@echo "make forum-study  data/forum_puzzle, the finished study of the first lesson (half a minute)"
+	@echo "make site       all docs and notebooks with outputs, to build/site (NOTEBOOKS=folder takes executed ones)"
+	@echo "make site-check open every page of build/site in Chromium and record what it asks for"
+	@echo "make pictures   the README's pictures, from a study that is made for them (Chromium)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      times and sizes beside alternatives, to benchmarks/results.md (25 minutes; SUBJECT=layers)"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (90 minutes on 2 cores)"
 	@echo "make bench-diagnosis-full  every cause on six networks, resumable, hours"
-	@echo "make wheels     a folder of wheels for a workshop without network"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +61,15 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+site: $(STAMP)
+	$(BIN)/python website/build.py $(if $(NOTEBOOKS),--notebooks $(NOTEBOOKS))
+
+site-check: $(STAMP)
+	$(BIN)/python website/check.py --browser build/site
+
+pictures: $(STAMP)
+	$(BIN)/python -m pytest -m "" website/pictures.py
+
 bench-diagnosis: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/diagnosis.py --work work/bench-diagnosis --out data
 
@@ -67,9 +78,6 @@ bench-diagnosis-full: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench.py $(SUBJECT) $(if $(SUBJECT),,--out benchmarks/results.md)
-
-wheels: $(STAMP)
-	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir wheels '.[all]'
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

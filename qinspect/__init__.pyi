@@ -1,4 +1,4 @@
-from . import stats, tflite, train
+from . import exercises, stats, tflite, train
 from .comparisons import compare
 from .diagnosis.cases import case
 from .diagnosis.engine import diagnose
@@ -9,6 +9,7 @@ from .measure.layer_cost import sensitivity
 from .measure.layer_tables import layers
 from .measure.node_data import overlay
 from .predictions import results
+from .show.opening import explore
 from .studies.run import study
 from .studies.sweeping import sweep
 from .tflite.identity import inspect
@@ -18,7 +19,7 @@ from .train.robust import robust_qat
 __version__: str
 
 __all__ = [
-    "QinspectError", "case", "compare", "convert", "diagnose", "evaluate", "inspect", "layers",
-    "load", "overlay", "results", "robust_qat", "sensitivity", "stats", "study", "sweep", "tflite",
-    "train",
+    "QinspectError", "case", "compare", "convert", "diagnose", "evaluate", "exercises", "explore",
+    "inspect", "layers", "load", "overlay", "results", "robust_qat", "sensitivity", "stats",
+    "study", "sweep", "tflite", "train",
 ]

@@ -28,6 +28,7 @@ from qinspect.causes import all_rules
 from qinspect.data.dataset import Dataset, one_array
 from qinspect.diagnosis.cases import Case, Claim
 from qinspect.errors import SpecError, unknown_name
+from qinspect.exercises import Reply
 from qinspect.predictions import Results
 from qinspect.tflite import evaluate, read_graph
 from qinspect_bench.base import Base, Cell, make_base
@@ -114,19 +115,19 @@ class Mystery:
                              for role in told},
         }).rename_axis("file")
 
-    def check(self, answer: str) -> str:
+    def check(self, answer: str) -> Reply:
         """Whether ``answer``, the id of a cause, is the hidden one; a hint where it is not."""
         given = answer.strip().lower()
         if not given:
-            return f"Mystery {self.number}: no answer yet."
+            return Reply(f"Mystery {self.number}: no answer yet.")
         rules = all_rules()
         if given not in rules:
             raise unknown_name("cause", answer, rules)
         hidden = decoded(RECIPES[self.number])
         if given == hidden.cause:
             rule = rules[given]
-            return f"Mystery {self.number}: right, {rule.title}. Remedy: {rule.remedy}"
-        return f"Mystery {self.number}: not {given}. Hint: {hidden.hint}"
+            return Reply(f"Mystery {self.number}: right, {rule.title}. Remedy: {rule.remedy}")
+        return Reply(f"Mystery {self.number}: not {given}. Hint: {hidden.hint}")
 
 
 def suspects() -> pd.DataFrame:

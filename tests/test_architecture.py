@@ -16,8 +16,8 @@ PACKAGE = ROOT / "qinspect"
 ROOMS = (
     "errors", "schema", "quiet", "affine", "store", "verdicts", "shown", "progress", "named",
     "metrics", "stats", "data", "predictions", "tflite", "measure", "comparisons", "evaluation",
-    "train", "studies", "loading", "diagnosis", "causes", "show", "doctor", "lab", "viewer",
-    "cli", "__init__", "__main__",
+    "train", "studies", "loading", "diagnosis", "causes", "show", "doctor", "exercises", "lab",
+    "viewer", "workshop", "cli", "__init__", "__main__",
 )
 # The rules are asked by the engine, and import what a rule is made of: one room in two folders.
 TOGETHER = {"diagnosis", "causes"}
@@ -134,7 +134,8 @@ def test_no_module_bears_a_verbs_name() -> None:
     # Once imported, the module would take the function's place as an attribute of the package.
     import qinspect
 
-    verbs = {name for name in qinspect.__all__ if name not in {"stats", "tflite", "train"}}
+    lessons = {"exercises", "stats", "tflite", "train"}
+    verbs = {name for name in qinspect.__all__ if name not in lessons}
     listed = re.search(r"all there is to learn: ([^.]*)\.", (ROOT / "README.md").read_text())
     assert listed is not None
     assert set(re.findall(r"`(\w+)`", listed[1])) == verbs - {"QinspectError"}

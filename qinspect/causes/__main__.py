@@ -59,6 +59,13 @@ that speaks for the cause, or several together where that is said. `measured` th
 on the project's own studies and on the files of the MLPerf Tiny networks; `chosen` ones are
 conventions that no measurement stands behind yet.
 
+The code of a remedy stands in the script that `qinspect diagnose ... --write-fix fix.py` writes.
+There `float_file`, `ptq_file`, `qat_file`, `float_h5`, `qat_h5` are paths of what was given and
+`files` those of the `.tflite` files; `data`, `x`, `y` the evaluation examples; `train`, `train_x`
+the training data; `calibration_x` the calibration set and `fresh_x` one drawn anew; epochs, rates
+and `batch_size` what is known of the training, or assumed, which the script says. `content` is the
+file that it makes anew.
+
 The threads are those where people met what a cause describes, or its symptom. Facts and numbers are
 theirs: nobody has looked at their files with this kit.
 """
@@ -91,6 +98,8 @@ def _section(rule: Rule, rows: pd.DataFrame | None, reasons: Mapping[str, str]) 
     parts = [
         f"## {rule.id}", _wrapped(f"{title}. {rule.question}"), _wrapped(said),
         f"```python\n{rule.code}\n```",
+        *([f"With files alone:\n\n```python\n{rule.code_of_files}\n```"]
+          if rule.code_of_files else []),
         "Speaks for it:\n\n" + "\n".join(map(_measure, rule.measures)),
         *([_wrapped(rule.note)] if rule.note else []),
         _wrapped(f"Needs {needs}. Intervention: {tried}."), _wrapped(f"Source: {rule.source}."),

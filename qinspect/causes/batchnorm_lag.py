@@ -298,10 +298,11 @@ RULE = Rule(
     remedy="Measure mean and variance over the training data once more, and store those.",
     code=(
         "from qinspect.train import load_keras, reestimate_batchnorm, convert\n"
-        'model = load_keras("float.h5")\n'
+        "model = load_keras(float_h5)\n"
         "reestimate_batchnorm(model, train_x)\n"
         'content = convert(model, "int8", calibration_x)'
     ),
+    makes="ptq",
     met=(
         "Momentum 0.99 and 5 iterations: the statistics have not arrived, and accuracy collapses "
         "at inference (https://github.com/keras-team/keras/issues/7177)",

@@ -147,11 +147,12 @@ RULE = Rule(
         "from qinspect.measure.activations import observe_ranges\n"
         "from qinspect.tflite import read_graph\n"
         "from qinspect.tflite.requantize import quantize_file\n"
-        'graph = read_graph("float.tflite")\n'
+        "graph = read_graph(float_file)\n"
         'joins = [op.index for op in graph.main.operators if op.code in ("CONCATENATION", "ADD")]\n'
         "ranges = observe_ranges(graph, calibration_x).over()\n"
         'content = quantize_file(graph, ranges, "int8", dict.fromkeys(joins, "float32"))'
     ),
+    makes="ptq",
     met=(
         "Boxes in pixels (675) beside scores in one concatenation: 0 of 672,000 int8 scores are "
         "not zero (https://github.com/ultralytics/ultralytics/pull/25524)",

@@ -26,6 +26,8 @@ from qinspect.diagnosis.requantized import (
 )
 from qinspect.diagnosis.rule import (
     CALIBRATION,
+    PTQ_CODE,
+    PTQ_OF_FILES,
     Finding,
     Measure,
     Remedy,
@@ -385,11 +387,6 @@ def _trim(evidence: Evidence, finding: Finding) -> Trial | None:
 
 
 _NEEDED = ("ptq", "float", "data")
-_CODE = (
-    "from qinspect.train import load_keras, convert\n"
-    "# several hundred examples like those that the model will meet, preprocessed alike\n"
-    'content = convert(load_keras("float.h5"), "int8", calibration_x)'
-)
 _SOURCE = (
     "TensorFlow Lite documentation, Post-training integer quantization (representative data set); "
     "Nagel et al. 2021, A white paper on neural network quantization, arXiv:2106.08295, 3.1"
@@ -406,7 +403,9 @@ RULES = (
         symptom="PTQ loses points, and other calibration examples give another accuracy.",
         cause="With few examples the ranges miss large activations, which are then clipped.",
         remedy="Calibrate with a few hundred examples drawn at random from the training data.",
-        code=_CODE,
+        code=PTQ_CODE.replace("calibration_x", "fresh_x"),
+        code_of_files=PTQ_OF_FILES.replace("calibration_x", "fresh_x"),
+        makes="ptq",
         met=(
             "A detector calibrated with 200 images and with 2: both find poorly, and much alike "
             "(https://github.com/tensorflow/model-optimization/issues/1002)",
@@ -437,7 +436,9 @@ RULES = (
             "the stored ranges belong to those."
         ),
         remedy="Send the calibration examples through the same preprocessing as the evaluation.",
-        code=_CODE,
+        code=PTQ_CODE.replace("calibration_x", "fresh_x"),
+        code_of_files=PTQ_OF_FILES.replace("calibration_x", "fresh_x"),
+        makes="ptq",
         met=(
             "YOLOv8n: mAP50 0.752 calibrated with the default data, 0.856 with images of the data "
             "set itself (https://github.com/ultralytics/ultralytics/pull/1695)",
@@ -467,9 +468,19 @@ RULES = (
         cause="One extreme calibration example sets minimum and maximum; levels are wasted on it.",
         remedy="Remove such examples, or calibrate with a percentile instead of the extremes.",
         code=(
-            "from qinspect.measure.ranges import choose_range\n"
-            'low, high = choose_range(activations, "percentile", percentile=99.9)'
+            "import numpy as np\n"
+            "from qinspect.measure.activations import observe_ranges\n"
+            "from qinspect.tflite import read_graph\n"
+            "from qinspect.tflite.requantize import Ranges, quantize_file\n"
+            "graph = read_graph(float_file)\n"
+            "seen = observe_ranges(graph, calibration_x)\n"
+            "low = np.quantile(seen.low, 0.01, axis=0)  # 1 % of the examples is left out\n"
+            "high = np.quantile(seen.high, 0.99, axis=0)\n"
+            "bounds = {name: (float(min(a, b)), float(max(a, b)))\n"
+            "          for name, a, b in zip(seen.names, low, high)}\n"
+            'content = quantize_file(graph, Ranges(bounds), "int8")'
         ),
+        makes="ptq",
         met=(
             "From 400 to 20,000 calibration examples accuracy fell from 0.85 to 0.50; extreme "
             "examples are suspected (https://github.com/tensorflow/tensorflow/issues/49927)",

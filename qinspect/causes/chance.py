@@ -242,9 +242,9 @@ RULES = (
         cause="The maximum of many noisy scores is too high, the more so the more are compared.",
         remedy="Choose on validation examples, compare on examples that nothing was chosen with.",
         code=(
-            "import numpy as np\n"
-            "best = np.argmax(validation_accuracies)  # never test accuracies\n"
-            "print(test_accuracies[best])"
+            "import qinspect as qi\n"
+            "# checkpoint files, chosen on validation examples and then compared on others\n"
+            "print(qi.evaluate(files, data).frame)"
         ),
         met=(
             "DomainBed asks the test set after training only: with too many queries the results "
@@ -271,8 +271,8 @@ RULES = (
         code=(
             "from qinspect.measure.perturbation import perturbation_null\n"
             "from qinspect.tflite import read_graph\n"
-            'graph, ptq = read_graph("float.tflite"), read_graph("ptq.tflite")\n'
-            "print(perturbation_null(graph, ptq, x, y).output.sentence)"
+            "found = perturbation_null(read_graph(float_file), read_graph(ptq_file), x, y)\n"
+            "print(found.output.sentence)"
         ),
         met=(
             "From 0.70 in float to 0.79 in int8; the answer: the float model was not trained to "

@@ -91,8 +91,8 @@ RULE = Rule(
     code=(
         "from qinspect.measure.activations import activation_statistics\n"
         "from qinspect.tflite import read_graph\n"
-        'graph = read_graph("float.tflite")\n'
-        'print(activation_statistics(graph, x).tensors[["layer", "min", "max", "mean", "std"]])'
+        "found = activation_statistics(read_graph(float_file), x)\n"
+        'print(found.tensors[["layer", "min", "max", "mean", "std"]])'
     ),
     met=(
         "ResNet-50 on CIFAR-10: about 95 % on clean images, 81 % over all corruptions of "

@@ -8,6 +8,7 @@ from qinspect.data.dataset import take
 from qinspect.diagnosis.evidence import OWN_EXAMPLES, Evidence
 from qinspect.diagnosis.rule import (
     FORMAT,
+    PTQ_OF_FILES,
     Finding,
     Measure,
     Remedy,
@@ -100,9 +101,11 @@ RULE = Rule(
     ),
     remedy="Store int8 or float16 weights and compute in float, or bring the channels to one size.",
     code=(
-        "from qinspect.train import convert, load_keras\n"
-        'content = convert(load_keras("float.h5"), "float16", None)'
+        "from qinspect.train import convert\n"
+        'content = convert(float_h5, "float16", None)'
     ),
+    code_of_files=PTQ_OF_FILES,
+    makes="ptq",
     met=(
         "A recurrent network is wholly wrong in dynamic range, in CoreML int8, said to compute in "
         "16 bits, not (https://github.com/tensorflow/tensorflow/issues/48774)",

@@ -414,8 +414,9 @@ RULES = (
         code=(
             "from qinspect.tflite import evaluate\n"
             "# x in the units of the float model's input, whatever the file takes\n"
-            'prediction = evaluate("ptq.tflite", x).prediction'
+            "prediction = {file: evaluate(file, x).prediction for file in files}"
         ),
+        makes="evaluation",
         met=(
             "Inputs of 16 bits that were only cast to int8: a large part of them became 127 or 0 "
             "(https://github.com/tensorflow/tensorflow/issues/62640)",
@@ -444,9 +445,10 @@ RULES = (
         remedy="Evaluate every file on one array of examples, and keep ids beside predictions.",
         code=(
             "from qinspect.tflite import evaluate\n"
-            "correct = {name: evaluate(name, x).prediction == y\n"
-            '           for name in ("float.tflite", "ptq.tflite", "qat.tflite")}'
+            "correct = {file: evaluate(file, x).prediction == y for file in files}\n"
+            "print({file: float(right.mean()) for file, right in correct.items()})"
         ),
+        makes="evaluation",
         met=(
             "Predictions of a shuffled test set against labels in the old order: 10 %, and 57 % "
             "without shuffling (https://github.com/ck37/coral-ordinal/issues/6)",

@@ -162,10 +162,10 @@ RULES = (
         remedy="Count each example once, or give copies as one group.",
         code=(
             "from qinspect.data.dataset import digests\n"
-            "at = {one: i for i, one in enumerate(digests(x))}  # the last of each\n"
-            "once = sorted(at.values())\n"
-            "x, y = x[once], y[once]"
+            "once = {one: i for i, one in enumerate(digests(x))}  # the last of each\n"
+            "data = data.take(sorted(once.values()))"
         ),
+        makes="evaluation",
         met=(
             "PlantSeg v7: 265 groups of equal files among 7,774 images, 13 of them inside the "
             "test part (https://github.com/tqwei05/PlantSeg/issues/11)",
@@ -191,9 +191,9 @@ RULES = (
         code=(
             "from qinspect.data.dataset import digests\n"
             "known = set(digests(train_x))\n"
-            "new = [at for at, one in enumerate(digests(x)) if one not in known]\n"
-            "x, y = x[new], y[new]"
+            "data = data.take([at for at, one in enumerate(digests(x)) if one not in known])"
         ),
+        makes="evaluation",
         met=(
             "RIAWELC: all 2,443 test images are in the training set; 93 % as published, about 82 "
             "% without them (https://github.com/stefyste/RIAWELC/issues/2)",

@@ -13,6 +13,8 @@ from qinspect.diagnosis.requantized import (
 )
 from qinspect.diagnosis.rule import (
     FORMAT,
+    PTQ_CODE,
+    PTQ_OF_FILES,
     Finding,
     Measure,
     Remedy,
@@ -20,6 +22,7 @@ from qinspect.diagnosis.rule import (
     Trial,
     does_not_apply,
     indicated,
+    qat_code,
     ruled_out,
     together,
 )
@@ -279,10 +282,9 @@ RULES = (
             "in float or int16, which costs hardly any accuracy."
         ),
         remedy="Quantize both files to the same format before comparing.",
-        code=(
-            "from qinspect.train import load_keras, convert\n"
-            'content = convert(load_keras("float.h5"), "int8", calibration_x)'
-        ),
+        code=PTQ_CODE,
+        code_of_files=PTQ_OF_FILES,
+        makes="ptq",
         met=(
             "Mean absolute error 5.681 of a dynamic-range PTQ file (38 KB), 6.712 of the QAT file "
             "(30 KB) (https://discuss.tensorflow.org/t/why-pqt-is-better-than-qat/23003)",
@@ -312,12 +314,8 @@ RULES = (
             "the converter was run without quantization."
         ),
         remedy="Apply the wrappers, train, and convert the wrapped model with Optimize.DEFAULT.",
-        code=(
-            "from qinspect.train import load_keras, quantize_aware, fit_qat, convert_qat\n"
-            'qat = quantize_aware(load_keras("float.h5"))\n'
-            "fit_qat(qat, train, None, epochs=qat_epochs, learning_rate=qat_lr, seed=0)\n"
-            "content = convert_qat(qat)"
-        ),
+        code=qat_code(),
+        makes="qat",
         met=(
             "A graph of 83.45 MB trained with fake quantization is still 83.15 MB as a .tflite "
             "file (https://github.com/tensorflow/tensorflow/issues/35147)",
@@ -347,8 +345,9 @@ RULES = (
         remedy="Convert the wrapped model itself, without a representative data set.",
         code=(
             "from qinspect.train import load_keras, convert_qat\n"
-            'content = convert_qat(load_keras("qat.h5"))'
+            "content = convert_qat(load_keras(qat_h5))"
         ),
+        makes="qat",
         met=(
             "Super resolution: 33.44 dB of QAT, 33.44 dB calibrated again after it, 33.31 dB of "
             "PTQ from float (https://github.com/mlcommons/mobile_open/pull/17)",
@@ -378,12 +377,8 @@ RULES = (
         ),
         remedy="Annotate the whole model; compare with a PTQ file that leaves the same layers in "
         "float where tfmot does not take them.",
-        code=(
-            "from qinspect.train import load_keras, quantize_aware, fit_qat, convert_qat\n"
-            'qat = quantize_aware(load_keras("float.h5"))  # all layers\n'
-            "fit_qat(qat, train, None, epochs=qat_epochs, learning_rate=qat_lr, seed=0)\n"
-            "content = convert_qat(qat)"
-        ),
+        code=qat_code(layers=""),
+        makes="qat",
         met=(
             "A layer behind one without QAT stays float too, as the range of its input was never "
             "recorded (https://github.com/tensorflow/tensorflow/issues/46073)",

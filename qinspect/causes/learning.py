@@ -20,6 +20,7 @@ from qinspect.diagnosis.rule import (
     indicated,
     not_shown,
     not_tried,
+    qat_code,
     ruled_out,
     speaking,
     together,
@@ -210,12 +211,8 @@ RULES = (
             "levels; steps far below one level learn nothing."
         ),
         remedy="Train QAT at a tenth of the float model's learning rate.",
-        code=(
-            "from qinspect.train import load_keras, quantize_aware, fit_qat, convert_qat\n"
-            'qat = quantize_aware(load_keras("float.h5"))\n'
-            "fit_qat(qat, train, None, epochs=qat_epochs, learning_rate=0.1 * qat_lr, seed=0)\n"
-            "content = convert_qat(qat)"
-        ),
+        code=qat_code("better_lr"),
+        makes="qat",
         met=(
             "QAT at 0.1 stays near 2 % top-1 for 150 batches; at 0.0001 it begins with 96 % "
             "(https://github.com/openvinotoolkit/nncf/issues/780)",
@@ -244,10 +241,13 @@ RULES = (
         cause="Halfway down the curve each step changes many predictions, and luck decides.",
         remedy="Train the float model until its validation loss is flat, then compare.",
         code=(
-            "from qinspect.train import load_keras, fit\n"
-            'model = load_keras("float.h5")\n'
-            "history = fit(model, train, validation, epochs=10, learning_rate=float_lr, seed=0)"
+            "from qinspect.train import load_keras, fit, convert\n"
+            "model = load_keras(float_h5)\n"
+            "fit(model, train, None, epochs=10, learning_rate=float_lr,\n"
+            "    batch_size=batch_size, loss=loss, seed=0)\n"
+            'content = convert(model, "int8", calibration_x)'
         ),
+        makes="ptq",
         met=(
             "One epoch of float training and one of QAT: PTQ 3 % above float, QAT 3 to 4 % below "
             "it (https://discuss.tensorflow.org/t/ptq-is-better-than-qat/22608)",

@@ -8,6 +8,8 @@ from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import remade, requantized, some_examples, with_stored_ranges
 from qinspect.diagnosis.rule import (
     CALIBRATION,
+    PTQ_CODE,
+    PTQ_OF_FILES,
     Finding,
     Measure,
     Remedy,
@@ -122,10 +124,9 @@ RULE = Rule(
         "was cut at zero, or taken as a percentile, loses the whole tail."
     ),
     remedy="Calibrate with the least and the greatest value, not with percentiles.",
-    code=(
-        "from qinspect.train import convert, load_keras\n"
-        'content = convert(load_keras("float.h5"), "int8", calibration_x)'
-    ),
+    code=PTQ_CODE,
+    code_of_files=PTQ_OF_FILES,
+    makes="ptq",
     met=(
         "YOLOv5s in int8: mAP from 0.362 to 0.054; 0.316 where SiLU is one operator of its own "
         "(https://github.com/ultralytics/yolov5/issues/2509)",

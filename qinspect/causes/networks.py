@@ -11,6 +11,8 @@ from qinspect.diagnosis.requantized import (
 )
 from qinspect.diagnosis.rule import (
     FORMAT,
+    PTQ_CODE,
+    PTQ_OF_FILES,
     Finding,
     Measure,
     Remedy,
@@ -90,10 +92,9 @@ RULE = Rule(
     symptom="The difference is large, or changes sign from one run of the script to the next.",
     cause="A file was made from another run, another checkpoint or another architecture.",
     remedy="Make every file from the same float checkpoint, and keep them together.",
-    code=(
-        "from qinspect.tflite import lineage\n"
-        'print(lineage("float.tflite", "ptq.tflite").verdict)'
-    ),
+    code=PTQ_CODE,
+    code_of_files=PTQ_OF_FILES,
+    makes="ptq",
     met=(
         "EfficientNet-B4 at 79.7 instead of 82.6 %: the last weights were read, not their moving "
         "averages (https://github.com/qubvel/efficientnet/issues/19)",

@@ -123,7 +123,7 @@ RULE = Rule(
     code=(
         "from qinspect.tflite import read_graph\n"
         "from qinspect.tflite.constants import non_finite\n"
-        'print(non_finite(read_graph("ptq.tflite")))'
+        "print({file: non_finite(read_graph(file)) for file in files})"
     ),
     met=(
         "DistilBERT in float16: values of 1e30 become infinite, all outputs NaN, accuracy from 90 "

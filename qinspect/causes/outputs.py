@@ -8,6 +8,8 @@ from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import remade, requantized, some_examples, with_stored_ranges
 from qinspect.diagnosis.rule import (
     CALIBRATION,
+    PTQ_CODE,
+    PTQ_OF_FILES,
     Finding,
     Measure,
     Remedy,
@@ -156,11 +158,9 @@ RULES = (
             "everything is the same number."
         ),
         remedy="Calibrate with examples of the largest outputs, or give the file float output.",
-        code=(
-            "from qinspect.train import convert, load_keras\n"
-            "# calibration_x: examples whose outputs reach both ends of what is to be predicted\n"
-            'content = convert(load_keras("float.h5"), "int8", calibration_x)'
-        ),
+        code=PTQ_CODE.replace("calibration_x", "fresh_x"),
+        code_of_files=PTQ_OF_FILES.replace("calibration_x", "fresh_x"),
+        makes="ptq",
         met=(
             "A regression by QAT never leaves 0 to 6 where labels reach 95; PTQ of it does not do "
             "so (https://github.com/tensorflow/tensorflow/issues/44007)",
@@ -185,14 +185,15 @@ RULES = (
         ),
         remedy="Leave the last layer in float, or give every part an output of its own.",
         code=(
-            "from qinspect.tflite import read_graph\n"
-            "from qinspect.tflite.requantize import Ranges, quantize_file\n"
             "from qinspect.measure.activations import observe_ranges\n"
-            'graph = read_graph("float.tflite")\n'
-            "last = {graph.main.operators[-1].index: 'float32'}\n"
+            "from qinspect.tflite import read_graph\n"
+            "from qinspect.tflite.requantize import quantize_file\n"
+            "graph = read_graph(float_file)\n"
+            'last = {graph.main.operators[-1].index: "float32"}\n'
             "ranges = observe_ranges(graph, calibration_x).over()\n"
-            "content = quantize_file(graph, ranges, 'int8', last)"
+            'content = quantize_file(graph, ranges, "int8", last)'
         ),
+        makes="ptq",
         met=(
             "Confidences of an int8 YOLOv8 are -128 or -127 only: 0 or 1.13 after scaling; its "
             "boxes are right (https://github.com/ultralytics/ultralytics/issues/1683)",

@@ -274,7 +274,7 @@ RULE = Rule(
     code=(
         "import qinspect as qi\n"
         "# for a network trained on -1 to 1, where x holds 0 to 1\n"
-        'print(qi.evaluate(["float.tflite", "ptq.tflite"], (2 * x - 1, y)))'
+        "print(qi.evaluate(files, (2 * x - 1, y)))"
     ),
     met=(
         "A tutorial trains on pixels of 0 to 1, its Android app feeds the file pixels of -1 to 1 "

@@ -88,8 +88,9 @@ RULES = (
         code=(
             "import qinspect as qi\n"
             "# found in every file by name, shape and values\n"
-            'print(qi.evaluate(["ptq.tflite", "qat.tflite"], "data.npz", output="1"))'
+            "print(qi.evaluate(files, data, output=output).frame)"
         ),
+        makes="evaluation",
         met=(
             "Outputs come in another order after conversion: reported with 2.0, asked about again "
             "with 2.8 (https://github.com/tensorflow/tensorflow/issues/33303)",
@@ -117,8 +118,9 @@ RULES = (
         code=(
             "from qinspect.tflite import evaluate\n"
             "# resets before each example; by hand: interpreter.reset_all_variables()\n"
-            'prediction = evaluate("ptq.tflite", x).prediction'
+            "prediction = {file: evaluate(file, x).prediction for file in files}"
         ),
+        makes="evaluation",
         met=(
             "A bidirectional LSTM gives other outputs from run to run unless its variables are "
             "reset (https://github.com/tensorflow/tensorflow/issues/47813)",

@@ -24,6 +24,7 @@ from qinspect.diagnosis.rule import (
     Trial,
     does_not_apply,
     indicated,
+    qat_code,
     ruled_out,
 )
 from qinspect.measure.ranges import STALE_BITS, bits_unused
@@ -165,13 +166,8 @@ RULE = Rule(
         "trains and stores ranges that are too wide (few levels) or too narrow (clipping)."
     ),
     remedy="Set the ranges from a calibration pass before the first QAT step.",
-    code=(
-        "from qinspect.train import load_keras, quantize_aware, fit_qat, convert_qat\n"
-        'qat = quantize_aware(load_keras("float.h5"))\n'
-        "fit_qat(qat, train, None, epochs=qat_epochs, learning_rate=qat_lr, seed=0,\n"
-        "        warm_start_x=calibration_x)\n"
-        "content = convert_qat(qat)"
-    ),
+    code=qat_code(warm=True),
+    makes="qat",
     met=(
         "MobileNet: 97 % in Keras, 0.20 % as a file; at decay 0.999 a start value takes about "
         "1,000 steps to fade (https://github.com/tensorflow/model-optimization/issues/368)",

@@ -97,9 +97,10 @@ RULE = Rule(
     remedy="Exchange the two names.",
     code=(
         "import qinspect as qi\n"
-        'found = qi.inspect("ptq.tflite", "qat.tflite")\n'
+        "found = qi.inspect(*files)\n"
         'print(found.frame[["file", "origin", "confidence"]])'
     ),
+    makes="evaluation",
     source="docs/lineage.md (measured distribution of weight similarities)",
     measures=(_TRAINED, _AFTERWARDS, _MOVED),
     remedies=(Remedy("exchanging the names", ("ptq", "qat", "data"), _exchange),),

@@ -9,6 +9,8 @@ from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import remade, requantized, with_stored_ranges
 from qinspect.diagnosis.rule import (
     FORMAT,
+    PTQ_CODE,
+    PTQ_OF_FILES,
     Finding,
     Measure,
     Remedy,
@@ -181,13 +183,9 @@ RULES = (
             "scale for all, small channels round to zero."
         ),
         remedy="Quantize weights per channel.",
-        code=(
-            "from qinspect.train import load_keras, convert, per_channel_dense_qat\n"
-            '# the recipe int8 is per channel, int8_per_tensor is not\n'
-            'content = convert(load_keras("float.h5"), "int8", calibration_x)\n'
-            "# in QAT, for dense layers, which tfmot takes per tensor\n"
-            'qat = per_channel_dense_qat(load_keras("float.h5"))'
-        ),
+        code=PTQ_CODE,
+        code_of_files=PTQ_OF_FILES,
+        makes="ptq",
         met=(
             "MobileNetV3: 76.33 % in float, 14.33 % with one scale a tensor, 69.00 % with one a "
             "channel (https://github.com/Edgecortix-Inc/pytorch_quantization/pull/5)",
@@ -216,11 +214,9 @@ RULES = (
             "the number of steps exceeds 32 bits and is cut off."
         ),
         remedy="Give the layer a coarser scale: a wider input range, or larger weights.",
-        code=(
-            "from qinspect.tflite import read_graph\n"
-            "from qinspect.tflite.identity import identify\n"
-            'print(identify(read_graph("ptq.tflite")).warnings)'
-        ),
+        code=PTQ_CODE,
+        code_of_files=PTQ_OF_FILES,
+        makes="ptq",
         met=(
             "Inception V4 calibrated with 10 images: biases of most convolutions are -2147483647 "
             "(https://github.com/tensorflow/tensorflow/issues/33735)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,7 @@ from qinspect.cli.options import (
     share_of,
     show,
     show_result,
+    workshop,
 )
 from qinspect.errors import QinspectError, SpecError
 
@@ -83,6 +85,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Write the predictions here, an .npz for 'significance'.")
     ] = None,
+    report: Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Run .tflite files on examples: what is each worth?"""
@@ -94,7 +97,7 @@ def evaluate(
     found = run(files, Source(data, x_key, y_key), kernels=kernels,  # type: ignore[arg-type]
                 preprocessing=how, metric=metric, output=output, sequence=sequence,
                 confidence=confidence)
-    show_result(found, as_json=as_json)
+    show_result(found, as_json=as_json, report=report)
     if out is not None:
         found.save(out)
         if not as_json:
@@ -227,6 +230,7 @@ def sensitivity(
         help="Write what was calibrated with here, with checksums; implies --advise.")
     ] = None,
     seed: Seed = 0,
+    report: Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Quantize one layer at a time: which layers cost the accuracy, and which to keep."""
@@ -241,7 +245,7 @@ def sensitivity(
         advise=advise or manifest is not None, seed=seed,
         preprocessing=asked_for(input_scale, input_offset, label_offset),
     )
-    show_result(found, as_json=as_json)
+    show_result(found, as_json=as_json, report=report)
     if write is not None:
         kept = found.write_mixed(write, keep)
         if not as_json:
@@ -283,6 +287,7 @@ def significance(
         int | None, typer.Option(help="How many looks are planned, equally far apart.")
     ] = None,
     seed: Seed = 0,
+    report: Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare models from their predictions alone: is the difference real?"""
@@ -308,7 +313,7 @@ def significance(
                         "the rows of one run.")
     compared = (found.compare(reference=reference, by_class=by_class) if found.runs is None else
                 found.compare_runs(reference))
-    show_result(compared, as_json=as_json)
+    show_result(compared, as_json=as_json, report=report)
 
 
 @app.command()
@@ -327,7 +332,8 @@ def diagnose(
     keras_qat: Annotated[Path | None, typer.Option(help="QAT Keras model.")] = None,
     train: Annotated[Path | None, typer.Option(help="Training examples with labels.")] = None,
     history: Annotated[
-        Path | None, typer.Option(help=".csv with phase (float, qat), epoch, steps, loss.")
+        Path | None, typer.Option(help="What Keras' CSVLogger wrote, of QAT or of float and then "
+                                       "QAT; or .csv with phase (float, qat), epoch, steps, loss.")
     ] = None,
     history_float: Annotated[
         Path | None, typer.Option(help="What Keras' CSVLogger wrote of the float training.")
@@ -370,6 +376,9 @@ def diagnose(
     interventions: Annotated[
         bool, typer.Option("--interventions/--no-interventions", help="Try the remedies.")
     ] = True,
+    fix: Annotated[Path | None, typer.Option(
+        "--write-fix", help="Write the remedy here, as a script that runs on the files given.")
+    ] = None,
     report: Report = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -393,7 +402,12 @@ def diagnose(
         input_offset=input_offset, label_offset=label_offset, metric=metric, output=output,
         margin=margin, seed=seed,
     )
-    show_result(run(given, interventions=interventions), as_json=as_json, report=report)
+    found = run(given, interventions=interventions)
+    show_result(found, as_json=as_json, report=report)
+    if fix is not None:
+        found.write_fix(fix)
+        if not as_json:
+            print(f"fix: {fix}; run it with: python {fix}")
 
 
 @app.command()
@@ -595,15 +609,71 @@ def robust_qat(
 
 
 @app.command()
+def explore(
+    what: Annotated[list[Path] | None, typer.Argument(
+        help="A folder: a study, a sweep, or loose files by name (float.tflite, ptq.tflite, "
+             "qat.tflite, eval.npz, ...); or such files.")] = None,
+    float_file: Annotated[Path | None, typer.Option("--float", help="Float .tflite file.")] = None,
+    ptq_file: Annotated[Path | None, typer.Option("--ptq", help="PTQ .tflite file.")] = None,
+    qat_file: Annotated[Path | None, typer.Option("--qat", help="QAT .tflite file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Evaluation examples with labels.")] = None,
+    calibration: Calibration = None,
+    train: Annotated[Path | None, typer.Option(help="Training examples with labels.")] = None,
+    keras_float: Annotated[Path | None, typer.Option(help="Float Keras model.")] = None,
+    keras_qat: Annotated[Path | None, typer.Option(help="QAT Keras model.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help=".csv with phase (float, qat), epoch, steps, loss.")
+    ] = None,
+    metric: MetricName = None,
+    output: Output = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the notebook; a temporary one if not given.")
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open a browser window.")
+    ] = True,
+    start: Annotated[
+        bool, typer.Option("--start/--no-start", help="Start JupyterLab, or only say where the "
+                                                      "notebook is.")
+    ] = True,
+) -> None:
+    """Open the dashboard of a study, a sweep or loose files in JupyterLab."""
+    from qinspect.lab import start_lab, write_call
+    from qinspect.show.opening import subject
+
+    files = {
+        "float": float_file, "ptq": ptq_file, "qat": qat_file, "data": data,
+        "calibration": calibration, "train": train, "keras_float": keras_float,
+        "keras_qat": keras_qat, "history": history,
+    }
+    # Read once here: what is wrong is said at once, and not in a notebook.
+    given: dict[str, str] = {name: str(path.resolve()) for name, path in files.items()
+                             if path is not None}
+    given |= {name: word for name, word in (("metric", metric), ("output", output)) if word}
+    paths = [str(path.resolve()) if path.exists() else str(path) for path in what or ()]
+    subject(*paths, **given)
+    arguments = [*map(repr, paths), *(f"{name}={word!r}" for name, word in given.items())]
+    page = write_call(out, f"explore({', '.join(arguments)})")
+    print(f"notebook: {page}")
+    if start:
+        raise typer.Exit(start_lab(page.parent, browser=browser, page=page.name))
+
+
+@app.command()
 def lab(
     folder: Annotated[
         Path, typer.Argument(help="Working folder; your own edits in it are never overwritten.")
     ] = Path("qinspect-notebooks"),
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Passed on to JupyterLab, as in: lab notes -- "
+                                              "--allow-root.")
+    ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open a browser window.")
     ] = True,
     exercises: Annotated[
-        bool, typer.Option("--exercises", help="Leave out the solutions of the exercises.")
+        bool,
+        typer.Option("--exercises", help="Leave the solutions out, to a sheet beside the folder."),
     ] = False,
     start: Annotated[
         bool, typer.Option("--start/--no-start", help="Start JupyterLab, or only copy.")
@@ -612,10 +682,64 @@ def lab(
     """Copy the notebooks to a working folder and open them in JupyterLab."""
     from qinspect.lab import copy_notebooks, start_lab
 
+    passed = arguments or []
+    if str(folder).startswith("-"):  # all after -- and no folder before it
+        folder, passed = Path("qinspect-notebooks"), [str(folder), *passed]
     for line in copy_notebooks(folder, exercises=exercises):
         print(line)
     if start:
-        raise typer.Exit(start_lab(folder, browser=browser))
+        raise typer.Exit(start_lab(folder, browser=browser, arguments=passed))
+
+
+@workshop.command()
+def kit(
+    platform: Annotated[
+        list[str], typer.Option(help="win_amd64, manylinux_2_28_x86_64, macosx_14_0_arm64 ...; may "
+                                     "be given several times.")
+    ],
+    python: Annotated[
+        list[str], typer.Option(help="Version of Python there, such as 3.12: one for all "
+                                     "platforms, or one after each.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the kit.")] = Path("kit"),
+    as_json: AsJson = False,
+) -> None:
+    """Put wheels, notebooks, slides and start scripts for laptops without network in a folder."""
+    from qinspect.workshop import Target, kit_view
+    from qinspect.workshop import kit as run
+
+    if len(python) not in (1, len(platform)):
+        raise typer.BadParameter(f"there are {len(platform)} platforms and {len(python)} versions "
+                                 "of Python; give one for all, or one for each.")
+    versions = python * (len(platform) if len(python) == 1 else 1)
+    targets = [Target(*pair) for pair in zip(platform, versions, strict=True)]
+    wheels = run(targets, out, lambda line: print(line, file=sys.stderr))
+    show(kit_view(wheels, out), wheels.to_dict("records"), as_json=as_json)
+
+
+@workshop.command()
+def links(
+    repository: Annotated[
+        str, typer.Option(help="Address of the public repository, https://github.com/OWNER/NAME; "
+                               "empty: the links are taken away.")
+    ],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of the notebooks, that of the repository.")
+    ] = Path("notebooks"),
+) -> None:
+    """Write links to Colab and Binder, and the cell that installs qinspect there, in notebooks."""
+    from qinspect.lab import with_links
+    from qinspect.store import write_bytes
+
+    paths = sorted(folder.glob("*.ipynb"))
+    if not paths:
+        raise typer.BadParameter(f"{str(folder)!r} has no notebooks; give their folder.")
+    for path in paths:
+        before = path.read_bytes()
+        after = with_links(before, path.name, repository)
+        if after != before:
+            write_bytes(path, after)
+            print(f"written: {path}")
 
 
 @app.command()

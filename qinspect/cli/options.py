@@ -18,6 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+workshop = typer.Typer(help="A room of laptops: what to prepare.", no_args_is_help=True)
+app.add_typer(workshop, name="workshop")
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]

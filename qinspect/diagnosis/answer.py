@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from qinspect import store
-from qinspect.diagnosis.cases import Case
+from qinspect.diagnosis.cases import NEEDS, OPTIONS, Case
 from qinspect.diagnosis.rule import Finding, Rule
 from qinspect.measure.calibration_sets import CalibrationAdvice
 from qinspect.measure.first_cut import FirstCut
@@ -253,6 +256,41 @@ class Diagnosis(Shown):
     def data_notes(self) -> tuple[str, ...]:
         """How files and evaluation examples were read, where there was something to guess."""
         return (*self.case.notes, *(() if self.case.data is None else self.case.data.notes))
+
+    def write_fix(self, path: str | os.PathLike[str]) -> Path:
+        """Write the remedy of the primary cause as a script that runs on the files given.
+
+        It reads the same files, marks what of the training had to be assumed, writes
+        ``fixed.tflite`` beside itself and evaluates the files before and after.  A
+        :class:`~qinspect.errors.SpecError` says why where there is nothing to write.
+        """
+        from qinspect.diagnosis.script import write_fix
+
+        return write_fix(self, path)
+
+    @property
+    def recipe(self) -> str:
+        """The one line that trains QAT without the known pitfalls, where QAT is the worse file."""
+        told = self.case.told
+        paths = [told.get(name) for name in ("keras_float", "train")]
+        if self.focus.worse != "qat" or not self.focus.significant or not all(
+                isinstance(path, str | os.PathLike) for path in paths):
+            return ""
+        model, train = (shlex.quote(os.fspath(path)) for path in paths)  # type: ignore[arg-type]
+        return f"qinspect robust-qat {model} --train {train}"
+
+    @property
+    def lacks(self) -> str:
+        """What would allow a remedy that trains, and the options that give it."""
+        wanted = dict.fromkeys(
+            need for cause in self.causes
+            if cause.verdict == "indicated" and cause.effect is None and self.interventions
+            for remedy in cause.rule.remedies if remedy.trains
+            for need in remedy.requires if need in OPTIONS and not self.case.has(need))
+        if not wanted:
+            return ""
+        listed = ", ".join(f"{NEEDS[need]} ({OPTIONS[need]})" for need in wanted)
+        return f"to prove it by training again, give {listed}."
 
     def to_json(self) -> dict[str, Any]:
         """The answer as numbers, strings, lists and dicts, fit for JSON.

@@ -22,6 +22,7 @@ from qinspect.errors import DataError, ModelFileError, SpecError
 from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.metrics.classes import class_of
+from qinspect.progress import Progress, no_progress
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.studies.build import calibration_examples, finetune_seed
@@ -51,6 +52,13 @@ NEEDS: dict[str, str] = {
     "claims": "the predictions that were obtained elsewhere",
     "checkpoints": "predictions of all checkpoints that were compared",
     "recipe": "the training settings (epochs and learning rate, from a study or a history)",
+}
+# The option that gives it.
+OPTIONS: dict[str, str] = {
+    "float": "--float", "ptq": "--ptq", "qat": "--qat", "data": "--data",
+    "calibration": "--calibration", "train": "--train", "keras_float": "--keras-float",
+    "keras_qat": "--keras-qat", "history": "--history-float and --history-qat",
+    "recipe": "--history-qat, or --qat-epochs and --qat-lr", "checkpoints": "--checkpoints",
 }
 _FLOAT_SCHEMES = ("float32", "float16")
 # Arms of a study that take the roles, and those of its equally trained control.
@@ -220,7 +228,9 @@ class Case(Shown):
         """The file of a role."""
         return {"float": self.float_graph, "ptq": self.ptq_graph, "qat": self.qat_graph}[role]
 
-    def layers(self, examples: int = EXAMPLES) -> Layers | None:
+    def layers(
+        self, examples: int = EXAMPLES, progress: Progress = no_progress
+    ) -> Layers | None:
         """Layers of the files, measured on the first evaluation examples.
 
         None where the first file is not float32 and there is nothing to compare with.
@@ -229,7 +239,7 @@ class Case(Shown):
         if scheme_of(next(iter(graphs.values()))) != "float32":
             return None
         x = None if self.data is None else take(self.data.x, slice(examples))
-        return layer_tables(graphs, x)
+        return layer_tables(graphs, x, progress)
 
     def steps(self, phase: str) -> int | None:
         """Training steps of a phase by the history, None where they are not known."""
@@ -334,7 +344,8 @@ def case(
     keras_float, keras_qat : path, optional
         Keras models; opened only by interventions, but their configuration is read.
     history : path or DataFrame, optional
-        ``.csv`` with ``phase`` (``float``, ``qat``), ``epoch``, ``steps``, ``loss`` and so on.  A
+        ``.csv`` with ``phase`` (``float``, ``qat``), ``epoch``, ``steps``, ``loss`` and so on; or
+        what Keras' ``CSVLogger`` wrote, of QAT, or of the float training and then of QAT.  A
         phase ``float_ft`` of as many steps as ``qat`` says that the float model was trained on as
         well; if the PTQ file then holds weights that moved on from those of ``keras_float``,
         budgets are equal.
@@ -430,7 +441,7 @@ def case(
     evaluated, training = examples(data), None if train is None else examples(train)
     epoch_steps = None if training is None or batch_size is None else math.ceil(
         len(training) / batch_size)
-    table = gather_history(history, {"float": history_float, "qat": history_qat}, epoch_steps)
+    table, said = gather_history(history, {"float": history_float, "qat": history_qat}, epoch_steps)
     return Case(
         float_graph=graphs.get("float"),
         ptq_graph=graphs.get("ptq"),
@@ -456,6 +467,7 @@ def case(
         output=output,
         seed=seed,
         told=told,
+        notes=said,
     )
 
 
@@ -468,7 +480,7 @@ def _of_folder(folder: File, told: dict[str, Any]) -> Case:
     claims = {name.split()[1]: path for name, path in found.files.items()
               if name.startswith("claims ")} | claims
     made = case(**files, **told, claims=claims)
-    return replace(made, name=str(folder), notes=found.notes)
+    return replace(made, name=str(folder), notes=(*found.notes, *made.notes))
 
 
 def _check_float(graphs: Mapping[str, Graph]) -> None:
@@ -498,6 +510,8 @@ def _of_study(study: Study, equal_budget: bool) -> Case:
         role: open_model(path) if (path := folder / "models" / f"{arm}.tflite").exists() else None
         for role, arm in role_arms.items()
     }
+    if not any(graphs.values()):
+        study.file(role_arms["qat"])  # a study kept as results says how to get its models
     results = study.results
     # Of a classifier the classes, else what the metric scores; claims are of classes alone.
     classes = results.metric.id == ACCURACY.id

@@ -130,7 +130,7 @@ def diagnose(
     evidence = Evidence(given, num_threads)
     # Refused here where files can be scored in more than one way.
     if evidence.task.metric is None:
-        evidence = Evidence(_against_float(evidence), num_threads)
+        evidence = Evidence(against_float(evidence), num_threads)
         given, training = evidence.case, False
     roles = {role: evidence.graph(role) for role in given.roles}
     units = unit_remarks(roles, dict.fromkeys(roles, evidence.data.x), str)
@@ -240,7 +240,7 @@ def _with_training(
         show("training", len(later), len(later), "done")
 
 
-def _against_float(evidence: Evidence) -> Case:
+def against_float(evidence: Evidence) -> Case:
     """The case of unlabelled examples, held against the float file's own answers.
 
     What trains a model anew moves it away from these for better or worse, so it is not tried.

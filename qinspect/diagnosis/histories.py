@@ -27,24 +27,50 @@ _COLUMNS = {
 
 def gather_history(
     whole: History | None, by_phase: Mapping[str, History | None], epoch_steps: int | None
-) -> pd.DataFrame | None:
-    """The history of a case: ``schema.HISTORY`` as far as known, with a column ``phase``.
+) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    """The history of a case, ``schema.HISTORY`` as far as known with a column ``phase``, and notes.
 
-    ``epoch_steps``: steps of an epoch, None where they are not known; ``steps`` is then NaN.
+    ``epoch_steps``: steps of an epoch, None where they are not known; ``steps`` is then NaN.  What
+    Keras logged without saying of which training is QAT's, or the float training's and then QAT's
+    where epochs begin anew once; the note says so.
     """
     given = {phase: source for phase, source in by_phase.items() if source is not None}
     if whole is None:
         found = [_of_keras(source, phase, epoch_steps) for phase, source in given.items()]
-        return pd.concat(found, ignore_index=True) if found else None
+        return (pd.concat(found, ignore_index=True) if found else None), ()
     if given:
         raise SpecError(f"give one history of all phases or one a phase ({', '.join(given)}), not "
                         "both.")
     table, where = _table(whole)
+    if "phase" not in table and "loss" in table and len(table):
+        return _of_one_log(table, where, epoch_steps)
     if absent := [name for name in ("phase", "epoch", "steps", "loss") if name not in table]:
         raise DataError(f"{where} has no column {', '.join(absent)}; give a file of Keras' "
                         "CSVLogger as the history of the float or of the QAT training instead "
                         "(--history-float, --history-qat).")
-    return table
+    return table, ()
+
+
+def _of_one_log(
+    table: pd.DataFrame, where: str, epoch_steps: int | None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """A log of Keras that does not say of which training it is: one of QAT, or of both in turn."""
+    epochs = pd.to_numeric(table.get("epoch", pd.Series(range(len(table)))), errors="coerce")
+    starts = np.flatnonzero(np.diff(epochs.to_numpy(dtype=float)) < 0) + 1
+    if len(starts) > 1:
+        raise DataError(f"{where} has no column phase, and its epochs begin anew {len(starts)} "
+                        "times; give the rows of each training as a file of its own "
+                        "(--history-float, --history-qat).")
+    if not len(starts):
+        note = (f"{where} has no column phase: its {len(table)} epochs were taken for QAT's; if "
+                "they are the float training's, give it with --history-float.")
+        return _of_keras(table, "qat", epoch_steps, where), (note,)
+    parts = {"float": table.iloc[: starts[0]], "qat": table.iloc[starts[0]:]}
+    note = (f"{where} has no column phase: its first {len(parts['float'])} epochs were taken for "
+            f"the float training's, the {len(parts['qat'])} after them for QAT's.")
+    found = [_of_keras(part.reset_index(drop=True), phase, epoch_steps, where)
+             for phase, part in parts.items()]
+    return pd.concat(found, ignore_index=True), (note,)
 
 
 def _table(source: History) -> tuple[pd.DataFrame, str]:
@@ -59,9 +85,12 @@ def _table(source: History) -> tuple[pd.DataFrame, str]:
     return read_csv(Path(source)), str(source)
 
 
-def _of_keras(source: History, phase: str, epoch_steps: int | None) -> pd.DataFrame:
+def _of_keras(
+    source: History, phase: str, epoch_steps: int | None, origin: str | None = None
+) -> pd.DataFrame:
     """One training as Keras logged it: ``epoch`` from 1, in the order of the rows."""
     table, where = _table(source)
+    where = origin or where
     if "phase" in table:
         raise DataError(f"{where} has a column phase; give it as the history of all phases "
                         "(--history).")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +76,11 @@ class LooseFiles:
             said, f"{self.folder}: not used: {listed(self.unused)}.")
 
 
-def loose_files(folder: str | os.PathLike[str], given: Collection[str] = ()) -> LooseFiles:
-    """Read the names in a folder, of what is not ``given`` otherwise.
+def loose_files(
+    folder: str | os.PathLike[str], given: Collection[str] = (),
+    paths: Iterable[Path] | None = None,
+) -> LooseFiles:
+    """Read the names in a folder, or of some paths, of what is not ``given`` otherwise.
 
     A :class:`~qinspect.errors.SpecError` says what to do where two files may be the same thing, and
     where there are less than two of the float, PTQ and QAT files.
@@ -87,7 +90,7 @@ def loose_files(folder: str | os.PathLike[str], given: Collection[str] = ()) -> 
     unused: list[str] = []
     plain: list[Path] = []
     weak: list[Path] = []
-    for path in sorted(path for path in root.iterdir() if not path.name.startswith(".")):
+    for path in paths or sorted(p for p in root.iterdir() if not p.name.startswith(".")):
         name = _kind(path)
         if name == "?":
             plain.append(path)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qinspect.data.dataset import Dataset, one_array
-from qinspect.diagnosis.cases import TrainingFacts
+from qinspect.diagnosis.cases import Case, TrainingFacts
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.schema import Array
 
@@ -151,14 +151,19 @@ def _facts(evidence: Evidence) -> TrainingFacts:
 
 def _taught(evidence: Evidence, model: Any) -> tuple[Dataset, str]:
     """Training examples with what the network should give, and the loss."""
+    metric = evidence.task.metric
+    return taught(evidence.case, model, None if metric is None else metric.id)
+
+
+def taught(case: Case, model: Any, metric: str | None) -> tuple[Dataset, str]:
+    """The training examples of a case with what a network should give, and the loss."""
     from qinspect.train import choose_objective, compiled_with
 
-    train, loss, metric = evidence.case.train, _facts(evidence).loss, evidence.task.metric
+    train, loss = case.train, None if case.facts is None else case.facts.loss
     assert train is not None
-    assert evidence.case.keras_float is not None
-    compiled = compiled_with(evidence.case.keras_float)
+    assert case.keras_float is not None
+    compiled = compiled_with(case.keras_float)
     if loss is None and compiled.get("loss"):
         loss = choose_objective(model, train.array, train.y, compiled=compiled).loss
-    aim = choose_objective(model, train.array, train.y, loss=loss,
-                           metric=None if metric is None else metric.id)
+    aim = choose_objective(model, train.array, train.y, loss=loss, metric=metric)
     return aim.of(train), aim.loss

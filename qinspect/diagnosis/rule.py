@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 # How much the remedy of a cause changes; the lowest confirmed one is the primary cause.
 EVALUATION, FORMAT, CALIBRATION, LAYERS, BATCHNORM, OBSERVERS, RATE, BUDGET, TRAIN_ON = range(9)
+# Code of a remedy that several causes have; the names in it are those of diagnosis/script.py.
+PTQ_CODE = """\
+from qinspect.train import convert
+content = convert(float_h5, "int8", calibration_x)"""
+PTQ_OF_FILES = """\
+from qinspect.measure.activations import observe_ranges
+from qinspect.tflite import read_graph
+from qinspect.tflite.requantize import quantize_file
+graph = read_graph(float_file)
+ranges = observe_ranges(graph, calibration_x).over()
+content = quantize_file(graph, ranges, "int8")"""
 MODELS = {"float": "float", "ptq": "PTQ", "qat": "QAT"}
 
 
@@ -62,6 +73,18 @@ class Measure:
     def plain(self) -> Measure:
         """The number alone, where it decides nothing."""
         return replace(self, threshold=None, side=None)
+
+
+def qat_code(rate: str = "qat_lr", *, warm: bool = False, layers: str = "skip_layers") -> str:
+    """QAT of the float Keras model as code, with one thing changed."""
+    skipped = f", skip_layers={layers}" if layers else ""
+    first = "warm_start_x=calibration_x, " if warm else ""
+    return f"""\
+from qinspect.train import load_keras, quantize_aware, fit_qat, convert_qat
+qat = quantize_aware(load_keras(float_h5){skipped})
+fit_qat(qat, train, None, epochs=qat_epochs, learning_rate={rate},
+        {first}batch_size=batch_size, loss=loss, seed=0)
+content = convert_qat(qat)"""
 
 
 def together(*measures: Measure) -> tuple[Measure, ...]:
@@ -157,15 +180,17 @@ class Remedy:
 class Rule:
     """One possible cause.
 
-    ``requires`` are keys of ``cases.NEEDS``, ``"a|b"`` one of several.  ``check`` is pure: the same
-    evidence gives the same finding.  ``rank`` says how much the remedy changes.  ``code`` is the
-    remedy as Python that runs where the named files exist.  Of ``remedies`` the first that applies
-    is used.  ``acts_on``: roles, one of which the gap must be of, such as QAT for what its training
-    did; empty where it may be any.  ``measures`` may decide.  ``every_file``: it spoils the
+    ``requires`` are keys of ``cases.NEEDS``, ``"a|b"`` one of several. ``check`` is pure: the same
+    evidence gives the same finding. ``rank`` says how much the remedy changes. ``code`` is the
+    remedy as Python, its names those of ``diagnosis/script.py``; ``makes``: the file whose
+    ``content`` it gives anew, or ``evaluation`` where it evaluates rightly, empty where it mends
+    nothing; ``code_of_files``: the same without Keras models. Of ``remedies`` the first that
+    applies is used. ``acts_on``: roles, one of which the gap must be of, such as QAT for what its
+    training did; empty where it may be any. ``measures`` may decide. ``every_file``: it spoils the
     evaluation of all files, so that it is asked about with or without a gap, and comes first.
     ``figure`` is a kind of ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case
-    where it needs own data.  ``met``: public threads of people who met it, each "fact (address)",
-    in our own words.
+    where it needs own data. ``met``: public threads of people who met it, each "fact (address)", in
+    our own words.
     """
 
     id: str
@@ -185,6 +210,8 @@ class Rule:
     note: str = ""
     met: tuple[str, ...] = ()
     every_file: bool = False
+    makes: Literal["ptq", "qat", "evaluation", ""] = ""
+    code_of_files: str = ""
     figure: str = ""
     frame: Callable[[Case], pd.DataFrame | None] | None = None
 

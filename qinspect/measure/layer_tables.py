@@ -19,6 +19,7 @@ from qinspect.measure.local import LayerErrors, layer_errors
 from qinspect.measure.probe import Pair, as_pairs
 from qinspect.measure.streaming import Histogram
 from qinspect.measure.weights import stored_columns, weight_channels
+from qinspect.progress import Progress, no_progress
 from qinspect.schema import TENSORS, Array, Arrays
 from qinspect.shown import Shown
 from qinspect.store import plain
@@ -195,7 +196,9 @@ def layers(
     return replace(measured, notes=(*found.notes, *said, *measured.notes))
 
 
-def layer_tables(files: Mapping[str, Graph], x: Arrays | None) -> Layers:
+def layer_tables(
+    files: Mapping[str, Graph], x: Arrays | None, progress: Progress = no_progress
+) -> Layers:
     """Measure the layers of a float file, the first one, and of the files made from it.
 
     ``x``: examples in the units of the float input; without them only weights are read.
@@ -212,7 +215,8 @@ def layer_tables(files: Mapping[str, Graph], x: Arrays | None) -> Layers:
     weights: dict[tuple[str, str], Array] = {}
     activations: dict[tuple[str, str], Histogram] = {}
     errors: dict[str, LayerErrors] = {}
-    for name in names:
+    for done, name in enumerate(names):
+        progress("layers", done, len(names), f"ranges and errors of {name}")
         graph, known = files[name], pairs[name]
         for pair in known:
             try:
@@ -243,6 +247,7 @@ def layer_tables(files: Mapping[str, Graph], x: Arrays | None) -> Layers:
             notes += [f"{name}: {note}" for note in errors[name].notes]
         except QinspectError as error:
             notes.append(f"no layer errors of {name}: {error}")
+    progress("layers", len(names), len(names), f"{len(names)} files measured")
     frame = pd.DataFrame.from_records(records, columns=list(TENSORS))
     layers = tuple(pair.layer for pair in pairs[names[0]])
     examples = 0 if x is None else count(x)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from qinspect import store
-from qinspect.errors import QinspectError
-from qinspect.show.text import inert
+from qinspect.show.text import escaped, inert
 from qinspect.show.view import View, environment, failure, fragment, script, view_of
 from qinspect.show.views.layers import layer_histograms, range_table
+
+_TITLED = 20_000  # characters in which a page says its title
 
 
 def write_report(result: Any, path: str | os.PathLike[str]) -> Path:
@@ -20,15 +22,36 @@ def write_report(result: Any, path: str | os.PathLike[str]) -> Path:
 
 
 def write_view(view: View, numbers: Any, path: str | os.PathLike[str]) -> Path:
-    """Write a view as a page, and beside it its Markdown and its numbers under the same name."""
+    """Write a view as a page, and beside it its Markdown and its numbers under the same name.
+
+    Files of the name that are not of a report of the same title stay: a number is added.
+    """
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
         target = target.with_name(f"{target.name}.html")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target = next(free for n in count(1) if not _taken(free := _numbered(target, n), view))
     # The numbers first: whatever befalls a figure, they are there.
     store.write_json(target.with_suffix(".json"), numbers)
     store.write_text(target.with_suffix(".md"), markdown(view))
     store.write_text(target, page(view))
     return target
+
+
+def _numbered(target: Path, n: int) -> Path:
+    return target if n == 1 else target.with_stem(f"{target.stem}-{n}")
+
+
+def _taken(target: Path, view: View) -> bool:
+    """Whether the name belongs to something else."""
+    if target.exists():
+        with target.open(encoding="utf-8", errors="replace") as file:
+            return f"<title>{_head(view)}</title>" not in file.read(_TITLED)
+    return any(target.with_suffix(end).exists() for end in (".json", ".md"))
+
+
+def _head(view: View) -> str:
+    return f"qinspect: {escaped(view.title)}"
 
 
 def page(view: View) -> str:
@@ -37,7 +60,7 @@ def page(view: View) -> str:
 
     layers, notes = _layers(view)
     return environment().get_template("page.html").render(
-        title=view.title,
+        title=Markup(_head(view)),
         body=Markup(fragment(view, view.own_figures(), whole=True)),
         # The project's own files, beside the fragment the only thing that is not escaped here.
         script=Markup(script("histogram.js") + script("report.js")),
@@ -50,14 +73,14 @@ def page(view: View) -> str:
 def _layers(view: View) -> tuple[Any, tuple[str, ...]]:
     try:
         layers = None if view.layers is None else view.layers()
-    except QinspectError as error:
-        return None, (f"no values of layers: {error}",)
+    except Exception as error:
+        return None, (f"no values of layers: {error or type(error).__name__}",)
     return layers, () if layers is None else layers.notes
 
 
 def markdown(view: View) -> str:
     """Title, sentences, tables, figures in words, sections, notes."""
-    parts = [f"# {inert(view.title)}", *map(inert, (*view.legend(), *view.sentences))]
+    parts = [f"# {inert(view.title)}", *map(inert, (*view.sentences, *view.legend()))]
     for table in view.tables:
         parts += [f"## {inert(table.title)}" if table.title else "", table.markdown(),
                   inert(table.caption)]

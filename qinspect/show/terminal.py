@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from qinspect.show.text import printable
+from qinspect.show.text import elided, printable
 
 if TYPE_CHECKING:
     from qinspect.show.table import Table
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 _NARROW = 14
 _NAMES = 28
 _PLAIN_WIDTH = 100
+_FOLDED = 4  # titles that are named
 _BETWEEN = 3  # columns of the terminal between two of the table
 
 
 def print_view(view: View, console: Console) -> None:
     """Print a view: sentences, tables, open sections, notes; names are never read as markup."""
-    for line in view.legend():
-        _say(line, console)
     for at, line in enumerate(view.sentences):
         _say(line, console, style="" if at else "bold")
+    for line in view.legend():
+        _say(elided(line, console.width), console)
     for table in view.tables:
         print_table(table, console)
     for section in view.sections:
@@ -49,6 +50,10 @@ def print_view(view: View, console: Console) -> None:
             console.print(Text(indent(section.code, "    ")), soft_wrap=True)
     for note in view.notes:
         _say(f"note: {note}", console)
+    folded = [section.title for section in view.sections if section.folded]
+    if folded:
+        more = f"; and {len(folded) - _FOLDED} more" if len(folded) > _FOLDED else ""
+        _say(f"Only in a report: {'; '.join(folded[:_FOLDED])}{more}.", console)
 
 
 def as_text(view: View) -> str:

@@ -15,14 +15,14 @@ from qinspect.verdicts import difference_words as verdict
 from qinspect.verdicts import p_value
 
 __all__ = [
-    "bounds_of", "capital", "decibels", "elided", "escaped", "gap_axis", "gap_of", "headed",
-    "inert", "interval", "interval_of", "lower", "missing", "number", "or_lower", "p_value",
-    "percent", "percent_interval", "plain", "points", "printable", "remarks", "renamed", "share",
-    "short_names", "size", "span", "value_of", "verdict",
+    "amount", "bounds_of", "capital", "decibels", "elided", "escaped", "gap_axis", "gap_of",
+    "headed", "inert", "interval", "interval_of", "lower", "missing", "number", "or_lower",
+    "p_value", "percent", "percent_interval", "plain", "points", "printable", "remarks", "renamed",
+    "share", "short_names", "size", "span", "value_of", "verdict",
 ]
 
 # Longest name that a table keeps as it is.
-_SHORT = 24
+_SHORT = 16
 # Longest name of an axis on one line.
 _AXIS = 60
 NONE = "-"
@@ -117,6 +117,11 @@ def _signed(value: float) -> str:
     return f"+{number(value)}" if value > 0 else number(value)
 
 
+def amount(value: float, unit: str) -> str:
+    """A number with its unit, such as ``1 point``."""
+    return f"{value:.4g} {unit[:-1] if value == 1 and unit == 'points' else unit}".rstrip()
+
+
 def headed(what: str, unit: str) -> str:
     """A head with its unit, if there is one."""
     return f"{what}, {unit}" if unit else what
@@ -183,7 +188,10 @@ def elided(name: str, longest: int) -> str:
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Names that fit into a table: as they are, else what tells them apart, else A, B, C."""
+    """Names that fit into a table: as they are, else what tells them apart, else A, B, C.
+
+    Where the parts that differ are long, too, their beginnings are taken.
+    """
     found = list(dict.fromkeys(names))
     if all(len(name) <= _SHORT for name in found):
         return {name: name for name in found}
@@ -194,9 +202,10 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
         while all(parts) and len({part[end] for part in parts}) == 1:
             for part in parts:
                 del part[end]
-    rest = ["".join(part).strip("/\\_.- ") for part in parts]
-    if all(rest) and len(set(rest)) == len(rest) and max(map(len, rest)) <= _SHORT:
-        return dict(zip(found, rest, strict=True))
+    for length in (None, *range(1, max(map(len, parts), default=0) + 1)):
+        rest = ["".join(part[:length]).strip("/\\_.- ") for part in parts]
+        if all(rest) and len(set(rest)) == len(rest) and max(map(len, rest)) <= _SHORT:
+            return dict(zip(found, rest, strict=True))
     letters = ("".join(word) for n in count(1) for word in product(ascii_uppercase, repeat=n))
     return dict(zip(found, letters, strict=False))
 

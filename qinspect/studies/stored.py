@@ -18,6 +18,7 @@ from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.metrics import metric as named_metric
 from qinspect.predictions import Results
+from qinspect.progress import Progress, no_progress
 from qinspect.schema import HISTORY, OBSERVERS, RUNS, Array
 from qinspect.shown import Shown
 from qinspect.stats import SeedComparison, wilson_interval
@@ -180,7 +181,7 @@ class Study(Shown):
         found = self.training
         return {**self.summary, "training": None if found is None else found.to_json()}
 
-    def layers(self, examples: int = EXAMPLES) -> Layers:
+    def layers(self, examples: int = EXAMPLES, progress: Progress = no_progress) -> Layers:
         """Layers of the float, PTQ and QAT files, measured on the first test examples.
 
         Without activations, and with a note, where the data set cannot be loaded.
@@ -189,7 +190,8 @@ class Study(Shown):
 
         files = {arm: open_model(self.file(arm)) for arm in _LAYER_ARMS if arm in self.arms}
         try:
-            return layer_tables(files, load_splits(self.spec).test.x[:examples])
+            return layer_tables(files, load_splits(self.spec).test.x[:examples],
+                                progress)
         except QinspectError as error:
             tables = layer_tables(files, None)
             return replace(tables, notes=(*tables.notes, f"no activations and errors: {error}"))

@@ -11,12 +11,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from parts import ROOT, missing
+from parts import ROOT, missing, need_package, other_process
+from show_study import write_study
 
+import qinspect
 from qinspect import load
 from qinspect.data.shipped import shipped_table
 from qinspect.errors import SpecError, StoreError
-from qinspect.lab import copy_notebooks, notebook_sources, without_solutions
+from qinspect.lab import (
+    copy_notebooks,
+    notebook_sources,
+    solution_sheet,
+    with_links,
+    without_solutions,
+)
+from qinspect.workshop import build_wheel
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -27,10 +36,15 @@ def tags(cell: dict) -> list[str]:
 
 def test_copies_are_the_notebooks(tmp_path: Path) -> None:
     lines = copy_notebooks(tmp_path / "lab")
-    assert len(lines) == len(NOTEBOOKS) > 0
-    for path in NOTEBOOKS:
+    assert len(lines) == len(NOTEBOOKS) + 1
+    for path in (*NOTEBOOKS, ROOT / "notebooks" / "README.md"):
         assert (tmp_path / "lab" / path.name).read_bytes() == path.read_bytes()
     assert copy_notebooks(tmp_path / "lab") == []
+
+
+def test_exercises_come_without_the_notes_that_hold_the_answers(tmp_path: Path) -> None:
+    copy_notebooks(tmp_path / "exercises", exercises=True)
+    assert not (tmp_path / "exercises" / "README.md").exists()
 
 
 def test_edits_are_never_overwritten(tmp_path: Path) -> None:
@@ -71,26 +85,31 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 
 
 def test_exercises_have_no_solutions_and_all_the_rest() -> None:
-    with_solutions = 0
-    full = notebook_sources()
+    sheet, full = solution_sheet(), notebook_sources()
     for name, content in notebook_sources(exercises=True).items():
         before = json.loads(full[name])["cells"]
         after = json.loads(content)["cells"]
         solutions = [cell for cell in before if "solution" in tags(cell)]
-        with_solutions += bool(solutions)
-        assert not [cell for cell in after if "solution" in tags(cell)]
-        assert [c for c in after if "answer" not in tags(c)] == [
-            c for c in before if "solution" not in tags(c)
-        ]
+        assert solutions
+        assert after == [cell for cell in before if "solution" not in tags(cell)]
         text = content.decode()
         for cell in solutions:
             assert json.dumps("".join(cell["source"])) not in text
-        identifiers = [cell["id"] for cell in after]
-        assert len(set(identifiers)) == len(identifiers)
-    assert with_solutions > 3
+            assert "".join(cell["source"]) in sheet
+    assert sheet.count("# Solution\n") >= 36
 
 
-def test_a_run_of_solutions_becomes_one_place_for_the_answer() -> None:
+def test_the_solutions_lie_beside_the_folder_of_the_exercises(tmp_path: Path) -> None:
+    lines = copy_notebooks(tmp_path / "class", exercises=True)
+    assert len(lines) == len(NOTEBOOKS) + 1
+    assert (tmp_path / "class-solutions.md").read_text() == solution_sheet()
+    for path in (tmp_path / "class").glob("*"):
+        assert "# Solution\\n" not in path.read_text()
+    copy_notebooks(tmp_path / "whole")
+    assert not (tmp_path / "whole-solutions.md").exists()
+
+
+def test_dropping_solutions_keeps_the_rest_of_the_notebook() -> None:
     def cell(name: str, *tagged: str) -> dict:
         return {"cell_type": "code", "id": name, "metadata": {"tags": list(tagged)},
                 "source": [name], "outputs": [], "execution_count": None}
@@ -98,7 +117,7 @@ def test_a_run_of_solutions_becomes_one_place_for_the_answer() -> None:
     notebook = {"cells": [cell("a"), cell("b", "solution"), cell("c", "solution"), cell("d"),
                           cell("e", "solution")], "nbformat": 4}
     made = json.loads(without_solutions(json.dumps(notebook).encode()))
-    assert [c["id"] for c in made["cells"]] == ["a", "b", "d", "e"]
+    assert [c["id"] for c in made["cells"]] == ["a", "d"]
     assert made["nbformat"] == 4
 
 
@@ -109,13 +128,37 @@ def test_exercises_are_valid_notebooks() -> None:
 
 
 def test_the_command_copies_without_starting_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
     done = subprocess.run(
-        [sys.executable, "-m", "qinspect", "lab", str(tmp_path), "--exercises", "--no-start"],
+        [sys.executable, "-m", "qinspect", "lab", str(folder), "--exercises", "--no-start"],
         capture_output=True, text=True, timeout=120, check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(NOTEBOOKS)
-    assert '"solution"' not in (tmp_path / "03_ptq.ipynb").read_text()
+    assert len(done.stdout.splitlines()) == len(NOTEBOOKS) + 1
+    assert '"solution"' not in (folder / "03_ptq.ipynb").read_text()
+
+
+def test_what_is_passed_on_reaches_jupyter(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "qinspect", "lab", "--no-browser", "--", "--version"],
+        cwd=tmp_path, env=other_process(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("4."), done.stdout
+    assert (tmp_path / "qinspect-notebooks" / "README.md").exists()
+
+
+def test_links_come_and_go_and_leave_the_notebook_as_it_was() -> None:
+    nbformat = pytest.importorskip("nbformat")
+    for path in NOTEBOOKS:
+        before = path.read_bytes()
+        after = with_links(before, path.name, "https://github.com/some/where")
+        nbformat.validate(nbformat.reads(after.decode(), as_version=4))
+        assert f"github/some/where/blob/HEAD/notebooks/{path.name}" in after.decode()
+        assert with_links(after, path.name, "https://github.com/some/where.git/") == after
+        assert with_links(after, path.name, "") == before
+        assert b"colab.research" not in before, "no address is set in the repository"
+    with pytest.raises(SpecError, match="OWNER/NAME"):
+        with_links(before, path.name, "https://example.org/x")
 
 
 def test_shipped_table_is_that_of_the_checkout() -> None:
@@ -145,22 +188,12 @@ def test_unknown_table_is_an_error_with_the_nearest_name() -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy of the sources, so that the checkout stays as it is."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for name in ("qinspect", "qinspect_bench", "notebooks", "data"):
-        shutil.copytree(
-            ROOT / name, folder / name,
-            ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
-        )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir",
-               str(folder / "wheels"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode and "No matching distribution found for setuptools" in done.stderr:
-        missing("the build backend cannot be downloaded")
-    assert done.returncode == 0, done.stderr[-2000:]
-    (made,) = (folder / "wheels").glob("*.whl")
-    return made
+    try:
+        return build_wheel(tmp_path_factory.mktemp("wheel"))
+    except StoreError as error:
+        if "No matching distribution found for setuptools" in str(error):
+            missing("the build backend cannot be downloaded")
+        raise
 
 
 @pytest.mark.slow
@@ -174,6 +207,7 @@ def test_wheel_holds_every_module_notebook_and_table(wheel: Path) -> None:
         if "__pycache__" not in path.parts and path.suffix in kinds
     }
     expected |= {f"qinspect/notebooks/{path.name}" for path in NOTEBOOKS}
+    expected |= {"qinspect/notebooks/README.md"}
     expected |= {f"qinspect/tables/{path.relative_to(ROOT / 'data').as_posix()}"
                  for path in (ROOT / "data").rglob("*") if path.suffix in {".csv", ".npz", ".json"}}
     assert expected - names == set()
@@ -203,4 +237,57 @@ def test_wheel_serves_notebooks_and_tables(wheel: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = len(shipped_table("one_epoch_sweep"))
-    assert done.stdout.split() == [str(tmp_path / "site"), str(len(NOTEBOOKS)), str(rows)]
+    assert done.stdout.split() == [str(tmp_path / "site"), str(len(NOTEBOOKS) + 1), str(rows)]
+
+
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study and, beside it, the same files loose."""
+    folder = tmp_path_factory.mktemp("explore")
+    study = write_study(folder / "study", n=200)
+    (folder / "loose").mkdir()
+    for role, arm in (("float", "float"), ("ptq", "ptq_int8"), ("qat", "qat")):
+        shutil.copy(study.file(arm), folder / "loose" / f"{role}.tflite")
+    shutil.copy(folder / "study" / "data.npz", folder / "loose" / "eval.npz")
+    return folder
+
+
+def test_a_dashboard_is_a_notebook_of_one_call_that_runs(loose: Path, tmp_path: Path) -> None:
+    need_package("ipywidgets")
+    files = [str(path) for path in (loose / "loose").iterdir()]
+    named = [f"--{name}={loose / 'loose' / f'{name}.tflite'}" for name in ("float", "ptq")]
+    for number, (given, tab) in enumerate((
+        ([str(loose / "study")], "Observers"), ([str(loose / "loose")], "Errors"),
+        (files, "Errors"), ([*named, f"--data={loose / 'loose' / 'eval.npz'}"], "Errors"),
+    ), 1):
+        said = explored(*given, "--out", str(tmp_path / "made"))
+        name = "explore.ipynb" if number == 1 else f"explore-{number}.ipynb"
+        assert said.stdout == f"notebook: {tmp_path / 'made' / name}\n", said.stderr
+        notebook = json.loads((tmp_path / "made" / name).read_text())
+        source = "".join(notebook["cells"][1]["source"])
+        made = eval(source.removeprefix("import qinspect as qi\n\n"), {"qi": qinspect})
+        assert tab in made.pages
+    # The same again is the same notebook.
+    assert "explore.ipynb" in explored(str(loose / "study"), "--out", str(tmp_path / "made")).stdout
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ((), "give a study's folder, or files"), (("nothing",), "'nothing' is not there"),
+    (("study", "--data=eval.npz"), "study"),
+])
+def test_what_cannot_be_opened_is_said_before_a_notebook_is_made(
+    loose: Path, given: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(loose)
+    said = explored(*given, "--out", "made")
+    assert said.returncode == 2
+    assert words in said.stderr
+    assert len(said.stderr.splitlines()) == 1
+    assert not Path("made").exists()
+
+
+def explored(*given: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "qinspect", "explore", *given, "--no-start"],
+        capture_output=True, text=True, timeout=120, check=False, env=other_process(),
+    )

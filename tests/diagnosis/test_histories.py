@@ -31,7 +31,7 @@ def built(**parts):
 
 
 def test_a_log_of_keras_is_a_history(logs):
-    found = gather_history(None, logs, 100)
+    found = gather_history(None, logs, 100)[0]
     assert found["phase"].tolist() == ["float"] * 3 + ["qat"] * 2
     assert found["epoch"].tolist() == [1, 2, 3, 1, 2]
     assert found["steps"].tolist() == [100, 200, 300, 100, 200]
@@ -42,8 +42,8 @@ def test_a_log_of_keras_is_a_history(logs):
 
 def test_what_fit_returns_is_the_same(logs):
     returned = pd.read_csv(logs["float"]).drop(columns="epoch").to_dict("list")
-    found = gather_history(None, {"float": returned}, None)
-    expected = gather_history(None, {"float": logs["float"]}, None)
+    found = gather_history(None, {"float": returned}, None)[0]
+    expected = gather_history(None, {"float": logs["float"]}, None)[0]
     pd.testing.assert_frame_equal(found, expected)
     assert found["steps"].isna().all()
 
@@ -58,7 +58,7 @@ def test_what_keras_writes_is_read(tmp_path):
     x, y = np.zeros((8, 3), np.float32), np.zeros((8, 2), np.float32)
     fitted = model.fit(x, y, epochs=3, validation_split=0.5, verbose=0,
                        callbacks=[tf_keras.callbacks.CSVLogger(tmp_path / "log.csv")])
-    found = gather_history(None, {"float": tmp_path / "log.csv"}, 1)
+    found = gather_history(None, {"float": tmp_path / "log.csv"}, 1)[0]
     assert found["epoch"].tolist() == [1, 2, 3]
     for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
         assert np.allclose(found[name], fitted.history[name])
@@ -132,9 +132,29 @@ def test_other_logs_are_refused(tmp_path, phase, content, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_log_is_no_history_of_all_phases(logs):
-    with pytest.raises(DataError, match="no column phase, steps; give a file of Keras' CSVLogger"):
-        gather_history(logs["float"], {}, None)
+def test_a_log_that_names_no_phase_is_of_qat_or_of_both(logs, tmp_path):
+    found, (note,) = gather_history(logs["qat"], {}, 10)
+    assert found["phase"].tolist() == ["qat"] * 2
+    assert found["steps"].tolist() == [10, 20]
+    assert "no column phase: its 2 epochs were taken for QAT's" in note
+    assert "--history-float" in note
+    both = pd.concat([pd.read_csv(logs["float"]), pd.read_csv(logs["float"])[:2]])
+    both.to_csv(tmp_path / "both.csv", index=False)  # CSVLogger(append=True)
+    found, (note,) = gather_history(tmp_path / "both.csv", {}, None)
+    assert found["phase"].tolist() == ["float"] * 3 + ["qat"] * 2
+    assert found["epoch"].tolist() == [1, 2, 3, 1, 2]
+    assert "first 3 epochs were taken for the float training's" in note
+    assert built(history=tmp_path / "both.csv").notes == (note,)
+    assert built(history=tmp_path / "both.csv").facts.qat_epochs == 2
+    pd.concat([both, both]).to_csv(tmp_path / "many.csv", index=False)
+    with pytest.raises(DataError, match=r"begin anew 3 times; .* \(--history-float, "):
+        gather_history(tmp_path / "many.csv", {}, None)
+
+
+def test_other_tables_are_no_history(logs, tmp_path):
+    (tmp_path / "other.csv").write_text("epoch,accuracy\n0,1\n")
+    with pytest.raises(DataError, match="no column phase, steps, loss; give a file of Keras'"):
+        gather_history(tmp_path / "other.csv", {}, None)
     with pytest.raises(SpecError, match="not both"):
         gather_history(logs["float"], logs, None)
     with pytest.raises(SpecError, match="batch size is 0"):

@@ -12,9 +12,16 @@ import pytest
 from parts import ROOT, need_package
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MAX_CELLS, MAX_WORDS, MAX_FUNCTION_LINES, MAX_SECONDS = 70, 2500, 15, 120
+# Short ones, run by `make site`; here their form alone is held.
+GALLERY = sorted((ROOT / "notebooks" / "gallery").glob("*.ipynb"))
+MAX_CELLS, MAX_WORDS, MAX_FUNCTION_LINES, MAX_SECONDS = 80, 2700, 15, 120
+MAX_PLOT_LINES = 14
 # Of the project, in one notebook and in all of them.
 MAX_MODULES, MAX_MODULES_IN_ALL = 3, 6
+
+
+# Tags of folded cells; a fold shows the first line.
+FOLDED = {"checkpoint": "# Self-check:", "plot": "# Plot:", "solution": "# Solution"}
 
 
 def cells_of(path: Path) -> list[dict]:
@@ -44,7 +51,7 @@ def modules_of(path: Path) -> list[str]:
     return [name for name in dict.fromkeys(found) if name.startswith("qinspect")]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + GALLERY, ids=lambda p: p.stem)
 def test_a_notebook_shows_the_public_face(path: Path) -> None:
     modules = modules_of(path)
     assert modules[0] == "qinspect"
@@ -68,7 +75,7 @@ def test_the_mysteries_are_not_answered_by_running_all() -> None:
     assert set(values["answers"].values()) == {""}
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + GALLERY, ids=lambda p: p.stem)
 def test_no_outputs_are_committed(path: Path) -> None:
     for cell in cells_of(path):
         if cell["cell_type"] == "code":
@@ -76,7 +83,7 @@ def test_no_outputs_are_committed(path: Path) -> None:
             assert cell["execution_count"] is None
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + GALLERY, ids=lambda p: p.stem)
 def test_form(path: Path) -> None:
     cells = cells_of(path)
     prose = [source(c) for c in cells if c["cell_type"] == "markdown"]
@@ -87,13 +94,42 @@ def test_form(path: Path) -> None:
     assert "?" in source(cells[0]), "the first cell states the question"
     assert "Summary" in source(cells[-1]), "the last cell answers it"
     for cell in cells:
-        if "checkpoint" in cell["metadata"].get("tags", []):
-            assert source(cell).startswith("# Self-check:"), "say what is checked"
+        tags = cell["metadata"].get("tags", [])
+        for tag, name in FOLDED.items():
+            if tag in tags:
+                assert source(cell).startswith(name), f"a {tag} begins with {name!r}"
+                assert path in GALLERY or cell["metadata"]["jupyter"]["source_hidden"], tag
+        if "plot" in tags:
+            assert source(cell).count("\n") < MAX_PLOT_LINES
+        else:
+            assert path in GALLERY or "Figure(" not in source(cell), "what draws is tagged plot"
         if cell["cell_type"] == "code":
             for node in ast.walk(code_of(cell)):
                 if isinstance(node, ast.FunctionDef):
                     assert node.end_lineno is not None
                     assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_every_exercise_has_a_check_that_waits_for_an_answer(path: Path) -> None:
+    cells = cells_of(path)
+    asked = "\n".join(source(c) for c in cells if c["cell_type"] == "markdown")
+    numbered = re.findall(r"^\*\*(\d)\.\*\*", asked[asked.index("## Exercises"):], re.MULTILINE)
+    checks = [source(c) for c in cells if "exercise" in c["metadata"].get("tags", [])]
+    assert len(checks) == len(numbered) >= 2
+    for number, text in zip(numbered, checks, strict=True):
+        if path.stem.startswith("12") and number == "1":
+            continue  # its mysteries answer by themselves
+        assert re.match(r"answer(, \w+)? = None", text)
+        assert f'qi.exercises.check("{path.stem[:2]}.{number}", answer' in text
+
+
+def replies_in(notebook: dict) -> list[tuple[str, str]]:
+    """What was said to answers: the tag of the cell, and the text."""
+    return [(tag, output["data"]["text/markdown"])
+            for cell in notebook["cells"] for tag in ("exercise", "solution")
+            if tag in cell["metadata"].get("tags", []) and "check(" in cell["source"]
+            for output in cell["outputs"][-1:] if "text/markdown" in output.get("data", {})]
 
 
 def errors_in(notebook: dict) -> list[str]:
@@ -142,6 +178,8 @@ def test_runs_in_a_clean_kernel(path: Path, tmp_path: Path, monkeypatch) -> None
     notebook = read_notebook(path)
     seconds = run_notebook(notebook, tmp_path, monkeypatch)
     assert errors_in(notebook) == []
+    for tag, said in replies_in(notebook):
+        assert said.startswith("Right." if tag == "solution" else "No answer yet."), said
     print(f"{path.stem}: {seconds:.0f} s")
     # Twice the aim: a busy machine must not fail a notebook that is quick on a free one.
     assert seconds < 2 * MAX_SECONDS

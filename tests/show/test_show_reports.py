@@ -15,6 +15,7 @@ from report_files import write_reports
 from show_study import HOSTILE
 
 from qinspect.causes import all_rules
+from qinspect.cli.options import show
 from qinspect.diagnosis.rule import Measure
 from qinspect.measure.clipping import Binned
 from qinspect.measure.streaming import Histogram
@@ -218,9 +219,56 @@ def test_many_verdicts_are_counted_and_folded(models: int) -> None:
     view = view_of(found)
     folded = [line for section in view.sections if section.folded for line in section.sentences]
     every = [one.sentence for one in found]
+    assert folded == every
     if models == 3:
-        assert list(view.sentences) == every
-        assert not folded
+        assert [line.split(" by ")[0] for line in view.sentences[:2]] == [
+            "m1 is better than m0", "m2 is better than m0"]
+        assert view.sentences[2].startswith("m1 and m2 are equivalent: ")
     else:
         assert view.sentences == ("Of 6 pairs: one better in 3, equivalent in 3.",)
-        assert folded == every
+
+
+@pytest.mark.parametrize("metric", [None, "mae"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_short_answer_has_the_sign_of_better(metric: str | None, turned: bool) -> None:
+    """The lead is above zero, whichever comes first and whichever way is better."""
+    y = np.arange(400) % 4
+    bad = np.where(np.arange(400) < 60, y + 1, y)
+    given = {"good": y + 0.1, "bad": bad + 0.5} if metric else {"good": y, "bad": bad}
+    made = results(dict(reversed(given.items())) if turned else given, y, metric=metric)
+    said = view_of(made.compare()).sentences[0]
+    assert said.startswith("good is better than bad by ")
+    found = re.search(r"interval (\S+) to (\S+)\)", said)
+    assert found is not None
+    assert 0 < float(found[1]) < float(found[2])
+
+
+def test_files_of_something_else_are_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("my own notes")
+    made = write_view(View("one"), {"n": 1}, tmp_path / "new" / "a.html")
+    assert made == tmp_path / "new" / "a.html"
+    assert write_view(View("one"), {"n": 2}, made) == made  # the same report is made anew
+    other = write_view(View("other <"), {"n": 3}, made)
+    assert other.name == "a-2.html"
+    assert write_view(View("other <"), {"n": 4}, made) == other
+    assert [json.loads(path.with_suffix(".json").read_text())["n"] for path in (made, other)] == [
+        2, 4]
+    assert write_view(View("one"), {}, tmp_path / "a.html").name == "a-2.html"
+    assert (tmp_path / "a.md").read_text() == "my own notes"
+
+
+def test_an_answer_outlives_figures_and_layers_that_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise ValueError("no")
+
+    view = View("t", ("the answer",), figures={"broken": broken}, layers=broken)
+    show(view, {"n": 1}, as_json=False, report=tmp_path / "a.html")
+    said = capsys.readouterr().out
+    assert said.startswith("the answer")
+    assert "a.md" in said
+    assert "a.json" in said
+    page = (tmp_path / "a.html").read_text()
+    assert "The figure broken could not be drawn: ValueError: no" in page
+    assert "no values of layers: no" in page

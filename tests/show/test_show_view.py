@@ -43,6 +43,9 @@ def test_long_names_are_cut_to_what_tells_them_apart() -> None:
     files = [f"/data/run_7/model_resnet8_cifar_{kind}_final.tflite" for kind in ("float32", "int8")]
     assert list(text.short_names(files).values()) == ["float32", "int8"]
     assert text.short_names(["float", "ptq"]) == {"float": "float", "ptq": "ptq"}
+    long = [f"vision_v3_{kind}.tflite" for kind in ("float32_export", "ptq_int8_full_integer",
+                                                    "qat_int8_epoch_17")]
+    assert list(text.short_names(long).values()) == ["float32", "ptq", "qat"]
     same = ["x" * 30 + c * 30 for c in "abc"]
     assert list(text.short_names(same).values()) == ["A", "B", "C"]
     said = f"{same[0]} is better than {same[1]}."
@@ -54,7 +57,7 @@ def test_short_names_are_short_and_never_meet(names: list[str]) -> None:
     found = text.short_names(names)
     assert list(found) == names
     assert len(set(found.values())) == len(names)
-    assert all(0 < len(name) <= 24 for name in found.values())
+    assert all(0 < len(name) <= 16 for name in found.values())
 
 
 @given(st.floats(-1e300, 1e300))

@@ -40,6 +40,7 @@ from qinspect.show.widgets import (  # noqa: E402
 )
 from qinspect.show.widgets.base import alert, sentence, shown  # noqa: E402
 from qinspect.show.widgets.figure import FigureView  # noqa: E402
+from qinspect.show.widgets.flips import Answers  # noqa: E402
 from qinspect.studies.run import load_splits  # noqa: E402
 from qinspect.studies.stored import Study  # noqa: E402
 
@@ -74,6 +75,7 @@ def diagnosis(study: Study) -> Diagnosis:
 @pytest.fixture(scope="module")
 def dashboard(study: Study, diagnosis: Diagnosis) -> Dashboard:
     made = Dashboard(study, diagnosis=diagnosis)
+    made.measured.wait()
     for name in made.pages:
         made.page(name)
     return made
@@ -105,8 +107,8 @@ class Tags(HTMLParser):
 
 def test_every_tab_opens_without_error(dashboard: Dashboard) -> None:
     assert list(dashboard.tabs.titles) == [
-        "Overview", "Ranges", "Errors", "Significance", "Flips", "Observers", "Diagnosis",
-        "Playground",
+        "Overview", "Diagnosis", "Ranges", "Errors", "Significance", "Flips", "Examples",
+        "Observers", "Playground",
     ]
     texts = [w.value for w in descend(dashboard) if isinstance(w, widgets.HTML)]
     assert len(texts) > 20
@@ -115,12 +117,11 @@ def test_every_tab_opens_without_error(dashboard: Dashboard) -> None:
 
 def test_tabs_are_built_when_first_opened(study: Study) -> None:
     made = Dashboard(study)
-    assert [bool(page.children) for page in made.pages.values()] == [True] + [False] * 7
-    made.tabs.selected_index = 7
+    assert [bool(page.children) for page in made.pages.values()] == [True] + [False] * 8
+    made.tabs.selected_index = 8
     assert isinstance(made.pages["Playground"].children[0], QuantizationPlayground)
-    made.tabs.selected_index = 6
-    alert = made.pages["Diagnosis"].children[0]
-    assert "no diagnosis was given" in alert.value
+    made.tabs.selected_index = 1
+    assert made.pages["Diagnosis"].children[0].button.description == "Run the diagnosis"
 
 
 def test_every_control_has_a_name(dashboard: Dashboard) -> None:
@@ -133,7 +134,7 @@ def test_every_control_has_a_name(dashboard: Dashboard) -> None:
 
 def test_every_figure_has_a_sentence(dashboard: Dashboard) -> None:
     views = [w for w in descend(dashboard) if isinstance(w, FigureView)]
-    assert len(views) >= 9
+    assert len(views) >= 8
     for view in views:
         if view.layout.display != "none":
             assert bytes(view.image.value).startswith(b"\x89PNG")
@@ -379,7 +380,7 @@ def test_observers_play_over_the_steps(study: Study) -> None:
 def test_flips_show_the_examples(study: Study) -> None:
     data = load_splits(study.spec).test
     data = replace(data, x=data.x[..., :1])
-    made = FlipBrowser(study, data)
+    made = FlipBrowser(Answers(study.results, data), "ptq_int8", "qat")
     only_b = ~study.correct("ptq_int8") & study.correct("qat")
     assert f"{only_b.sum()} of 800 examples: only qat right" in made.said.value
     assert [tag for tag, _ in Tags(made.pictures.value).tags].count("img") == only_b.sum()
@@ -396,7 +397,7 @@ def test_flips_show_the_examples(study: Study) -> None:
 
 def test_flips_turn_pages(study: Study) -> None:
     arrays = {**study.arrays, "prediction__qat": (study.prediction("qat") + 1) % 4}
-    made = FlipBrowser(replace(study, arrays=arrays), None)
+    made = FlipBrowser(Answers(replace(study, arrays=arrays).results), "ptq_int8", "qat")
     made.which.value = "a"
     assert made.page.max > 10
     before = made.table.value

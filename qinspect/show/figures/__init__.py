@@ -26,4 +26,9 @@ from qinspect.show.figures.paired import (
     seeds_plot,
 )
 from qinspect.show.figures.ranges import activation_ranges, channel_ranges, weight_ranges
-from qinspect.show.figures.training import learning_curves, observer_bars, observer_ranges
+from qinspect.show.figures.training import (
+    learning_curves,
+    observer_bars,
+    observer_course,
+    observer_ranges,
+)

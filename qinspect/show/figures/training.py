@@ -132,6 +132,33 @@ def observers_at(observers: pd.DataFrame, step: int) -> pd.DataFrame:
     return rows.groupby(["run", "layer", "tensor"], sort=False).tail(1)
 
 
+def observer_course(observers: pd.DataFrame, layer: str) -> Figure:
+    """Ranges that the observers of one layer hold, by step, one band a ``run``."""
+    rows = _moving_averages(observers)
+    rows = rows[rows["layer"] == layer]
+
+    def draw(ax: Axes) -> None:
+        for turn, (run, part) in enumerate(rows.groupby("run", sort=False)):
+            colour = _RUN_COLOURS[turn % len(_RUN_COLOURS)]
+            ax.fill_between(part["step"], part["min"], part["max"], color=colour, alpha=0.25,
+                            label=label(run))
+            for end in ("min", "max"):
+                ax.plot(part["step"], part[end], color=colour, marker="o", markersize=3)
+        for start in (-6, 6):
+            ax.axhline(start, color=INK, linewidth=1, linestyle=":")
+        ax.set_xlabel("QAT step (dotted: where tfmot starts)")
+        ax.set_ylabel("range held")
+        legend_beside(ax)
+
+    parts = []
+    for run, part in rows.groupby("run", sort=False):
+        first, last = part.iloc[0], part.iloc[-1]
+        ends = [text.span((row["min"], row["max"])) for row in (first, last)]
+        parts.append(f"{run} from {ends[0]} to {ends[1]} in {int(last['step']):,} steps")
+    said = f"{layer} held: {'; '.join(parts)}." if parts else f"No ranges of {layer} were recorded."
+    return Figure(draw, said, f"Ranges held by {layer}", (7.0, 3.2))
+
+
 def observer_bars(held: pd.DataFrame, step: int) -> Figure:
     """Ranges that observers hold at one step, the ``run``s side by side."""
     layers = list(dict.fromkeys(held["layer"]))

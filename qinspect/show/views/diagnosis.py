@@ -61,9 +61,9 @@ def diagnosis_view(found: Diagnosis) -> View:
 
 def case_view(case: Case) -> View:
     """The view of a case: what there is to be diagnosed."""
-    return View(f"Case: {case.name}", (case.sentence,), (table("Inputs", case.frame, {
+    return View(f"Case: {case.name}", (case.sentence, *case.notes), (table("Inputs", case.frame, {
         "input": "what", "given": lambda row: "yes" if row["given"] else "no"}),),
-        layers=case.layers)
+        explore=widget("Dashboard", case), layers=case.layers)
 
 
 def leads(found: Diagnosis, cause: Cause) -> bool:
@@ -166,8 +166,10 @@ def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
     numbers = number_table({**cause.finding.numbers, **({} if effect is None else effect.numbers)})
     title = rule.id if folded else rule.title[0].upper() + rule.title[1:]
     title = f"{title}: {word(cause)}"
+    whole = "# --write-fix fix.py (or .write_fix) writes this as a whole script.\n"
+    code = (whole if rule.makes else "") + rule.code
     return Section(title, tuple(f"{key}: {said}" for key, said in lines.items() if said),
-                   (numbers,) if numbers and folded else (), figures, rule.code, folded)
+                   (numbers,) if numbers and folded else (), figures, code, folded)
 
 
 def number_table(evidence: Mapping[str, Any]) -> Table:
@@ -208,6 +210,8 @@ def _notes(found: Diagnosis) -> tuple[str, ...]:
               for note in cut.notes]
     lines.append(f"ruled out: {', '.join(out) or 'nothing'}.")
     lines += [f"not tested, {line}" for line in untested(found)]
+    lines += [found.lacks] if found.lacks else []
+    lines += [f"the one-line recipe: {found.recipe}"] if found.recipe else []
     if found.late_seconds > 0:
         lines.append(f"an intervention ended {found.late_seconds:.0f} s after the time allowed; "
                      "those left were not started.")

@@ -12,9 +12,11 @@ from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, view_of
-from qinspect.show.views.layers import error_table
+from qinspect.show.views.layers import error_table, shortened
 from qinspect.show.views.predictions import (
+    IN_FULL,
     alike,
+    answer,
     calibration_table,
     class_table,
     comparison_table,
@@ -39,6 +41,10 @@ _RUNS = {
 _ORIGIN = {"ptq": "quantized after training", "qat": "quantization-aware training",
            "unknown": "unknown"}
 _MAX_NAMES = 12
+# Pairs whose verdicts are all said in the beginning.
+_FEW = 3
+# Remarks after which no number means what it seems to.
+_VOID = ("input-units", "no-answer")
 
 
 def inspections_view(found: Inspections) -> View:
@@ -117,29 +123,38 @@ def file_comparison_view(found: FileComparison) -> View:
     pairs = short(report["comparisons"], names)
     metric = ACCURACY if found.comparisons is None else found.comparisons.results.metric
     against = list(dict.fromkeys(row["b"] for row in report["layers"]))
+    classes = () if found.comparisons is None else found.comparisons.class_sentences
     return View(
         f"Comparison of {', '.join(report['names'])}",
-        tuple(text.renamed(line, names) for line in (
-            *_sentences(report),
-            *(() if found.comparisons is None else found.comparisons.class_sentences))),
+        tuple(text.renamed(line, names) for line in (*_answers(report, pairs, metric), *classes)),
         tuple(filter(None, (
             file_table(report, names, metric), comparison_table(pairs, metric),
-            _agreement(report, names), calibration_table(report["calibration"], names),
-            class_table(report["classes"], names, metric) if report["classes"] else None,
-            *(error_table(f"{names[b]}: layers, the largest error of their own first",
-                          [row for row in report["layers"] if row["b"] == b],
-                          report["detail_examples"]) for b in against)))),
+            _agreement(report, names),
+            class_table(report["classes"], names, metric) if report["classes"] else None))),
         {**pair_figures(pairs, metric),
          **{f"layers of {names[b]}": _profile(report, b, names) for b in against}},
-        (Section("Every verdict", tuple(text.renamed(line, names) for line in _all(report)),
-                 folded=True),
+        (Section(IN_FULL, tuple(text.renamed(line, names) for line in _all(report)), folded=True),
+         *_probabilities(report, names),
+         *(_layer_section(report, names, b) for b in against),
          *(Section(f"Scales of {names[a]} and {names[b]} side by side",
                    tables=(_scales(report, a, b),), folded=True)
            for a, b in dict.fromkeys((row["a"], row["b"]) for row in report["recipes"])),
          *(section for row in report["flips"] for section in _flips(row, names))),
-        (*alike(report.get("cochran_q")), *report["notes"]), names,
-        explore=lambda: view_of(_known(found)).widget(), layers=found.layers,
+        tuple(text.renamed(line, names) for line in report["notes"]), names,
+        explore=lambda: view_of(_known(found)).widget(), layers=lambda: _layers(found, names),
     )
+
+
+def _probabilities(report: Mapping[str, Any], names: Mapping[str, str]) -> list[Section]:
+    made = calibration_table(report["calibration"], names)
+    return [] if made is None else [Section("Probabilities", tables=(made,), folded=True)]
+
+
+def _layer_section(report: Mapping[str, Any], names: Mapping[str, str], b: str) -> Section:
+    rows = [row for row in report["layers"] if row["b"] == b]
+    made = error_table("The largest error of their own first", rows, report["detail_examples"])
+    name = f"layers of {names[b]}"
+    return Section(text.capital(name), tables=(made,), figures=(name,), folded=True)
 
 
 def file_table(report: Mapping[str, Any], names: Mapping[str, str], metric: Metric) -> Table:
@@ -207,20 +222,24 @@ def _scales(report: Mapping[str, Any], a: str, b: str) -> Table:
         "range a": (bounds("a"), text.span), "range b": (bounds("b"), text.span)})
 
 
-def _sentences(report: Mapping[str, Any]) -> list[str]:
-    """Verdicts against the first file and sure ones, surprises of lineage and kernels."""
-    first = report["names"][0]
-    lines = [row["sentence"] for row in report["comparisons"]
-             if row["a"] == first or row["verdict"] in ("a_better", "b_better")]
-    lines += [f"{line['a']} and {line['b']}: {line['verdict']} ({'; '.join(line['reasons'])})."
-              for line in report["lineage"] if line["verdict"] != "same weights"]
+def _answers(report: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]],
+             metric: Metric) -> list[str]:
+    """What makes the numbers void, verdicts, other remarks, surprises of the kernels.
+
+    Of many pairs those against the first file, and the sure ones.
+    """
+    first = pairs[0]["a"] if pairs else ""
+    lines = [answer(pair, metric) for pair in pairs if len(pairs) <= _FEW or
+             pair["a"] == first or pair["verdict"] in ("a_better", "b_better")]
     for kernel in report["kernels"]:
         if kernel["flips"]:
             lines.append(f"{kernel['file']}: default and reference kernels give another class for "
                          f"{kernel['flips']} of {kernel['examples']} examples.")
         elif kernel["error"]:
             lines.append(f"{kernel['file']}: reference kernels did not run: {kernel['error']}")
-    return [*remark_lines(report["remarks"]), *lines]
+    void = [row for row in report["remarks"] if row["id"] in _VOID]
+    other = [row for row in report["remarks"] if row["id"] not in _VOID]
+    return [*remark_lines(void), *lines, *remark_lines(other)]
 
 
 def remark_lines(remarks: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -231,8 +250,9 @@ def remark_lines(remarks: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _all(report: Mapping[str, Any]) -> list[str]:
     lines = [row["sentence"] for row in report["comparisons"]]
-    return lines + [f"{line['a']} and {line['b']}: {line['verdict']} "
-                    f"({'; '.join(line['reasons'])})." for line in report["lineage"]]
+    return [*lines, *alike(report.get("cochran_q")),
+            *(f"{line['a']} and {line['b']}: {line['verdict']} ({'; '.join(line['reasons'])})."
+              for line in report["lineage"])]
 
 
 def _flips(row: Mapping[str, Any], names: Mapping[str, str]) -> list[Section]:
@@ -256,6 +276,11 @@ def _profile(report: Mapping[str, Any], b: str, names: Mapping[str, str]) -> Any
             names[b])
 
     return make
+
+
+def _layers(found: FileComparison, names: Mapping[str, str]) -> Layers | None:
+    layers = found.layers()
+    return None if layers is None else shortened(layers, names)
 
 
 def _known(found: FileComparison) -> Layers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qinspect.measure.node_data import QUANTITIES
@@ -30,22 +31,26 @@ _BITS = 8
 _DRAWN = 288  # bins of a series that is only drawn: two a bar
 
 
-def layers_view(layers: Layers) -> View:
+def layers_view(measured: Layers) -> View:
     """The view of measured layers."""
+    names = text.short_names(measured.models)
+    layers = shortened(measured, names)
+    errors = [error_table(f"Errors of {model}, the largest of their own first",
+                          found.errors.to_dict("records"), layers.examples)
+              for model, found in layers.errors.items()]
     return View(
         f"{len(layers.layers)} layers of {', '.join(layers.models)}",
         (layers.sentence,),
-        tuple(filter(None,
-            (*(error_table(f"Errors of {model}, the largest of their own first",
-                           found.errors.to_dict("records"), layers.examples)
-               for model, found in layers.errors.items()), range_table(layers)))),
+        # The error tables hold the ranges, too; a page has them by themselves.
+        tuple(errors or filter(None, [range_table(layers)])),
         {**{f"error of {model}": _of(_profile, layers, model) for model in layers.errors},
          **{f"ranges of {model}": _of(_ranges, layers, model) for model in layers.models[1:]
             if layers.activations},
          **({"weights": lambda: figures.weight_ranges(layers.of("weight")),
              "channels": lambda: figures.channel_ranges(layers.most_unequal())}
             if layers.weights else {})},
-        notes=layers.notes, explore=widget("LayerExplorer", layers), layers=lambda: layers,
+        notes=tuple(text.renamed(note, names) for note in layers.notes), names=names,
+        explore=widget("LayerExplorer", layers), layers=lambda: layers,
     )
 
 
@@ -62,6 +67,16 @@ def overlay_view(overlay: Overlay) -> View:
                     "are its values outside the range that the file stores."))
     return View("Node data for Model Explorer", (overlay.sentence,), tuple(found),
                 notes=overlay.notes)
+
+
+def shortened(layers: Layers, names: Mapping[str, str]) -> Layers:
+    """The same under the short names of the models."""
+    return replace(
+        layers, models=tuple(names[model] for model in layers.models),
+        tensors=layers.tensors.assign(file=layers.tensors["file"].map(names)),
+        weights={(names[m], layer): found for (m, layer), found in layers.weights.items()},
+        activations={(names[m], layer): found for (m, layer), found in layers.activations.items()},
+        errors={names[model]: found for model, found in layers.errors.items()})
 
 
 def error_table(title: str, errors: Iterable[Mapping[Any, Any]], examples: int) -> Table:

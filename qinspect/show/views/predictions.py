@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
 from qinspect.verdicts import DIFFERENCES, examples
 
 if TYPE_CHECKING:
-    from qinspect.metrics import Metric
     from qinspect.predictions import Comparisons, Results, RunComparisons
     from qinspect.show.figure import Figure
     from qinspect.stats import SeedComparison
 
 # Pairs whose verdicts are read as sentences; more are counted, and read from the table.
 _FEW = 3
+IN_FULL = "Every verdict in full"
 _WAYS = "This is about ways of training, over new runs and new examples."
 
 
@@ -33,10 +34,11 @@ def comparisons_view(found: Comparisons) -> View:
     first = next(((one.a, one.b) for one in found), ())
     every = tuple(text.renamed(one.sentence, names) for one in found)
     classes = tuple(text.renamed(line, names) for line in found.class_sentences)
-    many = len(every) > _FEW
+    brief = ((_counted(found),) if len(pairs) > _FEW else
+             tuple(answer(pair, metric) for pair in pairs))
     return View(
         f"{found.results.source or 'Comparison'}: {examples(found.results.n)}",
-        (*found.results.first, *((_counted(found),) if many else every), *classes),
+        (*(text.renamed(line, names) for line in found.results.first), *brief, *classes),
         tuple(filter(None, (model_table(found.results, names, compared),
                             comparison_table(pairs, metric), _answer_table(found, names),
                             calibration_table(found.results.calibration.to_dict("records"), names),
@@ -44,8 +46,9 @@ def comparisons_view(found: Comparisons) -> View:
                             if found.by_class else None))),
         {**pair_figures(pairs, metric),
          **({"resamples": lambda: resamples(found.results, *first)} if len(found) == 1 else {})},
-        (Section("Every verdict", every, folded=True),) if many else (),
-        notes=(*alike(found.cochran_q), *found.results.notes), names=names,
+        (Section(IN_FULL, every, folded=True),),
+        notes=tuple(text.renamed(note, names)
+                    for note in (*alike(found.cochran_q), *found.results.notes)), names=names,
         explore=widget("SignificanceExplorer", found.results, *first),
     )
 
@@ -88,6 +91,33 @@ def _ways_table(found: Sequence[SeedComparison], names: Mapping[str, str]) -> Ta
             lambda c: c.possible, text.interval_of(first.metric)),
         "runs b ahead": lambda c: c.b_wins, "level": lambda c: c.ties,
         "a ahead": lambda c: c.a_wins}, caption=text.lower(first.metric))
+
+
+def answer(pair: Mapping[str, Any], metric: Metric) -> str:
+    """A row of a pair, as ``--json`` has it, as one short sentence."""
+    a, b, gap = pair["a"], pair["b"], pair["gap"]
+    of = "" if metric.id == ACCURACY.id else f" of {metric.title}"
+    form, level = text.gap_of(metric), f"{100 * pair['confidence']:g} % interval"
+    possible = pair.get("interval_simultaneous") or pair["interval"]
+    seen = f"{b} - {a} is {form(gap)} {metric.unit}".rstrip()
+
+    def ends(bounds: Sequence[float]) -> str:
+        return f"{form(bounds[0])} to {form(bounds[1])}"
+
+    if pair["verdict"] in ("a_better", "b_better"):
+        better, worse = (b, a) if pair["verdict"] == "b_better" else (a, b)
+        ahead = ends(sorted(end if gap > 0 else -end for end in possible))
+        return f"{better} is better than {worse} by {metric.size(gap)}{of} ({level} {ahead})."
+    limit = f"the margin of {text.amount(pair['margin'], metric.unit)}{of}"
+    if pair["verdict"] == "equivalent":
+        return (f"{a} and {b} are equivalent: they differ by less than {limit} ({seen}, {level} "
+                f"of this pair {ends(pair['interval'])}).")
+    if pair["verdict"] == "not_worse":
+        return (f"{b} is not worse than {a} by more than {limit} ({seen}, {level} "
+                f"{ends(possible)}).")
+    said = (f"No gap seen between {a} and {b}" if pair["verdict"] == "no_gap_seen" else
+            f"Cannot tell {a} and {b} apart")
+    return f"{said}: {seen}{of}; anything from {ends(possible)} is possible."
 
 
 def _counted(found: Comparisons) -> str:
@@ -179,8 +209,9 @@ def _margin(rows: Sequence[Mapping[str, Any]], metric: Metric) -> str:
     margins = sorted({row["margin"] for row in rows})
     if not margins:
         return ""
-    ends = f"{margins[0]:.4g}" + (f" to {margins[-1]:.4g}" if len(margins) > 1 else "")
-    return f"Margin: {ends} {metric.unit}".rstrip() + "."
+    if len(margins) == 1:
+        return f"Margin: {text.amount(margins[0], metric.unit)}."
+    return f"Margin: {margins[0]:.4g} to {margins[-1]:.4g} {metric.unit}".rstrip() + "."
 
 
 def _counted_right(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -230,6 +261,8 @@ def results_view(found: Results) -> View:
         return figures.accuracy_forest(rows.assign(model=rows["model"].map(names)),
                                        found.metric)
 
-    return View(f"Results of {len(found.models)} models", (found.sentence,),
-                (model_table(found, names),), {found.metric.id: forest}, notes=found.notes,
-                names=names, explore=widget("SignificanceExplorer", found))
+    return View(
+        f"Results of {len(found.models)} models", (text.renamed(found.sentence, names),),
+        (model_table(found, names),), {found.metric.id: forest},
+        notes=tuple(text.renamed(note, names) for note in found.notes), names=names,
+        explore=widget("SignificanceExplorer", found))

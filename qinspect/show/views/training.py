@@ -13,7 +13,7 @@ from qinspect.metrics import Metric
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
-from qinspect.show.views.predictions import comparison_table, resamples
+from qinspect.show.views.predictions import IN_FULL, answer, comparison_table, resamples
 from qinspect.stats import mean_interval
 from qinspect.studies.stored import gap_unit, judged_by
 
@@ -30,10 +30,11 @@ def study_view(study: Study) -> View:
     pairs = comparison_table(summary["comparisons"], study.results.metric)
     return View(
         f"Study: {spec['dataset']}, {spec['model']}, seed {spec['seed']}",
-        (*headline(summary), study.about_training),
+        (*(answer(pair, study.results.metric) for pair in _asked(summary)), study.about_training),
         (arm_table(study), part_table(study)),
         _figures(study),
-        (Section("All comparisons", tables=(pairs,), folded=True),
+        (Section(IN_FULL, tuple(pair["sentence"] for pair in _asked(summary)), folded=True),
+         Section("All comparisons", tables=(pairs,), folded=True),
          Section("Settings and versions", tables=(_settings(summary),), folded=True)),
         tuple(summary["notes"]),
         explore=widget("Dashboard", study),
@@ -41,10 +42,9 @@ def study_view(study: Study) -> View:
     )
 
 
-def headline(summary: dict[str, Any]) -> tuple[str, ...]:
-    """The sentences to take away: QAT against PTQ, and PTQ against float."""
-    return (_pair(summary, "ptq_int8", "qat")["sentence"],
-            _pair(summary, "float", "ptq_int8")["sentence"])
+def _asked(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was asked: QAT against PTQ, and PTQ against float."""
+    return [_pair(summary, "ptq_int8", "qat"), _pair(summary, "float", "ptq_int8")]
 
 
 def arm_table(study: Study) -> Table:
@@ -58,7 +58,7 @@ def arm_table(study: Study) -> Table:
 
     def verdict(arm: dict[str, Any]) -> str:
         row = to_float.get(arm["arm"])
-        return "reference" if row is None else text.verdict(row["verdict"], "float", arm["arm"])
+        return "reference" if row is None else text.verdict(row["verdict"], "float", "this")
 
     def interval(arm: dict[str, Any]) -> Any:
         row = to_float.get(arm["arm"], {})
@@ -180,6 +180,7 @@ def sweep_view(sweep: Sweep) -> View:
         dict(_sweep_figures(sweep)),
         notes=tuple(f"failed: {row['dataset']}, {row['model']}, seed {row['seed']}: {row['error']}"
                     for row in failed),
+        explore=widget("SweepBoard", sweep),
     )
 
 

@@ -20,6 +20,7 @@ _HOME = {
     "QuantizationPlayground": "playground",
     "RangeExplorer": "ranges",
     "SignificanceExplorer": "significance",
+    "SweepBoard": "dashboard",
 }
 
 

@@ -6,7 +6,7 @@ import html
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets as widgets
@@ -17,9 +17,18 @@ from qinspect.show.table import LONG, STYLE, Table
 from qinspect.show.text import elided, escaped
 from qinspect.show.view import script
 
+if TYPE_CHECKING:
+    from qinspect.show.widgets.selection import Selection
+
 LABEL = {"description_width": "120px"}
 WIDE = {"width": "430px"}
 FLOW = {"flex_flow": "row wrap"}
+# Titles of tabs are never cut: they take the room that they need, on a second line if they must.
+_TABS = (
+    "<style>.qinspect-dashboard .lm-TabBar-content{flex-wrap:wrap}"
+    ".qinspect-dashboard .lm-TabBar-tab{flex:0 0 auto!important;max-width:none!important}"
+    ".qinspect-dashboard .lm-TabBar-tabLabel{overflow:visible;text-overflow:clip}</style>"
+)
 
 
 class AccessibleNames(anywidget.AnyWidget):
@@ -52,7 +61,10 @@ class Explorer(Still):
     """Controls above, an area for errors, and what the controls change.
 
     ``name`` is part of the CSS class ``qinspect-name``; ``body`` holds figures, sentences, tables.
+    ``busy`` while the explorer itself changes its controls.
     """
+
+    busy = False
 
     def __init__(
         self, name: str, controls: Sequence[widgets.Widget], body: Iterable[widgets.Widget]
@@ -91,6 +103,35 @@ class Explorer(Still):
         for control in controls:
             control.observe(callback, names="value")
 
+    def quietly(self, control: Any, offered: Sequence[tuple[str, Any]], value: Any) -> None:
+        """Change what a control offers without answering to it."""
+        self.busy = True
+        try:
+            control.options = offered
+            control.value = value
+        finally:
+            self.busy = False
+
+    def joins(self, selection: Selection, trait: str, control: Any) -> None:
+        """Let a control follow what is chosen elsewhere, and choose for all other views.
+
+        What the control does not offer leaves it as it is.
+        """
+
+        def follow() -> None:
+            wanted = getattr(selection, trait)
+            if wanted != control.value and wanted in [value for _, value in control.options]:
+                control.value = wanted
+
+        def lead(change: Any) -> None:
+            # A control that is offered other names chooses by itself; nobody wished for that.
+            if not self.busy and change["new"] is not None:
+                setattr(selection, trait, change["new"])
+
+        selection.observe(self.guarded(follow), names=trait)
+        control.observe(lead, names="value")
+        self.guarded(follow)()
+
 
 class Tabs(Still):
     """Widgets in tabs; each is built when its tab is first opened."""
@@ -102,19 +143,28 @@ class Tabs(Still):
         self.tabs.selected_index = 0
         self.tabs.observe(lambda change: self.page(list(self.pages)[change["new"] or 0]),
                           "selected_index")
-        super().__init__([self.tabs])
+        super().__init__([widgets.HTML(_TABS), self.tabs])
         self.add_class("qinspect-dashboard")
         self.page(next(iter(self.pages)))
 
     def page(self, name: str) -> widgets.Widget:
         """Build a tab if it is not there yet, and give its content; what fails is shown in it."""
         holder = self.pages[name]
-        if not holder.children:
-            try:
-                holder.children = (self._builders[name](),)
-            except Exception as error:
-                holder.children = (widgets.HTML(alert(error)),)
+        with DRAWING:
+            if not holder.children:
+                try:
+                    holder.children = (self._builders[name](),)
+                except Exception as error:
+                    holder.children = (widgets.HTML(alert(error)),)
         return holder.children[0]
+
+    def rebuild(self, *names: str) -> None:
+        """Build those tabs anew that have been opened."""
+        for name in names:
+            with DRAWING:
+                if self.pages[name].children:
+                    self.pages[name].children = ()
+                    self.page(name)
 
 
 def choice(description: str, names: Sequence[str], hook: str, value: str | None = None) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import ipywidgets as widgets
+import numpy as np
 import pandas as pd
 
 from qinspect.errors import DataError, SpecError
 from qinspect.measure.local import LayerErrors
 from qinspect.show import figures, text
+from qinspect.show.style import model_colours, round_reach
 from qinspect.show.table import Table, table
 from qinspect.show.widgets.base import (
     FLOW,
@@ -20,8 +22,11 @@ from qinspect.show.widgets.base import (
     choice,
     hooked,
     options,
+    sentence,
 )
+from qinspect.show.widgets.chart import ChartView, Series
 from qinspect.show.widgets.figure import FigureView
+from qinspect.show.widgets.selection import Selection
 
 # Column of ERRORS -> title, whether large is bad, format.
 METRICS: dict[str, tuple[str, bool, Callable[[float], str]]] = {
@@ -35,6 +40,8 @@ METRICS: dict[str, tuple[str, bool, Callable[[float], str]]] = {
     "max_abs": ("largest error", True, text.number),
 }
 ORDER = "order of execution"
+# Least possible of the largest value on a threshold's slider.
+_REACH = 1e-3
 
 
 def sorted_errors(errors: pd.DataFrame, reference: str, metric: str = ORDER) -> pd.DataFrame:
@@ -58,14 +65,26 @@ def error_table(rows: pd.DataFrame, chosen: str) -> Table:
         "operator": "op", **heads})
 
 
-class ErrorExplorer(Explorer):
-    """Error histogram and SQNR by layer, of every model."""
+def beyond(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
+    """Rows above every threshold; one of 0 lets all pass, also those without a number."""
+    for column, least in thresholds.items():
+        if least > 0:
+            rows = rows[rows[column] > least]
+    return rows
 
-    def __init__(self, errors: Mapping[str, LayerErrors]) -> None:
+
+class ErrorExplorer(Explorer):
+    """Error histogram and errors by layer, of every model; thresholds filter the table."""
+
+    _shown = False
+
+    def __init__(
+        self, errors: Mapping[str, LayerErrors], selection: Selection | None = None
+    ) -> None:
         if not errors:
             raise DataError("there are no layer errors to show; measure them on examples first.")
         self._errors = dict(errors)
-        self._busy = False
+        self._colours = model_colours(["float", *errors])
         self.model = choice("model", list(errors), "qi-err-model")
         self.reference = hooked(
             widgets.ToggleButtons(
@@ -89,52 +108,103 @@ class ErrorExplorer(Explorer):
                            layout=WIDE),
             "qi-err-layer",
         )
-        self.profile = FigureView(7.2, 3.8, "qi-err-profile")
+        self.least = {
+            "rmse_over_scale": self._threshold("error above, steps", "qi-err-least", ".3g"),
+            "clipped_share": self._threshold("clipped above", "qi-err-clipped", ".1%"),
+        }
+        self.count = hooked(widgets.HTML(), "qi-err-count")
+        self.profile = ChartView("qi-err-profile")
         self.histogram = FigureView(6.4, 3.2, "qi-err-histogram")
         self.table = TableView("qi-err-table")
         super().__init__(
             "errors",
             [self.model, self.reference, self.metric],
-            [widgets.HBox([self.layer, self.histogram], layout=FLOW),
-             widgets.HBox([self.profile, self.table], layout=FLOW)],
+            [self.profile, widgets.HBox([self.layer, self.histogram], layout=FLOW),
+             widgets.HBox([*self.least.values()], layout=FLOW), self.count, self.table],
         )
         self.watch(self.refresh, self.model, self.reference, self.metric)
         self.watch(self._show_layer, self.layer)
-        self.watch(self._draw_profile, self.model)
+        self.watch(self._filter, *self.least.values())
+        self.profile.chart.observe(self.guarded(self._picked), names="chosen")
         self.guarded(self.refresh)()
-        self.guarded(self._draw_profile)()
+        self.joins(selection or Selection(), "layer", self.layer)
+
+    def _threshold(self, description: str, hook: str, form: str) -> widgets.FloatSlider:
+        return hooked(widgets.FloatSlider(0.0, min=0.0, max=1.0, description=description,
+                                          style=LABEL, layout=WIDE, readout_format=form), hook)
 
     def refresh(self) -> None:
-        """Sort the layers anew, and show the worst one unless they stand in their own order."""
+        """Sort the layers anew; the chosen one stays, and where none was it is the worst."""
         rows = self._rows()
         layers = [str(name) for name in rows["layer"]]
         if not layers:
             raise DataError(f"{self.model.value} has no {self.reference.value} errors.")
-        self._busy = True
-        try:
-            self.layer.options = options(layers)
-            self.layer.value = layers[0]
-        finally:
-            self._busy = False
+        kept = self.layer.value if self._shown and self.layer.value in layers else layers[0]
+        self.quietly(self.layer, options(layers), kept)
+        self._shown = True
+        for column, slider in self.least.items():
+            most = float(np.nanmax([_REACH, *self._errors[self.model.value].errors[column]]))
+            slider.max, slider.step = round_reach(most), round_reach(most) / 100
+        self._draw_profile()
         self._show_layer()
+        self._filter()
 
     def _rows(self) -> pd.DataFrame:
         errors = self._errors[self.model.value].errors
         return sorted_errors(errors, self.reference.value, self.metric.value)
 
     def _show_layer(self) -> None:
-        if self._busy:
+        if self.busy:
             return
         layer = self.layer.value
+        self.profile.chart.chosen = self._places().index(layer)
         found = self._errors[self.model.value]
         every, bins = found.histograms, found.histogram(layer, self.reference.value)
         most = float(every["count"].max()) if len(every) else 1.0
         figure = figures.error_histogram(bins, most=most).about(
             f"{layer}, {self.reference.value} error")
         self.histogram.show(figure, layout=self.model.value)
-        self.table.show(error_table(self._rows(), layer))
+        self._show_table()
+
+    def _filter(self) -> None:
+        """Show the layers beyond the thresholds, in the table and in the chart."""
+        rows = self._beyond()
+        there = set(rows["layer"])
+        asked = [slider for slider in self.least.values() if slider.value > 0]
+        self.profile.chart.passing = [name in there for name in self._places()] if asked else []
+        words = {"rmse_over_scale": f"error above {self.least['rmse_over_scale'].value:.3g} steps",
+                 "clipped_share": "more than "
+                                  f"{text.percent(self.least['clipped_share'].value)} clipped"}
+        told = " and ".join(words[key] for key, one in self.least.items() if one in asked)
+        self.count.value = sentence(
+            f"{len(rows)} of {len(self._rows())} layers{f': {told}' if told else ''}.")
+        self._show_table()
+
+    def _beyond(self) -> pd.DataFrame:
+        return beyond(self._rows(), {key: one.value for key, one in self.least.items()})
+
+    def _show_table(self) -> None:
+        self.table.show(error_table(self._beyond(), self.layer.value))
+
+    def _picked(self) -> None:
+        places = self._places()
+        if 0 <= self.profile.chart.chosen < len(places):
+            self.layer.value = places[self.profile.chart.chosen]
+
+    def _places(self) -> list[str]:
+        """Layers as they stand in the chart: in the order of execution."""
+        return [str(name) for name in
+                sorted_errors(self._errors[self.model.value].errors, self.reference.value)["layer"]]
 
     def _draw_profile(self) -> None:
-        errors = self._errors[self.model.value].errors
-        self.profile.show(figures.sqnr_profile(errors).about(self.model.value),
-                          layout=self.model.value)
+        key = "sqnr_db" if self.metric.value == ORDER else self.metric.value
+        title, _, form = METRICS[key]
+        places, series = self._places(), []
+        for model, found in self._errors.items():
+            rows = sorted_errors(found.errors, self.reference.value).drop_duplicates("layer")
+            values = rows.set_index("layer")[key].reindex(places).astype(float)
+            series.append(Series(
+                model, self._colours[model], values.clip(upper=0).tolist(),
+                values.clip(lower=0).tolist(), ["" if np.isnan(v) else form(v) for v in values]))
+        figure = figures.sqnr_profile(self._errors[self.model.value].errors)
+        self.profile.show(places, series, figure.about(self.model.value), unit=title)

@@ -13,9 +13,10 @@ from qinspect.errors import DataError
 from qinspect.show import figures, text
 from qinspect.show.figures.training import observers_at
 from qinspect.show.table import Table, table
-from qinspect.show.text import printable
-from qinspect.show.widgets.base import FLOW, LABEL, Explorer, hooked, shown
+from qinspect.show.text import elided, printable
+from qinspect.show.widgets.base import FLOW, LABEL, WIDE, Explorer, hooked, shown
 from qinspect.show.widgets.figure import FigureView
+from qinspect.show.widgets.selection import Selection
 
 
 def joined_runs(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -27,21 +28,42 @@ def joined_runs(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return joined
 
 
-def held_table(held: pd.DataFrame, step: int) -> Table:
+def holders(observers: pd.DataFrame) -> dict[str, str]:
+    """Which layer holds the range of what each layer gives: itself, or the next one that does.
+
+    QAT observes an activation that is a layer of its own where the file has one operator.
+    """
+    found: dict[str, str] = {}
+    waiting: list[str] = []
+    holding = set(observers_at(observers, int(observers["step"].max()))["layer"])
+    inputs = observers[observers["tensor"] == "input"]["layer"]
+    for layer in dict.fromkeys(map(str, observers[~observers["layer"].isin(inputs)]["layer"])):
+        waiting.append(layer)
+        if layer in holding:
+            found |= dict.fromkeys(waiting, layer)
+            waiting = []
+    return found
+
+
+def held_table(held: pd.DataFrame, step: int, chosen: str) -> Table:
     """Ranges that are held at a step, one row a layer, one column a run."""
     rows: dict[str, dict[str, Any]] = {}
     for record in held.to_dict("records"):
         row = rows.setdefault(str(record["layer"]), {"layer": str(record["layer"])})
         row[str(record["run"])] = (record["min"], record["max"])
     runs = {str(run): (str(run), text.span) for run in held["run"].unique()}
-    return table(f"Ranges held at step {step}", rows.values(), {"layer": "layer", **runs})
+    return table(f"Ranges held at step {step}", rows.values(), {
+        "": lambda row: ">" if row["layer"] == chosen else "", "layer": "layer", **runs})
 
 
 class ObserverPlayer(Explorer):
     """Play the observers' ranges over the steps of QAT, several runs side by side."""
 
-    def __init__(self, runs: Mapping[str, pd.DataFrame]) -> None:
+    def __init__(
+        self, runs: Mapping[str, pd.DataFrame], selection: Selection | None = None
+    ) -> None:
         self._observers = joined_runs(runs)
+        self._holders = holders(self._observers)
         steps = sorted(int(step) for step in self._observers["step"].unique())
         self.step = hooked(
             widgets.SelectionSlider(
@@ -65,14 +87,41 @@ class ObserverPlayer(Explorer):
             ),
             "qi-obs-runs",
         )
+        # By the layer of the file, which other views know; what it says is who holds the range.
+        known: dict[str, str] = {}
+        for layer, holder in self._holders.items():
+            known.setdefault(holder, layer)
+        self.layer = hooked(
+            widgets.Dropdown(options=[(elided(holder, 60), layer)
+                                      for holder, layer in known.items()],
+                             description="layer", style=LABEL, layout=WIDE),
+            "qi-obs-layer",
+        )
         self.figure = FigureView(8.0, 4.0, "qi-obs-figure")
+        self.course = FigureView(7.0, 3.2, "qi-obs-course")
         self.table = hooked(widgets.HTML(), "qi-obs-table")
         super().__init__(
-            "observers", [self.play, self.step, self.runs],
-            [widgets.HBox([self.figure, self.table], layout=FLOW)],
+            "observers", [self.play, self.step, self.runs, self.layer],
+            [widgets.HBox([self.figure, self.table], layout=FLOW), self.course],
         )
-        self.watch(self.refresh, self.step, self.runs)
-        self.guarded(self.refresh)()
+        self.watch(self.refresh, self.step)
+        self.watch(self._refresh_all, self.layer, self.runs)
+        self.guarded(self._refresh_all)()
+        chosen = selection or Selection()
+        chosen.observe(self.guarded(lambda: self._follow(chosen.layer)), names="layer")
+        self.guarded(lambda: self._follow(chosen.layer))()
+        self.layer.observe(lambda change: self._lead(chosen), names="value")
+
+    def _follow(self, layer: str) -> None:
+        """Show who holds the range of a layer chosen elsewhere."""
+        if layer in self._holders and self._holders[layer] != self._holders[self.layer.value]:
+            self.layer.value = next(one for _, one in self.layer.options
+                                    if self._holders[one] == self._holders[layer])
+
+    def _lead(self, selection: Selection) -> None:
+        # Two layers of the file may have one holder; the other one stays chosen.
+        if self._holders.get(selection.layer) != self._holders[self.layer.value]:
+            selection.layer = self.layer.value
 
     def refresh(self) -> None:
         """Show the chosen step."""
@@ -93,4 +142,10 @@ class ObserverPlayer(Explorer):
 
         layers = tuple(dict.fromkeys(held["layer"]))
         self.figure.show(replace(figure, draw=draw), layout=(chosen, layers))
-        self.table.value = shown(held_table(held, step))
+        self.table.value = shown(held_table(held, step, self._holders[self.layer.value]))
+
+    def _refresh_all(self) -> None:
+        self.refresh()
+        rows = self._observers[self._observers["run"].isin(self.runs.value)]
+        holder = self._holders[self.layer.value]
+        self.course.show(figures.observer_course(rows, holder), layout=(self.runs.value, holder))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
 
 from qinspect.errors import DataError
 from qinspect.measure.clipping import METHODS, Binned, clip_effect, method_range
@@ -24,12 +26,13 @@ from qinspect.show.widgets.base import (
     sentence,
     shown,
 )
-from qinspect.show.widgets.figure import ClipHistogram, FigureView
+from qinspect.show.widgets.chart import ChartView, Series
+from qinspect.show.widgets.figure import ClipHistogram
+from qinspect.show.widgets.selection import WHOLE, Selection
 
 if TYPE_CHECKING:
     from qinspect.measure.layer_tables import Layers
 
-WHOLE = -1
 BY_HAND = "by hand"
 _METHOD_WORDS = {"minmax": "least to greatest", "percentile": "central 99.9 %",
                  "mse": "least squared error"}
@@ -85,11 +88,12 @@ def effect_sentence(effect: dict[str, float], bits: int) -> str:
 class RangeExplorer(Explorer):
     """Pick a layer, weights or activations, a channel; drag the range that would be quantized."""
 
-    def __init__(self, layers: Layers) -> None:
+    def __init__(self, layers: Layers, selection: Selection | None = None) -> None:
         self._layers = layers
         self._colours = model_colours(layers.models)
-        self._busy = False
         self._values: Binned | None = None
+        self._drawn: tuple[str, str] | None = None
+        self._channels_of = ""
         self.layer = choice("layer", layers.layers, "qi-range-layer")
         kinds = ["weight", "activation"] if layers.activations else ["weight"]
         self.kind = hooked(
@@ -118,21 +122,30 @@ class RangeExplorer(Explorer):
         self.histogram = hooked(ClipHistogram(log=True), "qi-range-histogram")
         self.effect = hooked(widgets.HTML(), "qi-range-effect")
         self.table = hooked(widgets.HTML(), "qi-range-table")
-        self.overview = FigureView(8.0, 3.6, "qi-range-overview")
+        self.every = ChartView("qi-range-overview")
+        self.channels = ChartView("qi-range-channels", "channel")
         controls = [self.layer, self.kind, self.channel, self.model, self.method, self.bits,
                     self.symmetric, self.log_scale]
         super().__init__(
-            "ranges", controls, [self.histogram, self.effect, self.table, self.overview]
+            "ranges", controls,
+            [self.every, self.histogram, self.effect, self.channels, self.table]
         )
         self.watch(self.refresh, self.layer, self.kind, self.channel, self.model)
         self.watch(self._apply_method, self.method, self.bits, self.symmetric)
         self.watch(self._apply_log, self.log_scale)
         self.histogram.observe(self.guarded(self._dragged), names="clip")
+        self.every.chart.observe(self.guarded(self._picked_layer), names="chosen")
+        self.channels.chart.observe(self.guarded(self._picked_channel), names="chosen")
         self.guarded(self.refresh)()
+        chosen = selection or Selection()
+        chosen.observe(self.guarded(lambda: self._have(chosen.layer)), names="layer")
+        self.guarded(lambda: self._have(chosen.layer))()
+        self.joins(chosen, "layer", self.layer)
+        self.joins(chosen, "channel", self.channel)
 
     def refresh(self) -> None:
         """Show another layer, kind, channel or model."""
-        if self._busy:
+        if self.busy:
             return
         kind = self.kind.value
         layer = self._fit_layers(kind)
@@ -155,18 +168,38 @@ class RangeExplorer(Explorer):
             for name, (low, high) in stored.items()
         ]
         self._apply_method()
-        self._draw_overview(layer, kind)
+        self._draw_layers(layer, kind)
+        self._draw_channels(layer, channel, kind)
+
+    def _have(self, layer: str) -> None:
+        """Change to the kind of values that a layer chosen elsewhere has."""
+        having = [kind for kind in self.kind.options if layer in self._having(kind)]
+        if having and self.kind.value not in having:
+            self.kind.value = having[0]
+
+    def _having(self, kind: str) -> list[str]:
+        """Layers that have such values, in order."""
+        held = {layer for _, layer in (self._layers.weights if kind == "weight"
+                                       else self._layers.activations)}
+        return [layer for layer in self._layers.layers if layer in held]
+
+    def _picked_layer(self) -> None:
+        names = [value for _, value in self.layer.options]
+        if 0 <= self.every.chart.chosen < len(names):
+            self.layer.value = names[self.every.chart.chosen]
+
+    def _picked_channel(self) -> None:
+        if self.channels.chart.chosen >= 0:
+            self.channel.value = self.channels.chart.chosen
 
     def _fit_layers(self, kind: str) -> str:
         """Offer the layers that have such values; keep the chosen one if it is among them."""
-        held = self._layers.weights if kind == "weight" else self._layers.activations
-        having = {layer for _, layer in held}
-        names = [layer for layer in self._layers.layers if layer in having]
+        names = self._having(kind)
         if not names:
             raise DataError(f"no layer has {kind} values to show.")
         kept = self.layer.value if self.layer.value in names else names[0]
         if [value for _, value in self.layer.options] != names:
-            self._quietly(self.layer, options(names), kept)
+            self.quietly(self.layer, options(names), kept)
         return kept
 
     def _fit_channels(self, layer: str, kind: str) -> int:
@@ -175,7 +208,7 @@ class RangeExplorer(Explorer):
         count = min(own) if own and kind == "weight" else 0
         if len(self.channel.options) != count + 1:
             kept = self.channel.value if self.channel.value < count else WHOLE
-            self._quietly(
+            self.quietly(
                 self.channel, [("all", WHOLE), *((str(c), c) for c in range(count))], kept
             )
         self.channel.disabled = count == 0
@@ -189,19 +222,10 @@ class RangeExplorer(Explorer):
         kept = self.method.value if self.method.value in allowed else "minmax"
         # A range set by hand belongs to the values it was set on.
         if list(self.method.options) != wanted or self.method.value != kept:
-            self._quietly(self.method, wanted, kept)
-
-    def _quietly(self, control: Any, offered: list[tuple[str, Any]], value: Any) -> None:
-        """Change what a control offers without answering to it."""
-        self._busy = True
-        try:
-            control.options = offered
-            control.value = value
-        finally:
-            self._busy = False
+            self.quietly(self.method, wanted, kept)
 
     def _apply_method(self) -> None:
-        if self._busy or self._values is None:
+        if self.busy or self._values is None:
             return
         bits, symmetric, method = self.bits.value, self.symmetric.value, self.method.value
         low, high = self.histogram.clip
@@ -213,12 +237,12 @@ class RangeExplorer(Explorer):
             low, high = method_range(self._values, method, bits=bits, symmetric=symmetric)
         if symmetric:
             low, high = -max(-low, high), max(-low, high)
-        self._busy = True
+        self.busy = True
         try:
             self.histogram.bits, self.histogram.symmetric = bits, symmetric
             self.histogram.clip = [min(low, 0.0), max(high, 0.0)]
         finally:
-            self._busy = False
+            self.busy = False
         self._tell()
         self.table.value = shown(range_table(
             self._layers, self.layer.value, self.kind.value, int(self.channel.value),
@@ -226,13 +250,13 @@ class RangeExplorer(Explorer):
         ))
 
     def _dragged(self) -> None:
-        if self._busy:
+        if self.busy:
             return
-        self._busy = True
+        self.busy = True
         try:
             self.method.value = BY_HAND
         finally:
-            self._busy = False
+            self.busy = False
         self._tell()
 
     def _tell(self) -> None:
@@ -245,15 +269,44 @@ class RangeExplorer(Explorer):
     def _apply_log(self) -> None:
         self.histogram.log = self.log_scale.value
 
-    def _draw_overview(self, layer: str, kind: str) -> None:
-        if kind == "weight":
-            rows = self._layers.of("weight")
-            self.overview.show(figures.channel_ranges(rows[rows["layer"] == layer]),
-                               layout=("weight", layer))
-            return
-        chosen = self.model.value
-        if chosen == self._layers.models[0]:
-            chosen = self._layers.models[-1]
-        ranges = self._layers.stored_against_observed(chosen)
-        self.overview.show(figures.activation_ranges(ranges).about(chosen),
-                           layout=("activation", chosen))
+    def _draw_layers(self, layer: str, kind: str) -> None:
+        names = [value for _, value in self.layer.options]
+        if (kind, self.model.value) != self._drawn:
+            self._drawn = (kind, self.model.value)
+            rows = self._layers.of(kind)
+            rows = rows[rows["channel"] == WHOLE]
+            if kind == "weight":
+                figure = figures.weight_ranges(rows)
+            else:
+                quantized = (self.model.value if self.model.value != self._layers.models[0]
+                             else self._layers.models[-1])
+                figure = figures.activation_ranges(
+                    self._layers.stored_against_observed(quantized)).about(quantized)
+            self.every.show(names, self._series(rows, "layer", names), figure,
+                            unit=f"{kind}, units of the layer")
+        self.every.chart.chosen = names.index(layer)
+
+    def _draw_channels(self, layer: str, channel: int, kind: str) -> None:
+        rows = self._layers.of("weight")
+        rows = rows[(rows["layer"] == layer) & (rows["channel"] != WHOLE)]
+        self.channels.layout.display = "" if kind == "weight" and len(rows) else "none"
+        if kind == "weight" and self._channels_of != layer:
+            self._channels_of = layer
+            count = int(rows["channel"].max()) + 1 if len(rows) else 0
+            self.channels.show([str(one) for one in range(count)],
+                               self._series(rows, "channel", range(count)),
+                               figures.channel_ranges(rows).about(layer), unit="weight")
+        self.channels.chart.chosen = channel
+
+    def _series(self, rows: pd.DataFrame, key: str, items: Sequence[Any]) -> list[Series]:
+        """What occurs in the float file, and what each other file can store."""
+        found = []
+        for model in self._layers.models:
+            own = rows[rows["file"] == model].drop_duplicates(key)
+            own = own.set_index(key).reindex(list(items))
+            stored = own["stored_min"].notna().any()
+            low, high = (own[f"stored_{end}" if stored else end] for end in ("min", "max"))
+            said = [f"{'stores' if stored else 'holds'} {text.span(ends)}"
+                    if np.isfinite(ends).all() else "" for ends in zip(low, high, strict=True)]
+            found.append(Series(model, self._colours[model], low.tolist(), high.tolist(), said))
+        return found
