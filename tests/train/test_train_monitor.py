@@ -84,14 +84,19 @@ def test_wanted_ranges_are_those_of_a_warm_start() -> None:
 def test_checks_are_written_as_csv_and_for_tensorboard(tmp_path) -> None:
     import tensorflow as tf
 
+    from qinspect.show.widgets import QATWatch
+
     model = quantize_aware(trained("mlp"))
     monitor = QATMonitor(digits().calibration.x, check=digits().validation, every=10, share=1.0,
                          csv=tmp_path / "qat.csv", tensorboard=tmp_path / "events",
                          notify=lambda said: None)
+    watch = QATWatch(monitor)
     fit_qat(model, digits().train, None, epochs=1, learning_rate=3e-4, seed=5, monitor=monitor)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "qat.csv"), monitor.frame,
                                   check_dtype=False)
     assert monitor.frame["keras"].notna().sum() >= 2
+    assert "31" in watch.table.value
+    assert bytes(watch.figure.image.value[:4]) == b"\x89PNG"
     assert (monitor.frame["agreement"].dropna() > 0.8).all()
     (file,) = (tmp_path / "events").iterdir()
     found = {event.step: value.simple_value

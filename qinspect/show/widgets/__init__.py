@@ -16,6 +16,7 @@ _HOME = {
     "FlipBrowser": "flips",
     "LayerExplorer": "dashboard",
     "ObserverPlayer": "observers",
+    "QATWatch": "observers",
     "Overview": "dashboard",
     "QuantizationPlayground": "playground",
     "RangeExplorer": "ranges",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import pandas as pd
@@ -14,9 +14,14 @@ from qinspect.show import figures, text
 from qinspect.show.figures.training import observers_at
 from qinspect.show.table import Table, table
 from qinspect.show.text import elided, printable
-from qinspect.show.widgets.base import FLOW, LABEL, WIDE, Explorer, hooked, shown
+from qinspect.show.widgets.base import FLOW, LABEL, WIDE, Explorer, hooked, sentence, shown
 from qinspect.show.widgets.figure import FigureView
 from qinspect.show.widgets.selection import Selection
+
+if TYPE_CHECKING:
+    from qinspect.train.monitor import QATMonitor
+
+_CHECKS = 8
 
 
 def joined_runs(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -149,3 +154,31 @@ class ObserverPlayer(Explorer):
         rows = self._observers[self._observers["run"].isin(self.runs.value)]
         holder = self._holders[self.layer.value]
         self.course.show(figures.observer_course(rows, holder), layout=(self.runs.value, holder))
+
+
+class QATWatch(Explorer):
+    """What a ``QATMonitor`` sees while training goes on; made before ``fit`` is called."""
+
+    def __init__(self, monitor: QATMonitor) -> None:
+        self._monitor = monitor
+        self.said = hooked(widgets.HTML(), "qi-qat-said")
+        self.table = hooked(widgets.HTML(), "qi-qat-table")
+        self.figure = FigureView(8.0, 4.0, "qi-qat-figure")
+        super().__init__("qat", [], [self.said, self.figure, self.table])
+        monitor.on_check = lambda _: self.guarded(self.refresh)()
+
+    def refresh(self) -> None:
+        """Show the last check, the ranges now and what was told so far."""
+        checks = self._monitor.frame
+        self.said.value = "".join(map(sentence, self._monitor.warnings)) or sentence(
+            "No known cause is in sight.")
+        self.table.value = shown(table("Checks", checks.to_dict("records")[-_CHECKS:], {
+            "step": lambda row: f"{row['step']:.0f}",
+            "bits unused": ("bits_unused", "{:.1f}".format),
+            "at the end": ("bits_unused_at_end", "{:.1f}".format),
+            "start value left": ("start_left", text.percent),
+            "batch norm shift": ("batchnorm_shift", "{:.2f}".format),
+            "Keras": ("keras", text.percent), "file": ("tflite", text.percent)}))
+        held = self._monitor.observers.assign(run="qat")
+        step = int(held["step"].max())
+        self.figure.show(figures.observer_bars(observers_at(held, step), step), layout="qat")
