@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help study lab exercises test test-fast torture docs lint site site-check pictures forum-study bench bench-diagnosis bench-diagnosis-full clean
+.PHONY: help study lab exercises test test-fast torture docs lint site site-check pictures forum-study lesson-times bench bench-diagnosis bench-diagnosis-full clean
 help:
 	@echo "make study      train, quantize, evaluate and print the verdict, five seeds (some five minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
@@ -17,6 +17,7 @@ help:
 	@echo "make site       all docs and notebooks with outputs, to build/site (NOTEBOOKS=folder takes executed ones)"
 	@echo "make site-check open every page of build/site in Chromium and record what it asks for"
 	@echo "make pictures   the README's pictures, from a study that is made for them (Chromium)"
+	@echo "make lesson-times  notebooks/TIMES.md, how long each notebook takes (15 minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      times and sizes beside alternatives, to benchmarks/results.md (25 minutes; SUBJECT=layers)"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (90 minutes on 2 cores)"
@@ -56,6 +57,9 @@ docs: $(STAMP)
 
 forum-study: $(STAMP)
 	$(BIN)/python -m qinspect_bench.forum_study data/forum_puzzle
+
+lesson-times: $(STAMP)
+	$(BIN)/python -m qinspect_bench.lesson_times notebooks/TIMES.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

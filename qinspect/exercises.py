@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from qinspect.studies.stored import Study
 
 
+__all__ = ["Reply", "check"]
+
+
 class Reply(str):
     """What is said to an answer; a notebook shows it as text that wraps."""
 

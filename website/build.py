@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import check
-from execute import ROOT, executed
 
 import qinspect as qi
+from execute import ROOT, executed
 
 HERE = Path(__file__).resolve().parent
-NAMESPACES = ("stats", "train", "tflite")
+NAMESPACES = ("exercises", "stats", "train", "tflite")
 # What a verb returns and is worth a section: names of classes by module.
 RETURNED = {
     "data.dataset": ("Dataset",),

@@ -87,10 +87,11 @@ def test_the_gallery_names_every_thread_that_a_cause_names() -> None:
 def test_pages_ask_nobody(tmp_path: Path) -> None:
     for package in ("nbformat", "sphinx", "myst_nb", "pydata_sphinx_theme", "numpydoc"):
         need_package(package)
-    import build
-    import execute
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+    import build
+    import execute
 
     cells = [new_markdown_cell("# Is it so?\n\n$$\\frac{a}{b} < 1$$\n\nand $a^2$"),
              new_code_cell("1", outputs=[new_output("display_data", data=d) for d in OUTPUTS])]
