@@ -33,6 +33,7 @@ from qinspect.measure.scales import scale_table
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.metrics.classes import NO_ANSWER, same_class
 from qinspect.predictions import Comparisons, Results, results
+from qinspect.progress import Progress, late_progress, no_progress
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.stats.agreement import cohen_kappa
@@ -64,6 +65,7 @@ def layer_rows(
     calibration_x: Arrays | None,
     *,
     num_threads: int | None = None,
+    show: Progress = no_progress,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Errors of every layer of every other file against the first float file.
 
@@ -75,6 +77,8 @@ def layer_rows(
         Calibration examples, before preprocessing.
     num_threads : int, optional
         Of the measurement; one a core unless given.
+    show : callable
+        ``show(phase, done, total, message)``, called as files are finished.
 
     Returns
     -------
@@ -98,9 +102,9 @@ def layer_rows(
             observed = observe_ranges(graph, real, num_threads=num_threads)
         except QinspectError as error:
             notes.append(f"no calibration ranges: {error}")
-    for other, quantized, fed, _ in models:
-        if other == name:
-            continue
+    others = [model for model in models if model[0] != name]
+    for done, (other, quantized, fed, _) in enumerate(others):
+        show("3/3 layers", done, len(others), other)
         if not _same(fed, x):
             notes.append(
                 f"no layer errors of {other}: it is given other values than {name}, so its "
@@ -119,6 +123,7 @@ def layer_rows(
         ranges = _ranges(graph, quantized, matched, observed)
         for row in records(found.errors):
             rows.append({"a": name, "b": other, **row, **ranges.get(row["layer"], {})})
+    show("3/3 layers", len(others), len(others), f"{len(others)} files against {name}")
     return rows, notes
 
 
@@ -352,7 +357,7 @@ def compare(
     metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
     confidence: float = 0.95, margin: float | None = None, margin_relative: float | None = None,
     non_inferior: bool = False, seed: int = 0, detail_examples: int = DETAIL_EXAMPLES,
-    num_threads: int | None = None, by_class: bool = False,
+    num_threads: int | None = None, by_class: bool = False, progress: Progress | None = None,
 ) -> Comparisons | FileComparison:
     """Compare models on the same examples: their predictions, or ``.tflite`` files and all of them.
 
@@ -388,6 +393,9 @@ def compare(
         Interpreters of each file side by side, of one thread each; one a core unless given.
     by_class : bool
         Tell each pair class by class as well.
+    progress : callable, optional
+        Of files: ``progress(phase, done, total, message)``; a terminal or notebook shows it unless
+        given.
 
     Returns
     -------
@@ -415,7 +423,7 @@ def compare(
     report, pairs = _of_files(
         files, data, calibration, ways, reference=reference, metric=metric, output=output,
         sequence=sequence, detail_examples=detail_examples, num_threads=num_threads,
-        by_class=by_class,
+        by_class=by_class, show=progress or late_progress(),
         options={"confidence": confidence, "margin": margin, "margin_relative": margin_relative,
                  "non_inferior": non_inferior, "seed": seed})
     return FileComparison(report, pairs, tuple(files), data, tuple(ways))
@@ -444,7 +452,7 @@ def _of_files(
     calibration: str | os.PathLike[str] | None, hows: Sequence[Preprocessing], *,
     reference: str | os.PathLike[str] | None, metric: Metric | str | None, output: str | None,
     sequence: bool, detail_examples: int, num_threads: int | None, by_class: bool,
-    options: dict[str, Any],
+    show: Progress, options: dict[str, Any],
 ) -> tuple[dict[str, Any], Comparisons | None]:
     """The report of a :class:`FileComparison` as plain data, and the comparisons behind it."""
     if len(files) < 2:
@@ -464,7 +472,9 @@ def _of_files(
     task = task_of(graphs, fed, examples, metric=metric, output=output, ways=hows)
     notes += task.notes
     models = []
-    ran = task.run(graphs, fed, num_threads=num_threads, sequence=sequence)
+    ran = task.run(
+        graphs, fed, num_threads=num_threads, sequence=sequence,
+        progress=lambda done, total: show("1/3 outputs", done, total, f"{len(graphs)} files"))
     for (name, graph), file, how in zip(graphs.items(), files, hows, strict=True):
         result, scored = ran[name]
         notes += [f"{name}: {note}" for note in result.notes]
@@ -482,11 +492,11 @@ def _of_files(
         compared = _compared(models, examples, task.metric, against, by_class,
                              {**options, "first": first})
     kernels = _kernel_rows(models, examples.ids, task, wanted, sequence=sequence,
-                           seed=options["seed"], num_threads=num_threads)
+                           seed=options["seed"], num_threads=num_threads, show=show)
     notes += [f"{row['file']}: {row['said']}" for row in kernels if row["said"]]
     layers, missing = layer_rows(
         [(m.name, m.graph, take(m.x, head), m.how) for m in models], calibration_x,
-        num_threads=num_threads,
+        num_threads=num_threads, show=show,
     )
     notes += missing
     x = examples.x
@@ -537,7 +547,7 @@ def _affordable(graphs: Iterable[Graph], most: int) -> int:
 
 def _kernel_rows(
     models: list[_Model], ids: Array, task: Task, most: int, *, sequence: bool, seed: int,
-    num_threads: int | None,
+    num_threads: int | None, show: Progress,
 ) -> list[dict[str, Any]]:
     """Reference kernels of every file on the same random examples."""
     order = stream(seed, "kernels").permutation(len(ids))[: min(most, MOST)]
@@ -549,8 +559,13 @@ def _kernel_rows(
         again = task.run({m.name: m.graph for m in kept}, {m.name: m.x for m in kept},
                          num_threads=num_threads) if kept else {}
         usual |= {name: result for name, (result, _) in again.items()}
-    return [kernel_row(m.name, m.graph, m.x, m.y, ids, task=task, usual=usual[m.name], order=order,
-                       seconds=seconds, num_threads=num_threads) for m in models]
+    rows = []
+    for done, m in enumerate(models):
+        show("2/3 reference kernels", done, len(models), m.name)
+        rows.append(kernel_row(m.name, m.graph, m.x, m.y, ids, task=task, usual=usual[m.name],
+                               order=order, seconds=seconds, num_threads=num_threads))
+    show("2/3 reference kernels", len(models), len(models), f"{len(models)} files")
+    return rows
 
 
 def _remarks(models: list[_Model], compared: Comparisons | None, task: Task) -> list[Remark]:

@@ -10,6 +10,7 @@ from qinspect.errors import DataError, SpecError
 from qinspect.measure.remarks import Scored, chance_remarks, unit_remarks
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Results
+from qinspect.progress import Progress, late_progress
 from qinspect.tflite.identity import identify
 from qinspect.tflite.inputs import (
     File,
@@ -29,7 +30,7 @@ def evaluate(
     kernels: Kernels = "default", preprocessing: Sequence[Preprocessing] | None = None,
     metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
     confidence: float = 0.95, margin: float | None = None, seed: int = 0,
-    num_threads: int | None = None,
+    num_threads: int | None = None, progress: Progress | None = None,
 ) -> Results:
     """Outputs of ``.tflite`` files for the same examples.
 
@@ -56,6 +57,8 @@ def evaluate(
         Of the comparisons that will be made.
     num_threads : int, optional
         Interpreters of each file side by side, of one thread each; one a core unless given.
+    progress : callable, optional
+        ``progress(phase, done, total, message)``; a terminal or notebook shows it unless given.
 
     Returns
     -------
@@ -94,7 +97,10 @@ def evaluate(
     if task.metric is None:
         raise DataError(f"{examples.no_labels}; 'compare' says what can be said without.")
     notes += task.notes
-    ran = task.run(graphs, fed, num_threads=num_threads, kernels=kernels, sequence=sequence)
+    show = progress or late_progress()
+    files = f"of {len(graphs)} file(s)"
+    ran = task.run(graphs, fed, num_threads=num_threads, kernels=kernels, sequence=sequence,
+                   progress=lambda done, total: show("outputs", done, total, files))
     runs = {name: run for name, (run, _) in ran.items()}
     outputs = {name: scored for name, (_, scored) in ran.items()}
     notes += [f"{name}: {note}" for name, run in runs.items() for note in run.notes]

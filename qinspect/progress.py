@@ -20,6 +20,7 @@ Progress = Callable[[str, int, int, str], None]
 
 _REFRESH_SECONDS = 0.1
 _LOG_SECONDS = 60
+_LATE_SECONDS = 1
 _BAR = 20
 
 
@@ -39,6 +40,19 @@ def make_progress() -> Progress:
     if sys.stderr.isatty():
         return _Terminal(_REFRESH_SECONDS)
     return _Log(_LOG_SECONDS, shown=time.monotonic())
+
+
+def late_progress() -> Progress:
+    """For what is often done at once: a log shows nothing, a notebook what takes a second."""
+    if not kernel():
+        return make_progress() if sys.stderr.isatty() else no_progress
+    shown, started = make_progress(), time.monotonic()
+
+    def late(phase: str, done: int, total: int, message: str) -> None:
+        if time.monotonic() - started >= _LATE_SECONDS:
+            shown(phase, done, total, message)
+
+    return late
 
 
 def no_progress(phase: str, done: int, total: int, message: str) -> None:

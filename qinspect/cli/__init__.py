@@ -12,6 +12,9 @@ from qinspect.cli import commands  # noqa: F401, importing it registers the comm
 from qinspect.cli.options import app
 from qinspect.errors import QinspectError
 
+# Verbs whose folder holds what is finished.
+_RESUMED = ("study", "sweep")
+
 
 def main() -> None:
     """Entry point: errors are one line on standard error and exit code 2."""
@@ -24,7 +27,7 @@ def main() -> None:
     except QinspectError as error:
         _fail(str(error), 2)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; run the same command again to continue.", 130)
+        _fail(_interrupted(sys.argv[1]), 130)
     except BrokenPipeError:
         _let_go_of_output()
         sys.exit(1)
@@ -39,6 +42,14 @@ def main() -> None:
             raise
         _fail(error.format_message(), 2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted(verb: str) -> str:
+    """How to go on after Ctrl-C."""
+    if verb in _RESUMED:
+        return "interrupted; run the same command again: finished parts are kept."
+    return ("interrupted; nothing is kept of what was not yet written: the same command begins "
+            "anew.")
 
 
 def _open_streams() -> None:

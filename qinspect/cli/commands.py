@@ -589,7 +589,6 @@ def robust_qat(
     as_json: AsJson = False,
 ) -> None:
     """Quantization-aware training with the known pitfalls removed."""
-    from qinspect.progress import make_progress
     from qinspect.store import write_bytes
     from qinspect.train import robust_qat as run
     from qinspect.train import save_keras
@@ -597,7 +596,7 @@ def robust_qat(
     found = run(
         model, train, validation, epochs=epochs, learning_rate=learning_rate,
         batch_size=batch_size, seed=seed, calibration=calibration,
-        freeze_batchnorm=freeze_batchnorm, progress=make_progress(),
+        freeze_batchnorm=freeze_batchnorm,
     )
     out = out or model.with_name(f"{model.stem}-robust-qat.tflite")
     write_bytes(out, found.content)

@@ -23,6 +23,7 @@ from qinspect.measure.size_curve import Candidate, SizeCurve, size_curve, two_ha
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.metrics.classes import same_class
 from qinspect.predictions import Results
+from qinspect.progress import Progress, late_progress, no_progress
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.tflite.ancestry import lineage
@@ -89,6 +90,7 @@ class MixedFiles:
         task: Task | None = None,
         choose: Array | None = None,
         num_threads: int | None = None,
+        show: Progress = no_progress,
     ) -> None:
         for option, value in (("precision", precision), ("keep", keep)):
             if value not in PRECISIONS:
@@ -104,6 +106,7 @@ class MixedFiles:
         self.layers = quantizable_operators(graph, precision)
         if not self.layers:
             raise SpecError(f"{graph.file} has no layer that can be quantized to {precision}.")
+        self._show, self._made = show, 0
         self._reference = self._evaluate(graph)
         self.float = self._variant("float", (), graph.content, self._reference)
         self.full = self._make("full", (), self.keep, self.precision)
@@ -125,6 +128,10 @@ class MixedFiles:
     def _make(
         self, kind: Any, layers: tuple[QuantizableOperator, ...], own: Precision, others: Precision
     ) -> Variant:
+        # The fully quantized file, two of each layer, and the curve.
+        total = 1 + 3 * len(self.layers)
+        self._show("mixed files", self._made, total, ", ".join(layer.name for layer in layers[:1]))
+        self._made += 1
         content = quantize_file(self.graph, self.ranges, others, dict.fromkeys(_at(layers), own))
         return self._variant(kind, layers, content, self._evaluate(content))
 
@@ -348,6 +355,7 @@ def sensitivity(
     advise: bool = False,
     seed: int = 0,
     num_threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Sensitivity:
     """Quantize one layer at a time, and all but one, from a float ``.tflite`` file alone.
 
@@ -385,6 +393,8 @@ def sensitivity(
         Of all that is drawn.
     num_threads : int, optional
         Interpreters of each file side by side, of one thread each; one a core unless given.
+    progress : callable, optional
+        ``progress(phase, done, total, message)``; a terminal or notebook shows it unless given.
 
     Returns
     -------
@@ -422,8 +432,9 @@ def sensitivity(
     task = task_of({"float": graph}, {"float": x}, examples, metric=metric, output=output,
                    ways=[how])
     parts = two_halves(len(examples), examples.group, seed)
+    show = progress or late_progress()
     files = MixedFiles(graph, ranges, x, precision=precision, keep=keep, task=task,
-                       choose=parts[0], num_threads=num_threads)
+                       choose=parts[0], num_threads=num_threads, show=show)
     variants = [files.float, files.full, *files.one_at_a_time()]
     order = sensitivity_order(variants)
     results = None
@@ -441,6 +452,8 @@ def sensitivity(
         return pd.DataFrame(rows, columns=list(SENSITIVITY))
 
     curve = [files.full, *files.keep_curve(order)]
+    made = len(variants) + len(curve) - 2
+    show("mixed files", made, made, f"{made} files made of {len(order)} layers")
     sizes, why = _sizes(files, results, curve, parts)
     return Sensitivity(
         frame(variants), frame(curve), tuple(order), precision,

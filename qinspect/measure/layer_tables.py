@@ -19,7 +19,7 @@ from qinspect.measure.local import LayerErrors, layer_errors
 from qinspect.measure.probe import Pair, as_pairs
 from qinspect.measure.streaming import Histogram
 from qinspect.measure.weights import stored_columns, weight_channels
-from qinspect.progress import Progress, no_progress
+from qinspect.progress import Progress, late_progress, no_progress
 from qinspect.schema import TENSORS, Array, Arrays
 from qinspect.shown import Shown
 from qinspect.store import plain
@@ -154,6 +154,7 @@ def layers(
     files: Sequence[File] | Mapping[str, Model],
     data: File | Source | Dataset | None = None, *,
     examples: int = EXAMPLES, preprocessing: Preprocessing | None = None,
+    progress: Progress | None = None,
 ) -> Layers:
     """Weights, activations, ranges and errors of the same layers in several files.
 
@@ -167,6 +168,8 @@ def layers(
         Leading examples to measure on.
     preprocessing : Preprocessing, optional
         What to do to ``x``; nothing by default.
+    progress : callable, optional
+        ``progress(phase, done, total, message)``; a terminal or notebook shows it unless given.
 
     Returns
     -------
@@ -192,7 +195,7 @@ def layers(
     found = load_examples(data, list(graphs.values()), [how] * len(graphs))
     first = next(iter(graphs.values()))
     x, said = prepare(take(found.x, slice(examples)), first, how)
-    measured = layer_tables(graphs, x)
+    measured = layer_tables(graphs, x, progress or late_progress())
     return replace(measured, notes=(*found.notes, *said, *measured.notes))
 
 

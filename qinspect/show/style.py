@@ -47,23 +47,33 @@ _LONGEST_NAME = 34
 _PITCH = 12.0
 
 
-def arm_colour(arm: str) -> str:
-    """Colour of an arm by its family: float, fine-tuned, PTQ, QAT."""
-    if arm.startswith("qat"):
-        return COLOURS["qat"]
-    if arm.startswith("ptq"):
-        return COLOURS["finetuned"] if "_ft" in arm else COLOURS["ptq"]
-    return COLOURS["finetuned"] if "_ft" in arm else COLOURS["float"]
+def family_of(name: str) -> str | None:
+    """Family of a model by its name: float, PTQ, QAT, fine-tuned; None where it does not tell."""
+    name = name.lower()
+    if "qat" in name:
+        return "qat"
+    if "_ft" in name:
+        return "finetuned"
+    if any(word in name for word in ("ptq", "int8", "int16", "quant", "dynamic")):
+        return "ptq"
+    return "float" if any(word in name for word in ("float", "fp32", "f32")) else None
 
 
 def model_colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each model, that of its family where it is free: no two are alike."""
-    found: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        own = arm_colour(name)
-        free = [COLOURS[family] for family in _FAMILIES if COLOURS[family] not in found.values()]
-        found[name] = own if own in free or not free else free[0]
-    return found
+    """A colour for each model, that of its family where it is free: no two of seven are alike.
+
+    Of more models those of a family share its colour.
+    """
+    models = list(dict.fromkeys(names))
+    families = {name: family_of(name) for name in models}
+    if len(models) > len(_FAMILIES):
+        return {name: COLOURS[family or "neutral"] for name, family in families.items()}
+    # The first of each family has its colour, whoever else comes before it.
+    found = {name: COLOURS[family] for name, family in reversed(families.items())
+             if family is not None and name == next(m for m in models if families[m] == family)}
+    free = (COLOURS[family] for family in (*_FAMILIES[4:], *_FAMILIES[3::-1])
+            if COLOURS[family] not in found.values())
+    return {name: found.get(name) or next(free) for name in models}
 
 
 def ordered_colours(n: int) -> list[Any]:

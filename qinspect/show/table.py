@@ -21,6 +21,7 @@ Get = str | Callable[[Any], Any]
 # Longer tables scroll, and where a kernel runs sort and filter.
 LONG = 20
 _MOST = 60
+_BRIEF = 18  # letters
 _LINE = "rgba(128,128,128,.35)"
 STYLE = (
     "<style>.qi-table{border-collapse:collapse;font-size:13px;line-height:1.5;color:inherit}"
@@ -89,7 +90,8 @@ class Table:
                        for name, side in zip(self.heads, right, strict=True))
         body = "".join(
             "<tr>" + "".join(
-                f'<td style="text-align:{side}{_whole(side)}"{_order(value)}>{escaped(cell)}</td>'
+                f'<td style="text-align:{side}{_whole(side, cell)}"{_order(value)}>'
+                f"{escaped(cell)}</td>"
                 for side, value, cell in zip(right, row, cells, strict=True)) + "</tr>"
             for row, cells in zip(self.rows, self.cells(), strict=True)
         )
@@ -151,8 +153,9 @@ def table(
                  tuple(head for head in spare if head in heads))
 
 
-def _whole(side: str) -> str:
-    return ";white-space:nowrap" if side == "right" else ""
+def _whole(side: str, cell: str) -> str:
+    """Numbers and a few words stay on one line."""
+    return ";white-space:nowrap" if side == "right" or len(cell) <= _BRIEF else ""
 
 
 def _order(value: Any) -> str:

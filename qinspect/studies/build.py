@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qinspect import store
 from qinspect.data import calibration_subset
 from qinspect.data.dataset import Dataset, Splits
+from qinspect.progress import no_progress
 from qinspect.schema import Array
 from qinspect.studies.arms import PARENTS, Arm
 from qinspect.studies.spec import StudySpec, is_path
@@ -168,7 +169,8 @@ def make_tflite(context: BuildContext, arm: Arm) -> None:
     else:
         assert arm.recipe is not None
         content = convert(model, arm.recipe,
-                          calibration_examples(spec, context.splits, arm.recipe))
+                          calibration_examples(spec, context.splits, arm.recipe),
+                          progress=no_progress)
     store.write_bytes(context.folder / arm.file, content)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,12 @@ def evaluate(
 
 def evaluate_files(
     graphs: Mapping[str, Graph], x: Mapping[str, Arrays], outputs: Mapping[str, int | str],
-    **options: Any,
+    progress: Callable[[int, int], None] | None = None, **options: Any,
 ) -> dict[str, Evaluation]:
     """Several files in one pass over the same examples; options as of a session."""
     began = time.perf_counter()
     runs = run_sessions({name: Session(graph, name=name, outputs=[outputs[name]], **options)
-                         for name, graph in graphs.items()}, x)
+                         for name, graph in graphs.items()}, x, progress)
     seconds = (time.perf_counter() - began) / len(runs)
     return {
         name: evaluation_of(run.ports[key], raw, run.batched, run.notes, seconds)

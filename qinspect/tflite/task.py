@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,11 @@ class Task:
     def run(
         self, graphs: Mapping[str, Graph], x: Mapping[str, Arrays], *,
         num_threads: int | None = None, kernels: Kernels = "default", sequence: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, tuple[Evaluation, Any]]:
         """Files in one pass over examples, and what of outputs is scored (before label offsets)."""
         found = evaluate_files(graphs, x, self.outputs, workers=num_threads, kernels=kernels,
-                               sequence=sequence)
+                               sequence=sequence, progress=progress)
         return {name: (result, self.scored(name, graphs[name], x[name], result, kernels=kernels))
                 for name, result in found.items()}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qinspect.errors import SpecError, TrainError
+from qinspect.progress import Progress, late_progress
 from qinspect.quiet import quiet
 from qinspect.schema import Array
 from qinspect.tflite import read_graph
@@ -26,7 +27,8 @@ _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"
 
 
 def convert(
-    model: Any, recipe: str | Recipe = "int8", calibration: Examples | None = None
+    model: Any, recipe: str | Recipe = "int8", calibration: Examples | None = None, *,
+    progress: Progress | None = None,
 ) -> bytes:
     """Convert a Keras model to a ``.tflite`` file by a recipe.
 
@@ -40,6 +42,8 @@ def convert(
     calibration : path of an .npz, Dataset or ndarray of shape (n, ...), optional
         Representative examples in the units of the model's input, all of which are shown to the
         converter one by one; choosing them is the caller's part.
+    progress : callable, optional
+        ``progress(phase, done, total, message)``; a terminal or notebook shows it unless given.
 
     Returns
     -------
@@ -64,7 +68,8 @@ def convert(
     >>> [weight.kind for weight, _ in converted_weights(content)]
     ['int8', 'int8', 'int8']
     """
-    recipe = find_recipe(recipe)
+    recipe, show = find_recipe(recipe), progress or late_progress()
+    show("convert", 0, 1, "loading TensorFlow and the model")
     model = model_of(model)
     check_is_keras2(model)
     x = None if calibration is None else load_examples(calibration).array
@@ -83,7 +88,7 @@ def convert(
             raise TrainError(f"recipe {recipe.name!r} needs calibration examples to find "
                              "activation ranges; pass calibration.")
         check_examples(model, x, "the calibration set")
-        converter.representative_dataset = lambda: one_by_one(x)
+        converter.representative_dataset = lambda: _counted(x, show)
     converter.inference_input_type = getattr(tf, recipe.io)
     converter.inference_output_type = getattr(tf, recipe.io)
     if not recipe.per_channel:
@@ -93,7 +98,15 @@ def convert(
     content = run_converter(converter, f"model {model.name!r} by recipe {recipe.name!r}")
     if not recipe.per_channel:
         _check_per_tensor(content)
+    show("convert", 1, 1, f"{len(content):,} bytes")
     return content
+
+
+def _counted(x: Array, show: Progress) -> Iterator[list[Array]]:
+    """The same as :func:`one_by_one`, told as it is taken."""
+    for done, example in enumerate(one_by_one(x)):
+        show("convert", done, len(x), f"calibrating, example {done + 1} of {len(x)}")
+        yield example
 
 
 def convert_qat(qat_model: Any) -> bytes:

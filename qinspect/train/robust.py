@@ -14,7 +14,7 @@ from qinspect.data.dataset import Dataset
 from qinspect.data.streams import stream
 from qinspect.errors import TrainError
 from qinspect.metrics.classes import class_of
-from qinspect.progress import Progress
+from qinspect.progress import Progress, late_progress
 from qinspect.shown import Shown
 from qinspect.tflite.inputs import Examples, load_examples
 from qinspect.train.check import check_is_keras2, check_model
@@ -153,7 +153,7 @@ def robust_qat(
         Re-estimate batch norm once and keep it, instead of training it and re-estimating it
         again at the end: for small batches or few steps.
     progress : callable, optional
-        See :func:`qinspect.progress.make_progress`.
+        See :func:`qinspect.progress.make_progress`; a terminal or notebook shows it unless given.
 
     Returns
     -------
@@ -188,6 +188,7 @@ def robust_qat(
     """
     model, data = model_of(model), load_examples(train)
     held_out = None if validation is None else load_examples(validation)
+    show = progress or late_progress()
     check_is_keras2(model)
     if is_quantized(model):
         raise TrainError(
@@ -213,12 +214,13 @@ def robust_qat(
         reestimate_batchnorm(_copy(model), statistics_x),
         skip_layers=skip_layers, per_channel_dense=True,
     )
+    show("robust qat", 0, max(steps, 1), "ranges of the observers")
     warm_start_observers(qat_model, calibration_x)
     untrained = qat_model.get_weights()
     before = _accuracy(qat_model, held_out)
     history, observers = fit_qat(
         qat_model, data, held_out, epochs=epochs, learning_rate=peak_rate,
-        batch_size=batch_size, seed=seed, phase="robust qat", progress=progress,
+        batch_size=batch_size, seed=seed, phase="robust qat", progress=show,
         freeze_batchnorm=freeze_batchnorm, warm_up=warm_up, decay_from=decay_from,
     )
     if epochs and with_batchnorm and not freeze_batchnorm:

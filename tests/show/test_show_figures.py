@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection, LineCollection
 from matplotlib.colors import to_rgb
@@ -21,7 +23,7 @@ from qinspect.predictions import results
 from qinspect.show import figures
 from qinspect.show.figure import Figure
 from qinspect.show.figures.ranges import grid_marks
-from qinspect.show.style import figure_of, label, model_colours, new_axes
+from qinspect.show.style import COLOURS, figure_of, label, model_colours, new_axes
 from qinspect.stats import Comparison, compare_paired, power_curve
 
 HOSTILE = ("$x$", "<img src=x onerror=window.XSS=1>", "a\nb\x1b[31m", "{}%s\\frac", "層" * 90)
@@ -415,3 +417,68 @@ def test_models_never_share_a_colour() -> None:
     found = model_colours(["resnet_float32", "resnet_int8", "ptq_int8", "ptq_int4", "qat", "qat_b"])
     assert len(set(found.values())) == 6
     assert model_colours(["float", "ptq", "qat"])["qat"] == "#D55E00"
+
+
+# Viénot, Brettel and Mollon 1999: linear RGB as it is seen without red or green cones.
+SEEN = {
+    "all cones": np.eye(3),
+    "protanopia": np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),
+    "deuteranopia": np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0],
+                              [-0.02234, 0.02234, 1]]),
+}
+
+
+def lab(colour: str, seen: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* (D65) of a colour as it is seen."""
+    rgb = np.array([int(colour[i: i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722],
+                       [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ np.clip(seen @ linear, 1e-6, 1) / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_float_ptq_and_qat_are_told_apart_by_everybody(seen: str) -> None:
+    colours = [lab(COLOURS[role], SEEN[seen]) for role in ("float", "ptq", "qat")]
+    for one, other in itertools.combinations(colours, 2):
+        assert np.linalg.norm(one - other) > 25
+    for page in ("#FFFFFF", "#111111"):  # light, and JupyterLab's dark theme
+        ground = lab(page, SEEN[seen])
+        assert min(np.linalg.norm(ground - found) for found in colours) > 25
+
+
+@pytest.mark.parametrize("names", [
+    ["int8", "float32"], ["model_int8.tflite", "model_float32.tflite"], ["qat", "ptq", "float"],
+    ["float", "float16", "int8", "dynamic", "int16x8", "qat", "other"],
+])
+def test_roles_have_their_colours_whatever_comes_first(names: list[str]) -> None:
+    found = model_colours(names)
+    assert len(set(found.values())) == len(names)
+    for name, role in (("float", "float"), ("int8", "ptq"), ("qat", "qat"), ("float32", "float")):
+        if name in found:
+            assert found[name] == COLOURS[role]
+
+
+@given(st.lists(st.sampled_from(["float", "ptq_a", "ptq_b", "qat_a", "qat_b", "ptq_ft", "a", "b",
+                                 "c", "int8"]), min_size=1, max_size=7, unique=True))
+def test_no_two_of_seven_models_are_alike(names: list[str]) -> None:
+    assert len(set(model_colours(names).values())) == len(names)
+
+
+def test_no_two_models_of_a_figure_share_a_colour() -> None:
+    """Every legend, the forest's points and both sides of the paired bars."""
+    from matplotlib.colors import to_hex
+
+    models = ("float32", "int8", "qat")
+    rows = pd.DataFrame({"model": models, "value": [0.9, 0.8, 0.7], "low": 0.6, "high": 0.95,
+                         "bytes": [4000, 1000, 1000]})
+    for made in (figures.weight_ranges(tensors(3, models)), figures.accuracy_size(rows)):
+        handles, _ = made.axes().get_legend_handles_labels()
+        assert len({str(handle.get_color()) for handle in handles}) == 3
+    points = [line.get_color() for line in figures.accuracy_forest(rows).axes().lines
+              if line.get_marker() == "o"]
+    assert len(set(points)) == 3
+    pair = pd.DataFrame([{"a": "float32", "b": "int8", "a_only": 3, "b_only": 5}])
+    assert len({to_hex(bar.get_facecolor()) for bar in figures.discordance(pair).axes().patches}
+               ) == 2

@@ -46,6 +46,22 @@ def test_a_terminal_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sys.stderr.getvalue().endswith("done\n")  # type: ignore[attr-defined]
 
 
+def test_what_is_often_done_at_once_leaves_no_trace_unless_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(progress.late_progress())
+    assert capsys.readouterr().err == ""  # no terminal
+    told: list[str] = []
+    monkeypatch.setattr(progress, "kernel", lambda: object())
+    monkeypatch.setattr(progress, "make_progress",
+                        lambda: lambda phase, done, total, message: told.append(message))
+    run(progress.late_progress())
+    assert told == []
+    monkeypatch.setattr(progress, "_LATE_SECONDS", 0.0)
+    run(progress.late_progress())
+    assert len(told) == 5
+
+
 def test_names_cannot_break_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     progress.make_progress()("a\nb\x1b[2J", 1, 1, "c\rd" + "x" * 500)

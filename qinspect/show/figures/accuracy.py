@@ -11,9 +11,7 @@ from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import text
 from qinspect.show.figure import Figure, least, most
 from qinspect.show.style import (
-    COLOURS,
     INK,
-    arm_colour,
     label,
     legend_beside,
     model_colours,
@@ -34,8 +32,9 @@ def accuracy_forest(rows: pd.DataFrame, metric: Metric = ACCURACY) -> Figure:
 
     def draw(ax: Axes) -> None:
         scale = metric.scale
+        colours = model_colours(map(str, rows["model"]))
         for row, record in enumerate(rows.to_dict("records")):
-            colour = arm_colour(str(record["model"]))
+            colour = colours[str(record["model"])]
             ends = [scale * record["low"], scale * record["high"]]
             ax.plot(ends, [row, row], color=colour, linewidth=2, solid_capstyle="butt")
             ax.plot(scale * record["value"], row, "o", color=colour, markersize=6)
@@ -63,10 +62,7 @@ def accuracy_size(rows: pd.DataFrame, metric: Metric = ACCURACY) -> Figure:
     rows = _as_results(rows)
 
     def draw(ax: Axes) -> None:
-        arms = [str(arm) for arm in rows["model"]]
-        # Names of no family would all be grey.
-        known = {arm_colour(arm) for arm in arms} != {COLOURS["float"]}
-        colours = {arm: arm_colour(arm) for arm in arms} if known else model_colours(arms)
+        colours = model_colours(map(str, rows["model"]))
         for turn, record in enumerate(rows.to_dict("records")):
             _mark(ax, record, turn, colours[str(record["model"])], metric.scale)
         ax.set_xscale("log")

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _FOOT = 0.5
 _PART_COLOUR = {"rounded": COLOURS["light"], "clipped": COLOURS["bad"]}
 _REFERENCE_LOOK = {
-    "local": ("o", COLOURS["ptq"], 7.0, "of the layer itself"),
-    "accumulated": ("s", COLOURS["qat"], 4.0, "accumulated"),
+    "local": ("o", COLOURS["light"], 7.0, "of the layer itself"),
+    "accumulated": ("s", COLOURS["accent"], 4.0, "accumulated"),
 }
 _POINTS = 3000
 _LEVEL_LINES = 64

@@ -43,7 +43,7 @@ def differences(
     def draw(ax: Axes) -> None:
         y = np.arange(len(rows))
         sure = (rows["low"] > 0) | (rows["high"] < 0)
-        colours = [COLOURS["ptq"] if beyond else COLOURS["neutral"] for beyond in sure]
+        colours = [COLOURS["accent"] if beyond else COLOURS["neutral"] for beyond in sure]
         ax.hlines(y, rows["low"], rows["high"], color=colours, linewidth=2)
         ax.scatter(rows["gap"], y, color=colours, zorder=3)
         ax.axvline(0, color=INK, linewidth=1)
@@ -124,7 +124,7 @@ def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison) -> Figure:
                                      spread or c.margin / _BINS)
         low, high = c.interval
         inside = (middle >= low) & (middle <= high)
-        colours = [COLOURS["ptq"] if found else COLOURS["neutral"] for found in inside]
+        colours = [COLOURS["accent"] if found else COLOURS["neutral"] for found in inside]
         share = count / max(len(values), 1)
         columns(ax, middle - width / 2, width, np.zeros(len(share)), share, color=colours,
                 linewidth=0)
@@ -133,7 +133,7 @@ def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison) -> Figure:
         for edge in (-c.margin, c.margin):
             ax.axvline(edge, color=COLOURS["warn"], linewidth=1.2, linestyle="--")
         top = round_reach(1.02 * float(share.max(initial=1e-3)))
-        ax.plot([low, high], [-0.05 * top] * 2, color=COLOURS["ptq"], linewidth=4,
+        ax.plot([low, high], [-0.05 * top] * 2, color=COLOURS["accent"], linewidth=4,
                 solid_capstyle="butt")
         ax.plot(c.gap, -0.05 * top, "o", color=INK, markersize=6)
         ax.set_ylim(-0.12 * top, top)
@@ -174,7 +174,7 @@ def null_distribution(null_pp: np.ndarray, observed_pp: float, step_pp: float, *
         values, counts = np.unique(np.round(null_pp, 6), return_counts=True)
         ax.bar(values, counts, width=0.8 * step_pp, color=COLOURS["neutral"], label="chance")
         ax.axvline(0, color=INK, linewidth=1)
-        ax.axvline(observed_pp, color=COLOURS["ptq"], linewidth=3, label=label(observed))
+        ax.axvline(observed_pp, color=COLOURS["accent"], linewidth=3, label=label(observed))
         ax.set_xlabel("difference, percentage points")
         ax.set_ylabel("draws")
         legend_beside(ax)
@@ -243,7 +243,7 @@ def seeds_plot(
             (~(ahead | behind), COLOURS["neutral"], "o"),
         ):
             ax.plot(value[chosen], y[chosen], marker, color=colour, markersize=7, linestyle="none")
-        ax.hlines([len(seeds)], [interval[0]], [interval[1]], color=COLOURS["ptq"],
+        ax.hlines([len(seeds)], [interval[0]], [interval[1]], color=COLOURS["accent"],
                   linewidth=4)
         ax.plot(value.mean() if len(value) else math.nan, len(seeds), "D", color=INK, markersize=6)
         ax.axvline(0, color=INK, linewidth=1)

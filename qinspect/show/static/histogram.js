@@ -123,7 +123,7 @@ export function mount(el, state, onClip) {
     drawAxes();
     drawSeries();
     shade = [0, 1].map(() => make(picture, "rect",
-      { y: TOP, height: H - TOP - BOTTOM, fill: "#D55E00", "fill-opacity": 0.18 }));
+      { y: TOP, height: H - TOP - BOTTOM, fill: "currentColor", "fill-opacity": 0.14 }));
     ticks = make(picture, "path", { stroke: "currentColor", "stroke-width": 0.7, fill: "none" });
     handles = [0, 1].map(handle);
     move();

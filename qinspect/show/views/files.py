@@ -125,7 +125,7 @@ def file_comparison_view(found: FileComparison) -> View:
     against = list(dict.fromkeys(row["b"] for row in report["layers"]))
     classes = () if found.comparisons is None else found.comparisons.class_sentences
     return View(
-        f"Comparison of {', '.join(report['names'])}",
+        f"Comparison of {', '.join(names.values())}",
         tuple(text.renamed(line, names) for line in (*_answers(report, pairs, metric), *classes)),
         tuple(filter(None, (
             file_table(report, names, metric), comparison_table(pairs, metric),

@@ -229,8 +229,9 @@ def pair_figures(pairs: Sequence[Mapping[str, Any]], metric: Metric) -> dict[str
     if not pairs:
         return {}
     frame = pd.DataFrame([
-        {**row, "name": f"{row['b']} - {row['a']}", "low": row["interval"][0],
-         "high": row["interval"][1]} for row in pairs])
+        {**row, "name": f"{row['b']} - {row['a']}",
+         **dict(zip(("low", "high"), row.get("interval_simultaneous") or row["interval"],
+                    strict=True))} for row in pairs])
     found: dict[str, Any] = {
         "differences": lambda: figures.differences(frame, pairs[0]["margin"], metric=metric)}
     if pairs[0]["a_only"] is not None:

@@ -69,14 +69,14 @@ def arm_table(study: Study) -> Table:
     percent = f"{100 * spec['confidence']:g} % of it" + (", simultaneous" if together else "")
     return table(
         "Models", summary["arms"],
-        {"arm": "arm", "what it is": "title", "format": lambda arm: arm["scheme"] or "Keras",
-         "verdict": verdict,
+        {"arm": "arm", "verdict": verdict,
          metric.title: (lambda arm: results.value(arm["arm"]), text.value_of(metric)),
          text.headed("to float", metric.unit): (paired("gap"), text.gap_of(metric)),
          percent: (interval, text.interval_of(metric)),
          **_over_seeds(study, lambda arm: {arm["arm"]: 1, "float": -1}),
          "p, corrected" if together else "p": (paired("p"), text.p_value),
-         "size": ("bytes", text.size)},
+         "size": ("bytes", text.size), "format": lambda arm: arm["scheme"] or "Keras",
+         "what it is": "title"},
         caption=f"{spec['dataset']} with {spec['model']}, seed {spec['seed']}: "
                 f"{spec['float_epochs']} float and {spec['qat_epochs']} QAT epoch(s); "
                 f"{summary['arms'][0]['n']:,} test examples, the same ones for every model. The "
