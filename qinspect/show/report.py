@@ -59,13 +59,15 @@ def page(view: View) -> str:
     from markupsafe import Markup
 
     layers, notes = _layers(view)
+    ranges = None if layers is None else range_table(layers)
     return environment().get_template("page.html").render(
         title=Markup(_head(view)),
         body=Markup(fragment(view, view.own_figures(), whole=True)),
         # The project's own files, beside the fragment the only thing that is not escaped here.
         script=Markup(script("histogram.js") + script("report.js")),
         histograms=[] if layers is None else layer_histograms(layers),
-        ranges=Markup("" if layers is None else range_table(layers).html()),
+        ranges=Markup("" if ranges is None or any(one.title == ranges.title for one in view.tables)
+                      else ranges.html()),
         examples=0 if layers is None else layers.examples, notes=notes,
     )
 

@@ -77,7 +77,7 @@ def number(value: float) -> str:
     """A number to four significant figures, without an exponent where it can do without."""
     if not math.isfinite(value):
         return "infinite" if value > 0 else "-infinite"
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
+    if value == 0 or 1e-6 <= abs(value) < 1e6:
         digits = 0 if value == 0 else max(0, 3 - math.floor(math.log10(abs(value))))
         text = f"{value:,.{digits}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text

@@ -68,7 +68,7 @@ def test_numbers_keep_four_figures(value: float) -> None:
 
 def test_numbers_as_people_write_them() -> None:
     assert [text.number(v) for v in (100.0, 20.045737, 0.62, 9.766e-6, math.inf)] == [
-        "100", "20.05", "0.62", "9.766e-06", "infinite"]
+        "100", "20.05", "0.62", "0.000009766", "infinite"]
     assert [text.share(v) for v in (0, 1, 0.123, 0.0123, 0.00123, 1e-6)] == [
         "0 %", "100 %", "12 %", "1.2 %", "0.12 %", "<0.01 %"]
 

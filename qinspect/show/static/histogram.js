@@ -118,6 +118,8 @@ export function mount(el, state, onClip) {
     from = Math.min(...ends); to = Math.max(...ends);
     if (!(to > from)) { from -= 1; to += 1; }
     const room = 0.03 * (to - from); from -= room; to += room;
+    // The picture shrinks with the page, its letters do not.
+    svg.style.fontSize = `${Math.min(1.8, Math.max(1, W / (root.clientWidth || W)))}em`;
     svg.setAttribute("aria-label", `${state.title}: histogram with two movable limits`);
     picture = make(svg, "g", { role: "img" });
     drawAxes();
@@ -155,7 +157,7 @@ export function mount(el, state, onClip) {
       if (tick > most * 1.001) continue;
       const label = state.log ? tick.toExponential(0) : `${(100 * tick).toPrecision(2)} %`;
       make(picture, "text", { x: LEFT - 4, y: base - height(tick) + 4, "text-anchor": "end",
-        "font-size": 10 }, label);
+        "font-size": "0.85em" }, label);
     }
     shares.forEach((share, turn) => {
       const s = state.series[turn];

@@ -41,8 +41,7 @@ def layers_view(measured: Layers) -> View:
     return View(
         f"{len(layers.layers)} layers of {', '.join(layers.models)}",
         (layers.sentence,),
-        # The error tables hold the ranges, too; a page has them by themselves.
-        tuple(errors or filter(None, [range_table(layers)])),
+        tuple(filter(None, (*errors, range_table(layers)))),
         {**{f"error of {model}": _of(_profile, layers, model) for model in layers.errors},
          **{f"ranges of {model}": _of(_ranges, layers, model) for model in layers.models[1:]
             if layers.activations},
