@@ -21,7 +21,7 @@ from show_study import HOSTILE
 pytestmark = pytest.mark.slow
 
 KINDS = ("study", "compare", "diagnose")
-PAGES = {"study": 6, "compare": 4, "diagnose": 3}  # of A4, at most
+PAGES = 3  # of A4
 HISTOGRAM, SAID = "#qi-layers-figure svg", "#qi-layers-figure .qi-hist-said"
 
 
@@ -112,5 +112,5 @@ def test_report_prints(
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"report-{kind}-print.png", full_page=True)
     pdf = page.pdf(path=ARTIFACTS / f"report-{kind}.pdf", format="A4", print_background=True)
-    assert 1 <= len(re.findall(rb"/Type /Page\b", pdf)) <= PAGES[kind], kind
+    assert 1 <= len(re.findall(rb"/Type /Page\b", pdf)) <= PAGES, kind
     assert page.errors == []
