@@ -25,12 +25,20 @@ DIFFERENCES: dict[str, str] = {
 # ``not_shown``: tried without effect, inconclusive, or there but not shown to move this gap.
 # ``not_tried``: inputs are missing, or there was no time.
 CAUSES: dict[str, str] = {
-    "explains": "explains it",
-    "indicated": "indicated, not proved",
-    "not_shown": "not shown",
+    "explains": "proved by its remedy",
+    "indicated": "supported, not proved",
+    "not_shown": "not shown to matter",
     "ruled_out": "ruled out",
     "does_not_apply": "does not apply",
     "not_tried": "not tried",
+}
+# Of a gap without a cause, by what ``Diagnosis.primary`` is then.
+ANSWERS: dict[str, str] = {
+    "none": "no gap to explain",
+    "noise": "may be chance",
+    "undecided": "cannot tell whether there is a gap",
+    "unexplained": "unexplained: the gap is real, but none of the causes that could be tested "
+                   "explains it",
 }
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 from qinspect import store
+from qinspect.diagnosis.card import Card, card_of
 from qinspect.diagnosis.cases import NEEDS, OPTIONS, Case
 from qinspect.diagnosis.rule import Finding, Rule
 from qinspect.measure.calibration_sets import CalibrationAdvice
 from qinspect.measure.first_cut import FirstCut
-from qinspect.metrics import ACCURACY, Metric
 from qinspect.shown import Shown
 from qinspect.stats import Comparison
 from qinspect.tflite.remarks import Remark
@@ -25,11 +25,6 @@ from qinspect.verdicts import CauseVerdict
 
 # An intervention closes a good part of the gap from this share on; chosen.
 CLOSED_SHARE = 0.3
-# A gap is said to be too large, for being chosen, where so much of it is luck in the mean; chosen.
-_LUCKY_SHARE = 0.1
-# From this share of a gap on an effect is said to turn it round: what is left is as large.
-_TURNED = 2.0
-_NAMES = {"float": "the float model", "ptq": "PTQ", "qat": "QAT"}
 # From the verdict that says most about a gap to the one that says least.
 _ORDER = ("explains", "indicated", "not_shown", "not_tried", "ruled_out", "does_not_apply")
 
@@ -45,6 +40,7 @@ class Effect:
     ``runs``: how often a remedy that trains was run, and the same without it; ``luck``: what the
     latter closed by itself.  ``once``: it was trained once, so that luck is not told apart.
     ``left``: what is compared then, where examples were left out.
+    ``rest``: the gap b - a that remains, with its interval, where it is of the same examples.
     ``lifts``: by how much the remedy makes each file of the gap better, in the metric's unit, with
     its interval.  ``seen``: applying it showed the cause itself.  ``mends``: other causes that the
     remedy takes away as well.
@@ -63,6 +59,7 @@ class Effect:
     luck: float | None = None
     once: bool = False
     left: Comparison | None = None
+    rest: tuple[float, float, float] | None = None
     lifts: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     seen: bool = False
     mends: tuple[str, ...] = ()
@@ -248,9 +245,23 @@ class Diagnosis(Shown):
         return pd.DataFrame(rows)
 
     @property
+    def leading(self) -> Cause | None:
+        """The primary cause, None where ``primary`` says that there is none."""
+        return next((cause for cause in self.causes if cause.rule.id == self.primary), None)
+
+    def verdict(self, cause: Cause) -> CauseVerdict:
+        """The verdict on a cause in the answer: one whose remedy lifts more than the gap leads."""
+        return "explains" if self.proved and cause.rule.id == self.primary else cause.verdict
+
+    @property
+    def card(self) -> Card:
+        """What to know first: the models, the gap, its cause, how sure, and what to do."""
+        return card_of(self)
+
+    @property
     def sentence(self) -> str:
-        """The gap and its cause, in one or two sentences."""
-        return _summary(self)
+        """The gap and its cause, in a few sentences."""
+        return self.card.sentence
 
     @property
     def data_notes(self) -> tuple[str, ...]:
@@ -302,7 +313,8 @@ class Diagnosis(Shown):
             file is missing; ``focus``, the gap that was explained, and its ``ci_pp``;
             ``first_cut``: weights against activations, a quantized file each; ``calibration``:
             how many examples, and which, where that explains the gap; ``causes``;
-            ``primary``, ``proved``, ``summary``; ``decomposition``: effects of interventions
+            ``primary``, ``proved``, ``summary``; ``models`` and ``card``: what is shown first;
+            ``decomposition``: effects of interventions
             alone, the largest first (they overlap and need not add up); ``parts``: parts of the
             gap that do; ``ruled_out`` (with those that do not apply); ``not_testable`` with the
             inputs that would allow it.
@@ -320,6 +332,7 @@ class Diagnosis(Shown):
                 for row in (cause.row() for cause in self.ordered())]
         tried = [row for row in rows if row["effect"] is not None]
         right = self.focus.mcnemar_p is not None
+        card = self.card
         answer: dict[str, Any] = store.plain({
             "metric": metric.id,
             "unit": metric.unit,
@@ -360,7 +373,9 @@ class Diagnosis(Shown):
             "causes": rows,
             "primary": self.primary,
             "proved": self.proved,
-            "summary": self.sentence,
+            "summary": card.sentence,
+            "models": [asdict(model) for model in card.models],
+            "card": [{"label": label, "said": said} for label, said in card.rows],
             "decomposition": [
                 {key: row[key] for key in
                  ("id", "title", "effect", "interval", "effect_pp", "ci_pp", "closed_share",
@@ -382,106 +397,3 @@ class Diagnosis(Shown):
             "late_seconds": self.late_seconds,
         })
         return answer
-
-
-def _summary(found: Diagnosis) -> str:
-    """What comes first, and one or two sentences for people."""
-    first = [f"{_NAMES[one.file] + ': ' if one.file else ''}{one.sentence} "
-             for one in found.remarks
-             if one.id in ("input-units", "no-answer", "all-near-chance")
-             or (one.id, one.file) == ("near-chance", "float")]
-    said = "".join(first) + _explained(found)
-    return said[0].upper() + said[1:]
-
-
-def _explained(found: Diagnosis) -> str:
-    gap = found.focus
-    metric = gap.metric
-    low, high = (metric.number(end) for end in gap.interval)
-    what = (
-        f"{_NAMES[gap.b]} minus {_NAMES[gap.a]} is {metric.number(gap.gap)} {metric.unit}".rstrip()
-        + ("" if metric is ACCURACY else f" of {metric.title} ({metric.direction} is better)")
-        + f" [{low}, {high}] on {gap.n:,} examples"
-    )
-    what = what[0].upper() + what[1:]
-    if abs(gap.gap) - abs(gap.unselected) > _LUCKY_SHARE * abs(gap.gap):
-        what += (f" (as it is looked at because it is significant, the likeliest true value is "
-                 f"{metric.number(gap.unselected)})")
-    if found.primary == "none":
-        limit = f"{gap.margin:.4g} {metric.unit}".rstrip()
-        return (f"{what}: equivalent within {limit}, there is no gap to explain."
-                f"{_cancelling(found)}")
-    if found.primary == "undecided":
-        return (f"{what}: no gap seen, and anything within [{low}, {high}] is possible."
-                f"{_cancelling(found)}")
-    if found.primary == "noise" and gap.significant:
-        effect = found.cause("noise").effect
-        assert effect is not None
-        return (f"{what}: on these files it is real, but another run of the training does not have "
-                f"it: {effect.done} closes {100 * effect.closed_share:.0f} % of it.")
-    if found.primary == "noise":
-        return (
-            f"{what}: that may be chance; a difference of {gap.metric.size(gap.detectable)} would "
-            f"be needed to be found in four of five tries.{_cancelling(found)}"
-        )
-    if found.primary == "unexplained":
-        less = f" but smaller than the margin of {metric.size(gap.margin)}, and"
-        return (f"{what}; it is real{less if gap.within_margin else ', but'} none of the causes "
-                "that could be tested explains it.")
-    cause = found.cause(found.primary)
-    if found.proved and cause.effect is not None:
-        more = not cause.confirmed or cause.lift(gap) > max(abs(gap.gap), gap.margin)
-        text = (_lifted(found, cause, what) if more and not cause.rule.every_file else
-                f"{what}. Cause: {cause.rule.title}: {outcome(cause, cause.effect, metric)}.")
-        if cause.rule.every_file:
-            return f"{text} What the files differ by can be asked after that."
-        others = [c.rule.title for c in found.causes if c.confirmed and c is not cause]
-        if others:
-            text += f" It is also closed in part by the remedy of: {'; '.join(others)}."
-        return text
-    how = "not proved by an intervention"
-    return (
-        f"{what}. The evidence supports best: {cause.rule.title} ({how}). "
-        f"{cause.finding.sentence[0].upper()}{cause.finding.sentence[1:]}"
-    )
-
-
-def outcome(cause: Cause, effect: Effect, metric: Metric) -> str:
-    """What was done and what came of it."""
-    if cause.rule.every_file:
-        return effect.done
-    if (left := effect.left) is not None:
-        ends = ", ".join(map(metric.number, left.interval))
-        chance = "" if left.significant else ", which may be chance"
-        return (f"{effect.done} leaves {metric.number(left.gap)} {metric.unit}".rstrip()
-                + f" [{ends}] on {left.n:,} examples{chance}")
-    change = f"{metric.number(-effect.amount)} {metric.unit}".rstrip()
-    return (
-        f"{effect.done} changes the gap by {change} "
-        f"[{metric.number(-effect.interval[1])}, {metric.number(-effect.interval[0])}]"
-        f"{', which turns it round' if effect.closed_share >= _TURNED else ''}"
-    )
-
-
-def _lifted(found: Diagnosis, cause: Cause, what: str) -> str:
-    """What the remedy does to the files themselves, where that is more than the gap."""
-    e, metric = cause.effect, found.focus.metric
-    assert e is not None
-    names = {role: name for role, name in _NAMES.items() if e.lifts.get(role, (0, 0, 0))[1] > 0}
-    listed = " and ".join(
-        f"{name} {'better ' if at == 0 else ''}by {metric.size(e.lifts[role][0])} "
-        f"[{', '.join(metric.number(metric.better * end) for end in e.lifts[role][1:])}]"
-        for at, (role, name) in enumerate(names.items()))
-    return (f"{what}. Cause: {cause.rule.title}: {e.done} makes {listed}, which is more "
-            f"than the gap; what is left of that is {metric.number(found.focus.gap - e.amount)} "
-            f"{metric.unit}".rstrip() + ".")
-
-
-def _cancelling(found: Diagnosis) -> str:
-    """Parts of the gap that are real, but of opposite sign."""
-    real = [p for p in found.parts if p["ci_pp"][0] > 0 or p["ci_pp"][1] < 0]
-    if len({p["diff_pp"] > 0 for p in real}) < 2:
-        return ""
-    metric = found.focus.metric
-    listed = ", ".join(f"{p['title']} {metric.number(p['diff_pp'])}" for p in real)
-    return f" But it hides parts that cancel: {listed} {metric.unit}."

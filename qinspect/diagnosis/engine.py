@@ -425,10 +425,13 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
     better = results.metric.better
     lifts = {role: results.contrast({mended: better, role: -better})
              for role, mended in instead.items()}
+    whole = trial.index is None and not trial.controls
     return Effect(
         done=trial.done,
         amount=estimate,
         interval=(low, high),
+        rest=results.contrast({instead.get(focus.b, focus.b): 1.0,
+                               instead.get(focus.a, focus.a): -1.0}) if whole else None,
         closed_share=closed,
         confirmed=confirmed if trial.shown is None else trial.shown,
         once=trial.once,

@@ -95,6 +95,13 @@ class Metric:
         number = f"{abs(gap):.2f}" if self.scale == 100 else f"{abs(gap):.4g}"
         return f"{number} {self.unit}".rstrip()
 
+    def by(self, size: float, ends: tuple[float, float]) -> str:
+        """By how much something is better or larger, such as ``4.20 points [2.10, 6.30]``."""
+        digits = ".2f" if self.scale == 100 else ".4g"
+        number, low, high = (format(round(value, 2) + 0.0 if self.scale == 100 else value + 0.0,
+                                    digits) for value in (size, *ends))
+        return f"{f'{number} {self.unit}'.rstrip()} [{low}, {high}]"
+
     def interval(self, ends: tuple[float, float]) -> str:
         """An interval of a difference, such as ``-0.13 to +3.38``."""
         return f"{self.number(ends[0])} to {self.number(ends[1])}"

@@ -82,7 +82,8 @@ def _layers(view: View) -> tuple[Any, tuple[str, ...]]:
 
 def markdown(view: View) -> str:
     """Title, sentences, tables, figures in words, sections, notes."""
-    parts = [f"# {inert(view.title)}", *map(inert, (*view.sentences, *view.legend()))]
+    parts = [f"# {inert(view.title)}", "" if view.card is None else view.card.markdown(),
+             *map(inert, (*view.sentences, *view.legend()))]
     for table in view.tables:
         parts += [f"## {inert(table.title)}" if table.title else "", table.markdown(),
                   inert(table.caption)]

@@ -17,6 +17,7 @@ from rich.text import Text
 from qinspect.show.text import elided, printable
 
 if TYPE_CHECKING:
+    from qinspect.show.card import CardView
     from qinspect.show.table import Table
     from qinspect.show.view import View
 
@@ -30,8 +31,10 @@ _BETWEEN = 3  # columns of the terminal between two of the table
 
 def print_view(view: View, console: Console) -> None:
     """Print a view: sentences, tables, open sections, notes; names are never read as markup."""
+    if view.card is not None:
+        _print_card(view.card, console)
     for at, line in enumerate(view.sentences):
-        _say(line, console, style="" if at else "bold")
+        _say(line, console, style="" if at or view.card else "bold")
     for line in view.legend():
         _say(elided(line, console.width), console)
     for table in view.tables:
@@ -54,6 +57,18 @@ def print_view(view: View, console: Console) -> None:
     if folded:
         more = f"; and {len(folded) - _FOLDED} more" if len(folded) > _FOLDED else ""
         _say(f"Only in a report: {'; '.join(folded[:_FOLDED])}{more}.", console)
+
+
+def _print_card(card: CardView, console: Console) -> None:
+    """The headline, the models, then each labelled sentence wrapped beside its label."""
+    _say(card.headline, console, style="bold")
+    print_table(card.models, console)
+    drawn = RichTable.grid(padding=(0, 2))
+    drawn.add_column(style="bold", no_wrap=True)
+    drawn.add_column(overflow="fold")
+    for label, said in card.rows:
+        drawn.add_row(Text(printable(label)), Text(printable(said)))
+    console.print(drawn)
 
 
 def as_text(view: View) -> str:

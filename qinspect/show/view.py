@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from qinspect.measure.layer_tables import Layers
+    from qinspect.show.card import CardView
 
 # Figures that a cell shows; a page shows all of them.
 _IN_CELL = 2
@@ -51,9 +52,9 @@ class Section:
 class View:
     """A result ready to be shown anywhere.
 
-    ``figures`` maps a kind to what makes it, the most telling one first; ``names`` long names to
-    the short ones that stand for them; ``explore`` makes the widget; ``layers`` measures what a
-    page shows as histograms.
+    ``card`` stands before everything else; ``figures`` maps a kind to what makes it, the most
+    telling one first; ``names`` long names to the short ones that stand for them; ``explore`` makes
+    the widget; ``layers`` measures what a page shows as histograms.
     """
 
     title: str
@@ -65,6 +66,7 @@ class View:
     names: Mapping[str, str] = field(default_factory=dict)
     explore: Callable[[], Any] | None = None
     layers: Callable[[], Layers | None] | None = None
+    card: CardView | None = None
 
     def figure(self, kind: str | None = None) -> Figure:
         """The figure of a kind, the first one when no kind is given."""
@@ -123,6 +125,7 @@ def fragment(view: View, figures: tuple[str, ...], *, live: bool = False,
 
     return environment().get_template("view.html").render(
         view=view, figures=figures, whole=whole, style=Markup(STYLE),
+        card=None if view.card is None else Markup(view.card.html()),
         show=lambda table, live=False: Markup(table.html(live=live)), live=live,
         draw=lambda kind: Markup(_drawn(view, kind)),
     )

@@ -18,7 +18,6 @@ from qinspect.diagnosis.answer import Diagnosis
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.show.views.diagnosis import diagnosis_view
 from qinspect.tflite import evaluate
 from qinspect_bench import faults
 from qinspect_bench.base import Base, Cell, base_spec
@@ -63,7 +62,7 @@ def test_wrong_inputs_come_first_although_there_is_no_gap(wrong_x: object) -> No
     assert effect is not None
     assert min(effect.numbers[f"accuracy_{role}_mended"] for role in ("float", "ptq")) > 0.95
     assert "takes the accuracy of float from" in found.sentence
-    assert "chosen on other examples" in diagnosis_view(found).sentences[0]
+    assert "chosen on other examples" in found.card.change
 
 
 def test_right_inputs_are_not_called_wrong() -> None:

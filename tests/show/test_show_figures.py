@@ -339,7 +339,7 @@ def test_board_markers_stand_at_the_effects() -> None:
         False, True, True, True,
     ]
     assert [t.get_text().rsplit(": ", 1)[1] for t in ax.get_yticklabels()] == [
-        "explains it", "ruled out", "not tried", "indicated",
+        "proved by its remedy", "ruled out", "not tried", "supported, not proved",
     ]
 
 

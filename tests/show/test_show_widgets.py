@@ -412,7 +412,7 @@ def test_board_opens_causes(diagnosis: Diagnosis) -> None:
     made = DiagnosisBoard(diagnosis)
     assert "if a &lt; b: pass" in made.detail.value
     # The remedy takes the gap away: never a negative number of points closed.
-    assert "closes +1.70 points [+0.40, +2.90]" in made.detail.value
+    assert "makes the gap smaller by 1.70 points [0.40, 2.90]" in made.detail.value
     assert made.evidence.sentence.value.count("QAT: Of 5 stored ranges") == 1
     made.cause.value = "noise"
     assert "only PTQ right on" in made.evidence.sentence.value

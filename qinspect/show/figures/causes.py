@@ -12,6 +12,7 @@ from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import text
 from qinspect.show.figure import Figure, most
 from qinspect.show.style import COLOURS, FAINT, INK, label, model_colours, name_rows, row_height
+from qinspect.verdicts import CAUSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,20 +20,21 @@ if TYPE_CHECKING:
     from qinspect.diagnosis.rule import Measure
 
 
-# Marker, colour and word: a verdict is told by shape and word as well as by colour.
+# A verdict is told by shape and word as well as by colour.
 VERDICT_LOOK = {
-    "explains": ("s", COLOURS["bad"], "explains it"),
-    "indicated": ("D", COLOURS["warn"], "indicated"),
-    "not_shown": ("v", COLOURS["neutral"], "not shown"),
-    "ruled_out": ("x", COLOURS["good"], "ruled out"),
-    "does_not_apply": ("+", COLOURS["good"], "does not apply"),
-    "not_tried": ("o", COLOURS["neutral"], "not tried"),
+    "explains": ("s", COLOURS["bad"]),
+    "indicated": ("D", COLOURS["warn"]),
+    "not_shown": ("v", COLOURS["neutral"]),
+    "ruled_out": ("x", COLOURS["good"]),
+    "does_not_apply": ("+", COLOURS["good"]),
+    "not_tried": ("o", COLOURS["neutral"]),
 }
 
 
 def verdict_look(verdict: object) -> tuple[str, str, str]:
     """Marker, colour and word of a verdict; an unknown one is shown as it stands."""
-    return VERDICT_LOOK.get(str(verdict), ("*", COLOURS["accent"], str(verdict)))
+    marker, colour = VERDICT_LOOK.get(str(verdict), ("*", COLOURS["accent"]))
+    return marker, colour, CAUSES.get(str(verdict), str(verdict))
 
 
 def waterfall(
@@ -133,7 +135,7 @@ def diagnosis_board(causes: pd.DataFrame, metric: Metric = ACCURACY) -> Figure:
 
 def _board_sentence(causes: pd.DataFrame, metric: Metric) -> str:
     parts = []
-    for verdict, (_, _, word) in VERDICT_LOOK.items():
+    for verdict, word in CAUSES.items():
         names = [str(title) for title in causes.loc[causes["verdict"] == verdict, "title"]]
         if names and verdict in ("explains", "indicated"):
             parts.append(f"{word}: {'; '.join(names)}")

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from qinspect.diagnosis.answer import outcome
+from qinspect.diagnosis.card import CAUSES_PAGE as PAGE
+from qinspect.diagnosis.card import capital, change, closing, files_change
+from qinspect.diagnosis.rule import MODELS
 from qinspect.errors import DataError
 from qinspect.show import figures, text
+from qinspect.show.card import card_view, shortened
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
 from qinspect.show.views.files import remark_lines
@@ -22,40 +25,37 @@ from qinspect.verdicts import CAUSES
 if TYPE_CHECKING:
     from qinspect.diagnosis.answer import Cause, Diagnosis, Effect
     from qinspect.diagnosis.cases import Case
+    from qinspect.diagnosis.rule import Measure
     from qinspect.measure.layer_tables import Layers
     from qinspect.show.figure import Figure
 
     Draw = Callable[[], Figure]
 
-NAMES = {"float": "float", "ptq": "PTQ", "qat": "QAT"}
-_ITEMS = 12
-
-
 def diagnosis_view(found: Diagnosis) -> View:
-    """The view of a diagnosis."""
+    """The view of a diagnosis: the card, the evidence of what leads, everything else folded."""
     layers = cache(found.case.layers)
     causes = found.ordered()
     drawn = {cause.rule.id: cause_figures(found, cause, layers) for cause in causes}
     first = [cause for cause in causes if leads(found, cause)]
+    card = found.card
+    told = [{**asdict(one), "file": one.file and MODELS[one.file]} for one in found.remarks
+            if one.sentence not in card.first]
     return View(
         f"Diagnosis of {found.case.name}",
-        (found.sentence, f"Primary cause: {found.primary}.",
-         *(cut.sentence for cut in found.cuts if cut.back),
-         *((found.advice.sentence,) if found.advice else ()), *remark_lines(
-            [{**asdict(one), "file": one.file and NAMES[one.file]} for one in found.remarks])),
-        tuple(filter(None, (file_table(found), *(cut_table(cut, NAMES[cut.file])
-                                                for cut in found.cuts if cut.parts),
-                            tried_table(found), part_table(found),
-                            *(calibration_tables(found.advice) if found.advice else ())))),
+        tuple(remark_lines(told)),
+        (),
         {**_overall(found), **{kind: draw for own in drawn.values() for kind, draw in own.items()}},
-        (*(section(found, cause, tuple(drawn[cause.rule.id])) for cause in first),
+        (*(evidence(found, cause, tuple(drawn[cause.rule.id])) for cause in first),
+         *_tried_section(found), *_advice(found), *_parts(found), *_cuts(found),
          *_others(found, causes),
+         *_drawn(drawn, first),
          Section("Every cause at a glance", figures=("causes",), folded=True),
-         *(section(found, cause, tuple(drawn[cause.rule.id]), folded=True)
+         *(section(found, cause, tuple(drawn[cause.rule.id]))
            for cause in causes if cause not in first)),
         _notes(found),
         explore=widget("DiagnosisBoard", found),
         layers=layers,
+        card=card_view(card, found.focus.metric, found.case.confidence),
     )
 
 
@@ -71,51 +71,31 @@ def leads(found: Diagnosis, cause: Cause) -> bool:
     return cause.rule.id != "noise" and (cause.rule.id == found.primary or cause.confirmed)
 
 
-def word(cause: Cause) -> str:
+def word(found: Diagnosis, cause: Cause) -> str:
     """The verdict on one cause in words."""
-    return CAUSES[cause.verdict]
-
-
-def toward(found: Diagnosis, change: float) -> float:
-    """What of the gap is closed: above zero whichever way round the gap is."""
-    return math.copysign(1.0, found.focus.gap) * change
-
-
-def _closed(found: Diagnosis, effect: Effect) -> tuple[float, float]:
-    ends = sorted(toward(found, end) for end in effect.interval)
-    return ends[0], ends[1]
-
-
-def file_table(found: Diagnosis) -> Table:
-    """The metric of each file, and how it stands to the one before."""
-    metric = found.focus.metric
-    values = {role: value for gap in found.gaps
-              for role, value in ((gap.a, gap.value_a), (gap.b, gap.value_b))}
-    rows = [{"file": NAMES[role], "value": values[role], "role": role}
-            for role in NAMES if role in values]
-
-    def gap(a: str) -> Callable[[Any], Any]:
-        return lambda row: None if (g := found.gap(a, row["role"])) is None else g.gap
-
-    return table(f"{text.capital(metric.title)} on {found.focus.n:,} examples", rows, {
-        "file": "file", metric.title: ("value", text.value_of(metric)),
-        text.headed("to float", metric.unit): (gap("float"), text.gap_of(metric)),
-        text.headed("to PTQ", metric.unit): (gap("ptq"), text.gap_of(metric))},
-        caption=text.lower(metric))
+    return CAUSES[found.verdict(cause)]
 
 
 def tried_table(found: Diagnosis) -> Table:
     """One row an intervention, the largest effect first."""
     rows, metric = _tried(found), found.focus.metric
-    return table("What each remedy, applied alone, did to the gap", rows, {
-        "cause": lambda row: row[0].rule.id, "verdict": lambda row: word(row[0]),
-        text.headed("closes", metric.unit): (
-            lambda row: toward(found, row[1].amount), text.gap_of(metric)),
-        "interval": (lambda row: _closed(found, row[1]), text.interval_of(metric)),
-        "of the gap": (lambda row: row[1].closed_share, lambda share: f"{100 * share:.0f} %"),
-        "what was done": lambda row: row[1].done,
+
+    def gap(row: tuple[Cause, Effect]) -> str:
+        size, ends = closing(found.focus, row[1])
+        if size < 0:
+            size, ends = -size, (-ends[1], -ends[0])
+            return f"larger by {metric.by(size, ends)}"
+        return f"smaller by {metric.by(size, ends)}"
+
+    return table("", rows, {
+        "cause": lambda row: row[0].rule.id, "verdict": lambda row: word(found, row[0]),
+        "the gap is then": gap,
+        "share of it": (lambda row: max(0.0, row[1].closed_share),
+                        lambda share: f"{100 * share:.0f} %"),
+        "files": lambda row: files_change(row[1], metric).removeprefix("makes ") or None,
+        "what was done": lambda row: row[1].done.rstrip(","),
     }, caption="Remedies overlap: shares need not add up to the gap." if len(rows) > 1 else "",
-        spare=("what was done",))
+        spare=("what was done", "files"))
 
 
 def _tried(found: Diagnosis) -> list[tuple[Cause, Effect]]:
@@ -125,93 +105,135 @@ def _tried(found: Diagnosis) -> list[tuple[Cause, Effect]]:
 
 
 def part_table(found: Diagnosis) -> Table:
-    """One row a part of the gap QAT - PTQ, the largest first."""
+    """One row a part of the gap between PTQ and QAT, the largest first."""
     parts = sorted(found.parts, key=lambda part: -abs(part["diff_pp"]))
     metric = found.focus.metric
-    return table("Parts that add up to the gap QAT - PTQ", parts, {
-        "part": "title", metric.unit or "size": ("diff_pp", text.gap_of(metric)),
-        "interval": ("ci_pp", text.interval_of(metric))})
+
+    def whose(part: Mapping[str, Any]) -> str:
+        size, ends = metric.better * part["diff_pp"], [metric.better * e for e in part["ci_pp"]]
+        if size < 0:
+            size, ends = -size, [-end for end in ends]
+            return f"PTQ by {metric.by(size, (min(ends), max(ends)))}"
+        return f"QAT by {metric.by(size, (min(ends), max(ends)))}"
+
+    return table("", parts, {"part": "title", "makes better": whose})
 
 
-def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...], *,
-            folded: bool = False) -> Section:
-    """Everything that is known about one cause."""
-    rule, effect = cause.rule, cause.effect
+def _tried_section(found: Diagnosis) -> tuple[Section, ...]:
+    tried = tried_table(found)
+    if not tried:
+        return ()
+    # A single one is told by the card.
+    return (Section("What each remedy, applied alone, did", (), (tried,), ("effects",),
+                    folded=len(tried.rows) == 1),)
+
+
+def _advice(found: Diagnosis) -> tuple[Section, ...]:
+    if found.advice is None:
+        return ()
+    return (Section("How many calibration examples, and which", (found.advice.sentence,),
+                    calibration_tables(found.advice)),)
+
+
+def _parts(found: Diagnosis) -> tuple[Section, ...]:
+    parts = part_table(found)
+    if not parts:
+        return ()
+    return (Section("Parts that add up to the gap between PTQ and QAT", (), (parts,), ("parts",)),)
+
+
+def _cuts(found: Diagnosis) -> tuple[Section, ...]:
+    tables = tuple(cut_table(cut, MODELS[cut.file]) for cut in found.cuts if cut.parts)
+    said = tuple(cut.sentence for cut in found.cuts if cut.back)
+    return (Section("Weights or activations", said, tables, folded=True),) if tables or said else ()
+
+
+def evidence(found: Diagnosis, cause: Cause, figures: tuple[str, ...]) -> Section:
+    """What speaks for a cause that leads; the card has said it of the primary one in words."""
+    rule = cause.rule
+    lines = {"Question": rule.question, "How it comes about": rule.cause, **_luck(found, cause)}
+    if cause is not found.leading:
+        lines = {"Evidence": cause.finding.sentence, **lines, "Remedy": rule.remedy,
+                 **_applied(found, cause)}
+    return Section(f"{capital(rule.title)}: {word(found, cause)}", _lines(lines),
+                   tuple(filter(None, (measure_table(cause),))),
+                   tuple(kind for kind in figures if kind == rule.id), rule.code)
+
+
+def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...]) -> Section:
+    """Everything that is known about one cause, folded."""
+    rule = cause.rule
     lines = {"Evidence": cause.finding.sentence, "Question": rule.question,
-             "Symptom": rule.symptom, "Cause": rule.cause, "Remedy": rule.remedy}
-    if effect is not None:
-        confirmed = "confirmed" if cause.confirmed else (
-            "not proof, since nothing of the cause itself was seen" if cause.closed else
-            "not confirmed")
-        metric = found.focus.metric
-        closed = f"{text.gap_of(metric)(toward(found, effect.amount))} {metric.unit}".rstrip()
-        ends = text.interval_of(metric)(_closed(found, effect))
-        lines["Tried"] = f"{effect.done} closes {closed} {ends} of the gap: {confirmed}."
-        if rule.every_file or effect.left is not None:
-            lines["Tried"] = f"{outcome(cause, effect, metric)}: {confirmed}."
-        if lifts := [(role, *lift) for role, lift in effect.lifts.items() if lift[1] > 0]:
-            lines["Better by"] = "; ".join(
-                f"{NAMES[role]} {metric.size(size)} {text.interval_of(metric)((low, high))}"
-                for role, size, low, high in lifts) + "."
-        if effect.runs and effect.luck:
-            luck = f"{text.gap_of(metric)(toward(found, effect.luck))} {metric.unit}".rstrip()
-            lines["Luck"] = (f"the same training without the remedy closes {luck} of the gap by "
-                             "itself, which is not counted.")
-        if effect.once:
-            lines["Luck"] = ("this was trained once, so luck is not told apart: it indicates, and "
-                             "does not prove.")
+             "Symptom": rule.symptom, "How it comes about": rule.cause, "Remedy": rule.remedy,
+             **_applied(found, cause), **_luck(found, cause)}
     if cause.note:
-        lines["Not tried" if effect is None else "But"] = cause.note
+        lines["Not tried" if cause.effect is None else "But"] = cause.note
     lines["Source"] = rule.source
-    numbers = number_table({**cause.finding.numbers, **({} if effect is None else effect.numbers)})
-    title = rule.id if folded else rule.title[0].upper() + rule.title[1:]
-    title = f"{title}: {word(cause)}"
-    whole = "# --write-fix fix.py (or .write_fix) writes this as a whole script.\n"
-    code = (whole if rule.makes else "") + rule.code
-    return Section(title, tuple(f"{key}: {said}" for key, said in lines.items() if said),
-                   (numbers,) if numbers and folded else (), figures, code, folded)
+    return Section(f"{rule.id}: {word(found, cause)}", _lines(lines),
+                   tuple(filter(None, (measure_table(cause),))), figures, rule.code, folded=True)
 
 
-def number_table(evidence: Mapping[str, Any]) -> Table:
-    """Numbers of a finding, nested ones with dots in the name."""
-    def flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
-        rows: list[tuple[str, Any]] = []
-        for key, value in values.items():
-            if isinstance(value, Mapping):
-                rows += flat(value, f"{before}{key}.")
-            else:
-                rows.append((f"{before}{key}".replace("_", " "), _cut(value)))
-        return rows
-
-    return Table(("number", "value"), (text.plain, text.plain), tuple(flat(evidence)),
-                 "Evidence in numbers")
+def _drawn(drawn: Mapping[str, Mapping[str, Draw]], first: list[Cause]) -> tuple[Section, ...]:
+    """The numbers of the table above as a figure."""
+    kinds = tuple(kind for cause in first for kind in drawn[cause.rule.id] if kind != cause.rule.id)
+    return (Section("What was measured, as a figure", figures=kinds, folded=True),) if kinds else ()
 
 
-def _cut(value: Any) -> Any:
-    if not isinstance(value, (list, tuple)) or len(value) <= _ITEMS:
-        return value
-    return f"{text.plain(list(value[:_ITEMS]))} and {len(value) - _ITEMS} more"
+def _lines(lines: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{label}: {said}" for label, said in lines.items() if said)
+
+
+def _applied(found: Diagnosis, cause: Cause) -> dict[str, str]:
+    effect = cause.effect
+    return {} if effect is None else {"Applied alone": f"{change(found, cause, effect)}."}
+
+
+def _luck(found: Diagnosis, cause: Cause) -> dict[str, str]:
+    effect, metric = cause.effect, found.focus.metric
+    if effect is None:
+        return {}
+    if effect.once:
+        return {"Luck": "this was trained once, so luck is not told apart: it supports, and does "
+                        "not prove."}
+    if not effect.runs or not effect.luck:
+        return {}
+    closed = math.copysign(1.0, found.focus.gap) * effect.luck
+    word = "smaller" if closed > 0 else "larger"
+    return {"Luck": f"the same training without the remedy makes the gap {word} by "
+                    f"{metric.size(closed)}, which is not counted."}
+
+
+def measure_table(cause: Cause) -> Table:
+    """What was measured for a cause, by title, against its threshold."""
+    def value(measure: Measure) -> str:
+        return f"{text.plain(measure.value)} {measure.unit}".rstrip()
+
+    def threshold(measure: Measure) -> str | None:
+        if measure.threshold is None or isinstance(measure.threshold, bool):
+            return None
+        side = "from" if measure.side == "above" else "below"
+        return f"{side} {text.plain(measure.threshold)} {measure.unit}".rstrip()
+
+    speaks = {True: "for it", False: "against it", None: "-"}
+    return table("", [m for m in cause.finding.measures if m.value is not None], {
+        "what was measured": lambda measure: measure.title, "value": value,
+        "speaks for it": threshold,
+        "here it speaks": lambda measure: speaks[measure.speaks]})
 
 
 def _others(found: Diagnosis, causes: list[Cause]) -> tuple[Section, ...]:
-    made = []
-    for verdict, title in (("indicated", "Indicated, too, but not proved"),
-                           ("not_shown", "Not shown to move the gap")):
-        lines = tuple(f"{c.rule.id}: {c.finding.sentence}" for c in causes
-                      if c.verdict == verdict and not leads(found, c))
-        made += [Section(title, lines)] if lines else []
-    return tuple(made)
+    lines = tuple(f"{c.rule.id}: {c.finding.sentence}" for c in causes
+                  if c.verdict == "indicated" and c is not found.leading and not leads(found, c))
+    return (Section(f"Also {CAUSES['indicated']}", lines),) if lines else ()
 
 
 def _notes(found: Diagnosis) -> tuple[str, ...]:
-    out = [c.rule.id for c in found.ordered() if c.verdict in ("ruled_out", "does_not_apply")]
     lines = list(found.data_notes)
-    lines += [f"first cut of {NAMES[cut.file]}: {note}" for cut in found.cuts
+    lines += [f"{MODELS[model.role]} is {model.file}" for model in found.card.models
+              if shortened(model)]
+    lines += [f"first cut of {MODELS[cut.file]}: {note}" for cut in found.cuts
               for note in cut.notes]
-    lines.append(f"ruled out: {', '.join(out) or 'nothing'}.")
-    lines += [f"not tested, {line}" for line in untested(found)]
-    lines += [found.lacks] if found.lacks else []
-    lines += [f"the one-line recipe: {found.recipe}"] if found.recipe else []
+    lines += _by_verdict(found)
     if found.late_seconds > 0:
         lines.append(f"an intervention ended {found.late_seconds:.0f} s after the time allowed; "
                      "those left were not started.")
@@ -220,16 +242,33 @@ def _notes(found: Diagnosis) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def untested(found: Diagnosis) -> list[str]:
-    """What could not be tested, and which input would allow it."""
-    causes = found.ordered()
-    lines = [f"{c.rule.id}: {c.finding.sentence}" for c in causes if c.verdict == "not_tried"]
-    return lines + [f"the remedy of {c.rule.id}: {c.note}" for c in causes
-                    if c.note and c.verdict == "indicated"]
+def _by_verdict(found: Diagnosis) -> list[str]:
+    """The other causes in few lines: those of each verdict, and what would test the rest."""
+    causes, lines = found.ordered(), []
+    there = [c.rule.id for c in causes if found.verdict(c) == "not_shown"]
+    lines += [f"{CAUSES['not_shown']}: {', '.join(there)}."] if there else []
+    out, off = (sum(found.verdict(c) == verdict for c in causes)
+                for verdict in ("ruled_out", "does_not_apply"))
+    if out + off:
+        lines.append(f"{CAUSES['ruled_out']}: {out} causes; {CAUSES['does_not_apply']}: {off}. The "
+                     "report lists each with its evidence.")
+    why: dict[str, list[str]] = {}
+    for cause in causes:
+        if cause.verdict == "not_tried":
+            why.setdefault(cause.finding.sentence.removeprefix("cannot tell: "), []).append(
+                cause.rule.id)
+        elif cause.note and cause.effect is None and cause.verdict == "indicated":
+            why.setdefault(cause.note, []).append(f"the remedy of {cause.rule.id}")
+    lines += [f"{CAUSES['not_tried']}: {', '.join(names)}; {reason}"
+              for reason, names in why.items()]
+    return [*lines, f"what each cause means, and what to do: {PAGE}."]
 
 
 def _overall(found: Diagnosis) -> dict[str, Draw]:
-    made: dict[str, Draw] = {}
+    metric = found.focus.metric
+    values = pd.DataFrame([(MODELS[m.role], m.value, *m.interval) for m in found.card.models],
+                          columns=["model", "value", "low", "high"])
+    made: dict[str, Draw] = {"values": lambda: figures.accuracy_forest(values, metric)}
     tried = [cause for cause, _ in _tried(found)]
     if tried:
         made["effects"] = lambda: figures.effect_plot(_effects(found, tried),
@@ -247,11 +286,11 @@ def _overall(found: Diagnosis) -> dict[str, Draw]:
 def _effects(found: Diagnosis, causes: list[Cause]) -> pd.DataFrame:
     nan = float("nan")
     return pd.DataFrame([
-        {"name": c.rule.id, "title": c.rule.title, "verdict": c.verdict, "confirmed": c.confirmed,
-         "effect": nan if c.effect is None else toward(found, c.effect.amount),
-         **dict(zip(("low", "high"),
-                    (nan, nan) if c.effect is None else _closed(found, c.effect), strict=True))}
+        {"name": c.rule.id, "title": c.rule.title, "verdict": found.verdict(c),
+         "confirmed": c.confirmed, "effect": size, "low": low, "high": high}
         for c in causes
+        for size, (low, high) in ((nan, (nan, nan)) if c.effect is None else
+                                  closing(found.focus, c.effect),)
     ])
 
 
@@ -283,12 +322,12 @@ def _known(layers: Layers | None) -> Layers:
 
 def _ranges(role: str) -> Callable[[Layers], Figure]:
     return lambda layers: figures.activation_ranges(
-        layers.stored_against_observed(role)).about(NAMES[role])
+        layers.stored_against_observed(role)).about(MODELS[role])
 
 
 def _profile(layers: Layers) -> Figure:
     name, found = list(layers.errors.items())[-1]
-    return figures.sqnr_profile(found.errors).about(NAMES.get(name, name))
+    return figures.sqnr_profile(found.errors).about(MODELS.get(name, name))
 
 
 def _sizes(found: Diagnosis, cause: Cause) -> Draw | None:
@@ -296,8 +335,8 @@ def _sizes(found: Diagnosis, cause: Cause) -> Draw | None:
         return None  # the axis of that figure is in percent
     values = {role: value for gap in found.gaps
               for role, value in ((gap.a, gap.value_a), (gap.b, gap.value_b))}
-    graphs = {role: graph for role in NAMES if (graph := found.case.graph(role)) is not None}
-    frame = pd.DataFrame({"arm": [NAMES[role].lower() for role in graphs],
+    graphs = {role: graph for role in MODELS if (graph := found.case.graph(role)) is not None}
+    frame = pd.DataFrame({"arm": [MODELS[role].lower() for role in graphs],
                           "bytes": [graph.size for graph in graphs.values()],
                           "accuracy": [values[role] for role in graphs],
                           "accuracy_low": float("nan"), "accuracy_high": float("nan")})
@@ -308,14 +347,14 @@ def _disagreement(found: Diagnosis, cause: Cause) -> Draw | None:
     gap = found.gap(*found.case.pair) or found.focus
     if gap.mcnemar_p is None:
         return None  # nothing is right or wrong
-    row = (NAMES[gap.a], NAMES[gap.b], gap.a_only, gap.b_only)
+    row = (MODELS[gap.a], MODELS[gap.b], gap.a_only, gap.b_only)
     frame = pd.DataFrame([row], columns=["a", "b", "a_only", "b_only"])
     return lambda: figures.discordance(frame)
 
 
 def _ties(found: Diagnosis, cause: Cause) -> Draw | None:
     numbers, keys = cause.finding.numbers, ("tied_share", "worst_pp", "best_pp")
-    rows = [(NAMES[role], *(numbers[f"{role}_{key}"] for key in keys)) for role in NAMES
+    rows = [(MODELS[role], *(numbers[f"{role}_{key}"] for key in keys)) for role in MODELS
             if all(numbers.get(f"{role}_{key}") is not None for key in keys)]
     frame = pd.DataFrame(rows, columns=["model", *keys])
     return (lambda: figures.tie_plot(frame)) if rows else None

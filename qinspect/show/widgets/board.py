@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from qinspect.errors import DataError
+from qinspect.show.table import STYLE
 from qinspect.show.text import printable
 from qinspect.show.view import Section, View, fragment, view_of
 from qinspect.show.views.diagnosis import section, word
-from qinspect.show.widgets.base import FLOW, LABEL, Explorer, hooked, sentence
+from qinspect.show.widgets.base import FLOW, LABEL, Explorer, hooked
 from qinspect.show.widgets.figure import FigureView
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ class DiagnosisBoard(Explorer):
         self._diagnosis = diagnosis
         self._view = view_of(diagnosis)
         self._causes = {cause.rule.id: cause for cause in causes}
-        self.summary = hooked(widgets.HTML(sentence(diagnosis.sentence)), "qi-board-summary")
-        listed = [(f"{word(c)}: {printable(c.rule.title)}", c.rule.id) for c in causes]
+        assert self._view.card is not None
+        self.summary = hooked(widgets.HTML(STYLE + self._view.card.html()), "qi-board-summary")
+        listed = [(f"{word(diagnosis, c)}: {printable(c.rule.title)}", c.rule.id) for c in causes]
         self.cause = hooked(
             widgets.Select(options=listed, rows=min(12, len(listed)), description="cause",
                            style=LABEL, layout={"width": "640px"}),
@@ -49,7 +51,7 @@ class DiagnosisBoard(Explorer):
         chosen = self.cause.value
         for figure, kind in ((self.measured, f"{chosen} numbers"), (self.evidence, chosen)):
             self._draw(figure, kind)
-        told = section(self._diagnosis, self._causes[chosen], (), folded=True)
+        told = section(self._diagnosis, self._causes[chosen], ())
         code = (Section("Remedy as code, to copy", code=told.code),) if told.code else ()
         # Last, so that whoever sees the text of a cause sees its figures, too.
         self.detail.value = fragment(
