@@ -229,7 +229,7 @@ def gap_change(found: Diagnosis, effect: Effect) -> str:
         return ", which makes the gap larger" if one else _and(effect, told)
     turned = effect.closed_share > _ALL
     if one:
-        role, (lift, *_) = next(iter(effect.lifts.items()))
+        (lift, *_), = effect.lifts.values()
         spoils = ", by spoiling the better file" if lift < 0 else ""
         return f", which is {share} of the gap{spoils}" if not turned else (
             f", which is more than the gap ({share} of it){spoils}")
