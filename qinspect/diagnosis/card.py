@@ -189,7 +189,7 @@ def _sure(found: Diagnosis, cause: Cause | None) -> str:
     if found.proved:
         return f"{said}."
     why = cause.note or ("no remedy was tried." if not found.interventions else "")
-    return f"{said}: {why}" if why else f"{said}."
+    return f"{said}: {why} {capital(found.lacks)}".strip() if why else f"{said}."
 
 
 def change(found: Diagnosis, cause: Cause, effect: Effect) -> str:
@@ -286,8 +286,15 @@ def _left(found: Diagnosis, cause: Cause, effect: Effect) -> str:
 
 def _advice(found: Diagnosis, cause: Cause | None) -> str:
     gap = found.focus
-    if cause is not None:
-        return cause.rule.remedy
+    if cause is not None and found.primary != "noise":
+        said = [cause.rule.remedy]
+        if cause.rule.makes:
+            said.append("--write-fix fix.py (or .write_fix) writes it as a script that runs.")
+        if found.recipe:
+            said.append(f"In one line: {found.recipe}")
+        return " ".join(said)
+    if cause is not None and gap.significant:
+        return "Repeat the training over several seeds before anything is concluded from one run."
     if found.primary == "none":
         return "Choose by size, speed or effort: on these examples the files are worth the same."
     if found.primary in ("undecided", "noise"):
