@@ -2,8 +2,9 @@
 // chooses it, the wheel, a drag or + and - look closer.  Names are put in as text only.
 
 const SVG = "http://www.w3.org/2000/svg";
-const HIGH = 200, LEFT = 62, RIGHT = 12, TOP = 26, BOTTOM = 74;
-const LONGEST = 16;
+const HIGH = 200, LEFT = 62, RIGHT = 12, TOP = 26;
+// Room for names below: level, or slanted.
+const LEVEL = 24, SLANTED = 74, LONGEST = 16;
 
 function make(parent, tag, attributes, text) {
   const node = document.createElementNS(SVG, tag);
@@ -85,8 +86,11 @@ export function mount(el, state, onChoose) {
     return high > low ? [low, high] : [low, low + 1];
   }
 
+  const level = () => state.names.every(
+    (name) => each() > 7 * Math.min(LONGEST, name.length) + 6);
+
   function build() {
-    const tall = HIGH + TOP + BOTTOM;
+    const tall = HIGH + TOP + (level() ? LEVEL : SLANTED);
     svg.replaceChildren();
     svg.setAttribute("height", tall);
     svg.setAttribute("viewBox", `0 0 ${wide} ${tall}`);
@@ -130,11 +134,10 @@ export function mount(el, state, onChoose) {
   }
 
   function drawNames() {
-    const every = Math.ceil(16 / each());
+    const every = Math.ceil(16 / each()), flat = level();
     for (let i = shown[0]; i < shown[1]; i++) {
       if ((i - shown[0]) % every) continue;
       const x = place(i) + each() / 2, y = TOP + HIGH + 12;
-      const flat = each() > 7 * Math.min(LONGEST, state.names[i].length) + 6;
       make(svg, "text", flat ? { x, y: y + 3, "text-anchor": "middle" }
         : { transform: `translate(${x + 4} ${y}) rotate(-35)`, "text-anchor": "end" },
         elided(state.names[i]));

@@ -156,8 +156,8 @@ export function mount(el, state, onClip) {
     for (const tick of state.log ? [1e-5, 1e-4, 1e-3, 1e-2, 1e-1] : [most / 2, most]) {
       if (tick > most * 1.001) continue;
       const label = state.log ? tick.toExponential(0) : `${(100 * tick).toPrecision(2)} %`;
-      make(picture, "text", { x: LEFT - 4, y: base - height(tick) + 4, "text-anchor": "end",
-        "font-size": "0.85em" }, label);
+      make(picture, "text", { x: LEFT - 4, y: base - height(tick) + 4, "text-anchor": "end" },
+        label);
     }
     shares.forEach((share, turn) => {
       const s = state.series[turn];

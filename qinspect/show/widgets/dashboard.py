@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -13,6 +14,7 @@ from qinspect.diagnosis.answer import Diagnosis
 from qinspect.diagnosis.cases import Case
 from qinspect.errors import DataError, QinspectError
 from qinspect.progress import Progress
+from qinspect.show.text import escaped
 from qinspect.show.view import view_of
 from qinspect.show.widgets.base import (
     LABEL,
@@ -34,7 +36,9 @@ from qinspect.show.widgets.playground import QuantizationPlayground
 from qinspect.show.widgets.ranges import RangeExplorer
 from qinspect.show.widgets.selection import Selection
 from qinspect.show.widgets.significance import SignificanceExplorer
+from qinspect.store import plain
 from qinspect.studies.arms import QUESTION
+from qinspect.tflite.identity import Inspections, identify
 
 if TYPE_CHECKING:
     from qinspect.measure.layer_tables import Layers
@@ -186,10 +190,12 @@ class Dashboard(Tabs):
     # --- tabs ----------------------------------------------------------------------------------
 
     def _overview(self) -> widgets.Widget:
-        first = Overview(self.given)
         if not isinstance(self.given, Case):
-            return first
-        return widgets.VBox([self._of(self.evaluated, lambda told: Overview(told.results)), first])
+            return Overview(self.given)
+        return widgets.VBox([
+            self._of(self.evaluated, lambda told: Overview(told.results)),
+            _told(_identities(self.given), "What each file is"),
+            _told(self.given, "What was given and what was not")])
 
     def _ranges(self, layers: Layers) -> widgets.Widget:
         return _with_notes(RangeExplorer(layers, self.selection), layers)
@@ -254,6 +260,21 @@ def _test_examples(study: Study) -> Dataset | None:
         return load_splits(study.spec).test
     except QinspectError:
         return None
+
+
+def _identities(case: Case) -> Inspections:
+    """What the files are; they have been run by whoever built the case."""
+    graphs = filter(None, map(case.graph, case.roles))
+    return Inspections(tuple({**plain(asdict(identify(graph))), "runs": "ok"}
+                             for graph in graphs))
+
+
+def _told(result: Any, title: str) -> widgets.HTML:
+    """The sentences of a result, and its tables folded away."""
+    view = view_of(result)
+    return widgets.HTML(
+        f"{''.join(map(sentence, view.sentences))}<details><summary>{escaped(title)}</summary>"
+        f"{''.join(map(shown, view.tables))}</details>")
 
 
 def _with_notes(explorer: widgets.Widget, layers: Layers) -> widgets.Widget:

@@ -104,8 +104,8 @@ class ErrorExplorer(Explorer):
         )
         first = str(next(iter(errors.values())).errors["layer"].iloc[0])
         self.layer = hooked(
-            widgets.Select(options=options([first]), rows=8, description="layer", style=LABEL,
-                           layout=WIDE),
+            widgets.Select(options=options([first]), rows=6, description="layer", style=LABEL,
+                           layout={"width": "360px"}),
             "qi-err-layer",
         )
         self.least = {
@@ -119,8 +119,9 @@ class ErrorExplorer(Explorer):
         super().__init__(
             "errors",
             [self.model, self.reference, self.metric],
-            [self.profile, widgets.HBox([self.layer, self.histogram], layout=FLOW),
-             widgets.HBox([*self.least.values()], layout=FLOW), self.count, self.table],
+            [self.profile, widgets.HBox([
+                self.layer, widgets.VBox([*self.least.values(), self.count])], layout=FLOW),
+             self.histogram, self.table],
         )
         self.watch(self.refresh, self.model, self.reference, self.metric)
         self.watch(self._show_layer, self.layer)
