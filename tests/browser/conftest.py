@@ -20,7 +20,9 @@ from qinspect.studies.stored import load_study
 study = load_study({folder!r})
 warm = study.observers.assign(phase="warm", min=0.0, max=2.0)
 diagnosis = diagnose(case(study), interventions=False)
-Dashboard(study, diagnosis=diagnosis, observers={{"warm start": warm}})
+board = Dashboard(study, diagnosis=diagnosis, observers={{"warm start": warm}})
+board.measured.wait()
+board
 """
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from lab_browser import (
     Page,
+    answered,
     changes,
     expect,
     keep_pictures,
@@ -62,8 +63,9 @@ def test_ranges(page: Page) -> None:
         ".qi-range-histogram svg", ".qi-range-histogram .qi-hist-said", ".qi-range-effect",
         ".qi-range-table",
     )
-    overview = (".qi-range-overview", ".qi-range-overview-said")
-    changes(page, select(page, "qi-range-layer", "dense"), figure, said, effect, table, *overview)
+    overview, channels = ".qi-range-overview", ".qi-range-channels"
+    changes(page, select(page, "qi-range-layer", "dense"), figure, said, effect, table, overview,
+            channels, f"{channels}-said")
     changes(page, select(page, "qi-range-channel", "2"), figure, said, effect, table)
     changes(page, select(page, "qi-range-model", "qat"), figure)
     changes(page, type_in(page, "qi-range-bits", "4"), figure, said, effect, table)
@@ -71,7 +73,7 @@ def test_ranges(page: Page) -> None:
     changes(page, select(page, "qi-range-method", "least squared error"), figure, said, effect)
     changes(page, tick(page, "qi-range-log"), figure)
     changes(page, button(page, "qi-range-kind", "activation"), figure, said, effect, table,
-            *overview)
+            overview, f"{overview}-said")
     upper = ".qi-range-histogram .qi-hist-handle1"
     changes(page, press(page, upper, "PageDown", 3), figure, said, effect)
     expect(page.locator(".qi-range-method option:checked")).to_have_text("by hand")
@@ -86,13 +88,15 @@ def test_errors(page: Page) -> None:
     open_tab(page, "Errors", ".qi-err-histogram")
     figure = (".qi-err-histogram", ".qi-err-histogram-said")
     table = ".qi-err-table"
-    layers = page.locator(".qi-err-layer option").all_inner_texts()
-    changes(page, select(page, "qi-err-layer", layers[-1]), *figure, table)
-    changes(page, select(page, "qi-err-metric", "largest error"), *figure, table)
+    # Not the first layer, whose own error is all that has accumulated.
+    changes(page, select(page, "qi-err-layer", "$x$"), *figure, table)
+    changes(page, select(page, "qi-err-metric", "largest error"), ".qi-err-profile", table)
     changes(page, button(page, "qi-err-reference", "of the layer itself"), *figure, table)
     changes(page, select(page, "qi-err-model", "qat"), *figure, table, ".qi-err-profile",
             ".qi-err-profile-said")
-    changes(page, press(page, ".qi-err-layer select", "ArrowDown"), *figure, table)
+    first = page.locator(".qi-err-layer option").first.inner_text() == "$x$"
+    changes(page, press(page, ".qi-err-layer select", "ArrowDown" if first else "ArrowUp"),
+            *figure, table)
     keep_pictures(page, "errors")
 
 
@@ -132,7 +136,12 @@ def test_observers(page: Page) -> None:
     changes(page, press(page, ".qi-obs-step .noUi-handle", "ArrowRight", 3), *shown)
     play = page.get_by_role("button", name="play or pause the steps")
     changes(page, play.click, *shown)
-    changes(page, select(page, "qi-obs-runs", "warm start"), *shown)
+    changes(page, select(page, "qi-obs-runs", "warm start"), *shown, ".qi-obs-course")
+    layer = page.locator(".qi-obs-layer option:not(:checked)").first.inner_text()
+    changes(page, select(page, "qi-obs-layer", layer), ".qi-obs-course-said", ".qi-obs-table")
+    page.get_by_role("tab", name="Ranges", exact=True).click()
+    expect(page.locator(".qi-range-layer option:checked")).to_have_text(layer)
+    page.get_by_role("tab", name="Observers", exact=True).click()
     keep_pictures(page, "observers")
 
 
@@ -181,12 +190,14 @@ def test_playground(page: Page) -> None:
 
 def test_hostile_name_stays_text(page: Page) -> None:
     page.get_by_role("tab", name="Ranges", exact=True).click()
+    select(page, "qi-range-layer", "dense")()
+    answered(page)
     changes(page, select(page, "qi-range-layer", HOSTILE), ".qi-range-table")
     assert HOSTILE in page.locator(".qi-range-histogram").evaluate(
         "e => e.querySelector('svg').getAttribute('aria-label')"
     )
     page.get_by_role("tab", name="Errors", exact=True).click()
-    changes(page, select(page, "qi-err-layer", HOSTILE), ".qi-err-table")
+    expect(page.locator(".qi-err-layer option:checked")).to_have_text(HOSTILE)
     expect(page.locator(".qi-err-histogram-said")).to_contain_text(HOSTILE)
     assert page.evaluate("window.XSS") is None
     assert page.locator('img[src="x"]').count() == 0

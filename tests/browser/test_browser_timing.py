@@ -52,6 +52,18 @@ CONTROLS = {
         "Ranges", ".qi-range-histogram .qi-hist-handle1", ["ArrowLeft"],
         ".qi-range-histogram svg", SVG_LIMIT_MS,
     ),
+    "RangeExplorer chart of layers": (
+        "Ranges", ".qi-range-overview svg", ["ArrowRight", "ArrowLeft"], ".qi-range-overview svg",
+        SVG_LIMIT_MS,
+    ),
+    "RangeExplorer histogram of another layer": (
+        "Ranges", ".qi-range-overview svg", ["ArrowRight", "ArrowLeft"],
+        ".qi-range-histogram svg", MATPLOTLIB_LIMIT_MS,
+    ),
+    "ErrorExplorer threshold": (
+        "Errors", f".qi-err-least{_SLIDER}", ["ArrowRight"], ".qi-err-profile svg",
+        MATPLOTLIB_LIMIT_MS,
+    ),
     "QuantizationPlayground histogram": (
         "Playground", ".qi-play-histogram .qi-hist-handle1", ["ArrowLeft"],
         ".qi-play-histogram svg", SVG_LIMIT_MS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -37,12 +38,20 @@ from qinspect.show.widgets import (  # noqa: E402
     QuantizationPlayground,
     RangeExplorer,
     SignificanceExplorer,
+    SweepBoard,
 )
 from qinspect.show.widgets.base import alert, sentence, shown  # noqa: E402
 from qinspect.show.widgets.figure import FigureView  # noqa: E402
 from qinspect.show.widgets.flips import Answers  # noqa: E402
+from qinspect.show.widgets.making import Maker, Work  # noqa: E402
+from qinspect.show.widgets.observers import holders  # noqa: E402
 from qinspect.studies.run import load_splits  # noqa: E402
-from qinspect.studies.stored import Study  # noqa: E402
+from qinspect.studies.stored import (  # noqa: E402
+    Study,
+    Sweep,
+    finished_record,
+    sweep_frame,
+)
 
 
 @pytest.fixture(scope="module")
@@ -456,3 +465,147 @@ def test_histogram_module_is_shipped() -> None:
     assert "innerHTML" not in module
     assert 'role: "img"' in module
     assert np.all([word in module for word in ("ArrowLeft", "PageUp", "Home", "aria-valuenow")])
+
+
+# --- what is made at a button, and one choice for all views -------------------------------------
+
+
+def test_a_work_is_made_once_and_stopped_at_its_next_step() -> None:
+    step, begun, calls = threading.Event(), threading.Event(), []
+
+    def make(progress) -> str:
+        calls.append(1)
+        progress("phase", 0, 2, "first")
+        begun.set()
+        step.wait(10)
+        progress("phase", 1, 2, "second")
+        return "made"
+
+    work = Work("Make it", "about it", make)
+    shown_work = Maker(work)
+    shown_work.button.click()
+    assert begun.wait(10)
+    assert shown_work.button.disabled
+    assert "first" in shown_work.said.value
+    shown_work.button.click()
+    shown_work.cancel.click()
+    assert "Stopping when this step ends" in shown_work.said.value
+    step.set()
+    assert work._thread is not None
+    work._thread.join(10)
+    assert (work.state, work.value, len(calls)) == ("to do", None, 1)
+    assert "Stopped" in shown_work.said.value
+    assert not shown_work.button.disabled
+    assert work.wait() == "made"
+    assert work.share == 0.5
+
+
+def test_a_work_that_fails_says_so_and_can_be_tried_again() -> None:
+    def make(progress) -> None:
+        raise DataError(HOSTILE)
+
+    work = Work("Make it", "about it", make)
+    made = Maker(work)
+    for _ in range(2):
+        with pytest.raises(DataError):
+            work.wait()
+        assert "&lt;img" in shown_error(made)
+        assert not made.button.disabled
+
+
+def test_what_was_made_fills_the_tabs_that_wait_for_it(study: Study) -> None:
+    made = Dashboard(case(study))
+    for name in made.pages:
+        made.page(name)
+    assert isinstance(made.page("Ranges"), Maker)
+    made.page("Ranges").button.click()
+    made.measured.wait()
+    assert not any(isinstance(made.page(name), Maker) for name in ("Ranges", "Errors"))
+    made.remedies.value = "none: the evidence alone"
+    assert isinstance(made.diagnosed.wait(), Diagnosis)
+    assert isinstance(made.page("Diagnosis"), DiagnosisBoard)
+    made.evaluated.wait()
+    assert isinstance(made.page("Flips"), FlipBrowser)
+    answers = made.evaluated.value.results
+    np.testing.assert_array_equal(answers.answers("qat"), study.prediction("qat"))
+
+
+def test_what_is_chosen_in_one_view_is_chosen_in_all(dashboard: Dashboard) -> None:
+    ranges, errors = (dashboard.page(name).children[0] for name in ("Ranges", "Errors"))
+    observers = dashboard.page("Observers")
+    for other, layer in ((HOSTILE, "dense"), ("dense", HOSTILE)):
+        for source in (ranges.layer, errors.layer, observers.layer):
+            dashboard.selection.layer = other
+            source.value = layer
+            assert {ranges.layer.value, errors.layer.value, observers.layer.value,
+                    dashboard.selection.layer} == {layer}
+            assert errors.profile.chart.names[errors.profile.chart.chosen] == layer
+            assert ranges.every.chart.names[ranges.every.chart.chosen] == layer
+    errors.profile.chart.chosen = errors.profile.chart.names.index("dense")
+    assert ranges.layer.value == observers.layer.value == "dense"
+    ranges.kind.value = "weight"
+    ranges.channels.chart.chosen = 2
+    assert ranges.channel.value == dashboard.selection.channel == 2
+    # A layer without weights turns the ranges to activations.
+    errors.layer.value = "softmax"
+    assert (ranges.kind.value, ranges.layer.value) == ("activation", "softmax")
+    flips, single = dashboard.page("Flips"), dashboard.page("Examples")
+    _, name = flips.example.options[1]
+    flips.example.value = name
+    assert single._answers.ids[single.number.value] == name
+    single.number.value = single._answers.ids.index(flips.example.options[0][1])
+    assert flips.example.value == flips.example.options[0][1]
+    for view in (ranges, errors, observers, flips, single):
+        assert shown_error(view) == ""
+
+
+def test_thresholds_filter_the_table(tables: Layers) -> None:
+    made = ErrorExplorer(tables.errors)
+    made.model.value = "qat"
+    rows = tables.errors["qat"].errors
+    rows = rows[rows["reference"] == "accumulated"]
+    middle = [float(rows[key].median()) for key in ("rmse_over_scale", "clipped_share")]
+    for error, clipped in ((middle[0], 0.0), (0.0, middle[1]), (0.9 * middle[0], middle[1])):
+        made.least["rmse_over_scale"].value = error
+        made.least["clipped_share"].value = clipped
+        wanted = rows[(rows["rmse_over_scale"] > made.least["rmse_over_scale"].value)
+                      if error else rows["layer"].notna()]
+        wanted = wanted[wanted["clipped_share"] > clipped] if clipped else wanted
+        assert 0 < len(wanted) < len(rows)
+        assert f"{len(wanted)} of {len(rows)} layers: " in made.count.value
+        assert made.table.still().count("<tr>") == len(wanted) + 1
+        passing = dict(zip(made.profile.chart.names, made.profile.chart.passing, strict=True))
+        assert {name for name, passes in passing.items() if passes} == set(wanted["layer"])
+
+
+def test_charts_hold_the_numbers_of_the_tables(tables: Layers) -> None:
+    made = RangeExplorer(tables)
+    rows = tables.of("weight", "qat")
+    rows = rows[rows["channel"] == -1].set_index("layer")
+    shown_series = {one["name"]: one for one in made.every.chart.series}
+    for at, layer in enumerate(made.every.chart.names):
+        assert shown_series["qat"]["high"][at] == rows.loc[layer, "stored_max"]
+    assert made.every.still().count("<img") == 1
+
+
+def test_the_holder_of_a_range_is_the_activation_behind() -> None:
+    rows = [("a", "input", "activation"), ("conv", "kernel", "weight"),
+            ("relu", "output", "activation"), ("dense", "kernel", "weight"),
+            ("dense", "post_activation", "activation")]
+    log = pd.DataFrame([(0, *row, -6.0, 6.0, "qat") for row in rows],
+                       columns=["step", "layer", "tensor", "kind", "min", "max", "run"])
+    assert holders(log) == {"conv": "relu", "relu": "relu", "dense": "dense"}
+    made = ObserverPlayer({"qat": log})
+    assert [name for name, _ in made.layer.options] == ["relu", "dense"]
+    assert [layer for _, layer in made.layer.options] == ["conv", "dense"]
+
+
+def test_a_sweep_opens_its_runs(study: Study, tmp_path) -> None:
+    record = finished_record("one", study, 1.0)
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(study.folder, tmp_path / "runs" / "one")
+    made = SweepBoard(Sweep(sweep_frame([record]), tmp_path))
+    made.page("One run")
+    assert shown_error(made.page("One run")) == ""
+    assert "Flips" in made.page("One run").children[2].children[0].pages
+    assert list(SweepBoard(Sweep(sweep_frame([record]))).pages) == ["Overview"]

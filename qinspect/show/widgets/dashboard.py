@@ -264,9 +264,8 @@ def _test_examples(study: Study) -> Dataset | None:
 
 def _identities(case: Case) -> Inspections:
     """What the files are; they have been run by whoever built the case."""
-    graphs = filter(None, map(case.graph, case.roles))
-    return Inspections(tuple({**plain(asdict(identify(graph))), "runs": "ok"}
-                             for graph in graphs))
+    return Inspections(tuple({**plain(asdict(identify(graph))), "file": role, "runs": "ok"}
+                             for role in case.roles if (graph := case.graph(role)) is not None))
 
 
 def _told(result: Any, title: str) -> widgets.HTML:

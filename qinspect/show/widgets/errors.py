@@ -16,6 +16,7 @@ from qinspect.show.table import Table, table
 from qinspect.show.widgets.base import (
     FLOW,
     LABEL,
+    ONE_ROW,
     WIDE,
     Explorer,
     TableView,
@@ -91,7 +92,7 @@ class ErrorExplorer(Explorer):
                 options=[("accumulated", "accumulated"), ("of the layer itself", "local")],
                 description="error", style=LABEL,
                 tooltips=["everything before included", "of this layer alone"],
-                layout={"width": "max-content"},
+                layout=ONE_ROW,
             ),
             "qi-err-reference",
         )

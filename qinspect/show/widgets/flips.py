@@ -24,6 +24,7 @@ from qinspect.show.text import escaped
 from qinspect.show.widgets.base import (
     FLOW,
     LABEL,
+    ONE_ROW,
     WIDE,
     Explorer,
     choice,
@@ -159,7 +160,7 @@ class FlipBrowser(Explorer):
             widgets.ToggleButtons(
                 options=[(title, key) for key, title in self._which.items()], description="show",
                 tooltips=list(self._which.values()), style={**LABEL, "button_width": "220px"},
-                layout={"width": "max-content"},
+                layout=ONE_ROW,
             ),
             "qi-flip-which",
         )

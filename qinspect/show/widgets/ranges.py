@@ -18,6 +18,7 @@ from qinspect.show.table import Table, table
 from qinspect.show.views.layers import series
 from qinspect.show.widgets.base import (
     LABEL,
+    ONE_ROW,
     WIDE,
     Explorer,
     choice,
@@ -98,7 +99,7 @@ class RangeExplorer(Explorer):
         kinds = ["weight", "activation"] if layers.activations else ["weight"]
         self.kind = hooked(
             widgets.ToggleButtons(
-                options=kinds, description="values", style=LABEL, layout={"width": "max-content"},
+                options=kinds, description="values", style=LABEL, layout=ONE_ROW,
                 tooltips=[f"{kind} values" for kind in kinds],
             ),
             "qi-range-kind",
