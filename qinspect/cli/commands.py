@@ -611,7 +611,8 @@ def robust_qat(
 def explore(
     what: Annotated[list[Path] | None, typer.Argument(
         help="A folder: a study, a sweep, or loose files by name (float.tflite, ptq.tflite, "
-             "qat.tflite, eval.npz, ...); or such files.")] = None,
+             "qat.tflite, eval.npz, ...); or such files. What follows -- is passed on to "
+             "JupyterLab.")] = None,
     float_file: Annotated[Path | None, typer.Option("--float", help="Float .tflite file.")] = None,
     ptq_file: Annotated[Path | None, typer.Option("--ptq", help="PTQ .tflite file.")] = None,
     qat_file: Annotated[Path | None, typer.Option("--qat", help="QAT .tflite file.")] = None,
@@ -649,13 +650,16 @@ def explore(
     given: dict[str, str] = {name: str(path.resolve()) for name, path in files.items()
                              if path is not None}
     given |= {name: word for name, word in (("metric", metric), ("output", output)) if word}
-    paths = [str(path.resolve()) if path.exists() else str(path) for path in what or ()]
+    passed = [str(word) for word in what or () if str(word).startswith("-")]
+    paths = [str(path.resolve()) if path.exists() else str(path) for path in what or ()
+             if str(path) not in passed]
     subject(*paths, **given)
     arguments = [*map(repr, paths), *(f"{name}={word!r}" for name, word in given.items())]
     page = write_call(out, f"explore({', '.join(arguments)})")
     print(f"notebook: {page}")
     if start:
-        raise typer.Exit(start_lab(page.parent, browser=browser, page=page.name))
+        raise typer.Exit(start_lab(page.parent, browser=browser, page=page.name,
+                                  arguments=passed))
 
 
 @app.command()

@@ -170,13 +170,11 @@ class Dashboard(Tabs):
         if case.data is None:
             raise DataError("there are no evaluation examples to run the files on; open the "
                             "dashboard with data as well.")
-        graphs = {role: case.graph(role) for role in case.roles}
-        progress("running", 0, 1, f"{len(graphs)} files on {len(case.data):,} examples")
+        files = {role: graph.content for role in case.roles
+                 if (graph := case.graph(role)) is not None}
         results = evaluate(
-            {role: graph.content for role, graph in graphs.items() if graph is not None},
-            case.data, metric=case.metric, output=case.output, confidence=case.confidence,
-            margin=case.margin, seed=case.seed)
-        progress("running", 1, 1, "done")
+            files, case.data, metric=case.metric, output=case.output, confidence=case.confidence,
+            margin=case.margin, seed=case.seed, progress=progress)
         return Answers(results, case.data, results.outputs)
 
     def _diagnose(self, progress: Progress) -> Diagnosis:
