@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +27,22 @@ def kernel() -> Any:
 
 
 def tell(message: str) -> None:
-    """A line to the user: on standard error, which a notebook would show as a red box."""
-    print(message, file=sys.stderr if kernel() is None else sys.stdout)
+    """A line to the user: on standard error; in a notebook, whose plain text breaks words, HTML."""
+    if kernel() is None:
+        print(wrapped(message, sys.stderr), file=sys.stderr)
+        return
+    from IPython.display import display
+
+    display({"text/plain": message, "text/html": f'<p style="margin:2px 0;max-width:75ch;'
+             f'line-height:1.45">{html.escape(message)}</p>'}, raw=True)
+
+
+def wrapped(message: str, stream: TextIO) -> str:
+    """Lines of whole words as wide as a terminal; elsewhere the message as it is."""
+    if not stream.isatty():
+        return message
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(message, width, break_long_words=False, break_on_hyphens=False)
 
 
 class Shown:

@@ -11,6 +11,7 @@ import typer
 from qinspect.cli import commands  # noqa: F401, importing it registers the commands
 from qinspect.cli.options import app
 from qinspect.errors import QinspectError
+from qinspect.shown import wrapped
 
 # Verbs whose folder holds what is finished.
 _RESUMED = ("study", "sweep")
@@ -86,5 +87,5 @@ def _of_system(error: OSError) -> str:
 def _fail(message: str, code: int) -> None:
     text = " ".join(message.split())
     printable = "".join(c if c.isprintable() else "?" for c in text)
-    print(f"qinspect: {printable}", file=sys.stderr)
+    print(wrapped(f"qinspect: {printable}", sys.stderr), file=sys.stderr)
     sys.exit(code)

@@ -25,7 +25,7 @@ _BRIEF = 18  # letters
 _LINE = "rgba(128,128,128,.35)"
 STYLE = (
     "<style>.qi-table{border-collapse:collapse;font-size:13px;line-height:1.5;color:inherit}"
-    f".qi-table th,.qi-table td{{padding:2px 12px 2px 0;border-bottom:1px solid {_LINE};"
+    f".qi-table th,.qi-table td{{padding:2px 9px 2px 0;border-bottom:1px solid {_LINE};"
     "background:none;vertical-align:top}.qi-table caption{text-align:left;font-weight:bold}"
     ".qi-scroll{max-width:100%;overflow:auto}.qi-long{max-height:420px}"
     ".qi-said{margin:4px 0;max-width:75ch;line-height:1.45}"

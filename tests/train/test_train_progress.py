@@ -107,6 +107,20 @@ def test_messages_leave_standard_output_to_results_but_for_notebooks(
 ) -> None:
     tell("one")
     monkeypatch.setattr(shown, "kernel", object)
-    tell("two")
+    told: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: told.append(bundle))
+    tell("two <b>")
     found = capsys.readouterr()
-    assert (found.err, found.out) == ("one\n", "two\n")
+    assert (found.err, found.out) == ("one\n", "")
+    assert told[0]["text/plain"] == "two <b>"
+    assert "two &lt;b&gt;" in told[0]["text/html"]
+
+
+def test_a_terminal_breaks_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "40")
+    words = [f"word{'x' * (i % 11)}" for i in range(60)]
+    tell(" ".join(words))
+    lines = sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines).split() == words

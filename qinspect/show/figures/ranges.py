@@ -136,8 +136,8 @@ def activation_ranges(tensors: pd.DataFrame) -> Figure:
     """Observed activation ranges against the stored ones of one model, one row a layer.
 
     Columns ``layer``, ``min``, ``max``, ``p0_1``, ``p99_9`` (what occurs), ``stored_min``,
-    ``stored_max`` (what the file can store).  Grey: stored and used; orange, hatched: stored but
-    never used; red: occurs but is clipped.
+    ``stored_max`` (what the file can store).  Grey: stored and used; yellow, hatched: stored
+    but never used; deep orange: occurs but is clipped.
     """
     rows = tensors[tensors["channel"] == -1] if "channel" in tensors else tensors
     rows = rows[rows["stored_min"].notna()]

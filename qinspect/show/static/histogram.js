@@ -3,7 +3,7 @@
 // Names are put in as text only, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
-const W = 720, H = 300, LEFT = 56, RIGHT = 14, TOP = 34, BOTTOM = 46;
+const W = 720, H = 300, LEFT = 66, RIGHT = 14, TOP = 34, BOTTOM = 46;
 const BARS = 144;
 
 function make(parent, tag, attributes, text) {
@@ -137,7 +137,7 @@ export function mount(el, state, onClip) {
     make(picture, "line", { x1: LEFT, x2: W - RIGHT, y1: base, y2: base, stroke: "currentColor" });
     for (const tick of niceTicks(from, to)) {
       make(picture, "line", { x1: x(tick), x2: x(tick), y1: TOP, y2: base, stroke: "#80808055" });
-      make(picture, "text", { x: x(tick), y: base + 16, "text-anchor": "middle" }, short(tick));
+      make(picture, "text", { x: x(tick), y: base + 3, dy: "1.1em", "text-anchor": "middle" }, short(tick));
     }
     make(picture, "text", { x: (LEFT + W - RIGHT) / 2, y: H - 8, "text-anchor": "middle" },
       state.unit);
