@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from inspect import isfunction, ismodule
 from pathlib import Path
+from types import ModuleType
 
 import check
 
@@ -21,7 +23,6 @@ import qinspect as qi
 from execute import ROOT, executed
 
 HERE = Path(__file__).resolve().parent
-NAMESPACES = ("exercises", "stats", "train", "tflite")
 # What a verb returns and is worth a section: names of classes by module.
 RETURNED = {
     "data.dataset": ("Dataset",),
@@ -39,7 +40,12 @@ AT_THE_TOP = ("gallery.md", "causes.md")
 
 def verbs() -> list[str]:
     """The functions of the face, in alphabetical order."""
-    return [name for name in qi.__all__ if name not in (*NAMESPACES, "QinspectError")]
+    return [name for name in qi.__all__ if isfunction(getattr(qi, name))]
+
+
+def namespaces() -> list[str]:
+    """The modules of the face, such as ``qi.stats``."""
+    return [name for name in qi.__all__ if ismodule(getattr(qi, name))]
 
 
 def lay_out(source: Path, notebooks: Mapping[Path, Path]) -> None:
@@ -97,18 +103,24 @@ def api_pages() -> dict[str, str]:
     pages = {"verbs": "# The verbs\n\n" + "\n".join(
         f"## {name}\n\n{_directive('autofunction', f'qinspect.{name}')}" for name in verbs())}
     pages["index"] = "# Reference\n\n```{toctree}\nverbs\nreturned\n" + "\n".join(
-        NAMESPACES) + "\n```\n"
+        namespaces()) + "\n```\n"
     pages["returned"] = "# What the verbs return\n\n" + "\n".join(
         f"## {name}\n\n{_directive('autoclass', f'qinspect.{module}.{name}', 'members')}"
         for module, names in RETURNED.items() for name in names)
-    for space in NAMESPACES:
+    for space in namespaces():
         module = getattr(qi, space)
         said = (module.__doc__ or "").strip()
-        names = sorted(module.__all__, key=str.lower)
+        names = sorted(getattr(module, "__all__", None) or _defined(module), key=str.lower)
         pages[space] = f"# qi.{space}\n\n{said}\n\n" + "\n".join(
             f"## {name}\n\n{_member(f'qinspect.{space}.{name}', getattr(module, name))}"
             for name in names)
     return pages
+
+
+def _defined(module: ModuleType) -> list[str]:
+    """Public functions and classes that a module defines itself."""
+    return [name for name, value in vars(module).items() if not name.startswith("_")
+            and getattr(value, "__module__", "") == module.__name__]
 
 
 def _member(name: str, value: object) -> str:

@@ -18,9 +18,9 @@ FOLDER = ROOT / "docs" / "pictures"
 LARGEST = 150_000
 STUDY = """
 import qinspect as qi
-study = qi.study("digits", preset="one-epoch", seed=1, repeats=1, out="study")
+study = qi.study("digits", preset="one-epoch", seed=1, repeats=1, recipes=(), out="study")
 """
-ANSWER = "found = qi.diagnose(study)\nfound"
+ANSWER = "found = qi.diagnose(study, training=False)\nfound"
 EXPLORE = "qi.explore(found)"
 RANGES = "study.layers().figure('ranges of qat')"
 
