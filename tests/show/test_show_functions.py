@@ -20,6 +20,7 @@ from qinspect.measure.layer_tables import Layers, layer_tables
 from qinspect.measure.quantizers import CHANNELS, DISTRIBUTIONS, draw_numbers, quantize_numbers
 from qinspect.measure.streaming import Histogram
 from qinspect.predictions import results
+from qinspect.show.views.layers import shortened
 from qinspect.studies.stored import Study
 from qinspect.tflite import read_graph
 
@@ -255,6 +256,13 @@ def test_what_stored_ranges_clip(tables: Layers) -> None:
                          *found.loc["activation", ["stored_min", "stored_max"]])
     assert found.loc["activation", "clipped_share"] == effect["clipped_share"] > 0
     assert found.loc["weight", "clipped_share"] == 0
+
+
+def test_a_figure_is_asked_for_by_the_name_that_was_given(tables: Layers) -> None:
+    long = shortened(tables, {model: f"{model}, a long name" for model in tables.models})
+    for model in long.models[1:]:
+        for kind in ("ranges", "error"):
+            assert long.figure(f"{kind} of {model}").sentence
 
 
 def test_layers_as_frame_sentence_and_json(tables: Layers) -> None:
