@@ -25,10 +25,11 @@ EXPLORE = "qi.explore(found)"
 RANGES = "study.layers().figure('ranges of qat')"
 
 
-def photograph(place: Locator, name: str) -> None:
-    """Keep the picture of an element, in few colours so that it stays small."""
+def photograph(place: Locator, name: str, height: int = 1000) -> None:
+    """Keep the upper part of an element's picture, in few colours so that it stays small."""
     place.scroll_into_view_if_needed()
     image = Image.open(io.BytesIO(place.screenshot())).convert("RGB").quantize(64)
+    image = image.crop((0, 0, image.width, min(height, image.height)))
     kept = io.BytesIO()
     image.save(kept, "PNG", optimize=True)
     assert len(kept.getvalue()) < LARGEST, f"{name} has {len(kept.getvalue()):,} bytes"
@@ -41,8 +42,8 @@ def test_pictures(open_cells: Callable[..., Page]) -> None:  # noqa: F811
     """Take all three, from one notebook."""
     page = open_cells("pictures", STUDY, ANSWER, RANGES, EXPLORE)
     cells = page.locator(".jp-Notebook .jp-CodeCell")
-    figure = cells.nth(2).locator(".qi-view img").first
+    figure = cells.nth(2).locator(".qi-figure img").first
     expect(figure).to_be_visible()
     photograph(cells.nth(1).locator(".qi-card"), "answer")
     photograph(figure, "ranges")
-    photograph(cells.nth(3).locator(".jupyter-widgets").first, "dashboard")
+    photograph(cells.nth(3).locator(".jupyter-widgets").first, "dashboard", 490)
