@@ -249,9 +249,11 @@ def _reestimate(evidence: Evidence, finding: Finding) -> Trial | None:
     swaps = {"ptq": settled}
     if evidence.case.has("keras_qat") and evidence.case.has("qat"):
         swaps["qat"] = _qat_settled(evidence)
+    guessed = retrain.unchanged(evidence, "ptq")
     # The QAT file's own conversion has no settings to guess.
     return Trial("re-estimating batch norm on the training data", swaps,
-                 controls=retrain.controls(evidence, "ptq"), seen=_measures(channels))
+                 controls={"ptq": retrain.answers(evidence, guessed)} if guessed else {},
+                 seen=_measures(channels))
 
 
 def _ptq_settled(evidence: Evidence) -> tuple[Array, pd.DataFrame]:

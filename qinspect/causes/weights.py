@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import remade, requantized, with_stored_ranges
+from qinspect.diagnosis.retrain import Training
 from qinspect.diagnosis.rule import (
     FORMAT,
     PTQ_CODE,
@@ -86,10 +86,7 @@ def _per_channel_qat(evidence: Evidence, finding: Finding) -> Trial | None:
         return None
     return Trial(
         "training QAT again with a weight range of its own for every output of dense layers",
-        {"qat": None},
-        again=lambda run: {
-            "qat": retrain.qat_again(evidence, per_channel_dense=True, seed_shift=run)},
-        sham=retrain.qat_sham(evidence),
+        again={"qat": Training("qat", per_channel_dense=True)}, sham={"qat": Training("qat")},
     )
 
 
