@@ -6,6 +6,7 @@ import dataclasses
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,9 @@ def test_a_script_without_a_guard_trains_on_processes_that_a_stop_ends(
     assert "on 2 processes" in errors
     assert "Traceback" not in errors
     assert len(children) >= 2
+    end = time.monotonic() + 30
+    while any(is_alive(int(pid)) for pid in children) and time.monotonic() < end:
+        time.sleep(0.1)
     assert not [pid for pid in children if is_alive(int(pid))]
 
 
