@@ -33,7 +33,8 @@ study: $(STAMP)
 	@echo "One epoch of float training, one of QAT. Seed 1 was picked because PTQ is far ahead of QAT with it;"
 	@echo "of twenty seeds PTQ was ahead with eight (data/one_epoch_sweep.csv)."
 	$(BIN)/qinspect study --preset one-epoch --seed 1 --repeats 1 --out study
-	$(BIN)/qinspect diagnose study --write-fix fix.py
+	$(BIN)/qinspect diagnose study --write-fix study/fix.py
+	test -e study/fixed.tflite || $(BIN)/python study/fix.py
 
 plain-study: $(STAMP)
 	$(BIN)/qinspect study --out plain-study
