@@ -51,7 +51,8 @@ def pools(folder: Path, spec: dict[str, object], runs: int) -> tuple[float, Arra
         done = dict(np.load(kept)) if kept.exists() else {}
         for run in range(1, runs + 1):
             if str(run) not in done:
-                answers = retrain.qat_again(evidence, warm_start=warm, seed_shift=run + 5_000)
+                answers = retrain.answers(
+                    evidence, retrain.Training("qat", warm_start=warm, seed_shift=run + 5_000))
                 done[str(run)] = _closing(evidence, focus, {"qat": answers})
                 np.savez(kept, **done)
         made[kind] = np.stack([done[str(run)] for run in range(1, runs + 1)])

@@ -249,9 +249,11 @@ def _reestimate(evidence: Evidence, finding: Finding) -> Trial | None:
     swaps = {"ptq": settled}
     if evidence.case.has("keras_qat") and evidence.case.has("qat"):
         swaps["qat"] = _qat_settled(evidence)
+    guessed = retrain.unchanged(evidence, "ptq")
     # The QAT file's own conversion has no settings to guess.
     return Trial("re-estimating batch norm on the training data", swaps,
-                 controls=retrain.controls(evidence, "ptq"), seen=_measures(channels))
+                 controls={"ptq": retrain.answers(evidence, guessed)} if guessed else {},
+                 seen=_measures(channels))
 
 
 def _ptq_settled(evidence: Evidence) -> tuple[Array, pd.DataFrame]:
@@ -303,6 +305,12 @@ RULE = Rule(
         'content = convert(model, "int8", calibration_x)'
     ),
     makes="ptq",
+    code_of_qat=(
+        "from qinspect.train import load_keras, reestimate_batchnorm, convert_qat\n"
+        "qat = load_keras(qat_h5)\n"
+        "reestimate_batchnorm(qat, train_x)\n"
+        "content = convert_qat(qat)"
+    ),
     met=(
         "Momentum 0.99 and 5 iterations: the statistics have not arrived, and accuracy collapses "
         "at inference (https://github.com/keras-team/keras/issues/7177)",

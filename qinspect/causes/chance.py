@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from qinspect.data.dataset import take
-from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import some_examples
+from qinspect.diagnosis.retrain import Training
 from qinspect.diagnosis.rule import (
     EVALUATION,
     TRAIN_ON,
@@ -91,12 +91,8 @@ def _check_noise(evidence: Evidence) -> Finding:
 
 
 def _other_order(evidence: Evidence, finding: Finding) -> Trial | None:
-    return Trial(
-        "training QAT again with its batches in another order",
-        {"qat": None},
-        again=retrain.qat_sham(evidence),
-        sham=retrain.as_it_is(evidence, "qat"),
-    )
+    return Trial("training QAT again with its batches in another order",
+                 again={"qat": Training("qat")})
 
 
 # --- lucky-checkpoint -------------------------------------------------------------------------

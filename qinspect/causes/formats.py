@@ -11,6 +11,7 @@ from qinspect.diagnosis.requantized import (
     requantized,
     with_weights_of,
 )
+from qinspect.diagnosis.retrain import Training
 from qinspect.diagnosis.rule import (
     FORMAT,
     PTQ_CODE,
@@ -171,8 +172,7 @@ def _convert(evidence: Evidence, finding: Finding) -> Trial | None:
 
 
 def _train(evidence: Evidence, finding: Finding) -> Trial | None:
-    return Trial("applying QAT to the float model", {"qat": None},
-                 again=retrain.qat_sham(evidence), sham=retrain.as_it_is(evidence, "qat"))
+    return Trial("applying QAT to the float model", again={"qat": Training("qat")})
 
 
 def _check_requantized(evidence: Evidence) -> Finding:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.retrain import Training
 from qinspect.diagnosis.rule import (
     RATE,
     TRAIN_ON,
@@ -125,9 +125,7 @@ def _other_rate(evidence: Evidence, finding: Finding) -> Trial | None:
     return Trial(
         f"training QAT again with learning rate {facts.qat_lr * factor:.2g} instead of "
         f"{facts.qat_lr:.2g}",
-        {"qat": None},
-        again=lambda run: {"qat": retrain.qat_again(evidence, rate_factor=factor, seed_shift=run)},
-        sham=retrain.qat_sham(evidence),
+        again={"qat": Training("qat", rate_factor=factor)}, sham={"qat": Training("qat")},
     )
 
 
@@ -185,15 +183,9 @@ def _train_on(evidence: Evidence, finding: Finding) -> Trial | None:
     more = max(_MORE_EPOCHS, math.ceil(_MORE_STEPS / steps))
     return Trial(
         f"training both on for {more} epochs",
-        {"qat": None, "ptq": None},
-        again=lambda run: {
-            "qat": retrain.qat_again(evidence, extra_epochs=more, seed_shift=run),
-            "ptq": retrain.ptq_trained_on(evidence, extra_epochs=more, seed_shift=run),
-        },
-        sham=lambda run: {
-            "qat": retrain.qat_again(evidence, seed_shift=run),
-            "ptq": retrain.ptq_trained_on(evidence, seed_shift=run),
-        },
+        again={"qat": Training("qat", extra_epochs=more),
+               "ptq": Training("ptq trained on", extra_epochs=more)},
+        sham={"qat": Training("qat"), "ptq": Training("ptq trained on")},
     )
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import LAYER_SHARE, Evidence
 from qinspect.diagnosis.requantized import (
     alike,
@@ -15,6 +14,7 @@ from qinspect.diagnosis.requantized import (
     remade,
     requantized,
 )
+from qinspect.diagnosis.retrain import Training
 from qinspect.diagnosis.rule import (
     OBSERVERS,
     Finding,
@@ -137,9 +137,7 @@ def _unused(tensors: pd.DataFrame) -> Array:
 def _warm(evidence: Evidence, finding: Finding) -> Trial | None:
     return Trial(
         "training QAT again with ranges set from calibration examples first",
-        {"qat": None},
-        again=lambda run: {"qat": retrain.qat_again(evidence, warm_start=True, seed_shift=run)},
-        sham=retrain.qat_sham(evidence),
+        again={"qat": Training("qat", warm_start=True)}, sham={"qat": Training("qat")},
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import remade, requantized, with_stored_ranges
+from qinspect.diagnosis.retrain import Training
 from qinspect.diagnosis.rule import (
     FORMAT,
     PTQ_CODE,
@@ -17,6 +17,7 @@ from qinspect.diagnosis.rule import (
     Rule,
     Trial,
     indicated,
+    qat_code,
     ruled_out,
 )
 from qinspect.measure.weights import channel_summary
@@ -86,10 +87,7 @@ def _per_channel_qat(evidence: Evidence, finding: Finding) -> Trial | None:
         return None
     return Trial(
         "training QAT again with a weight range of its own for every output of dense layers",
-        {"qat": None},
-        again=lambda run: {
-            "qat": retrain.qat_again(evidence, per_channel_dense=True, seed_shift=run)},
-        sham=retrain.qat_sham(evidence),
+        again={"qat": Training("qat", per_channel_dense=True)}, sham={"qat": Training("qat")},
     )
 
 
@@ -186,6 +184,7 @@ RULES = (
         code=PTQ_CODE,
         code_of_files=PTQ_OF_FILES,
         makes="ptq",
+        code_of_qat=qat_code(layers="skip_layers, per_channel_dense=True"),
         met=(
             "MobileNetV3: 76.33 % in float, 14.33 % with one scale a tensor, 69.00 % with one a "
             "channel (https://github.com/Edgecortix-Inc/pytorch_quantization/pull/5)",

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,6 +18,7 @@ from qinspect.diagnosis.cases import Case, case
 from qinspect.diagnosis.cutting import first_cuts
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.replicates import LOOKS, measure_replicates
+from qinspect.diagnosis.retrain import Maker, side_by_side
 from qinspect.diagnosis.rule import (
     CALIBRATION,
     MODELS,
@@ -41,6 +42,7 @@ from qinspect.schema import Array
 from qinspect.shown import tell
 from qinspect.stats import Comparison
 from qinspect.stats.paired import score_interval
+from qinspect.studies.pool import cores
 from qinspect.studies.stored import Study
 from qinspect.tflite.remarks import Remark
 from qinspect.tflite.task import labels_of_float, metric_against_float
@@ -87,10 +89,12 @@ def diagnose(
     training : bool
         Also those that need TensorFlow.
     budget : float
-        Seconds after which no intervention is started.  One that is running is not stopped; by how
-        much the last one ended too late is part of the answer.
+        Seconds after which no intervention and no training is started.  One that is running is not
+        stopped, unless those that would have to follow it are not started any more; by how much the
+        last one ended too late is part of the answer.
     num_threads : int, optional
-        Interpreters of each file side by side, of one thread each; one a core unless given.
+        Interpreters of each file side by side, of one thread each, and processes that train; one a
+        core unless given.
     progress : callable, optional
         ``progress(phase, done, total, message)``; chosen for terminal, notebook or log when not
         given.
@@ -168,15 +172,19 @@ def diagnose(
         )
 
     if interventions:
+        # A look takes no more at once than its runs of remedy and sham.
+        workers = min(num_threads or cores(), 2 * LOOKS[0])
+        how = f"on {workers} processes" if workers > 1 else "one after the other"
         later = _without_training(found, evidence, focus, training, deadline, show)
         if later:
             titles = "; ".join(found[at].rule.remedy.rstrip(".") for at in later)
             (notify or tell)(
                 f"So far, with nothing trained: {answer(found).sentence}\n"
                 f"Next come remedies that train ({titles}): each {LOOKS[0]} to {LOOKS[-1]} times, "
-                "and as often the same without it. None is begun after "
+                f"and as often the same without it, {how}. None is begun after "
                 f"{max(0.0, deadline - time.perf_counter()):.0f} s.")
-        _with_training(found, later, evidence, focus, training, deadline, show)
+        _with_training(found, later, evidence, focus, training, deadline, show,
+                       side_by_side(evidence, workers, notify or tell))
     told = answer(found)
     explains = interventions and told.primary in {cause.rule.id for cause in told.causes}
     if explains and told.cause(told.primary).rule.rank == CALIBRATION:
@@ -215,24 +223,27 @@ def _without_training(
 
 def _with_training(
     found: list[Cause], later: list[int], evidence: Evidence, focus: Comparison, training: bool,
-    deadline: float, show: Progress,
+    deadline: float, show: Progress, makers: AbstractContextManager[Maker],
 ) -> None:
     """Try what trains; and where nothing explains a gap, whether another run has it at all."""
 
-    def train(at: int, done: int) -> None:
+    def train(at: int, done: int, make: Maker) -> None:
+        replicate = partial(measure_replicates, deadline=deadline, make=make,
+                            say=partial(show, "training", done, len(later)))
         tried = _try_remedies(found[at], evidence, focus, training=training, deadline=deadline,
-                              say=partial(show, "training", done, len(later)))
+                              replicate=replicate)
         assert tried is not None
         found[at] = replace(found[at], effect=tried.effect, note=tried.note)
 
     begun = 0
     try:
-        for begun, at in enumerate(later):
-            train(at, begun)
-        begun = len(later)
-        if focus.significant and not any(cause.confirmed for cause in found):
-            for at in (at for at, cause in enumerate(found) if cause.rule.id == "noise"):
-                train(at, len(later))
+        with makers as make:
+            for begun, at in enumerate(later):
+                train(at, begun, make)
+            begun = len(later)
+            if focus.significant and not any(cause.confirmed for cause in found):
+                for at in (at for at, cause in enumerate(found) if cause.rule.id == "noise"):
+                    train(at, len(later), make)
     except KeyboardInterrupt:
         for at in later[begun:]:
             found[at] = replace(found[at], note="its training was stopped.")
@@ -354,11 +365,11 @@ def _beyond_doubt(cause: Cause) -> bool:
 
 def _try_remedies(
     cause: Cause, evidence: Evidence, focus: Comparison, *, training: bool, deadline: float,
-    say: Callable[[str], None] | None = None,
+    replicate: Callable[..., Effect | str] | None = None,
 ) -> _Tried | None:
     """The first remedy that can be applied, measured; or why none could.
 
-    None where that may be one that trains and nobody is there to be told of it (``say``).
+    None where that may be one that trains and nothing measures these (``replicate``).
     """
     reasons = []
     for remedy in cause.rule.remedies:
@@ -369,10 +380,10 @@ def _try_remedies(
             reasons.append(f"{remedy.title} needs TensorFlow, which was not to be used")
         elif time.perf_counter() >= deadline:
             reasons.append(f"{remedy.title} was not tried for lack of time")
-        elif remedy.trains and say is None:
+        elif remedy.trains and replicate is None:
             return None
         else:
-            applied = _apply(remedy, cause, evidence, focus, deadline, say)
+            applied = _apply(remedy, cause, evidence, focus, replicate)
             if isinstance(applied, Effect):
                 late = max(0.0, time.perf_counter() - deadline)
                 return _Tried(replace(applied, late_seconds=late, mends=remedy.mends), None)
@@ -381,22 +392,21 @@ def _try_remedies(
 
 
 def _apply(
-    remedy: Remedy, cause: Cause, evidence: Evidence, focus: Comparison, deadline: float,
-    say: Callable[[str], None] | None,
+    remedy: Remedy, cause: Cause, evidence: Evidence, focus: Comparison,
+    replicate: Callable[..., Effect | str] | None,
 ) -> Effect | str:
     begun = time.perf_counter()
     try:
         trial = remedy.apply(evidence, cause.finding)
-        if trial is None or (trial.kept is None and not {focus.a, focus.b} & set(trial.swaps)):
+        if trial is None or (trial.kept is None and not {focus.a, focus.b} & trial.roles):
             return f"{remedy.title} does not apply to this gap"
         if trial.kept is not None:
             measured: Effect | str = measure_fewer(evidence, focus, trial, trial.kept)
-        elif trial.again is None:
+        elif not trial.again:
             measured = measure_effect(evidence, focus, trial)
         else:
-            assert say is not None
-            measured = measure_replicates(evidence, focus, trial, cause=cause.rule.id,
-                                          deadline=deadline, say=say)
+            assert replicate is not None
+            measured = replicate(evidence, focus, trial, cause=cause.rule.id)
         if isinstance(measured, str):
             return measured
     except QinspectError as error:

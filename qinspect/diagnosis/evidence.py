@@ -69,6 +69,10 @@ class Evidence:
         found: T = self._kept[key]
         return found
 
+    def knows(self, key: tuple[Any, ...]) -> bool:
+        """Whether the value under ``key`` was made."""
+        return key in self._kept
+
     def rng(self, number: int) -> np.random.Generator:
         """A generator that depends on the case's seed and the number alone."""
         return stream(self.case.seed, "evidence", number)

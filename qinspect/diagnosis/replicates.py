@@ -8,17 +8,19 @@ without.
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from qinspect.diagnosis.answer import CLOSED_SHARE, Effect
 from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.retrain import Maker, Training, unchanged
 from qinspect.diagnosis.rule import Trial
 from qinspect.predictions import Results
 from qinspect.schema import Array
@@ -30,39 +32,41 @@ from qinspect.stats.seeds import runs_interval, welch_part
 LOOKS = (3, 4, 5, 6)
 # Runs of remedy and sham have other batch orders, and other ones for each cause.
 _APART = 1_000
+# What is made in a run, by role; None is the file itself.
+_Run = dict[str, Training | None]
 
 
 def measure_replicates(
     evidence: Evidence, focus: Comparison, trial: Trial, *, cause: str, deadline: float,
-    say: Callable[[str], None],
+    say: Callable[[str], None], make: Maker,
 ) -> Effect | str:
     """What a remedy that trains closes of a gap, beyond the same training again; or why not told.
 
     Looks after 3, 4, 5 and 6 runs of each; it ends where the remedy is shown, or is too weak to
     explain a good part of the gap.
     """
-    assert trial.again is not None
-    assert trial.sham is not None
     base = _APART + zlib.crc32(cause.encode()) % _APART * (2 * _APART)
     confidence, scale = evidence.case.confidence, focus.metric.scale
     with_remedy: list[Array] = []
     without: list[Array] = []
     values: dict[str, float] = {}
     found: Closed | None = None
-    for number in range(1, LOOKS[-1] + 1):
-        if time.perf_counter() >= deadline:
+    for done, look in pairwise((0, *LOOKS)):
+        runs = [(_remedy(trial, base + number), _sham(evidence, trial, base + _APART + number))
+                for number in range(done + 1, look + 1)]
+        made = _made(evidence, runs, make, deadline, say, f"run {look} of at most {LOOKS[-1]}: "
+                     f"{trial.done}, and the same without it")
+        for number, (mended, same) in enumerate(made, done + 1):
+            values |= {f"score_{role}_mended_run_{number}": _value(evidence, answers)
+                       for role, answers in mended.items()}
+            with_remedy.append(_closing(evidence, focus, mended))
+            without.append(_closing(evidence, focus, same))
+        if len(without) < look:
             break
-        say(f"run {number} of at most {LOOKS[-1]}: {trial.done}, and the same without it")
-        mended = trial.again(base + number)
-        values |= {f"score_{role}_mended_run_{number}": _value(evidence, answers)
-                   for role, answers in mended.items()}
-        with_remedy.append(_closing(evidence, focus, mended))
-        without.append(_closing(evidence, focus, trial.sham(base + _APART + number)))
-        if number in LOOKS:
-            found = closed(np.stack(with_remedy), np.stack(without), focus.gap / scale, confidence,
-                           **_of_examples(evidence, focus, mended))
-            if found.ends:
-                break
+        found = closed(np.stack(with_remedy), np.stack(without), focus.gap / scale, confidence,
+                       **_of_examples(evidence, focus, trial))
+        if found.ends:
+            break
     if found is None:
         return (f"{trial.done} was run {len(without)} times of the {LOOKS[0]} that it takes to "
                 "tell it from luck, for lack of time")
@@ -84,6 +88,39 @@ def measure_replicates(
                  f"of_each_run{evidence.suffix}":
                      [scale * value for value in found.of_each_run]},
     )
+
+
+def _remedy(trial: Trial, order: int) -> _Run:
+    """The trainings of a run of the remedy, by role."""
+    return {role: replace(one, seed_shift=order) for role, one in trial.again.items()}
+
+
+def _sham(evidence: Evidence, trial: Trial, order: int) -> _Run:
+    """The same without the remedy; where nothing is trained, None or what has no luck in it."""
+    return {role: replace(trial.sham[role], seed_shift=order) if role in trial.sham
+            else unchanged(evidence, role) for role in trial.again}
+
+
+def _made(
+    evidence: Evidence, runs: list[tuple[_Run, _Run]], make: Maker, deadline: float,
+    say: Callable[[str], None], doing: str,
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Answers of all runs in their order, of remedy and sham; of those alone that were in time."""
+    wanted = list(dict.fromkeys(one for both in runs for run in both for one in run.values()
+                                if one is not None))
+    made: dict[Training, Any] = {}
+
+    def of(run: _Run) -> dict[str, Any]:
+        return {role: evidence.own_answers(role) if one is None else made[one]
+                for role, one in run.items()}
+
+    with suppress(TimeoutError):
+        say(f"0 of {len(wanted)} files to {doing}")
+        for one, answers in make(wanted, deadline):
+            made[one] = answers
+            say(f"{len(made)} of {len(wanted)} files to {doing}")
+    return [(of(mended), of(same)) for mended, same in runs
+            if made.keys() >= {*mended.values(), *same.values()} - {None}]
 
 
 @dataclass(frozen=True)
@@ -127,13 +164,13 @@ def closed(
 
 
 def _of_examples(
-    evidence: Evidence, focus: Comparison, swaps: dict[str, Any]
+    evidence: Evidence, focus: Comparison, trial: Trial
 ) -> dict[str, Any]:
     """Groups of the examples, and the largest size of a value where they are right or wrong."""
     own = evidence.results()
     if own.metric.kind == "set":
         return {}
-    roles = len({focus.a, focus.b} & set(swaps))
+    roles = len({focus.a, focus.b} & set(trial.again))
     return {"groups": own.groups, "bound": float(roles) if own.right_or_wrong else None}
 
 

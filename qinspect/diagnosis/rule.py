@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from qinspect.diagnosis.cases import Case
     from qinspect.diagnosis.evidence import Evidence
+    from qinspect.diagnosis.retrain import Training
 
 # How much the remedy of a cause changes; the lowest confirmed one is the primary cause.
 EVALUATION, FORMAT, CALIBRATION, LAYERS, BATCHNORM, OBSERVERS, RATE, BUDGET, TRAIN_ON = range(9)
@@ -136,10 +137,10 @@ class Trial:
     only a remedy of how the file was asked (``claim``) replaces what was claimed of it.
     ``seen``: what applying the remedy showed of the cause itself, where that speaks for it.
 
-    A remedy that trains is luck in part: ``again`` gives the swaps of a run by the number of its
-    batch order, ``sham`` those of the same training without the remedy; ``swaps`` then only names
-    the roles.  ``once``: it was trained only once, by somebody else, so that luck is not told
-    apart.
+    A remedy that trains is luck in part: ``again`` describes, instead of ``swaps``, how the files
+    of the roles are made, ``sham`` the same training without the remedy; a role that has none there
+    is its own file.  Each run has another order of batches.  ``once``: it was trained only once, by
+    somebody else, so that luck is not told apart.
 
     ``kept``: nothing is swapped, the comparison is made again on these examples alone; ``copies``:
     the others told nothing new, so that a gap that may be chance without them was made by them.
@@ -147,18 +148,23 @@ class Trial:
     """
 
     done: str
-    swaps: dict[str, Any]
+    swaps: dict[str, Any] = field(default_factory=dict)
     index: Array | None = None
     numbers: dict[str, Any] = field(default_factory=dict)
     controls: dict[str, Any] = field(default_factory=dict)
-    again: Callable[[int], dict[str, Any]] | None = None
-    sham: Callable[[int], dict[str, Any]] | None = None
+    again: Mapping[str, Training] = field(default_factory=dict)
+    sham: Mapping[str, Training] = field(default_factory=dict)
     once: bool = False
     kept: Array | None = None
     copies: bool = False
     shown: bool | None = None
     claim: bool = False
     seen: tuple[Measure, ...] = ()
+
+    @property
+    def roles(self) -> set[str]:
+        """Of which files other answers are given, or made."""
+        return {*self.swaps, *self.again}
 
 
 @dataclass(frozen=True)
@@ -184,13 +190,13 @@ class Rule:
     evidence gives the same finding. ``rank`` says how much the remedy changes. ``code`` is the
     remedy as Python, its names those of ``diagnosis/script.py``; ``makes``: the file whose
     ``content`` it gives anew, or ``evaluation`` where it evaluates rightly, empty where it mends
-    nothing; ``code_of_files``: the same without Keras models. Of ``remedies`` the first that
-    applies is used. ``acts_on``: roles, one of which the gap must be of, such as QAT for what its
-    training did; empty where it may be any. ``measures`` may decide. ``every_file``: it spoils the
-    evaluation of all files, so that it is asked about with or without a gap, and comes first.
-    ``figure`` is a kind of ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case
-    where it needs own data. ``met``: public threads of people who met it, each "fact (address)", in
-    our own words.
+    nothing; ``code_of_files``: the same without Keras models; ``code_of_qat``: for the QAT file,
+    where the cause may be in either. Of ``remedies`` the first that applies is used. ``acts_on``:
+    roles, one of which the gap must be of, such as QAT for what its training did; empty where it
+    may be any. ``measures`` may decide. ``every_file``: it spoils the evaluation of all files, so
+    that it is asked about with or without a gap, and comes first. ``figure`` is a kind of
+    ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case where it needs own data.
+    ``met``: public threads of people who met it, each "fact (address)", in our own words.
     """
 
     id: str
@@ -212,6 +218,7 @@ class Rule:
     every_file: bool = False
     makes: Literal["ptq", "qat", "evaluation", ""] = ""
     code_of_files: str = ""
+    code_of_qat: str = ""
     figure: str = ""
     frame: Callable[[Case], pd.DataFrame | None] | None = None
 

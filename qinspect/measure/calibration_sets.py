@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect import store
-from qinspect.data.dataset import count
+from qinspect.data.dataset import count, digests
 from qinspect.data.streams import stream
 from qinspect.errors import DataError
 from qinspect.measure.activations import ObservedRanges
@@ -92,13 +92,6 @@ def manifest_of(x: Arrays, ids: Array) -> dict[str, Any]:
     }
 
 
-def _digests(x: Arrays) -> list[bytes]:
-    """A checksum of each example, whatever it is called."""
-    arrays = [x[name] for name in sorted(x)] if isinstance(x, Mapping) else [x]
-    return [hashlib.sha256(b"".join(np.ascontiguousarray(values[i]).tobytes()
-                                    for values in arrays)).digest() for i in range(count(x))]
-
-
 def extremes(observed: ObservedRanges, ids: Array) -> pd.DataFrame:
     """Which examples set the ends of the ranges, the most ends first, columns ``EXTREMES``."""
     # A range holds zero whatever was seen, so an end at zero is set by nobody.
@@ -153,7 +146,7 @@ def calibration_advice(
                      *found.interval))
     rows.append((n, 1, 1.0, results.value("full"), 0.0, np.nan, np.nan))
     table = pd.DataFrame(rows, columns=list(SIZES))
-    ours, theirs = _digests(x), set(_digests(evaluated))
+    ours, theirs = digests(x), set(digests(evaluated))
     return CalibrationAdvice(
         table, extremes(observed, ids), n, len(observed.names),
         _enough(table, results.metric, results.limit), results.limit, results.n,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import (
@@ -17,8 +19,9 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any
 
 from qinspect.errors import QinspectError, SpecError, require_extra
@@ -34,6 +37,12 @@ WORKER_DIED = (
     "of memory or a crash in native code; a script that starts a sweep needs an "
     "'if __name__ == \"__main__\":' guard)."
 )
+
+
+# Arguments of the job by key.
+Tasks = Mapping[str, tuple[Any, ...]]
+# What `processes` gives: ``run(job, tasks, until=None)``.
+Run = Callable[..., Iterator[tuple[str, Any]]]
 
 
 def cores() -> int:
@@ -69,45 +78,81 @@ def one_thread() -> Iterator[None]:
 
 
 def run_on_processes(
-    job: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]], workers: int, *,
-    runs_per_process: int = 10,
+    job: Callable[..., Any], tasks: Tasks, workers: int, *, runs_per_process: int = 10
 ) -> Iterator[tuple[str, Any]]:
-    """``(key, job(*arguments))`` from fresh local processes, as they finish.
+    """``(key, job(*arguments))`` from fresh local processes, as they finish; see `processes`."""
+    if tasks:
+        with processes(min(workers, len(tasks)), runs_per_process=runs_per_process) as run:
+            yield from run(job, tasks)
 
-    When a worker dies, all runs that were under way are tried again, each alone in a new process;
-    one whose process dies then, too, is the cause, and its result is a ``BrokenExecutor``.
+
+@contextmanager
+def processes(
+    workers: int, *, runs_per_process: int = 10, script: bool = True
+) -> Iterator[Run]:
+    """A function ``run(job, tasks, until=None)`` on local processes that stay for its next call.
+
+    It gives ``(key, job(*arguments))`` as they finish.  When a worker dies, all runs that were
+    under way are tried again, each alone in a new process; one whose process dies then, too, is the
+    cause, and its result is a ``BrokenExecutor``.  Where a run has not begun at the time ``until``
+    (of ``perf_counter``), it raises a TimeoutError.  ``script``: a process imports the script that
+    started it, as a job or its arguments may need.
     """
     # Processes are replaced after ``runs_per_process`` runs, on average: TensorFlow keeps some
     # 100 MB of every study (measured: 0.8 GB after one, 1.9 GB after eleven).
-    waiting, suspects = deque(tasks), deque[str]()
-    while waiting or suspects:
-        alone = bool(suspects)
-        source, width = (suspects, 1) if alone else (waiting, min(workers, len(waiting)))
-        count = min(len(source), width * runs_per_process)
-        queue = deque(source.popleft() for _ in range(count))
-        with _local_pool(width) as pool:
+    held = ExitStack()
+    pool, left = held.enter_context(_local_pool(workers, script)), workers * runs_per_process
+
+    def run(
+        job: Callable[..., Any], tasks: Tasks, until: float | None = None
+    ) -> Iterator[tuple[str, Any]]:
+        nonlocal pool, left
+        waiting, suspects = deque(tasks), deque[str]()
+        while waiting or suspects:
+            alone = bool(suspects)
+            source, width = (suspects, 1) if alone else (waiting, workers)
+            if alone or not left:
+                held.close()
+                pool, left = (held.enter_context(_local_pool(width, script)),
+                              width * runs_per_process)
+            queue = deque(source.popleft() for _ in range(min(len(source), left)))
+            left -= len(queue)
             lost: list[str] = []
-            for key, result in _drain(pool, job, tasks, queue, width):
-                if isinstance(result, BrokenExecutor):
-                    lost.append(key)
-                else:
-                    yield key, result
-        source.extendleft(reversed(queue))
-        if alone:
-            yield from ((key, BrokenExecutor(WORKER_DIED)) for key in lost)
-        else:
-            suspects.extend(lost)
+            try:
+                for key, result in _drain(pool, job, tasks, queue, width, until):
+                    if isinstance(result, BrokenExecutor):
+                        lost.append(key)
+                    else:
+                        yield key, result
+            except BaseException:
+                # Nobody waits for what the others do.
+                left = 0
+                held.__exit__(*sys.exc_info())
+                raise
+            if alone or lost:
+                left = 0
+            source.extendleft(reversed(queue))
+            if alone:
+                yield from ((key, BrokenExecutor(WORKER_DIED)) for key in lost)
+            else:
+                suspects.extend(lost)
+
+    with held:
+        yield run
 
 
 def _drain(
-    pool: Executor, job: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]],
-    queue: deque[str], width: int,
+    pool: Executor, job: Callable[..., Any], tasks: Tasks, queue: deque[str], width: int,
+    until: float | None,
 ) -> Iterator[tuple[str, Any]]:
     """Work off the queue, ``width`` jobs at once, until it is empty or the pool breaks."""
     # Only what a worker has really begun is handed out, so that a death can be laid at its door.
     running: dict[Future[Any], str] = {}
     broken = False
     while running or (queue and not broken):
+        left = None if until is None or not queue else until - time.perf_counter()
+        if left is not None and left <= 0:
+            raise TimeoutError("the time is over.")
         while queue and len(running) < width and not broken:
             try:
                 future = pool.submit(job, *tasks[queue[0]])
@@ -118,7 +163,7 @@ def _drain(
                     yield queue.popleft(), refused
             else:
                 running[future] = queue.popleft()
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+        for future in wait(running, left, FIRST_COMPLETED).done:
             error = future.exception()
             broken = broken or isinstance(error, BrokenExecutor)
             if error is not None and not isinstance(error, BrokenExecutor):
@@ -127,7 +172,7 @@ def _drain(
 
 
 def run_on_executor(
-    job: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]], executor: Executor
+    job: Callable[..., Any], tasks: Tasks, executor: Executor
 ) -> Iterator[tuple[str, Any]]:
     """The same on an executor of the caller; where it gave a run up, the result is an exception."""
     futures: dict[Future[Any], str] = {}
@@ -153,22 +198,29 @@ def run_on_executor(
 
 
 @contextmanager
-def _local_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def _local_pool(workers: int, script: bool) -> Iterator[ProcessPoolExecutor]:
     """Processes that start clean and end with their parent, however it ends."""
+    if multiprocessing.current_process().daemon:
+        raise _cannot_start(RuntimeError("this process is a daemon, which may have none"))
     context = multiprocessing.get_context("spawn")
     try:
         alive, held = context.Pipe(duplex=False)
         pool = ProcessPoolExecutor(
             workers, mp_context=context, initializer=_start_worker, initargs=(alive,)
         )
-    except OSError as error:
-        raise QinspectError(
-            f"cannot start worker processes: {error.strerror or type(error).__name__}."
-        ) from error
+    except (OSError, RuntimeError, ImportError) as error:
+        raise _cannot_start(error) from error
     try:
         # Python's pool watches a new process only from its next event on: without one, the death
         # of the last process started is noticed when another run ends, maybe hours later.
-        wait([pool.submit(os.getpid) for _ in range(workers)])
+        with nullcontext() if script else _without_script():
+            try:
+                first = [pool.submit(os.getpid) for _ in range(workers)]
+            except (OSError, RuntimeError) as error:
+                raise _cannot_start(error) from error
+        wait(first)
+        if not script and (died := first[0].exception()):
+            raise _cannot_start(died)
         yield pool
         pool.shutdown()
     finally:
@@ -176,6 +228,22 @@ def _local_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         held.close()
         pool.shutdown(wait=False, cancel_futures=True)
         alive.close()
+
+
+def _cannot_start(error: BaseException) -> QinspectError:
+    why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return QinspectError(f"cannot start worker processes: {why.rstrip('.')}.")
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Let processes that start meanwhile not import the script, which need not expect it."""
+    # What a script without a guard does, a process that imports it does again: train, and write.
+    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _start_worker(alive: Connection) -> None:

@@ -19,6 +19,7 @@ from qinspect.diagnosis import engine
 from qinspect.diagnosis.cases import NEEDS, Case, Claim
 from qinspect.diagnosis.engine import _try_remedies, diagnose, measure_effect
 from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.replicates import measure_replicates
 from qinspect.diagnosis.rule import (
     Measure,
     Remedy,
@@ -365,7 +366,7 @@ def test_an_intervention_that_ends_late_says_so() -> None:
         evidence = Evidence(broken())
         deadline = time.perf_counter() + 0.005
         tried = _try_remedies(cause, evidence, found.focus, training=False, deadline=deadline,
-                              say=lambda text: None)
+                              replicate=measure_replicates)
         if tried.effect is not None:
             break
         assert "lack of time" in str(tried.note)

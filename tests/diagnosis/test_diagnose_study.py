@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from parts import need_package
+from parts import is_alive, need_package, other_process
 
 from qinspect.causes import all_rules
 from qinspect.data.dataset import Dataset
@@ -15,6 +19,8 @@ from qinspect.diagnosis import cases
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.retrain import Training, _materials, _on_disk, make_file
+from qinspect.studies.pool import processes
 from qinspect.studies.run import run_study
 from qinspect.studies.spec import make_spec
 from qinspect.tflite import evaluate, read_graph
@@ -94,6 +100,57 @@ def test_loose_files_give_the_same_cause_by_retraining(one_epoch: Path, tmp_path
     stale = found.cause("stale-observers")
     assert stale.finding.verdict == "indicated"
     assert stale.effect is not None
+
+
+def test_files_made_in_other_processes_are_those_made_here(one_epoch: Path, tmp_path: Path) -> None:
+    """Byte by byte, with the examples read from files there."""
+    given = _materials(Evidence(cases.case(one_epoch)))
+    trainings = {str(one): one for one in (
+        Training("qat", seed_shift=3), Training("qat", warm_start=True, rate_factor=0.5),
+        Training("ptq trained on", seed_shift=3))}
+    there = _on_disk(given, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["calibration_x.npy", "x.npy",
+                                                                "y.npy"]
+    with processes(2, script=False) as run:
+        made = dict(run(make_file, {key: (there, one) for key, one in trainings.items()}))
+    assert made == {key: make_file(given, one) for key, one in trainings.items()}
+    assert len(set(made.values())) == len(trainings)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
+def test_a_script_without_a_guard_trains_on_processes_that_a_stop_ends(
+    one_epoch: Path, tmp_path: Path
+) -> None:
+    """The script is run once; Ctrl-C while they train gives the answer so far."""
+    script = tmp_path / "plain.py"
+    script.write_text(
+        "import signal, qinspect as qi\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "print('begun', flush=True)\n"
+        "def show(phase, done, total, message):\n"
+        "    if phase == 'training': print(message, flush=True)\n"
+        f"found = qi.diagnose({str(one_epoch)!r}, causes=['stale-observers', 'batchnorm-lag'],\n"
+        "                    budget=600, num_threads=2, progress=show)\n"
+        "print(found.primary, found.cause('stale-observers').note)\n")
+    with subprocess.Popen([sys.executable, str(script)], env=other_process(), text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        said = [run.stdout.readline() for _ in range(3)]
+        assert said[0] == "begun\n"
+        assert said[1].startswith("0 of 6 files to run 3 of at most 6: ")
+        assert said[2].startswith("1 of 6 files to run 3 of at most 6: ")
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        run.send_signal(signal.SIGINT)
+        rest, errors = run.communicate(timeout=120)
+    assert rest.splitlines()[-1] == "batchnorm-lag its training was stopped."
+    assert "begun" not in rest
+    assert "on 2 processes" in errors
+    assert "Traceback" not in errors
+    assert len(children) >= 2
+    end = time.monotonic() + 30
+    while any(is_alive(int(pid)) for pid in children) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not [pid for pid in children if is_alive(int(pid))]
 
 
 def test_stale_observers_are_proved_by_a_warm_start(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,9 @@ from diagnose_cases import calibration, case, data, float_graph, int8, ranges
 from qinspect.diagnosis.answer import CLOSED_SHARE, Effect
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.replicates import LOOKS, closed, measure_replicates
+from qinspect.diagnosis.retrain import Maker, Training, side_by_side
 from qinspect.diagnosis.rule import Trial
+from qinspect.errors import TrainError
 from qinspect.tflite import evaluate
 from qinspect_bench.coverage_remedies import Setting, simulated
 
@@ -49,23 +54,36 @@ def evidence() -> Evidence:
         good, qat_graph=int8(ranges(calibration() * np.float32(0.2)))))
 
 
-def trial(kept: Evidence, remedy: float, luck: float) -> Trial:
+# Which of the two a run is of is told by the rate, which nothing here is trained at.
+TRIAL = Trial("putting some answers right", again={"qat": Training("qat", rate_factor=2.0)},
+              sham={"qat": Training("qat")})
+
+
+def maker(answers: Callable[[bool, int], Any], backwards: bool = False) -> Maker:
+    """Answers by whether they are those of the remedy, and by the order of batches."""
+
+    def make(trainings: Sequence[Training], until: float) -> Iterator[tuple[Training, Any]]:
+        for one in reversed(trainings) if backwards else trainings:
+            if time.perf_counter() >= until:
+                raise TimeoutError
+            yield one, answers(one.rate_factor == 2.0, one.seed_shift)
+
+    return make
+
+
+def measured(remedy: float, luck: float, deadline: float | None = None,
+             backwards: bool = False) -> Effect | str:
     """QAT's answers with a share of them put right: ``remedy`` of them, and a little by luck."""
+    kept = evidence()
     own, y = kept.own_answers("qat"), kept.data.labels
 
-    def mended(share: float, run: int) -> dict[str, Any]:
-        rng = np.random.default_rng(run)
-        right = rng.random(len(y)) < share + luck * rng.normal()
-        return {"qat": np.where(right, y, own)}
+    def mended(of_remedy: bool, order: int) -> Any:
+        rng = np.random.default_rng(order)
+        share = (remedy if of_remedy else 0.3) + luck * rng.normal()
+        return np.where(rng.random(len(y)) < share, y, own)
 
-    return Trial("putting some answers right", {"qat": None},
-                 again=lambda run: mended(remedy, run), sham=lambda run: mended(0.3, run))
-
-
-def measured(remedy: float, luck: float, deadline: float | None = None) -> Effect | str:
-    kept = evidence()
     return measure_replicates(
-        kept, kept.comparison("ptq", "qat"), trial(kept, remedy, luck), cause="x",
+        kept, kept.comparison("ptq", "qat"), TRIAL, cause="x", make=maker(mended, backwards),
         deadline=time.perf_counter() + 600 if deadline is None else deadline, say=print)
 
 
@@ -80,6 +98,11 @@ def test_an_effect_is_what_closes_beyond_the_same_again() -> None:
     assert found.luck == pytest.approx(0.3 * gap, rel=0.2)
     assert found.interval[0] < found.amount < found.interval[1]
     assert len(found.numbers["of_each_run_pp"]) == found.runs
+
+
+def test_what_is_made_first_changes_nothing() -> None:
+    for luck in (0.02, 0.3):
+        assert measured(0.6, luck) == measured(0.6, luck, backwards=True)
 
 
 def test_luck_alone_is_not_shown_and_ends_early() -> None:
@@ -101,14 +124,38 @@ def test_the_same_in_the_unit_of_a_metric_and_over_groups() -> None:
     kept = Evidence(dataclasses.replace(evidence().case, data=told, metric="mae"))
     own = kept.own_answers("qat")
 
-    def nearer(share: float) -> Any:
-        return lambda run: {"qat": own + (share + 0.01 * (run % 3)) * (wanted - own)}
+    def nearer(of_remedy: bool, order: int) -> Any:
+        return own + ((0.9 if of_remedy else 0.2) + 0.01 * (order % 3)) * (wanted - own)
 
     gap = kept.comparison("ptq", "qat")
-    found = measure_replicates(
-        kept, gap, Trial("x", {"qat": None}, again=nearer(0.9), sham=nearer(0.2)), cause="x",
-        deadline=time.perf_counter() + 600, say=print)
+    found = measure_replicates(kept, gap, TRIAL, cause="x", make=maker(nearer),
+                               deadline=time.perf_counter() + 600, say=print)
     assert isinstance(found, Effect)
     assert found.confirmed
     # The error is linear in how near the outputs are brought.
     assert found.amount == pytest.approx(0.7 * kept.results().value("qat"), rel=0.05)
+
+
+def test_where_no_process_may_be_started_it_goes_on_here_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was made before is not made again, so that nothing is trained here."""
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    kept = Evidence(dataclasses.replace(evidence().case, keras_float=Path("float.h5")))
+    known = [Training("qat", seed_shift=order) for order in range(4)]
+    for one in known:
+        kept.once(one.key, lambda order=one.seed_shift: order)
+    told: list[str] = []
+    with side_by_side(kept, 2, told.append) as make:
+        for _ in range(2):
+            assert list(make(known, 0.0)) == [(one, one.seed_shift) for one in known]
+        with pytest.raises(TimeoutError):
+            list(make([Training("qat", seed_shift=9)], 0.0))
+    assert told == ["Trainings run one after the other in this process: cannot start worker "
+                    "processes: this process is a daemon, which may have none."]
+
+
+def test_what_a_training_failed_of_comes_over_from_another_process() -> None:
+    kept = Evidence(dataclasses.replace(evidence().case, keras_float=Path("none.h5")))
+    with side_by_side(kept, 2, print) as make, pytest.raises(TrainError, match=r"none\.h5"):
+        list(make([Training("ptq")], time.perf_counter() + 600))

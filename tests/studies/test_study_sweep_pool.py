@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,10 +14,10 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolEx
 from pathlib import Path
 
 import pytest
-from parts import other_process
+from parts import is_alive, other_process
 
 from qinspect.errors import QinspectError
-from qinspect.studies.pool import one_thread, run_on_executor, run_on_processes
+from qinspect.studies.pool import one_thread, processes, run_on_executor, run_on_processes
 
 VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
@@ -53,15 +54,6 @@ def wait_for_text(path: Path, seconds: float = 30) -> str:
             return path.read_text()
         time.sleep(0.05)
     raise AssertionError(f"{path} did not appear")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # A zombie has ended, whether or not anybody has asked for its exit code.
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
 def test_every_result_once_and_one_thread_each() -> None:
@@ -135,6 +127,36 @@ def test_workers_end_with_their_parent(tmp_path: Path, how: signal.Signals) -> N
     while is_alive(worker) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_alive(worker)
+
+
+def test_processes_stay_for_the_next_call_and_are_replaced_after_a_death() -> None:
+    with processes(1, script=False) as run:
+        (_, first), = run(report, {"a": (1,)})
+        (_, second), = run(report, {"b": (2,)})
+        assert first[1] == second[1]
+        ((_, died),) = run(die_if_bad, {"bad": ("bad",)})
+        assert isinstance(died, BrokenExecutor)
+        ((_, third),) = run(report, {"c": (3,)})
+    assert third[0] == 3
+    assert third[1] != first[1]
+
+
+def test_nothing_is_begun_after_its_time_and_what_is_then_of_no_use_ends(tmp_path: Path) -> None:
+    with processes(1) as run:
+        assert [key for key, _ in run(report, {"a": (1,)}, time.perf_counter() + 600)] == ["a"]
+        begun = time.perf_counter()
+        with pytest.raises(TimeoutError):
+            list(run(leave_pid_and_wait, {name: (str(tmp_path), name) for name in "xy"}, begun + 3))
+        assert time.perf_counter() < begun + 60
+        assert not (tmp_path / "y").exists()
+        # Another process answers.
+        assert [key for key, _ in run(report, {"b": (2,)})] == ["b"]
+
+
+def test_a_daemon_is_told_that_it_may_start_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    with pytest.raises(QinspectError, match="cannot start worker processes: this process is a d"):
+        list(run_on_processes(report, {"a": (1,)}, 1))
 
 
 def test_an_executor_of_the_caller_stays_open_and_its_failures_are_results() -> None:

@@ -29,3 +29,13 @@ def other_process(*folders: Path, **variables: str) -> dict[str, str]:
     """The environment of a Python process that finds this checkout and the tests' modules."""
     path = os.pathsep.join(str(folder) for folder in (ROOT, SUPPORT, *folders))
     return {**os.environ, "PYTHONPATH": path, **variables}
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie has ended, whether or not anybody has asked for its exit code.
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
