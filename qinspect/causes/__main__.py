@@ -98,8 +98,9 @@ def _section(rule: Rule, rows: pd.DataFrame | None, reasons: Mapping[str, str]) 
     parts = [
         f"## {rule.id}", _wrapped(f"{title}. {rule.question}"), _wrapped(said),
         f"```python\n{rule.code}\n```",
-        *([f"With files alone:\n\n```python\n{rule.code_of_files}\n```"]
-          if rule.code_of_files else []),
+        *[f"{when}:\n\n```python\n{code}\n```" for when, code in (
+            ("With files alone", rule.code_of_files), ("For the QAT file", rule.code_of_qat))
+          if code],
         "Speaks for it:\n\n" + "\n".join(map(_measure, rule.measures)),
         *([_wrapped(rule.note)] if rule.note else []),
         _wrapped(f"Needs {needs}. Intervention: {tried}."), _wrapped(f"Source: {rule.source}."),

@@ -305,6 +305,12 @@ RULE = Rule(
         'content = convert(model, "int8", calibration_x)'
     ),
     makes="ptq",
+    code_of_qat=(
+        "from qinspect.train import load_keras, reestimate_batchnorm, convert_qat\n"
+        "qat = load_keras(qat_h5)\n"
+        "reestimate_batchnorm(qat, train_x)\n"
+        "content = convert_qat(qat)"
+    ),
     met=(
         "Momentum 0.99 and 5 iterations: the statistics have not arrived, and accuracy collapses "
         "at inference (https://github.com/keras-team/keras/issues/7177)",

@@ -17,6 +17,7 @@ from qinspect.diagnosis.rule import (
     Rule,
     Trial,
     indicated,
+    qat_code,
     ruled_out,
 )
 from qinspect.measure.weights import channel_summary
@@ -183,6 +184,7 @@ RULES = (
         code=PTQ_CODE,
         code_of_files=PTQ_OF_FILES,
         makes="ptq",
+        code_of_qat=qat_code(layers="skip_layers, per_channel_dense=True"),
         met=(
             "MobileNetV3: 76.33 % in float, 14.33 % with one scale a tensor, 69.00 % with one a "
             "channel (https://github.com/Edgecortix-Inc/pytorch_quantization/pull/5)",

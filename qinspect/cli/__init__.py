@@ -15,6 +15,7 @@ from qinspect.shown import wrapped
 
 # Verbs whose folder holds what is finished.
 _RESUMED = ("study", "sweep")
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     except QinspectError as error:
         _fail(str(error), 2)
     except (typer.Abort, KeyboardInterrupt):
-        _fail(_interrupted(sys.argv[1]), 130)
+        _fail(_interrupted(sys.argv[1]), _INTERRUPTED)
     except BrokenPipeError:
         _let_go_of_output()
         sys.exit(1)
@@ -42,6 +43,9 @@ def main() -> None:
         if not hasattr(error, "format_message"):
             raise
         _fail(error.format_message(), 2)
+    if code == _INTERRUPTED and sys.argv[1] not in ("lab", "explore"):
+        # Typer takes Ctrl-C for itself.
+        _fail(_interrupted(sys.argv[1]), code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

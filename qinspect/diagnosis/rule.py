@@ -190,13 +190,13 @@ class Rule:
     evidence gives the same finding. ``rank`` says how much the remedy changes. ``code`` is the
     remedy as Python, its names those of ``diagnosis/script.py``; ``makes``: the file whose
     ``content`` it gives anew, or ``evaluation`` where it evaluates rightly, empty where it mends
-    nothing; ``code_of_files``: the same without Keras models. Of ``remedies`` the first that
-    applies is used. ``acts_on``: roles, one of which the gap must be of, such as QAT for what its
-    training did; empty where it may be any. ``measures`` may decide. ``every_file``: it spoils the
-    evaluation of all files, so that it is asked about with or without a gap, and comes first.
-    ``figure`` is a kind of ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case
-    where it needs own data. ``met``: public threads of people who met it, each "fact (address)", in
-    our own words.
+    nothing; ``code_of_files``: the same without Keras models; ``code_of_qat``: for the QAT file,
+    where the cause may be in either. Of ``remedies`` the first that applies is used. ``acts_on``:
+    roles, one of which the gap must be of, such as QAT for what its training did; empty where it
+    may be any. ``measures`` may decide. ``every_file``: it spoils the evaluation of all files, so
+    that it is asked about with or without a gap, and comes first. ``figure`` is a kind of
+    ``qinspect/show/views/diagnosis.py``, drawn from ``frame`` of the case where it needs own data.
+    ``met``: public threads of people who met it, each "fact (address)", in our own words.
     """
 
     id: str
@@ -218,6 +218,7 @@ class Rule:
     every_file: bool = False
     makes: Literal["ptq", "qat", "evaluation", ""] = ""
     code_of_files: str = ""
+    code_of_qat: str = ""
     figure: str = ""
     frame: Callable[[Case], pd.DataFrame | None] | None = None
 

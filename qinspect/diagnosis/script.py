@@ -72,8 +72,8 @@ class _Name:
 def fix_script(found: Diagnosis) -> str:
     """The script for the primary cause; a :class:`SpecError` says why there is none."""
     case, cause = found.case, _mendable(found)
-    rule = cause.rule
-    code = _code(case, rule)
+    rule, makes = cause.rule, _made_of(found, cause)
+    code = _code(case, rule, makes)
     needed = _needed(code)
     trains = "qat_epochs" in needed
     given = _given(case)
@@ -85,8 +85,8 @@ def fix_script(found: Diagnosis) -> str:
                                if name in needed | {"data"}))),
         _ASSUMPTIONS if trains else "",
         f"# The remedy.\n{code}",
-        _EVALUATED if rule.makes == "evaluation" else _MADE,
-        _ALTERNATIVE if trains and rule.makes == "qat" else "",
+        _EVALUATED if makes == "evaluation" else _MADE,
+        _ALTERNATIVE if trains and makes == "qat" else "",
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
     compile(text, "fix.py", "exec")
@@ -122,22 +122,33 @@ def _mendable(found: Diagnosis) -> Cause:
     if cause is None:
         raise SpecError(f"there is no fix to write: the diagnosis names no cause "
                         f"({found.primary}).")
-    rule, hurt = cause.rule, cause.finding.hurts
-    if not rule.makes:
-        raise SpecError(f"there is no fix to write: no script can apply the remedy of {rule.id}: "
-                        f"{rule.remedy[0].lower()}{rule.remedy[1:]}")
-    if rule.makes in _TITLES and hurt and rule.makes not in hurt:
-        raise SpecError(f"there is no fix to write: the script of {rule.id} makes the "
-                        f"{_TITLES[rule.makes]} file anew, and here the cause is in "
-                        f"{' and '.join(_TITLES[role] for role in hurt)}; the remedy: "
-                        f"{rule.remedy[0].lower()}{rule.remedy[1:]}")
+    if not cause.rule.makes:
+        raise _no_fix(f"no script can apply the remedy of {cause.rule.id}", cause.rule)
     return cause
 
 
-def _code(case: Case, rule: Rule) -> str:
+def _made_of(found: Diagnosis, cause: Cause) -> str:
+    """Which file the script makes anew: the one that is hurt, the worse where it may be any."""
+    rule, hurt = cause.rule, cause.finding.hurts
+    if rule.code_of_qat and ("qat" in hurt if hurt and rule.makes not in hurt else
+                             found.focus.worse == "qat"):
+        return "qat"
+    if rule.makes in _TITLES and hurt and rule.makes not in hurt:
+        raise _no_fix(f"the script of {rule.id} makes the {_TITLES[rule.makes]} file anew, and "
+                      f"here the cause is in {' and '.join(_TITLES[role] for role in hurt)}", rule)
+    return rule.makes
+
+
+def _no_fix(why: str, rule: Rule) -> SpecError:
+    return SpecError(f"there is no fix to write: {why}; its remedy: {rule.remedy[0].lower()}"
+                     f"{rule.remedy[1:]}")
+
+
+def _code(case: Case, rule: Rule, makes: str) -> str:
     """The code of a rule whose inputs are there; a SpecError names the options of what is not."""
     lacks = []
-    for code in filter(None, (rule.code, rule.code_of_files)):
+    other = makes == "qat" and rule.code_of_qat
+    for code in filter(None, (other,) if other else (rule.code, rule.code_of_files)):
         missing = list(dict.fromkeys(need for name in _needed(code) for need in NAMES[name].needs
                                      if not case.has(need)))
         if not missing:

@@ -100,3 +100,22 @@ def test_version_and_help(tmp_path) -> None:
     helped = qinspect("study", "--help", cwd=tmp_path)
     assert helped.returncode == 0
     assert "--preset" in helped.stdout
+
+
+@pytest.mark.parametrize(("verb", "said"), [
+    ("study", "run the same command again: finished parts are kept"),
+    ("compare", "the same command begins anew"),
+])
+def test_ctrl_c_says_how_to_go_on(verb: str, said: str) -> None:
+    """In a process of its own, where the command is interrupted as soon as it starts."""
+    code = (f"import sys; sys.argv[1:] = [{verb!r}]\n"
+            "from qinspect.cli import app, main\n"
+            f"@app.command({verb!r})\n"
+            "def interrupted() -> None:\n"
+            "    raise KeyboardInterrupt\n"
+            "main()\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

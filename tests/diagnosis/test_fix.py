@@ -71,6 +71,13 @@ def test_every_script_is_whole(found: Diagnosis, rule: Rule, tmp_path: Path) -> 
     wrong = undefined(script, tmp_path)
     assert not [line for line in wrong.splitlines() if "F821" in line or "yntax" in line], wrong
     assert ("write_bytes(OUT, content)" in script) == (rule.makes != "evaluation")
+    if rule.code_of_qat:
+        other = of(found, rule.id)
+        causes = tuple(replace(one, finding=replace(one.finding, hurts=("qat",)))
+                       if one.rule is rule else one for one in other.causes)
+        script = fix_script(replace(other, causes=causes))
+        assert "F821" not in undefined(script, tmp_path)
+        assert "content = convert_qat(" in script
     if rule.code_of_files:
         bare = of(found, rule.id, keras_float=None, keras_qat=None, train=None)
         assert "F821" not in undefined(fix_script(bare), tmp_path)
