@@ -468,7 +468,7 @@ def _of_files(
     fed, said = prepare_all(examples.x, graphs, hows)
     notes = [*examples.notes, *said]
     units = unit_remarks(graphs, fed, lambda name: identify(graphs[name]).origin.value)
-    first = tuple(f"{remark.file}: {remark.sentence}" for remark in units)
+    first = tuple(remark.line for remark in units)
     task = task_of(graphs, fed, examples, metric=metric, output=output, ways=hows)
     notes += task.notes
     models = []

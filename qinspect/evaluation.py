@@ -92,7 +92,7 @@ def evaluate(
     fed, said = prepare_all(examples.x, graphs, ways)
     notes = [*examples.notes, *said]
     units = unit_remarks(graphs, fed, lambda name: identify(graphs[name]).origin.value)
-    first = tuple(f"{remark.file}: {remark.sentence}" for remark in units)
+    first = tuple(remark.line for remark in units)
     task = task_of(graphs, fed, examples, metric=metric, output=output, ways=ways)
     if task.metric is None:
         raise DataError(f"{examples.no_labels}; 'compare' says what can be said without.")
@@ -110,7 +110,7 @@ def evaluate(
         found = chance_remarks({
             name: Scored(run.prediction, examples.labels + shift, run.raw[0].size, shift)
             for name, run in runs.items()}, by_file=False)
-        notes += [f"{r.file}: {r.sentence}" if r.file else r.sentence for r in found]
+        notes += [remark.line for remark in found]
     return Results(outputs, y, examples.ids, examples.group, metric=task.metric,
                    confidence=confidence, margin=margin, seed=seed,
                    first=first,

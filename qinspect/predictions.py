@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from qinspect import store
+from qinspect.data.streams import check_seed
 from qinspect.data.tables import CORRECT, Reading, read_table
 from qinspect.errors import DataError, SpecError, unknown_name
 from qinspect.metrics import ACCURACY, METRICS, Metric
@@ -121,8 +122,7 @@ class Results(Shown):
     def __post_init__(self) -> None:
         if not self.outputs:
             raise DataError("there are no results; give the outputs of at least one model.")
-        if self.seed < 0:
-            raise SpecError(f"seed is {self.seed}; it must be a whole number of at least 0.")
+        check_seed(self.seed)
         if self.margin_relative is not None:
             if self.margin is not None:
                 raise SpecError("there are two margins; give one in the unit of the metric or a "

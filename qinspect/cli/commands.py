@@ -199,6 +199,26 @@ def overlay(
 
 
 @app.command()
+def runs(
+    folders: Annotated[list[Path], typer.Argument(
+        help="Folders of studies, sweeps and reports, or folders that hold such.")],
+    out: Annotated[Path | None, typer.Option(
+        help="Write the table here, as .csv or .parquet.")] = None,
+    report: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Gather studies, sweeps and diagnoses: which seed, which gap, which cause."""
+    from qinspect.gathering import runs as run
+
+    found = run(folders)
+    show_result(found, as_json=as_json, report=report)
+    if out is not None:
+        written = found.save(out)
+        if not as_json:
+            print(f"table: {written}")
+
+
+@app.command()
 def sensitivity(
     file: Annotated[Path, typer.Argument(help="A float32 .tflite file.")],
     data: Data,

@@ -14,8 +14,6 @@ from qinspect.schema import Array
 _BLOCK = 1 << 18
 # One sixteenth of a step; errors within 8 steps are told apart that finely.
 _ERROR_BINS, _ERROR_FINEST = 256, -4
-_ADDED = ("count", "nan", "exact", "clipped", "error", "error2", "reference2", "quantized2",
-          "clipped2")
 
 
 class ErrorSums:
@@ -103,25 +101,6 @@ class ErrorSums:
             return None
         outside = np.flatnonzero((ref < low) | (ref > high))
         return outside if outside.size else None
-
-    def merge(self, other: ErrorSums) -> ErrorSums:
-        """New sums of the elements of both."""
-        if self.grid != other.grid:
-            raise SpecError(f"error sums on {self.grid} and on {other.grid} cannot be merged.")
-        if (self.rounded_histogram is None) != (other.rounded_histogram is None):
-            raise SpecError("error sums with and without histograms cannot be merged.")
-        result = ErrorSums()
-        result.grid = self.grid
-        for name in _ADDED:
-            setattr(result, name, getattr(self, name) + getattr(other, name))
-        result.max_abs = float(np.maximum(self.max_abs, other.max_abs))
-        result.code_low = float(np.minimum(self.code_low, other.code_low))
-        result.code_high = float(np.maximum(self.code_high, other.code_high))
-        if self.rounded_histogram is not None and other.rounded_histogram is not None:
-            result.rounded_histogram = self.rounded_histogram.merge(other.rounded_histogram)
-        if self.clipped_histogram is not None and other.clipped_histogram is not None:
-            result.clipped_histogram = self.clipped_histogram.merge(other.clipped_histogram)
-        return result
 
     def metrics(self) -> dict[str, float]:
         """The metrics by name; NaN where they rest on NaN or lack a grid."""

@@ -113,6 +113,21 @@ class Layers(Shown):
             raise DataError("no layer has weights that differ from zero.")
         return rows[rows["layer"] == ratio.index[int(ratio.to_numpy().argmax())]]
 
+    def channel_sqnr(self, model: str, layer: str) -> Array:
+        """SQNR of the weights of each output channel against the float file's, in dB.
+
+        Shape (channels,), empty where there is nothing to compare; infinite without any error, NaN
+        where all weights of a channel are zero.
+        """
+        given, stored = (self.weights.get((name, layer)) for name in (self.models[0], model))
+        if given is None or stored is None or given.shape != stored.shape:
+            return np.empty(0)
+        signal = np.square(given, dtype=np.float64).sum(axis=1)
+        noise = np.square(given.astype(np.float64) - stored).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Array = 10 * np.log10(signal / noise)
+        return np.where(signal > 0, found, np.nan)
+
     def binned(self, model: str, layer: str, kind: str, channel: int = -1) -> Binned | None:
         """Values of a layer in one model as counts; None where there is none, or no finite one."""
         try:

@@ -26,6 +26,11 @@ class Remark:
     numbers: dict[str, Any] = field(default_factory=dict)
     file: str | None = None
 
+    @property
+    def line(self) -> str:
+        """The sentence with the name of the file, if it is about one."""
+        return self.sentence if self.file is None else f"{self.file}: {self.sentence}"
+
 
 def stored_output(
     subgraph: Subgraph, producers: dict[int, Operator], index: int

@@ -546,6 +546,9 @@ def test_what_is_chosen_in_one_view_is_chosen_in_all(dashboard: Dashboard) -> No
     ranges.kind.value = "weight"
     ranges.channels.chart.chosen = 2
     assert ranges.channel.value == dashboard.selection.channel == 2
+    assert errors.channels.chart.chosen == 2
+    errors.channels.chart.chosen = 1
+    assert ranges.channel.value == ranges.channels.chart.chosen == 1
     # A layer without weights turns the ranges to activations.
     errors.layer.value = "softmax"
     assert (ranges.kind.value, ranges.layer.value) == ("activation", "softmax")
@@ -586,6 +589,21 @@ def test_charts_hold_the_numbers_of_the_tables(tables: Layers) -> None:
     for at, layer in enumerate(made.every.chart.names):
         assert shown_series["qat"]["high"][at] == rows.loc[layer, "stored_max"]
     assert made.every.still().count("<img") == 1
+
+
+def test_errors_of_weights_by_channel(tables: Layers) -> None:
+    given, stored = (tables.weights[model, "dense"] for model in ("float", "qat"))
+    found = tables.channel_sqnr("qat", "dense")
+    for channel, (w, q) in enumerate(zip(given, stored, strict=True)):
+        wanted = 20 * np.log10(np.linalg.norm(w) / np.linalg.norm(w - q))
+        assert found[channel] == pytest.approx(wanted, rel=1e-4)
+    assert len(tables.channel_sqnr("qat", "softmax")) == 0
+    made = ErrorExplorer(tables.errors, layers=tables)
+    made.layer.value = "dense"
+    shown_series = {one["name"]: one for one in made.channels.chart.series}
+    assert shown_series["qat"]["high"] == pytest.approx(found.tolist())
+    made.layer.value = "softmax"
+    assert made.channels.layout.display == "none"
 
 
 def test_the_holder_of_a_range_is_the_activation_behind() -> None:

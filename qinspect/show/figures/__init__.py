@@ -10,6 +10,7 @@ from qinspect.show.figures.causes import (
     waterfall,
 )
 from qinspect.show.figures.errors import (
+    channel_sqnr,
     error_histogram,
     sensitivity_bars,
     sensitivity_curve,

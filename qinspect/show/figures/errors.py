@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,9 @@ from qinspect.show.style import (
     FAINT,
     INK,
     columns,
+    label,
     legend_beside,
+    model_colours,
     name_rows,
     ordered_colours,
     round_reach,
@@ -92,6 +95,31 @@ def _histogram_sentence(histogram: pd.DataFrame, steps: bool) -> str:
         f"rounded{outside}; the largest error is about {text.number(middle.max())} "
         f"{'steps' if steps else 'units of the layer'}."
     )
+
+
+def channel_sqnr(models: Mapping[str, np.ndarray]) -> Figure:
+    """SQNR of one layer's weights by output channel, the models side by side; dB, (channels,)."""
+    colours = model_colours(["float", *models])
+
+    def draw(ax: Axes) -> None:
+        for turn, (model, values) in enumerate(models.items()):
+            wide = 0.8 / len(models)
+            there = np.isfinite(values)
+            ax.bar(np.flatnonzero(there) - 0.4 + (turn + 0.5) * wide, values[there], wide,
+                   color=colours[model], label=label(model))
+        ax.set_xlabel("output channel")
+        ax.set_ylabel("SQNR of the weights, dB")
+        legend_beside(ax)
+
+    parts = []
+    for model, values in models.items():
+        there = np.isfinite(values)
+        if there.any():
+            worst = int(np.nanargmin(np.where(there, values, np.nan)))
+            parts.append(f"{model}: lowest {text.decibels(values[worst])} in channel {worst}, "
+                         f"median {text.decibels(float(np.median(values[there])))}")
+    said = f"SQNR of the weights, {'; '.join(parts)}." if parts else "No weights were measured."
+    return Figure(draw, said, "Weights by channel", (7.2, 3.0))
 
 
 def sqnr_profile(errors: pd.DataFrame) -> Figure:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from qinspect.metrics import Metric
+from qinspect.metrics import METRICS, Metric
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
 from qinspect.show.views.predictions import IN_FULL, answer, comparison_table, resamples
 from qinspect.stats import mean_interval
 from qinspect.studies.stored import gap_unit, judged_by
+from qinspect.verdicts import difference_words
 
 if TYPE_CHECKING:
+    from qinspect.gathering import Gathered
     from qinspect.show.figure import Figure
     from qinspect.studies.stored import Study, Sweep
     from qinspect.train.robust import RobustQat
@@ -40,6 +43,33 @@ def study_view(study: Study) -> View:
         explore=widget("Dashboard", study),
         layers=study.layers,
     )
+
+
+def gathered_view(gathered: Gathered) -> View:
+    """The view of many studies and diagnoses."""
+    rows = gathered.frame
+    names = text.short_names(rows["path"])
+    shown: dict[str, Callable[[], Figure]] = {}
+    for name, part in rows.groupby("metric", sort=False):
+        metric = METRICS.get(str(name))
+        if metric is not None:
+            drawn = part.assign(name=[f"{names[row['path']]}: {row['b']} - {row['a']}"
+                                      for row in part.to_dict("records")])
+            shown[f"gaps, {metric.title}"] = partial(figures.differences, drawn, metric=metric)
+
+    def numbers(*keys: str) -> Any:
+        return lambda row: tuple(row[key] for key in keys)
+
+    listed = table("Gaps", rows.to_dict("records"), {
+        "where": lambda row: names[row["path"]],
+        "verdict": lambda row: difference_words(row["verdict"], row["a"], row["b"]),
+        "gap": ("gap", "{:+.2f}".format), "interval": (numbers("low", "high"), text.span),
+        "unit": "unit",
+        "cause": lambda row: "-" if text.missing(row["cause"]) else (
+            f"{row['cause']}, {'proved' if row['proved'] else 'not proved'}"),
+        "data set": "dataset", "model": "model", "seed": ("seed", "{:.0f}".format),
+    }, caption="Gaps are b - a, in the unit of the metric.", spare=("model", "data set", "unit"))
+    return View("Runs", (gathered.sentence,), (listed,), shown, notes=gathered.unread)
 
 
 def _asked(summary: dict[str, Any]) -> list[dict[str, Any]]:

@@ -89,7 +89,7 @@ class LayerExplorer(Tabs):
     def __init__(self, layers: Layers) -> None:
         selection = Selection()
         super().__init__({"Ranges": lambda: RangeExplorer(layers, selection),
-                          "Errors": lambda: ErrorExplorer(layers.errors, selection)})
+                          "Errors": lambda: ErrorExplorer(layers.errors, selection, layers)})
 
 
 class Dashboard(Tabs):
@@ -199,7 +199,7 @@ class Dashboard(Tabs):
         return _with_notes(RangeExplorer(layers, self.selection), layers)
 
     def _errors(self, layers: Layers) -> widgets.Widget:
-        return _with_notes(ErrorExplorer(layers.errors, self.selection), layers)
+        return _with_notes(ErrorExplorer(layers.errors, self.selection, layers), layers)
 
     def _question(self, answers: Answers) -> tuple[str, str]:
         """The pair that is asked about first."""

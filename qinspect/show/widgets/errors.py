@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 import numpy as np
@@ -27,7 +28,10 @@ from qinspect.show.widgets.base import (
 )
 from qinspect.show.widgets.chart import ChartView, Series
 from qinspect.show.widgets.figure import FigureView
-from qinspect.show.widgets.selection import Selection
+from qinspect.show.widgets.selection import WHOLE, Selection
+
+if TYPE_CHECKING:
+    from qinspect.measure.layer_tables import Layers
 
 # Column of ERRORS -> title, whether large is bad, format.
 METRICS: dict[str, tuple[str, bool, Callable[[float], str]]] = {
@@ -75,16 +79,21 @@ def beyond(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
 
 
 class ErrorExplorer(Explorer):
-    """Error histogram and errors by layer, of every model; thresholds filter the table."""
+    """Error histogram and errors by layer, of every model; thresholds filter the table.
+
+    With ``layers`` also the errors of the weights by channel.
+    """
 
     _shown = False
 
     def __init__(
-        self, errors: Mapping[str, LayerErrors], selection: Selection | None = None
+        self, errors: Mapping[str, LayerErrors], selection: Selection | None = None,
+        layers: Layers | None = None,
     ) -> None:
         if not errors:
             raise DataError("there are no layer errors to show; measure them on examples first.")
-        self._errors = dict(errors)
+        self._errors, self._layers = dict(errors), layers
+        self._selection = selection or Selection()
         self._colours = model_colours(["float", *errors])
         self.model = choice("model", list(errors), "qi-err-model")
         self.reference = hooked(
@@ -115,6 +124,7 @@ class ErrorExplorer(Explorer):
         }
         self.count = hooked(widgets.HTML(), "qi-err-count")
         self.profile = ChartView("qi-err-profile")
+        self.channels = ChartView("qi-err-channels", "channel")
         self.histogram = FigureView(6.4, 3.2, "qi-err-histogram")
         self.table = TableView("qi-err-table")
         super().__init__(
@@ -122,14 +132,16 @@ class ErrorExplorer(Explorer):
             [self.model, self.reference, self.metric],
             [self.profile, widgets.HBox([
                 self.layer, widgets.VBox([*self.least.values(), self.count])], layout=FLOW),
-             self.histogram, self.table],
+             self.histogram, self.channels, self.table],
         )
         self.watch(self.refresh, self.model, self.reference, self.metric)
         self.watch(self._show_layer, self.layer)
         self.watch(self._filter, *self.least.values())
         self.profile.chart.observe(self.guarded(self._picked), names="chosen")
+        self.channels.chart.observe(self.guarded(self._picked_channel), names="chosen")
+        self._selection.observe(self.guarded(self._mark_channel), names="channel")
         self.guarded(self.refresh)()
-        self.joins(selection or Selection(), "layer", self.layer)
+        self.joins(self._selection, "layer", self.layer)
 
     def _threshold(self, description: str, hook: str, form: str) -> widgets.FloatSlider:
         return hooked(widgets.FloatSlider(0.0, min=0.0, max=1.0, description=description,
@@ -145,8 +157,9 @@ class ErrorExplorer(Explorer):
         self.quietly(self.layer, options(layers), kept)
         self._shown = True
         for column, slider in self.least.items():
-            most = float(np.nanmax([_REACH, *self._errors[self.model.value].errors[column]]))
-            slider.max, slider.step = round_reach(most), round_reach(most) / 100
+            values = self._errors[self.model.value].errors[column].to_numpy(dtype=float)
+            most = round_reach(max(_REACH, *values[np.isfinite(values)]))
+            slider.max, slider.step = most, most / 100
         self._draw_profile()
         self._show_layer()
         self._filter()
@@ -166,6 +179,7 @@ class ErrorExplorer(Explorer):
         figure = figures.error_histogram(bins, most=most).about(
             f"{layer}, {self.reference.value} error")
         self.histogram.show(figure, layout=self.model.value)
+        self._draw_channels(layer)
         self._show_table()
 
     def _filter(self) -> None:
@@ -192,6 +206,32 @@ class ErrorExplorer(Explorer):
         places = self._places()
         if 0 <= self.profile.chart.chosen < len(places):
             self.layer.value = places[self.profile.chart.chosen]
+
+    def _picked_channel(self) -> None:
+        if self.channels.chart.chosen >= 0:
+            self._selection.channel = self.channels.chart.chosen
+
+    def _mark_channel(self) -> None:
+        there = self._selection.channel < len(self.channels.chart.names)
+        self.channels.chart.chosen = self._selection.channel if there else WHOLE
+
+    def _draw_channels(self, layer: str) -> None:
+        found = {} if self._layers is None else {
+            model: values for model in self._errors
+            if len(values := self._layers.channel_sqnr(model, layer))}
+        self.channels.layout.display = "" if found else "none"
+        if found:
+            count = max(map(len, found.values()))
+            series = []
+            for model, values in found.items():
+                known = np.append(values, np.full(count - len(values), np.nan))
+                series.append(Series(
+                    model, self._colours[model], np.minimum(known, 0).tolist(),
+                    np.maximum(known, 0).tolist(),
+                    ["" if np.isnan(value) else text.decibels(value) for value in known]))
+            self.channels.show([str(one) for one in range(count)], series,
+                               figures.channel_sqnr(found).about(layer), unit="SQNR, weights")
+        self._mark_channel()
 
     def _places(self) -> list[str]:
         """Layers as they stand in the chart: in the order of execution."""

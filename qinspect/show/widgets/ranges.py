@@ -90,7 +90,7 @@ class RangeExplorer(Explorer):
     """Pick a layer, weights or activations, a channel; drag the range that would be quantized."""
 
     def __init__(self, layers: Layers, selection: Selection | None = None) -> None:
-        self._layers = layers
+        self._layers, self._selection = layers, selection or Selection()
         self._colours = model_colours(layers.models)
         self._values: Binned | None = None
         self._drawn: tuple[str, str] | None = None
@@ -138,7 +138,7 @@ class RangeExplorer(Explorer):
         self.every.chart.observe(self.guarded(self._picked_layer), names="chosen")
         self.channels.chart.observe(self.guarded(self._picked_channel), names="chosen")
         self.guarded(self.refresh)()
-        chosen = selection or Selection()
+        chosen = self._selection
         chosen.observe(self.guarded(lambda: self._have(chosen.layer)), names="layer")
         self.guarded(lambda: self._have(chosen.layer))()
         self.joins(chosen, "layer", self.layer)
@@ -208,7 +208,7 @@ class RangeExplorer(Explorer):
         own = [len(v) for (_, name), v in self._layers.weights.items() if name == layer]
         count = min(own) if own and kind == "weight" else 0
         if len(self.channel.options) != count + 1:
-            kept = self.channel.value if self.channel.value < count else WHOLE
+            kept = self._selection.channel if self._selection.channel < count else WHOLE
             self.quietly(
                 self.channel, [("all", WHOLE), *((str(c), c) for c in range(count))], kept
             )
