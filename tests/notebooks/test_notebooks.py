@@ -172,6 +172,19 @@ def read_notebook(path: Path) -> dict:
     return nbformat.read(path, as_version=4)
 
 
+def test_a_message_is_a_note_that_wraps_and_no_red_box(tmp_path: Path, monkeypatch) -> None:
+    need_package("nbformat")
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    cell = new_code_cell("from qinspect.shown import tell; tell('a <b> word')")
+    notebook = new_notebook(cells=[cell])
+    run_notebook(notebook, tmp_path, monkeypatch)
+    (output,) = notebook["cells"][0]["outputs"]
+    assert output["output_type"] == "display_data"
+    assert output["data"]["text/plain"] == "a <b> word"
+    assert ">a &lt;b&gt; word</p>" in output["data"]["text/html"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_in_a_clean_kernel(path: Path, tmp_path: Path, monkeypatch) -> None:
