@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qinspect.errors import DataError, unknown_name
 from qinspect.show.figure import Figure
 from qinspect.show.table import STYLE, Table
-from qinspect.show.text import escaped, printable
+from qinspect.show.text import escaped, printable, renamed
 from qinspect.shown import kernel
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class View:
         if not self.figures:
             raise DataError(f"{self.title}: there is nothing to draw.")
         kind = next(iter(self.figures)) if kind is None else kind
+        if kind not in self.figures:
+            kind = renamed(kind, self.names)  # a file by the name that it was given
         if kind not in self.figures:
             raise unknown_name("figure", kind, tuple(self.figures))
         return self.figures[kind]()

@@ -24,6 +24,16 @@ from qinspect.lab import copy_notebooks
 
 pytestmark = pytest.mark.slow
 
+# Writes a cell as a learner would, runs it, and gives what it says.
+_ANSWER = """async ([id, source]) => {
+  const app = window.jupyterapp, p = app.shell.currentWidget;
+  const at = p.content.widgets.findIndex(cell => cell.model.id === id);
+  p.content.activeCellIndex = at;
+  p.content.widgets[at].model.sharedModel.setSource(source);
+  await app.commands.execute('notebook:run-cell');
+  const said = p.content.model.sharedModel.cells[at].outputs;
+  return said.map(o => o.data['text/markdown']).join(); }"""
+
 
 @pytest.fixture(scope="module")
 def run(
@@ -56,6 +66,9 @@ def test_start_here(run: Callable[[str], Page]) -> None:
     expect(page.locator(".qi-over-table")).to_contain_text("ptq_int8")
     for figure in ("gap", "learning"):
         changes(page, select(page, "qi-over-choice", figure), ".qi-over-figure")
+    for answer, said in ((8, "Right."), (12, "Not yet."), (None, "No answer yet.")):
+        cell = f'answer = {answer}\nqi.exercises.check("00.2", answer)'
+        assert page.evaluate(_ANSWER, ["c19bx", cell]).startswith(said)
 
 
 def test_ptq(run: Callable[[str], Page]) -> None:

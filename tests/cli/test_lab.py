@@ -36,8 +36,9 @@ def tags(cell: dict) -> list[str]:
 
 def test_copies_are_the_notebooks(tmp_path: Path) -> None:
     lines = copy_notebooks(tmp_path / "lab")
-    assert len(lines) == len(NOTEBOOKS) + 1
-    for path in (*NOTEBOOKS, ROOT / "notebooks" / "README.md"):
+    pages = sorted((ROOT / "notebooks").glob("*.md"))
+    assert len(lines) == len(NOTEBOOKS) + len(pages)
+    for path in (*NOTEBOOKS, *pages):
         assert (tmp_path / "lab" / path.name).read_bytes() == path.read_bytes()
     assert copy_notebooks(tmp_path / "lab") == []
 
@@ -207,7 +208,7 @@ def test_wheel_holds_every_module_notebook_and_table(wheel: Path) -> None:
         if "__pycache__" not in path.parts and path.suffix in kinds
     }
     expected |= {f"qinspect/notebooks/{path.name}" for path in NOTEBOOKS}
-    expected |= {"qinspect/notebooks/README.md"}
+    expected |= {"qinspect/notebooks/README.md", "qinspect/notebooks/TIMES.md"}
     expected |= {f"qinspect/tables/{path.relative_to(ROOT / 'data').as_posix()}"
                  for path in (ROOT / "data").rglob("*") if path.suffix in {".csv", ".npz", ".json"}}
     assert expected - names == set()
@@ -237,7 +238,7 @@ def test_wheel_serves_notebooks_and_tables(wheel: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = len(shipped_table("one_epoch_sweep"))
-    assert done.stdout.split() == [str(tmp_path / "site"), str(len(NOTEBOOKS) + 1), str(rows)]
+    assert done.stdout.split() == [str(tmp_path / "site"), str(len(NOTEBOOKS) + 2), str(rows)]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from show_study import HOSTILE, write_study
 
 from qinspect.errors import DataError, SpecError
 from qinspect.predictions import results
-from qinspect.show import text
+from qinspect.show import Figure, text
 from qinspect.show.report import markdown
 from qinspect.show.table import table
 from qinspect.show.terminal import as_text, print_view
@@ -148,6 +148,15 @@ def test_a_result_shows_itself(tmp_path: Any) -> None:
     page = study.results.report(tmp_path / "r.html")
     assert {file.suffix for file in tmp_path.glob("r.*")} == {".html", ".md", ".json"}
     assert "<img src=x" not in page.read_text()
+
+
+def test_a_figure_is_found_by_the_name_that_was_given() -> None:
+    drawn = Figure(lambda ax: None, "drawn")
+    view = View("ranges", figures={"ranges of ptq": lambda: drawn},
+                names={"a/long/ptq.tflite": "ptq"})
+    assert view.figure("ranges of a/long/ptq.tflite") is view.figure("ranges of ptq") is drawn
+    with pytest.raises(SpecError, match="unknown figure"):
+        view.figure("ranges of a/long/qat.tflite")
 
 
 def test_what_has_no_widget_or_figure_says_so() -> None:
