@@ -42,10 +42,9 @@ def layers_view(measured: Layers) -> View:
         f"{len(layers.layers)} layers of {', '.join(layers.models)}",
         (layers.sentence,),
         tuple(filter(None, (*errors, range_table(layers)))),
-        # Asked for by the name that was given; drawn under the short one.
-        {**{f"error of {model}": _of(_profile, layers, names[model]) for model in measured.errors},
-         **{f"ranges of {model}": _of(_ranges, layers, names[model])
-            for model in measured.models[1:] if layers.activations},
+        {**{f"error of {model}": _of(_profile, layers, model) for model in layers.errors},
+         **{f"ranges of {model}": _of(_ranges, layers, model) for model in layers.models[1:]
+            if layers.activations},
          **({"weights": lambda: figures.weight_ranges(layers.of("weight")),
              "channels": lambda: figures.channel_ranges(layers.most_unequal())}
             if layers.weights else {})},
