@@ -20,8 +20,8 @@ from qinspect.store import write_bytes
 _HEAD = """# How long the notebooks take
 
 Run from top to bottom in an empty folder, solutions included, without a browser. *Processor* is
-what all processes of the notebook computed, however busy the machine was; the wait depends on that.
-Made with `make lesson-times` ({machine}).
+what all processes of the notebook computed, however busy the machine was; the wait depends on that:
+a machine of two cores is busy at a load above 2. Made with `make lesson-times` ({machine}).
 
 | notebook | waited, seconds | processor, seconds |
 |---|---|---|
@@ -53,7 +53,8 @@ def table(rows: dict[str, tuple[float, float]]) -> str:
     """The page: one row a notebook, and the sum."""
     whole = (sum(waited for waited, _ in rows.values()), sum(used for _, used in rows.values()))
     every = {**dict(sorted(rows.items())), "all": whole}
-    machine = f"{platform.system()}, {platform.machine()}, {os.cpu_count()} cores"
+    machine = (f"{platform.system()}, {platform.machine()}, {os.cpu_count()} cores, load "
+               f"{os.getloadavg()[2]:.0f}")
     return _HEAD.format(machine=machine) + "".join(
         f"| `{name}` | {row[0]:.0f} | {row[1]:.0f} |\n" for name, row in every.items())
 

@@ -92,8 +92,7 @@ def test_errors(page: Page) -> None:
     changes(page, select(page, "qi-err-layer", "$x$"), *figure, table)
     changes(page, select(page, "qi-err-metric", "largest error"), ".qi-err-profile", table)
     changes(page, button(page, "qi-err-reference", "of the layer itself"), *figure, table)
-    changes(page, select(page, "qi-err-model", "qat"), *figure, table, ".qi-err-profile",
-            ".qi-err-profile-said")
+    changes(page, select(page, "qi-err-model", "qat"), *figure, table, ".qi-err-profile-said")
     first = page.locator(".qi-err-layer option").first.inner_text() == "$x$"
     changes(page, press(page, ".qi-err-layer select", "ArrowDown" if first else "ArrowUp"),
             *figure, table)

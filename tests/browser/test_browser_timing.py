@@ -61,7 +61,7 @@ CONTROLS = {
         ".qi-range-histogram svg", MATPLOTLIB_LIMIT_MS,
     ),
     "ErrorExplorer threshold": (
-        "Errors", f".qi-err-least{_SLIDER}", ["ArrowRight"], ".qi-err-profile svg",
+        "Errors", f".qi-err-least{_SLIDER}", ["ArrowRight"], ".qi-err-count",
         MATPLOTLIB_LIMIT_MS,
     ),
     "QuantizationPlayground histogram": (

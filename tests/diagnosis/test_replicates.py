@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,9 +18,10 @@ from diagnose_cases import calibration, case, data, float_graph, int8, ranges
 from qinspect.diagnosis.answer import CLOSED_SHARE, Effect
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.replicates import LOOKS, closed, measure_replicates
-from qinspect.diagnosis.retrain import Maker, Training, side_by_side
+from qinspect.diagnosis.retrain import Maker, Materials, Training, _in_others, side_by_side
 from qinspect.diagnosis.rule import Trial
 from qinspect.errors import TrainError
+from qinspect.studies.pool import Tasks, processes
 from qinspect.tflite import evaluate
 from qinspect_bench.coverage_remedies import Setting, simulated
 
@@ -54,6 +57,7 @@ def evidence() -> Evidence:
         good, qat_graph=int8(ranges(calibration() * np.float32(0.2)))))
 
 
+_NOTHING = Materials(Path("none.h5"), None, 0, None, None)
 # Which of the two a run is of is told by the rate, which nothing here is trained at.
 TRIAL = Trial("putting some answers right", again={"qat": Training("qat", rate_factor=2.0)},
               sham={"qat": Training("qat")})
@@ -159,3 +163,15 @@ def test_what_a_training_failed_of_comes_over_from_another_process() -> None:
     kept = Evidence(dataclasses.replace(evidence().case, keras_float=Path("none.h5")))
     with side_by_side(kept, 2, print) as make, pytest.raises(TrainError, match=r"none\.h5"):
         list(make([Training("ptq")], time.perf_counter() + 600))
+
+
+def end_at_once(given: None, training: Training) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_training_whose_process_dies_is_told_and_not_tried_in_this_one() -> None:
+    def run(job: object, tasks: Tasks, until: float) -> Iterator[tuple[str, Any]]:
+        return others(end_at_once, {key: (None, one) for key, (_, one) in tasks.items()}, until)
+
+    with processes(1) as others, pytest.raises(TrainError, match="the worker process died twice"):
+        list(_in_others(evidence(), run, _NOTHING, [Training("qat")], time.perf_counter() + 600))

@@ -315,13 +315,14 @@ def test_a_study_speaks_the_metric(study: Study, name: str) -> None:
 def test_flips_of_scores_are_those_that_differ_most(study: Study) -> None:
     need_package("ipywidgets")
     from qinspect.show.widgets import FlipBrowser
+    from qinspect.show.widgets.flips import Answers
 
     own = scored(study, "mae")
-    made = FlipBrowser(own)
+    made = FlipBrowser(Answers(own.results), "ptq_int8", "qat")
     assert made.error.value == ""
     flips = own.results.flips("ptq_int8", "qat", "b")
     assert f"{len(flips)} of 800 examples: qat better" in made.said.value
     assert "mean absolute error of qat" in made.table.value
     assert "true class" not in made.table.value
     with pytest.raises(DataError, match="no single ones"):
-        FlipBrowser(scored(study, "r2"))
+        FlipBrowser(Answers(scored(study, "r2").results))

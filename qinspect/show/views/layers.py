@@ -117,7 +117,8 @@ def range_table(layers: Layers) -> Table:
         "layer": "layer", "values": "kind", "file": "file",
         "occurring": (lambda row: (row["min"], row["max"]), text.span),
         "stored": (lambda row: (row["stored_min"], row["stored_max"]), text.span),
-        "clipped": ("clipped_share", text.percent), "SQNR": ("sqnr_db", text.decibels)})
+        "clipped": ("clipped_share", text.percent), "SQNR": ("sqnr_db", text.decibels)},
+        spare=("SQNR", "occurring"))
 
 
 def _profile(layers: Layers, model: str) -> Figure:
@@ -170,9 +171,9 @@ def layer_table(found: Sensitivity) -> Table:
     columns: dict[str, Any] = {"layer": "layer", "operator": "op"}
     metric = found.metric or ACCURACY
     columns |= _cost(f"only it {found.precision}", "only", metric)
-    columns |= _cost(f"all but it ({found.keep})", "but", metric)
-    return table(f"One layer at a time, {examples(found.n)}", rows, columns,
-                 spare=("operator",))
+    others_kept = _cost(f"all but it ({found.keep})", "but", metric)
+    return table(f"One layer at a time, {examples(found.n)}", rows, columns | others_kept,
+                 spare=("operator", *reversed(others_kept)))
 
 
 def _cost(head: str, key: str, metric: Metric) -> dict[str, Any]:

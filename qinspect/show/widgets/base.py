@@ -24,7 +24,7 @@ LABEL = {"description_width": "120px"}
 WIDE = {"width": "430px"}
 FLOW = {"flex_flow": "row wrap"}
 # Of toggle buttons: else their description stands above them.
-ONE_ROW = {"width": "max-content", "flex_flow": "row nowrap"}
+ONE_ROW = {"width": "max-content", "display": "flex", "flex_flow": "row nowrap"}
 # Titles of tabs are never cut: they take the room that they need, on a second line if they must.
 _TABS = (
     "<style>.qinspect-dashboard .lm-TabBar-content{flex-wrap:wrap}"
