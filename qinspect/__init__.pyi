@@ -5,6 +5,7 @@ from .diagnosis.engine import diagnose
 from .errors import QinspectError
 from .evaluation import evaluate
 from .gathering import runs
+from .gating import gate
 from .loading import load
 from .measure.layer_cost import sensitivity
 from .measure.layer_tables import layers
@@ -21,6 +22,6 @@ __version__: str
 
 __all__ = [
     "QinspectError", "case", "compare", "convert", "diagnose", "evaluate", "exercises", "explore",
-    "inspect", "layers", "load", "overlay", "results", "robust_qat", "runs", "sensitivity", "stats",
-    "study", "sweep", "tflite", "train",
+    "gate", "inspect", "layers", "load", "overlay", "results", "robust_qat", "runs", "sensitivity",
+    "stats", "study", "sweep", "tflite", "train",
 ]

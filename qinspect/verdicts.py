@@ -6,6 +6,7 @@ from typing import Literal
 
 Difference = Literal["a_better", "b_better", "equivalent", "not_worse", "no_gap_seen",
                      "cannot_tell"]
+GateVerdict = Literal["not_worse", "worse", "cannot_tell"]
 CauseVerdict = Literal[
     "explains", "indicated", "not_shown", "ruled_out", "does_not_apply", "not_tried"]
 
@@ -21,6 +22,9 @@ DIFFERENCES: dict[str, str] = {
     "no_gap_seen": "no gap seen",
     "cannot_tell": "cannot tell",
 }
+# Of a gate: may b take the place of a?
+GATE: dict[GateVerdict, str] = {
+    "not_worse": "not worse", "worse": "worse", "cannot_tell": "cannot tell"}
 # Of a cause.  ``explains``: confirmed by its intervention.  ``indicated``: evidence, not proved.
 # ``not_shown``: tried without effect, inconclusive, or there but not shown to move this gap.
 # ``not_tried``: inputs are missing, or there was no time.
@@ -40,6 +44,16 @@ ANSWERS: dict[str, str] = {
     "unexplained": "unexplained: the gap is real, but none of the causes that could be tested "
                    "explains it",
 }
+
+
+def gate_verdict(verdict: str, not_worse_p: float, alpha: float) -> GateVerdict:
+    """The decision on b from a comparison with a.
+
+    A loss that is real and shown to be smaller than the margin passes.
+    """
+    if verdict == "b_better" or not_worse_p <= alpha:
+        return "not_worse"
+    return "worse" if verdict == "a_better" else "cannot_tell"
 
 
 def difference_words(verdict: str, a: str, b: str) -> str:

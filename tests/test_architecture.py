@@ -16,8 +16,8 @@ PACKAGE = ROOT / "qinspect"
 ROOMS = (
     "errors", "schema", "quiet", "affine", "store", "verdicts", "shown", "progress", "named",
     "metrics", "stats", "data", "predictions", "tflite", "measure", "comparisons", "evaluation",
-    "train", "studies", "loading", "gathering", "diagnosis", "causes", "show", "doctor",
-    "exercises", "lab", "viewer", "workshop", "cli", "__init__", "__main__",
+    "gating", "pytest_plugin", "train", "studies", "loading", "gathering", "diagnosis", "causes",
+    "show", "doctor", "exercises", "lab", "viewer", "workshop", "cli", "__init__", "__main__",
 )
 # The rules are asked by the engine, and import what a rule is made of: one room in two folders.
 TOGETHER = {"diagnosis", "causes"}

@@ -143,6 +143,79 @@ def compare(
 
 
 @app.command()
+def gate(
+    files: Annotated[list[Path] | None, typer.Argument(
+        help="The old and the new .tflite file; with --baseline the new one alone; with "
+             "--predictions the names of their columns.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Evaluation examples with labels.")] = None,
+    x_key: XKey = None,
+    y_key: YKey = None,
+    pair: Annotated[list[str] | None, typer.Option(
+        help="A further pair, OLD,NEW, on the same examples; may be given several times.")] = None,
+    predictions: Annotated[list[Path] | None, typer.Option(
+        help="Predictions of any framework in the place of --data, as 'significance' reads them; "
+             "several files are joined by id.")] = None,
+    baseline: Annotated[Path | None, typer.Option(
+        help="What --write-baseline wrote, in the place of the old file.")] = None,
+    write_baseline: Annotated[Path | None, typer.Option(
+        help="Keep the old file's predictions here (.npz), with checksums of data and file.")
+    ] = None,
+    metric: MetricName = None,
+    output: Output = None,
+    margin: Margin = None,
+    confidence: Confidence = 0.95,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write the decision here as JUnit XML.")] = None,
+    github: Annotated[bool, typer.Option(
+        "--github", envvar="GITHUB_ACTIONS", help="Annotations for GitHub on standard error.")
+    ] = False,
+    summary: Annotated[Path | None, typer.Option(
+        envvar="GITHUB_STEP_SUMMARY", help="Add the decision in Markdown to this file.")] = None,
+    seed: Seed = 0,
+    report: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """May the new file take the place of the old one?  0 not worse, 1 worse, 3 cannot tell.
+
+    2 is an error.
+    """
+    from qinspect.data.sources import Source
+    from qinspect.gating import gate as run
+    from qinspect.show.pipeline import add_summary, github_lines, junit_xml
+    from qinspect.store import write_bytes
+
+    old, new = [*(files or []), None, None][:2]
+    if len(files or ()) > 2:
+        raise typer.BadParameter(f"there are {len(files or ())} files; give the old and the new "
+                                 "one, and further pairs as --pair OLD,NEW.")
+    pairs = [_pair(text) for text in pair or ()]
+    source = None if data is None else Source(data, x_key, y_key)
+    found = run(old, new, source, margin=margin, pairs=pairs, baseline=baseline,
+                predictions=predictions or None, metric=metric, output=output,
+                confidence=confidence, seed=seed)
+    if write_baseline is not None:
+        if source is None or old is None or baseline is not None:
+            raise SpecError("a baseline is written when both files are run; give OLD, NEW and "
+                            "--data.")
+        found.write_baseline(write_baseline, source, old)
+    if junit is not None:
+        write_bytes(junit, junit_xml(found))
+    if summary is not None:
+        add_summary(found, summary)
+    if github:
+        print("\n".join(github_lines(found)), file=sys.stderr)
+    show_result(found, as_json=as_json, report=report)
+    raise typer.Exit(found.code)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, comma, new = text.partition(",")
+    if not (comma and old and new) or "," in new:
+        raise typer.BadParameter(f"{text!r} is no pair; write it as OLD,NEW.")
+    return old, new
+
+
+@app.command()
 def layers(
     files: Annotated[list[Path], typer.Argument(help=".tflite files, the float one first.")],
     data: Annotated[

@@ -26,7 +26,8 @@ _IN_CELL = 2
 # Module of ``show/views`` in which the view of a class is made, by ``<class_in_snake_case>_view``.
 _HOMES = {
     "Case": "diagnosis", "Comparisons": "predictions", "Diagnosis": "diagnosis",
-    "FileComparison": "files", "Gathered": "training", "Inspections": "files", "Layers": "layers",
+    "FileComparison": "files", "Gate": "pipeline", "Gathered": "training",
+    "Inspections": "files", "Layers": "layers",
     "Overlay": "layers", "Results": "predictions", "RobustQat": "training",
     "RunComparisons": "predictions", "SeedComparison": "predictions", "Sensitivity": "layers",
     "Study": "training", "Sweep": "training",

@@ -7,16 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, betaln, gammaln, ndtr, stdtrit
+from scipy.special import betaincinv, betaln, gammaln, ndtr, ndtri, stdtrit
 
 from qinspect.errors import SpecError
 from qinspect.stats.exact import binomial_cdf
+from qinspect.stats.intervals import tango_statistic
 from qinspect.stats.power import examples_needed
 
 # Beyond so many disagreements a normal distribution is close enough.
 _COUNTED = 300
 # Points of equal probability that stand for the share of disagreements won.
 _POINTS = 100
+# So many examples that shares of them are as good as expected.
+_MANY = 1e9
 # Numbers of new disagreements less likely than that are left out.
 _NEVER = 1e-9
 # More seeds than that nobody trains.
@@ -96,6 +99,63 @@ def next_step(
                 needed = math.nan
         if needed > n:
             return NextStep(math.ceil(needed) - n, of, one)
+    return None
+
+
+def not_worse_step(
+    n: int, margin: float, improvement: float, error: float, *, alpha: float = 0.05,
+    disagreement: float | None = None, of: str = "examples",
+) -> NextStep | None:
+    """How many more examples or groups show in 80 % of cases that b is not worse by the margin.
+
+    If the two are equally good; where that takes no more than there are, if they differ as seen.
+
+    Parameters
+    ----------
+    n : int
+        Examples or groups that there are.
+    margin, improvement, error : float
+        Margin, by how much b is better and the standard error of that, in the metric's unit.
+    alpha : float
+        Level of the one-sided test.
+    disagreement : float, optional
+        Of independent examples that are right or wrong, the share on which the two disagree; the
+        spread under the hypothesis is then that of Tango's test.
+    of : str
+        What is counted.
+
+    Returns
+    -------
+    NextStep or None
+        ``finds`` is what lies between the assumed difference and the margin.  None where the loss
+        seen reaches the margin.
+
+    References
+    ----------
+    Tango (1998), Statistics in Medicine 17, 891-908, section 4.
+
+    Examples
+    --------
+    >>> not_worse_step(449, 1.0, -0.2, 0.8, disagreement=0.03).words
+    'about 1,600 more examples'
+    """
+    for assumed in (0.0, min(0.0, improvement)):
+        left = margin + assumed
+        if left <= 0:
+            return None
+        if disagreement is None:
+            spread = math.sqrt(n) * error
+            under = spread
+        else:
+            shares = [max(disagreement, -assumed / 100) / 2 + sign * assumed / 200
+                      for sign in (1, -1)]
+            spread = 100 * math.sqrt(max(0.0, sum(shares) - (assumed / 100) ** 2))
+            lost, won = (_MANY * share for share in reversed(shares))
+            score = float(tango_statistic(_MANY, lost, won, -margin / 100))
+            under = left * math.sqrt(_MANY) / score
+        needed = ((ndtri(1 - alpha) * under + ndtri(0.8) * spread) / left) ** 2
+        if needed > n:
+            return NextStep(math.ceil(needed) - n, of, left)
     return None
 
 

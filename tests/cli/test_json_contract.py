@@ -22,7 +22,7 @@ from qinspect.measure.activations import observe_ranges
 from qinspect.studies.stored import Study, Sweep, failed_record, finished_record, sweep_frame
 from qinspect.tflite import evaluate, read_graph, scheme_of
 from qinspect.tflite.requantize import quantize_file
-from qinspect.verdicts import CAUSES, DIFFERENCES
+from qinspect.verdicts import CAUSES, DIFFERENCES, GATE
 
 SCHEMA = json.loads(files("qinspect").joinpath("schema.json").read_text(encoding="utf-8"))
 # Keys that 56cdcdf printed for a comparison: their names and meanings stay.
@@ -99,6 +99,17 @@ def test_the_schema_refuses_what_it_should(folder: Path) -> None:
 @pytest.mark.parametrize("names", [("ptq",), ("float", "ptq", "qat")])
 def test_inspect(folder: Path, names: tuple[str, ...]) -> None:
     valid("inspect", ask("inspect", *(folder / f"{name}.tflite" for name in names)))
+
+
+def test_gate(folder: Path) -> None:
+    done = CliRunner().invoke(app, [
+        "gate", "float", "ptq", "--pair", "float,qat", "--predictions",
+        str(folder / "predictions.npz"), "--json"], env={"GITHUB_ACTIONS": ""})
+    answer = json.loads(done.stdout)
+    valid("gate", answer)
+    assert done.exit_code == answer["code"]
+    found = SCHEMA["$defs"]["gate"]["properties"]["verdict"]["enum"]
+    assert found == list(GATE)
 
 
 def test_classes_of_files_and_of_predictions(folder: Path) -> None:
