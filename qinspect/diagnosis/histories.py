@@ -62,8 +62,8 @@ def _of_one_log(
                         "times; give the rows of each training as a file of its own "
                         "(--history-float, --history-qat).")
     if not len(starts):
-        note = (f"{where} has no column phase: its {len(table)} epochs were taken for QAT's; if "
-                "they are the float training's, give it with --history-float.")
+        note = (f"{where} has no column phase: its rows ({len(table)}) were taken for QAT's "
+                "epochs; if they are the float training's, give it with --history-float.")
         return _of_keras(table, "qat", epoch_steps, where), (note,)
     parts = {"float": table.iloc[: starts[0]], "qat": table.iloc[starts[0]:]}
     note = (f"{where} has no column phase: its first {len(parts['float'])} epochs were taken for "

@@ -136,7 +136,7 @@ def test_a_log_that_names_no_phase_is_of_qat_or_of_both(logs, tmp_path):
     found, (note,) = gather_history(logs["qat"], {}, 10)
     assert found["phase"].tolist() == ["qat"] * 2
     assert found["steps"].tolist() == [10, 20]
-    assert "no column phase: its 2 epochs were taken for QAT's" in note
+    assert "no column phase: its rows (2) were taken for QAT's epochs" in note
     assert "--history-float" in note
     both = pd.concat([pd.read_csv(logs["float"]), pd.read_csv(logs["float"])[:2]])
     both.to_csv(tmp_path / "both.csv", index=False)  # CSVLogger(append=True)

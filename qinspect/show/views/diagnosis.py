@@ -233,7 +233,7 @@ def _notes(found: Diagnosis) -> tuple[str, ...]:
               if shortened(model)]
     lines += [f"first cut of {MODELS[cut.file]}: {note}" for cut in found.cuts
               for note in cut.notes]
-    lines += _by_verdict(found)
+    lines += [*_by_verdict(found), *filter(None, [found.lacks])]
     if found.late_seconds > 0:
         lines.append(f"an intervention ended {found.late_seconds:.0f} s after the time allowed; "
                      "those left were not started.")
