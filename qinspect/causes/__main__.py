@@ -20,6 +20,7 @@ from qinspect.diagnosis.cases import NEEDS
 from qinspect.diagnosis.rule import Measure, Remedy, Rule
 from qinspect.errors import DataError, QinspectError
 from qinspect.named import named_object
+from qinspect.verdicts import CAUSES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,14 +40,14 @@ another); the interval is of new runs and new examples. When several explain a g
 is that which makes a file surely better by more than the whole gap; else, of those that close about
 as much, the one whose remedy changes least. The causes below are in that order.
 
-| verdict | meaning |
-| --- | --- |
-| `explains` | confirmed by its intervention |
-| `indicated` | the evidence speaks for it, no intervention has proved it |
-| `not_shown` | tried without effect, inconclusive, or there but not shown to move this gap |
-| `ruled_out` | the evidence speaks against it |
-| `does_not_apply` | there is nothing that it could act on |
-| `not_tried` | inputs are missing, or there was no time |
+| id in JSON | in words | meaning |
+| --- | --- | --- |
+| `explains` | {explains} | confirmed by its intervention |
+| `indicated` | {indicated} | the evidence speaks for it, no intervention has proved it |
+| `not_shown` | {not_shown} | tried in vain, inconclusive, or not seen to move the gap |
+| `ruled_out` | {ruled_out} | the evidence speaks against it |
+| `does_not_apply` | {does_not_apply} | there is nothing that it could act on |
+| `not_tried` | {not_tried} | inputs are missing, or there was no time |
 
 `primary` is the id of a cause, `noise` (a gap of half the margin or more whose interval holds zero,
 or one that another run of the training does not have), `none` (shown to be equivalent), `undecided`
@@ -83,7 +84,10 @@ def document(rows: pd.DataFrame | None = None, reasons: Mapping[str, str] | None
 
     ``reasons``: why a cause has no rows, by its id.
     """
-    head = [_HEAD] if rows is None else [_HEAD, _SCORES]
+    words = _HEAD
+    for verdict, word in CAUSES.items():
+        words = words.replace(f"{{{verdict}}}", word)
+    head = [words] if rows is None else [words, _SCORES]
     return "\n".join([*head, *(_section(rule, rows, reasons or {})
                                for rule in all_rules().values())])
 

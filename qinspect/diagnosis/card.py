@@ -61,10 +61,11 @@ class Card:
     def rows(self) -> tuple[tuple[str, str], ...]:
         """Labels and sentences, in the order in which they are read."""
         cause, sure = (self.cause, self.sure) if self.cause else (self.sure, "")
-        told = {"Careful": self.first, "Gap": self.gap, "Also": self.gaps, "Cause": capital(cause),
+        told = {"Careful": self.first, "Gap": self.gap, "Also": self.gaps, "Cause": cause,
                 "How sure": sure, "Evidence": self.evidence, "Its remedy": self.change,
                 "What is left": self.left, "What to do": self.advice, "More": self.more}
-        return tuple((label, said) for label, said in told.items() if said)
+        return tuple((label, said if label == "More" else capital(said))
+                     for label, said in told.items() if said)
 
     @property
     def sentence(self) -> str:
@@ -118,12 +119,12 @@ def _models(found: Diagnosis) -> tuple[Model, ...]:
                  if role in values and (graph := found.case.graph(role)) is not None)
 
 
-def better_by(gap: Comparison) -> str:
+def better_by(gap: Comparison, what: str = "") -> str:
     """Which of the two is better, by how much: never a sign that has to be looked up."""
     up = gap.improvement >= 0
     better, other = (gap.b, gap.a) if up else (gap.a, gap.b)
     by = gap.metric.by(gap.improvement if up else -gap.improvement,
-                       _of(gap.interval, gap.metric.better * (1 if up else -1)))
+                       _of(gap.interval, gap.metric.better * (1 if up else -1))) + what
     if gap.equivalent:
         limit = gap.metric.size(gap.margin)
         return (f"No gap: {MODELS[gap.a]} and {MODELS[gap.b]} are equivalent within {limit}; "
@@ -143,7 +144,7 @@ def _gap(found: Diagnosis) -> str:
     gap, metric = found.focus, found.focus.metric
     what = "" if metric is ACCURACY else (
         f" of {metric.title}{' (lower is better)' if metric.better < 0 else ''}")
-    said = [f"{capital(better_by(gap))}{what}, on {examples(gap.n)}"
+    said = [f"{capital(better_by(gap, what))}, on {examples(gap.n)}"
             + (f" in {gap.groups:,} groups" if gap.groups is not None else "") + "."]
     if gap.significant and gap.within_margin:
         said.append(f"It is real but smaller than the margin of {metric.size(gap.margin)}.")
@@ -289,7 +290,7 @@ def _advice(found: Diagnosis, cause: Cause | None) -> str:
     if cause is not None and found.primary != "noise":
         said = [cause.rule.remedy]
         if cause.rule.makes:
-            said.append("--write-fix fix.py (or .write_fix) writes it as a script that runs.")
+            said.append("As a script that runs: --write-fix fix.py, or .write_fix(\"fix.py\").")
         if found.recipe:
             said.append(f"In one line: {found.recipe}")
         return " ".join(said)

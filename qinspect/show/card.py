@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qinspect.diagnosis.card import Card, Model
+from qinspect.diagnosis.card import Card
 from qinspect.diagnosis.rule import MODELS
 from qinspect.metrics import Metric
 from qinspect.show import text
 from qinspect.show.table import Table, table
 
-# Longest name of a file in the table of models.
-_NAME = 26
 STYLE = (
     "<style>.qi-card{border:1px solid rgba(128,128,128,.5);border-radius:6px;padding:10px 14px;"
     "margin:8px 0 14px;max-width:80ch}.qi-card .qi-gap{font-weight:bold;margin:0 0 6px}"
@@ -46,6 +44,7 @@ class CardView:
 
 def card_view(card: Card, metric: Metric, confidence: float) -> CardView:
     """The card of a diagnosis in words and one table."""
+    short = short_files(card)
     models = table("", card.models, {
         "model": lambda model: MODELS[model.role],
         metric.title: (lambda model: model.value, text.value_of(metric)),
@@ -53,11 +52,11 @@ def card_view(card: Card, metric: Metric, confidence: float) -> CardView:
                                                text.bounds_of(metric)),
         "format": lambda model: model.format,
         "size": (lambda model: model.size, text.size),
-        "file": (lambda model: model.file, lambda name: text.elided(name, _NAME)),
+        "file": lambda model: short[model.file],
     }, caption=text.lower(metric), spare=("size", "format"))
     return CardView(card.gap, models, tuple(row for row in card.rows if row[0] != "Gap"))
 
 
-def shortened(model: Model) -> bool:
-    """Whether the name of a file is too long for the table of models."""
-    return len(model.file) > _NAME
+def short_files(card: Card) -> dict[str, str]:
+    """Names of the files as they stand in the table: long ones by what tells them apart."""
+    return text.short_names(model.file for model in card.models)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 import json
 import re
 
@@ -218,7 +219,7 @@ def test_tables_sections_and_board_use_these_words_only() -> None:
 def plain(text: str) -> str:
     """Words alone: without markup, escapes and line breaks."""
     text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", text, flags=re.S).replace("\\", "")
-    return " ".join(text.replace("&#x27;", "'").replace("&#39;", "'").split())
+    return " ".join(html.unescape(text).split())
 
 
 def test_the_same_card_on_a_terminal_a_cell_a_page_and_in_markdown(tmp_path) -> None:

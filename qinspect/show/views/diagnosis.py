@@ -15,7 +15,7 @@ from qinspect.diagnosis.card import capital, change, closing, files_change
 from qinspect.diagnosis.rule import MODELS
 from qinspect.errors import DataError
 from qinspect.show import figures, text
-from qinspect.show.card import card_view, shortened
+from qinspect.show.card import card_view, short_files
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
 from qinspect.show.views.files import remark_lines
@@ -223,14 +223,15 @@ def measure_table(cause: Cause) -> Table:
 
 def _others(found: Diagnosis, causes: list[Cause]) -> tuple[Section, ...]:
     lines = tuple(f"{c.rule.id}: {c.finding.sentence}" for c in causes
-                  if c.verdict == "indicated" and c is not found.leading and not leads(found, c))
+                  if c.verdict == "indicated" and c.rule.id != "noise" and not leads(found, c))
     return (Section(f"Also {CAUSES['indicated']}", lines),) if lines else ()
 
 
 def _notes(found: Diagnosis) -> tuple[str, ...]:
     lines = list(found.data_notes)
-    lines += [f"{MODELS[model.role]} is {model.file}" for model in found.card.models
-              if shortened(model)]
+    short = short_files(found.card)
+    lines += [f"{short[model.file]} is {model.file}" for model in found.card.models
+              if short[model.file] != model.file]
     lines += [f"first cut of {MODELS[cut.file]}: {note}" for cut in found.cuts
               for note in cut.notes]
     lines += [*_by_verdict(found), *filter(None, [found.lacks])]
