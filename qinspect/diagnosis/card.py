@@ -237,6 +237,9 @@ def gap_change(found: Diagnosis, effect: Effect) -> str:
     lifted = max((lift[1] for lift in effect.lifts.values()), default=0.0)
     more = ", which is more than the gap" if lifted > max(abs(gap.gap), gap.margin) else ""
     told = f"the gap smaller by {metric.by(size, ends)}, {share} of it"
+    if turned:
+        told = f"closes more than the gap: {metric.by(size, ends)}, {share} of it"
+        return f", and {told}" if effect.lifts else told
     return more + (_and(effect, told))
 
 
