@@ -190,7 +190,7 @@ def _sure(found: Diagnosis, cause: Cause | None) -> str:
     if found.proved:
         return f"{said}."
     why = cause.note or ("no remedy was tried." if not found.interventions else "")
-    return f"{said}: {why} {capital(found.lacks)}".strip() if why else f"{said}."
+    return f"{said}: {why}" if why else f"{said}."
 
 
 def change(found: Diagnosis, cause: Cause, effect: Effect) -> str:
