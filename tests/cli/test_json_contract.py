@@ -84,6 +84,14 @@ def test_the_schema_is_one_and_names_the_verdicts() -> None:
     assert set(found) >= with_json > {"inspect", "compare", "robust-qat"}
 
 
+def test_overlay_and_runs(folder: Path, study: Path, tmp_path: Path) -> None:
+    valid("overlay", ask("overlay", folder / "float.tflite", folder / "qat.tflite", "--data",
+                         folder / "data.npz", "--costs", "--out", tmp_path / "overlays.json"))
+    answer = ask("runs", study)
+    valid("runs", answer)
+    assert {row["b"] for row in answer["runs"]} == {"qat", "ptq_int8"}
+
+
 def test_the_schema_refuses_what_it_should(folder: Path) -> None:
     answer = ask("significance", folder / "predictions.npz")
     broken = json.loads(json.dumps(answer))
