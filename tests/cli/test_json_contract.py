@@ -84,10 +84,10 @@ def test_the_schema_is_one_and_names_the_verdicts() -> None:
     assert set(found) >= with_json > {"inspect", "compare", "robust-qat"}
 
 
-def test_overlay_and_runs(folder: Path, study: Path, tmp_path: Path) -> None:
+def test_overlay_and_runs(folder: Path, study: Study, tmp_path: Path) -> None:
     valid("overlay", ask("overlay", folder / "float.tflite", folder / "qat.tflite", "--data",
                          folder / "data.npz", "--costs", "--out", tmp_path / "overlays.json"))
-    answer = ask("runs", study)
+    answer = ask("runs", study.folder)
     valid("runs", answer)
     assert {row["b"] for row in answer["runs"]} == {"qat", "ptq_int8"}
 
