@@ -36,13 +36,14 @@ def run(content: str) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["IPYTHONDIR"] = f"{folder}/ipython"
         notebook = nbformat.reads(content, as_version=4)
-        before, start = _processor(), time.perf_counter()
+        before, start = processor_seconds(), time.perf_counter()
         NotebookClient(notebook, timeout=1200, kernel_name="python3",
                        resources={"metadata": {"path": folder}}).execute()
-        return time.perf_counter() - start, _processor() - before
+        return time.perf_counter() - start, processor_seconds() - before
 
 
-def _processor() -> float:
+def processor_seconds() -> float:
+    """What the child processes that have ended computed."""
     import resource  # not on Windows
 
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
