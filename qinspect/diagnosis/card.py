@@ -263,25 +263,25 @@ def _left(found: Diagnosis, cause: Cause, effect: Effect) -> str:
     size = (gap.gap - effect.amount) * math.copysign(1.0, gap.gap)
     others = [f"{other.rule.title} ({other.rule.id})" for other in found.causes
               if other.confirmed and other is not cause]
-    explained = (f"The remedy of this closes a part of the gap, too: {'; '.join(others)}."
+    explained = (f"the remedy of another closes a part of the gap, too: {'; '.join(others)}."
                  if others else "")
     share = f"{100 * size / abs(gap.gap):.0f} % of the gap"
     if effect.rest is None:
         low, high = closing(gap, effect)[1]
         if low <= abs(gap.gap) <= high:
-            return f"Nothing of the gap is shown to be left. {explained}".strip()
+            return f"Nothing of the gap is shown to be left. {capital(explained)}".strip()
         if size < 0:
-            return f"The gap is turned round: by {metric.size(size)}. {explained}".strip()
+            return f"The gap is turned round: by {metric.size(size)}. {capital(explained)}".strip()
         return f"{metric.size(size)}, {share}: {explained or 'unexplained.'}"
     rest, *ends = effect.rest
     better, other = (gap.b, gap.a) if metric.better * rest >= 0 else (gap.a, gap.b)
     by = metric.by(abs(rest), _of((ends[0], ends[1]), math.copysign(1.0, rest)))
     if ends[0] <= 0 <= ends[1]:
         said = f"{MODELS[better]} is then better than {MODELS[other]} by {by}, which may be chance."
-        return f"{said} {explained}".strip()
+        return f"{said} {capital(explained)}".strip()
     if size < 0:
         return (f"{MODELS[better]} is then better than {MODELS[other]} by {by}: the gap is turned "
-                f"round. {explained}").strip()
+                f"round. {capital(explained)}").strip()
     return f"{MODELS[better]} is still better by {by}, {share}: {explained or 'unexplained.'}"
 
 

@@ -48,7 +48,7 @@ def diagnosis_view(found: Diagnosis) -> View:
         (*(evidence(found, cause, tuple(drawn[cause.rule.id])) for cause in first),
          *_tried_section(found), *_advice(found), *_parts(found), *_cuts(found),
          *_others(found, causes),
-         *_drawn(drawn, first),
+         *_drawn(found, drawn, first),
          Section("Every cause at a glance", figures=("causes",), folded=True),
          *(section(found, cause, tuple(drawn[cause.rule.id]))
            for cause in causes if cause not in first)),
@@ -67,8 +67,8 @@ def case_view(case: Case) -> View:
 
 
 def leads(found: Diagnosis, cause: Cause) -> bool:
-    """Whether it is told at length: the primary cause, and whatever else is proved; not chance."""
-    return cause.rule.id != "noise" and (cause.rule.id == found.primary or cause.confirmed)
+    """Whether its evidence stands open: the primary cause, unless that is chance."""
+    return cause.rule.id != "noise" and cause is found.leading
 
 
 def word(found: Diagnosis, cause: Cause) -> str:
@@ -124,7 +124,7 @@ def _tried_section(found: Diagnosis) -> tuple[Section, ...]:
     if not tried:
         return ()
     # A single one is told by the card.
-    return (Section("What each remedy, applied alone, did", (), (tried,), ("effects",),
+    return (Section("What each remedy, applied alone, did", (), (tried,),
                     folded=len(tried.rows) == 1),)
 
 
@@ -149,12 +149,9 @@ def _cuts(found: Diagnosis) -> tuple[Section, ...]:
 
 
 def evidence(found: Diagnosis, cause: Cause, figures: tuple[str, ...]) -> Section:
-    """What speaks for a cause that leads; the card has said it of the primary one in words."""
+    """What speaks for the primary cause beside the sentences of the card."""
     rule = cause.rule
     lines = {"Question": rule.question, "How it comes about": rule.cause, **_luck(found, cause)}
-    if cause is not found.leading:
-        lines = {"Evidence": cause.finding.sentence, **lines, "Remedy": rule.remedy,
-                 **_applied(found, cause)}
     return Section(f"{capital(rule.title)}: {word(found, cause)}", _lines(lines),
                    tuple(filter(None, (measure_table(cause),))),
                    tuple(kind for kind in figures if kind == rule.id), rule.code)
@@ -173,10 +170,14 @@ def section(found: Diagnosis, cause: Cause, figures: tuple[str, ...]) -> Section
                    tuple(filter(None, (measure_table(cause),))), figures, rule.code, folded=True)
 
 
-def _drawn(drawn: Mapping[str, Mapping[str, Draw]], first: list[Cause]) -> tuple[Section, ...]:
-    """The numbers of the table above as a figure."""
-    kinds = tuple(kind for cause in first for kind in drawn[cause.rule.id] if kind != cause.rule.id)
-    return (Section("What was measured, as a figure", figures=kinds, folded=True),) if kinds else ()
+def _drawn(found: Diagnosis, drawn: Mapping[str, Mapping[str, Draw]],
+           first: list[Cause]) -> tuple[Section, ...]:
+    """What the tables above say, as figures."""
+    kinds = [kind for cause in first for kind in drawn[cause.rule.id] if kind != cause.rule.id]
+    kinds += ["effects"] if _tried(found) else []
+    if not kinds:
+        return ()
+    return (Section("What was measured and tried, as figures", figures=tuple(kinds), folded=True),)
 
 
 def _lines(lines: Mapping[str, str]) -> tuple[str, ...]:
