@@ -98,7 +98,7 @@ def _check(evidence: Evidence) -> Finding:
     )
 
 
-def _around(graph: Graph, joins: list[int]) -> set[int]:
+def around(graph: Graph, joins: list[int]) -> set[int]:
     """The joins, what feeds them up to the next weights, and what reads them up to the next."""
     main = graph.main
     weighted = {weight.operator.index for weight in weights_of(main)}
@@ -125,7 +125,7 @@ def _around(graph: Graph, joins: list[int]) -> set[int]:
 def _keep(evidence: Evidence, finding: Finding) -> Trial | None:
     names = ", ".join(finding.numbers.get("unbalanced_joins") or [])
     operators = finding.numbers.get("unbalanced_operators") or []
-    return kept_in_float(evidence, _around(evidence.graph("float"), operators),
+    return kept_in_float(evidence, around(evidence.graph("float"), operators),
                          f"keeping {names} and the layers beside it in float in the PTQ file")
 
 
@@ -144,13 +144,16 @@ RULE = Rule(
     remedy="Bring the branches to one size (batch norm at the end of each), or keep their join "
     "in float or 16 bits.",
     code=(
+        "from qinspect.causes.branches import around\n"
         "from qinspect.measure.activations import observe_ranges\n"
         "from qinspect.tflite import read_graph\n"
-        "from qinspect.tflite.requantize import quantize_file\n"
+        "from qinspect.tflite.requantize import quantizable_operators, quantize_file\n"
         "graph = read_graph(float_file)\n"
         'joins = [op.index for op in graph.main.operators if op.code in ("CONCATENATION", "ADD")]\n'
+        "allowed = {layer.index for layer in quantizable_operators(graph)}\n"
+        "kept = around(graph, joins) & allowed  # with the layers beside them\n"
         "ranges = observe_ranges(graph, calibration_x).over()\n"
-        'content = quantize_file(graph, ranges, "int8", dict.fromkeys(joins, "float32"))'
+        'content = quantize_file(graph, ranges, "int8", dict.fromkeys(kept, "float32"))'
     ),
     makes="ptq",
     met=(

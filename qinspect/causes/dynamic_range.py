@@ -8,7 +8,6 @@ from qinspect.data.dataset import take
 from qinspect.diagnosis.evidence import OWN_EXAMPLES, Evidence
 from qinspect.diagnosis.rule import (
     FORMAT,
-    PTQ_OF_FILES,
     Finding,
     Measure,
     Remedy,
@@ -104,7 +103,6 @@ RULE = Rule(
         "from qinspect.train import convert\n"
         'content = convert(float_h5, "float16", None)'
     ),
-    code_of_files=PTQ_OF_FILES,
     makes="ptq",
     met=(
         "A recurrent network is wholly wrong in dynamic range, in CoreML int8, said to compute in "
