@@ -7,14 +7,17 @@ import json
 import lzma
 import math
 import os
+import shutil
 import struct
 import tempfile
+import time
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +36,9 @@ _DAMAGE = (OSError, ValueError, EOFError, LookupError, RuntimeError, MemoryError
 
 # End of the names of files that are being written.
 _UNFINISHED = ".unfinished"
+# Beginning of the names of folders for a while, and the age in seconds from which on their owner
+# has had the time to lock them.
+_SCRATCH, _SETTLED = "qinspect-scratch-", 60
 
 
 def prepare_folder(
@@ -71,6 +77,19 @@ def locked(folder: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A temporary folder; those that killed processes have left are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with suppress(OSError, Timeout):
+            if not left.is_symlink() and time.time() - left.stat().st_mtime > _SETTLED:
+                with FileLock(left / ".lock").acquire(timeout=0):
+                    shutil.rmtree(left, ignore_errors=True)
+    with (TemporaryDirectory(prefix=_SCRATCH, ignore_cleanup_errors=True) as folder,
+          FileLock(Path(folder) / ".lock")):
+        yield Path(folder)
 
 
 def _clean(folder: Path) -> None:

@@ -14,11 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 
+from qinspect import store
 from qinspect.data.dataset import Dataset, one_array
 from qinspect.diagnosis.cases import Case, TrainingFacts
 from qinspect.diagnosis.evidence import Evidence
@@ -104,9 +104,7 @@ def side_by_side(
         def started() -> tuple[Run, Materials] | None:
             materials = _materials(evidence)
             try:
-                folder = held.enter_context(
-                    TemporaryDirectory(prefix="qinspect-", ignore_cleanup_errors=True))
-                there = _on_disk(materials, Path(folder))
+                there = _on_disk(materials, held.enter_context(store.scratch()))
                 return held.enter_context(processes(workers, script=False)), there
             except (QinspectError, OSError) as error:
                 notify(f"Trainings run one after the other in this process: {error}")

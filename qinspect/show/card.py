@@ -14,9 +14,10 @@ STYLE = (
     "<style>.qi-card{border:1px solid rgba(128,128,128,.5);border-radius:6px;padding:10px 14px;"
     "margin:8px 0 14px;max-width:80ch}.qi-card .qi-gap{font-weight:bold;margin:0 0 6px}"
     ".qi-card dl{display:grid;grid-template-columns:max-content 1fr;gap:3px 12px;margin:8px 0 0;"
-    "line-height:1.45}.qi-card dt{opacity:.75}.qi-card dd{margin:0;overflow-wrap:anywhere}"
+    "line-height:1.45}.qi-card dl dt{float:none;width:auto;white-space:nowrap;opacity:.75}"
+    ".qi-card dl dd{width:auto;margin:0;padding:0;overflow-wrap:anywhere}"
     "@media (max-width:520px){.qi-card dl{grid-template-columns:1fr}"
-    ".qi-card dd{margin-bottom:6px}}</style>"
+    ".qi-card dl dd{margin-bottom:6px}}</style>"
 )
 
 

@@ -184,7 +184,7 @@ def test_printed_report_shows_names_as_text(save):
     assert "[red]a[/red]" in printed
     assert "\x1b" not in printed
     assert "Cochran's Q" in printed
-    assert "only [red]a[/red] right on" in printed
+    assert "Cannot tell [red]a[/red] and b?[31m apart" in printed
 
 
 def models(n=400, groups=None, seed=0):

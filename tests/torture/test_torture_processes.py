@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from parts import need_package, other_process
 
+from qinspect import store
 from qinspect.errors import StoreError
 from qinspect.store import read_arrays, write_json
 from qinspect.studies.stored import load_study
@@ -270,3 +272,22 @@ def test_a_dask_scheduler_that_is_killed(tmp_path) -> None:
             assert sweep.returncode in (1, 2), said
             assert "scheduler" in printed + said, printed + said
     check_same(out, contents(plain))
+
+
+def test_a_scratch_folder_of_a_killed_process_is_removed_and_one_in_use_is_not(
+        monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    code = ("import sys, time\nfrom qinspect.store import scratch\n"
+            "with scratch() as folder:\n print(folder, flush=True)\n time.sleep(600)")
+    owners = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+              for _ in range(2)]
+    folders = [Path(owner.stdout.readline().strip()) for owner in owners if owner.stdout]
+    owners[0].kill()
+    owners[0].wait()
+    for folder in folders:
+        os.utime(folder, (0, 0))
+    with store.scratch():
+        assert [folder.exists() for folder in folders] == [False, True]
+    owners[1].kill()
+    owners[1].wait()
