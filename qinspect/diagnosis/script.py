@@ -149,8 +149,9 @@ def _code(case: Case, rule: Rule, makes: str) -> str:
     lacks = []
     other = makes == "qat" and rule.code_of_qat
     for code in filter(None, (other,) if other else (rule.code, rule.code_of_files)):
-        missing = list(dict.fromkeys(need for name in _needed(code) for need in NAMES[name].needs
-                                     if not case.has(need)))
+        lacking = {need for name in _needed(code) for need in NAMES[name].needs
+                   if not case.has(need)}
+        missing = [need for need in NEEDS if need in lacking]
         if not missing:
             return code
         lacks.append(" and ".join(f"{NEEDS[need]} ({OPTIONS[need]})" for need in missing))
