@@ -83,9 +83,14 @@ class QATMonitor(tf_keras().callbacks.Callback):  # type: ignore[misc, name-defi
 
     Examples
     --------
-    >>> monitor = QATMonitor(calibration_x, notify=print)
-    >>> history = qat_model.fit(x, y, callbacks=[monitor])  # of 20 steps, without a warm start
-    step 0 of 20: QAT's activation ranges leave ... stale-observers ...
+    >>> from qinspect.data import load_dataset
+    >>> from qinspect.train import build_model, fit_qat, quantize_aware
+    >>> data = load_dataset("digits", limit=96)
+    >>> model = quantize_aware(build_model("mlp", (8, 8, 1), 10, seed=0))
+    >>> monitor = QATMonitor(data.x)
+    >>> found = fit_qat(model, data, None, epochs=2, learning_rate=1e-3, seed=0, monitor=monitor)
+    >>> monitor.frame["step"].tolist()
+    [0, 3, 6]
     """
 
     def __init__(
