@@ -235,7 +235,7 @@ class Diagnosis(Shown):
             rows.append({
                 "id": cause.rule.id,
                 "title": cause.rule.title,
-                "verdict": cause.verdict,
+                "verdict": self.verdict(cause),
                 "effect": math.nan if effect is None else effect.amount,
                 "low": low,
                 "high": high,
@@ -327,9 +327,10 @@ class Diagnosis(Shown):
         def in_points(gap: Comparison | None) -> float | None:
             return None if gap is None or not points else gap.gap
 
-        rows = [{**row, "effect_pp": row["effect"] if points else None,
+        rows = [{**row, "verdict": self.verdict(cause),
+                 "effect_pp": row["effect"] if points else None,
                  "ci_pp": row["interval"] if points else None}
-                for row in (cause.row() for cause in self.ordered())]
+                for cause in self.ordered() for row in [cause.row()]]
         tried = [row for row in rows if row["effect"] is not None]
         right = self.focus.mcnemar_p is not None
         card = self.card

@@ -320,6 +320,12 @@ def study_results(
         seed=spec.seed)
 
 
+# What studies from before there were other metrics, which have points alone, call it.
+_BEFORE = {"gap": "diff_pp", "interval": "ci_pp", "detectable": "mde_pp", "margin": "margin_pp",
+           "value_a": "accuracy_a", "value_b": "accuracy_b", "value_a_ci": "accuracy_a_ci",
+           "value_b_ci": "accuracy_b_ci"}
+
+
 def load_study(folder: str | os.PathLike[str]) -> Study:
     """Load a finished study."""
     path = Path(folder)
@@ -340,9 +346,8 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
     arrays = store.read_arrays(path / "predictions.npz")
     try:
         for row in summary["comparisons"]:
-            # Studies from before there were other metrics have points alone.
-            row.setdefault("gap", row["diff_pp"])
-            row.setdefault("interval", row["ci_pp"])
+            for name, before in _BEFORE.items():
+                row.setdefault(name, row[before])
         found = Study(path, spec, summary, runs, history, observers, arrays)
         for part in ("arms", "decomposition", "notes", "environment"):
             summary[part]

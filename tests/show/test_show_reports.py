@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from report_files import write_reports
-from show_study import HOSTILE
+from show_study import HOSTILE, write_study
 
 from qinspect.causes import all_rules
 from qinspect.cli.options import show
@@ -25,7 +25,7 @@ from qinspect.show.report import markdown, write_view
 from qinspect.show.table import table
 from qinspect.show.view import Section, View, view_of
 from qinspect.show.views.diagnosis import KINDS
-from qinspect.studies.stored import load_study
+from qinspect.studies.stored import _BEFORE, load_study
 
 LIMIT = 5_000_000
 REPORTS = ("study", "compare", "diagnose")
@@ -272,3 +272,16 @@ def test_an_answer_outlives_figures_and_layers_that_fail(
     page = (tmp_path / "a.html").read_text()
     assert "The figure broken could not be drawn: ValueError: no" in page
     assert "no values of layers: no" in page
+
+
+def test_a_study_from_before_there_were_other_metrics_shows_itself(tmp_path) -> None:
+    study = write_study(tmp_path / "study")
+    path = study.folder / "summary.json"
+    summary = json.loads(path.read_text())
+    for row in summary["comparisons"]:
+        for name in _BEFORE:
+            row.pop(name, None)
+    path.write_text(json.dumps(summary))
+    before = load_study(study.folder)
+    assert before.pair("ptq_int8", "qat")["gap"] == study.pair("ptq_int8", "qat")["gap"]
+    assert before.report(tmp_path / "page.html").read_text()
