@@ -216,4 +216,5 @@ def test_the_investigation_takes_fashion_mnist_by_one_cell(
     # It is the data set that ran: so many test images as the limit allows.
     assert re.search(r"o[fn] 400 examples", text)
     print(f"08 on fashion_mnist: {seconds:.0f} s")
-    assert seconds < MAX_SECONDS
+    # Twelve times the pixels of digits, so two minutes of both cores.
+    assert seconds < 2 * MAX_SECONDS
