@@ -146,7 +146,7 @@ def test_the_fixture_of_pytest(files: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "qinspect.pytest_plugin", "-p",
          "no:cacheprovider", str(tmp_path)],
-        # Where qinspect is installed pytest finds the plugin by itself, and would register it twice.
+        # Where qinspect is installed pytest finds the plugin by itself and would load it twice.
         cwd=tmp_path, env=other_process(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"), capture_output=True,
         text=True, timeout=300, check=False)
     assert done.returncode == 1
