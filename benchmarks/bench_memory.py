@@ -78,10 +78,12 @@ def measure(what: str, folder: Path, count: int) -> dict[str, Any]:
 
 def anonymous_kib() -> int:
     """Anonymous memory of this process and its children now, in KiB; Linux only."""
-    found, waiting = 0, ["self"]
+    found, waiting, own = 0, ["self"], Path("/proc/self/cmdline").read_bytes()
     while waiting:
         process = Path("/proc") / waiting.pop()
         try:
+            if process.name != "self" and (process / "cmdline").read_bytes() == own:
+                continue  # it still shares our memory, until it has become another program
             lines = (process / "status").read_text().splitlines()
             waiting += [one for task in (process / "task").iterdir()
                         for one in (task / "children").read_text().split()]
