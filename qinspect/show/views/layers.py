@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qinspect.measure.node_data import QUANTITIES
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.show import figures, text
 from qinspect.show.style import model_colours
@@ -55,6 +54,8 @@ def layers_view(measured: Layers) -> View:
 
 def overlay_view(overlay: Overlay) -> View:
     """The view of what is laid over a graph: a table a file, one row a layer."""
+    from qinspect.measure.node_data import QUANTITIES  # its statistics take long to import
+
     found = []
     for file, rows in overlay.frame.groupby("file", sort=False):
         wide = rows.pivot_table(index="layer", columns="quantity", values="value", sort=False)
