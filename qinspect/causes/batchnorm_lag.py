@@ -35,6 +35,7 @@ from qinspect.diagnosis.rule import (
     speaking,
 )
 from qinspect.measure.first_cut import like, stored_weights
+from qinspect.measure.ranges import MEAN_SHIFT
 from qinspect.measure.weights import CHANNEL_AXIS
 from qinspect.schema import Array
 from qinspect.tflite import constant, read_graph, read_keras
@@ -50,8 +51,8 @@ _BASIS = (
     "Fashion-MNIST, where they cost 3 to 6 points"
 )
 _SHIFT = Measure(
-    "mean_shift_sd", "shift of the means, standard deviations, median of channels", threshold=0.04,
-    side="above", basis=_BASIS,
+    "mean_shift_sd", "shift of the means, standard deviations, median of channels",
+    threshold=MEAN_SHIFT, side="above", basis=_BASIS,
 )
 _RATIO = Measure(
     "sd_ratio", "ratio of the standard deviations, median of channels", threshold=1.03,

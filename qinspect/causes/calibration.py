@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect.data.dataset import count, one_array
-from qinspect.diagnosis.evidence import LAYER_SHARE, WIDE_RATIO, Evidence
+from qinspect.diagnosis.evidence import WIDE_RATIO, Evidence
 from qinspect.diagnosis.requantized import (
     alike,
     best_source,
@@ -39,6 +39,7 @@ from qinspect.diagnosis.rule import (
     speaking,
     together,
 )
+from qinspect.measure.ranges import LAYER_SHARE
 from qinspect.schema import Array
 
 # A stored range is narrow up to this share of the one seen; chosen.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect.diagnosis.evidence import LAYER_SHARE, Evidence
+from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import (
     alike,
     calibration_source,
@@ -27,7 +27,7 @@ from qinspect.diagnosis.rule import (
     qat_code,
     ruled_out,
 )
-from qinspect.measure.ranges import STALE_BITS, bits_unused
+from qinspect.measure.ranges import LAYER_SHARE, NARROW, STALE_BITS, bits_unused
 from qinspect.schema import Array
 from qinspect.tflite.origin import OBSERVER_DECAY, near_start
 
@@ -71,7 +71,7 @@ def _check(evidence: Evidence) -> Finding:
     if evidence.case.has("float"):
         seen = evidence.ranges("qat", "evaluation")
         seen = seen[seen["kind"] == "activation"]
-        measures.append(_CLIPPING.of(float((seen["ratio"] < 0.5).mean()) if len(seen) else 0.0))
+        measures.append(_CLIPPING.of(float((seen["ratio"] < NARROW).mean()) if len(seen) else 0.0))
         if not evidence.of_classes and len(seen):
             measures.append(_OUTPUT_CUT.of(float(seen["beyond_share"].iloc[-1])))
     tail, known = _left_of_start(evidence)

@@ -41,8 +41,6 @@ T = TypeVar("T")
 
 # Stored range against the range seen: wider by this factor is one bit; chosen.
 WIDE_RATIO = 2.0
-# Share of layers whose ranges must be so wide or narrow; chosen.
-LAYER_SHARE = 0.3
 OWN_EXAMPLES = 256
 # What lineage says of one network; clipped or corrected biases make no other.
 SAME_WEIGHTS = frozenset({"same weights", "same weights, different biases"})

@@ -19,6 +19,13 @@ _KMEANS_ROUNDS = 100
 # Bits that a stored range may leave unused: calibration leaves 0 to 0.3 (measured), observers that
 # have not learned their range 1 and more.
 STALE_BITS = 0.7
+# A range of less than this share of what flows cuts it off; chosen.
+NARROW = 0.5
+# Share of layers whose ranges must be so wide or narrow; chosen.
+LAYER_SHARE = 0.3
+# Standard deviations between the moving means of batch norm and those of the data, median of
+# channels, beyond which they are not settled: measured, see causes/batchnorm_lag.py.
+MEAN_SHIFT = 0.04
 
 
 def bits_unused(low: Array, high: Array, stored_low: Array, stored_high: Array) -> Array:

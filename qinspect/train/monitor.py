@@ -14,7 +14,7 @@ import pandas as pd
 from qinspect import store
 from qinspect.data.dataset import Dataset
 from qinspect.errors import SpecError
-from qinspect.measure.ranges import STALE_BITS, bits_unused
+from qinspect.measure.ranges import LAYER_SHARE, MEAN_SHIFT, NARROW, STALE_BITS, bits_unused
 from qinspect.schema import Array
 from qinspect.shown import tell
 from qinspect.stats import mcnemar_exact
@@ -29,10 +29,6 @@ from qinspect.train.training import predict
 # One row a check; NaN where it was not asked for.
 MONITOR = ("step", "epoch", "start_left", "bits_unused", "bits_unused_at_end", "narrow_share",
            "batchnorm_shift", "keras", "tflite", "agreement", "seconds")
-# A layer whose range will be less than half of what flows is cut off; so many layers are a cause.
-_NARROW, _NARROW_SHARE = 0.5, 0.3
-# Beyond this the moving means do not describe the weights beside them; chance is added to it.
-_SHIFT = 0.04
 # Ranges that move by less than this share in an epoch have settled.
 _SETTLED = 0.01
 # A gap between Keras and the file that is chance less often than this is told.
@@ -217,7 +213,7 @@ class QATMonitor(tf_keras().callbacks.Callback):  # type: ignore[misc, name-defi
         left = OBSERVER_DECAY ** self._left()
         at_end = _after(self._left(), wanted, held)
         now, later = (_unused(wanted, ends) for ends in (held, at_end))
-        narrow = float(np.mean(np.ptp(at_end, axis=1) < _NARROW * np.ptp(wanted, axis=1)))
+        narrow = float(np.mean(np.ptp(at_end, axis=1) < NARROW * np.ptp(wanted, axis=1)))
         if later > STALE_BITS:
             self._warn("stale", (
                 f"QAT's activation ranges leave {now:.1f} of 8 bits unused (median of {len(held)} "
@@ -225,7 +221,7 @@ class QATMonitor(tf_keras().callbacks.Callback):  # type: ignore[misc, name-defi
                 "distance to where calibration puts them is left. This run is heading for "
                 "stale-observers: set the ranges first (warm_start_x of fit_qat, or "
                 f"warm_start_observers), or train for {self._needed(wanted, held):,} steps more."))
-        elif narrow > _NARROW_SHARE:
+        elif narrow > LAYER_SHARE:
             self._warn("narrow", (
                 f"{100 * narrow:.0f} % of QAT's activation ranges will be less than half of what "
                 "flows through them at the end, which will be cut off. This run is heading for "
@@ -242,8 +238,9 @@ class QATMonitor(tf_keras().callbacks.Callback):  # type: ignore[misc, name-defi
     def _batchnorm(self) -> dict[str, float]:
         """How far the moving means are from those of the calibration examples."""
         assert self.calibration is not None
-        shift, chance = batchnorm_shift(self.model, self.calibration)
-        if shift > _SHIFT + chance:
+        shift = batchnorm_shift(self.model, self.calibration)
+        # Chance is added; positions of one example are alike, so the examples are counted.
+        if shift > MEAN_SHIFT + 3 / np.sqrt(len(self.calibration)):
             self._warn("batchnorm", (
                 f"the moving means of batch norm are {shift:.2f} standard deviations from those of "
                 "the calibration examples (median of channels). This run is heading for "
@@ -289,7 +286,7 @@ class QATMonitor(tf_keras().callbacks.Callback):  # type: ignore[misc, name-defi
 
     def _settled(self, before: dict[str, float]) -> bool:
         now = self._rows[-1]
-        return bool(now["bits_unused"] <= STALE_BITS and now["narrow_share"] <= _NARROW_SHARE
+        return bool(now["bits_unused"] <= STALE_BITS and now["narrow_share"] <= LAYER_SHARE
                     and abs(now["bits_unused"] - before.get("bits_unused", np.nan)) < _SETTLED)
 
     def _warn(self, kind: str, sentence: str) -> None:

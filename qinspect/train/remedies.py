@@ -156,22 +156,17 @@ def reestimate_batchnorm(model: Any, x: Array, batch_size: int = 256) -> Any:
     return model
 
 
-def batchnorm_shift(model: Any, x: Array, batch_size: int = 256) -> tuple[float, float]:
-    """Distance of the moving means from those of examples, and three times what chance makes.
+def batchnorm_shift(model: Any, x: Array, batch_size: int = 256) -> float:
+    """Standard deviations from the moving means to those of examples, median over all channels.
 
-    Both in standard deviations, the median over all channels; NaN without batch norm.
+    NaN without batch norm.
     """
-    shifts, noise = [np.zeros(0)], [np.zeros(0)]
+    shifts = []
     for layer in batchnorm_layers(model):
-        before = _until(model, layer)
-        mean, variance = _moments(before, inner(layer), x, batch_size)
+        mean, variance = _moments(_until(model, layer), inner(layer), x, batch_size)
         sd = np.sqrt(np.maximum(variance, 1e-12))
         shifts.append(np.abs(np.asarray(inner(layer).moving_mean) - mean) / sd)
-        # Positions of one example are alike, so the examples are counted and not the positions.
-        noise.append(np.full(len(mean), 3 / np.sqrt(len(x))))
-    if not len(np.concatenate(shifts)):
-        return float("nan"), float("nan")
-    return float(np.median(np.concatenate(shifts))), float(np.median(np.concatenate(noise)))
+    return float(np.median(np.concatenate(shifts))) if shifts else float("nan")
 
 
 def _until(model: Any, layer: Any) -> Any:
