@@ -13,15 +13,17 @@ import pandas as pd
 from qinspect import store
 from qinspect.errors import DataError, QinspectError
 from qinspect.shown import Shown
-from qinspect.studies.arms import QUESTION
-from qinspect.studies.stored import load_study
+from qinspect.studies.arms import ASKED, QUESTION
+from qinspect.studies.stored import REPEATS, load_study
 from qinspect.verdicts import ANSWERS, difference_words
 
 # One row a gap: b - a, in the unit of the metric; ``cause`` of a diagnosis alone.
 GATHERED = ("path", "kind", "dataset", "model", "seed", "a", "b", "metric", "unit", "value_a",
             "value_b", "gap", "low", "high", "n", "verdict", "cause", "proved")
 _DEEPEST = 6
-_PAIRS = (QUESTION, ("float", "ptq_int8"))
+_PLURALS = {"study": "studies", "diagnosis": "diagnoses"}
+# JSON in the folder of a study that is its own.
+_OF_STUDY = {"summary.json", "objective.json"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +72,6 @@ class Gathered(Shown):
         else:
             store.write_frame(target, self.frame)
         return target
-
-
-_PLURALS = {"study": "studies", "diagnosis": "diagnoses"}
 
 
 def runs(folders: Sequence[str | os.PathLike[str]] | str | os.PathLike[str]) -> Gathered:
@@ -132,13 +131,10 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
         if path.is_symlink():
             continue
         if path.is_dir():
-            if depth > 0 and (not of_study or path.name == "repeats"):
+            if depth > 0 and (not of_study or path.name == REPEATS):
                 yield from _candidates(path, depth - 1)
         elif path.name == "spec.json" or (path.suffix == ".json" and path.name not in _OF_STUDY):
             yield path
-
-
-_OF_STUDY = {"summary.json", "objective.json"}
 
 
 def _study(path: Path) -> list[dict[str, Any]]:
@@ -149,7 +145,7 @@ def _study(path: Path) -> list[dict[str, Any]]:
     about = {"path": str(path.parent), "kind": "study", "dataset": study.spec.dataset,
              "model": study.spec.model, "seed": study.spec.seed}
     pairs = {(row["a"], row["b"]): row for row in study.summary["comparisons"]}
-    return [{**about, **_gap(pairs[pair], *pair)} for pair in _PAIRS if pair in pairs]
+    return [{**about, **_gap(pairs[pair], *pair)} for pair in ASKED if pair in pairs]
 
 
 def _report(path: Path) -> list[dict[str, Any]]:

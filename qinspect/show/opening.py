@@ -10,7 +10,7 @@ from typing import Any
 from qinspect import store
 from qinspect.diagnosis.answer import Diagnosis
 from qinspect.diagnosis.cases import Case, case
-from qinspect.diagnosis.loose import loose_files
+from qinspect.diagnosis.loose import is_loose, loose_files
 from qinspect.errors import DataError, SpecError
 from qinspect.loading import load
 from qinspect.shown import Shown
@@ -94,5 +94,4 @@ def subject(*what: Any, **given: Any) -> Shown:
 def _loose(path: Path) -> bool:
     if path.suffix.lower() == ".tflite":
         return True
-    return (store.is_folder(path) and not store.is_file(path / "spec.json")
-            and not store.is_folder(path / "runs"))
+    return is_loose(path) and not store.is_folder(path / "runs")

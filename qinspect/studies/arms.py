@@ -33,6 +33,8 @@ PARENTS = {
 }
 # What a study asks, declared beforehand: QAT against PTQ.
 QUESTION = ("ptq_int8", "qat")
+# What it answers first: the question, and PTQ against float.
+ASKED = (QUESTION, ("float", "ptq_int8"))
 # The steps on the way from one to the other.
 _STEPS = (
     ("ptq_int8", "ptq_int8_ft"), ("ptq_int8_ft", "qat"), ("float_ft", "qat"),

@@ -22,7 +22,7 @@ from qinspect.progress import Progress, no_progress
 from qinspect.schema import HISTORY, OBSERVERS, RUNS, Array
 from qinspect.shown import Shown
 from qinspect.stats import SeedComparison, wilson_interval
-from qinspect.studies.arms import QUESTION
+from qinspect.studies.arms import ASKED, QUESTION
 from qinspect.studies.spec import StudySpec
 from qinspect.tflite.sandbox import open_model
 
@@ -173,7 +173,7 @@ class Study(Shown):
     @property
     def sentence(self) -> str:
         """QAT against PTQ, and PTQ against float; of these files, and of the ways of training."""
-        said = [self.pair(a, b)["sentence"] for a, b in (QUESTION, ("float", "ptq_int8"))]
+        said = [self.pair(a, b)["sentence"] for a, b in ASKED]
         return " ".join([*said, self.about_training])
 
     def to_json(self) -> dict[str, Any]:
@@ -351,7 +351,7 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
         found = Study(path, spec, summary, runs, history, observers, arrays)
         for part in ("arms", "decomposition", "notes", "environment"):
             summary[part]
-        for a, b in (QUESTION, ("float", "ptq_int8")):
+        for a, b in ASKED:
             found.pair(a, b)["sentence"]
         for arm in found.arms:
             found.results.value(arm)

@@ -16,6 +16,7 @@ from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
 from qinspect.show.views.predictions import IN_FULL, answer, comparison_table, resamples
 from qinspect.stats import mean_interval
+from qinspect.studies.arms import ASKED
 from qinspect.studies.stored import gap_unit, judged_by
 from qinspect.verdicts import difference_words
 
@@ -74,7 +75,7 @@ def gathered_view(gathered: Gathered) -> View:
 
 def _asked(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """What was asked: QAT against PTQ, and PTQ against float."""
-    return [_pair(summary, "ptq_int8", "qat"), _pair(summary, "float", "ptq_int8")]
+    return [_pair(summary, a, b) for a, b in ASKED]
 
 
 def arm_table(study: Study) -> Table:
