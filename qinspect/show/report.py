@@ -64,7 +64,7 @@ def page(view: View) -> str:
         title=Markup(_head(view)),
         body=Markup(fragment(view, view.own_figures(), whole=True)),
         # The project's own files, beside the fragment the only thing that is not escaped here.
-        script=Markup(script("histogram.js") + script("report.js")),
+        script=Markup(script("drawing.js", "histogram.js", "report.js")),
         histograms=[] if layers is None else layer_histograms(layers),
         ranges=Markup("" if ranges is None or any(one.title == ranges.title for one in view.tables)
                       else ranges.html()),

@@ -147,9 +147,10 @@ def failure(kind: str, error: Exception) -> str:
     return f"The figure {kind} could not be drawn: {type(error).__name__}: {error}"
 
 
-def script(name: str) -> str:
-    """Text of a module of ``show/static``, such as ``histogram.js``."""
-    return resources.files("qinspect.show").joinpath("static", name).read_text(encoding="utf-8")
+def script(*names: str) -> str:
+    """Text of modules of ``show/static``, such as ``histogram.js``, as one."""
+    folder = resources.files("qinspect.show").joinpath("static")
+    return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
 @cache

@@ -1,18 +1,9 @@
 // Bars or ranges of layers (or channels) side by side: hover names one, a click or an arrow key
 // chooses it, the wheel, a drag or + and - look closer.  Names are put in as text only.
 
-const SVG = "http://www.w3.org/2000/svg";
 const HIGH = 200, LEFT = 62, RIGHT = 12, TOP = 26;
 // Room for names below: level, or slanted.
 const LEVEL = 24, SLANTED = 74, LONGEST = 16;
-
-function make(parent, tag, attributes, text) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(attributes || {})) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  parent.appendChild(node);
-  return node;
-}
 
 function short(value) {
   return value === 0 ? "0" : String(Number(value.toPrecision(3)));
@@ -271,19 +262,11 @@ function render({ model, el }) {
     model.set("chosen", at);
     model.save_changes();
   });
-  // The widget sets several traits at once: draw them together, once.
-  let waiting = false;
-  const later = () => {
-    if (waiting) return;
-    waiting = true;
-    queueMicrotask(() => { waiting = false; view.update(state()); });
-  };
-  const onChange = KEYS.filter((key) => key !== "chosen").map((key) => `change:${key}`);
-  for (const name of onChange) model.on(name, later);
+  const others = watch(model, KEYS.filter((key) => key !== "chosen"), () => view.update(state()));
   const chosen = () => view.choose(model.get("chosen"));
   model.on("change:chosen", chosen);
   return () => {
-    for (const name of onChange) model.off(name, later);
+    others.stop();
     model.off("change:chosen", chosen);
     view.remove();
   };

@@ -2,17 +2,8 @@
 // Used by the widgets (anywidget calls `render`) and by the offline report (which calls `mount`).
 // Names are put in as text only, never as markup.
 
-const SVG = "http://www.w3.org/2000/svg";
 const W = 720, H = 300, LEFT = 66, RIGHT = 14, TOP = 34, BOTTOM = 46;
 const BARS = 144;
-
-function make(parent, tag, attributes, text) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(attributes || {})) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  parent.appendChild(node);
-  return node;
-}
 
 // Significant figures, as Python's "%.4g" writes everyday numbers.
 function short(value, figures = 4) {
@@ -279,17 +270,10 @@ function render({ model, el }) {
     model.set("clip", clip);
     model.save_changes();
   });
-  // The widget sets several traits at once: draw them together, once.
-  let waiting = false;
-  const later = () => {
-    if (waiting) return;
-    waiting = true;
-    queueMicrotask(() => { waiting = false; view.update(state()); });
-  };
-  const onChange = KEYS.filter((key) => key !== "clip").map((key) => `change:${key}`);
-  for (const name of onChange) model.on(name, later);
-  model.on("change:clip", () => { if (model.get("clip") !== own) later(); });
-  return () => { for (const name of onChange) model.off(name, later); view.remove(); };
+  const others = watch(model, KEYS.filter((key) => key !== "clip"), () => view.update(state()));
+  const clipped = () => { if (model.get("clip") !== own) others.later(); };
+  model.on("change:clip", clipped);
+  return () => { others.stop(); model.off("change:clip", clipped); view.remove(); };
 }
 
 export default { render };

@@ -42,7 +42,7 @@ def _finite(values: Iterable[float]) -> list[float | None]:
 class BarChart(anywidget.AnyWidget):
     """The drawing; ``chosen`` is the place of an item, -1 for none."""
 
-    _esm = script("chart.js")
+    _esm = script("drawing.js", "chart.js")
     names: Any = traitlets.List().tag(sync=True)
     series: Any = traitlets.List().tag(sync=True)
     chosen = traitlets.Int(-1).tag(sync=True)

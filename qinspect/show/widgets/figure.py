@@ -38,7 +38,7 @@ class ClipHistogram(anywidget.AnyWidget):
     ``show/histograms.py``; ``clip``: lower <= 0 <= upper.
     """
 
-    _esm = script("histogram.js")
+    _esm = script("drawing.js", "histogram.js")
     series: Any = traitlets.List().tag(sync=True)
     marks: Any = traitlets.List().tag(sync=True)
     clip: Any = traitlets.List(default_value=[-1.0, 1.0]).tag(sync=True)
