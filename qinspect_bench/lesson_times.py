@@ -16,6 +16,7 @@ from pathlib import Path
 from qinspect.data.shipped import shipped_files
 from qinspect.errors import SpecError
 from qinspect.store import write_bytes
+from qinspect_bench.running import run_notebook
 
 _HEAD = """# How long the notebooks take
 
@@ -31,14 +32,11 @@ a machine of two cores is busy at a load above 2. Made with `make lesson-times` 
 def run(content: str) -> tuple[float, float]:
     """Seconds waited and seconds of the processor for one notebook in a fresh kernel."""
     import nbformat
-    from nbclient import NotebookClient
 
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["IPYTHONDIR"] = f"{folder}/ipython"
         notebook = nbformat.reads(content, as_version=4)
         before, start = processor_seconds(), time.perf_counter()
-        NotebookClient(notebook, timeout=1200, kernel_name="python3",
-                       resources={"metadata": {"path": folder}}).execute()
+        run_notebook(notebook, Path(folder))
         return time.perf_counter() - start, processor_seconds() - before
 
 

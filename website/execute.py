@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbclient import NotebookClient
-from traitlets.config import Config
+
+from qinspect_bench.running import run_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS_A_CELL = 600
 
 
 def notebook_paths() -> list[Path]:
@@ -32,28 +30,12 @@ def sources(notebook: Any) -> list[tuple[str, str]]:
 def execute(path: Path, target: Path) -> float:
     """Run a notebook in an empty folder, write the executed copy, and return the seconds."""
     notebook = nbformat.read(path, as_version=4)
-    folder = Path(tempfile.mkdtemp(prefix="qinspect-site-"))
-    os.environ["IPYTHONDIR"] = str(folder / ".ipython")
     started = time.perf_counter()
-    try:
-        NotebookClient(
-            notebook, timeout=SECONDS_A_CELL, startup_timeout=180, kernel_name="python3",
-            config=_channel(folder),
-            resources={"metadata": {"path": str(folder)}},
-        ).execute()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="qinspect-site-", ignore_cleanup_errors=True) as folder:
+        run_notebook(notebook, Path(folder))
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
     return time.perf_counter() - started
-
-
-def _channel(folder: Path) -> Config:
-    """Files in ``folder`` to speak through: kernels that start at once may take one TCP port."""
-    if os.name == "nt":
-        return Config()
-    file = str(folder / ".kernel.json")
-    return Config({"KernelManager": {"transport": "ipc", "connection_file": file}})
 
 
 def executed(given: Path | None, folder: Path) -> dict[Path, Path]:

@@ -12,6 +12,7 @@ import pytest
 from parts import ROOT, need_package
 
 from qinspect_bench.lesson_times import processor_seconds
+from qinspect_bench.running import run_notebook
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Short ones, run by `make site`; here their form alone is held.
@@ -149,19 +150,12 @@ def errors_in(notebook: dict) -> list[str]:
     return found
 
 
-def run_notebook(notebook: dict, folder: Path, monkeypatch: pytest.MonkeyPatch) -> float:
+def seconds_to_run(notebook: dict, folder: Path) -> float:
     """Run all cells in a fresh kernel with ``folder`` as working folder; seconds of processor."""
     for package in ("nbclient", "ipykernel", "tensorflow"):
         need_package(package)
-    from nbclient import NotebookClient
-
-    monkeypatch.setitem(os.environ, "IPYTHONDIR", str(folder / "ipython"))
-    client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", store_widget_state=True,
-        resources={"metadata": {"path": str(folder)}},
-    )
     before = processor_seconds()
-    client.execute()
+    run_notebook(notebook, folder, widgets=True)
     return processor_seconds() - before
 
 
@@ -172,13 +166,13 @@ def read_notebook(path: Path) -> dict:
     return nbformat.read(path, as_version=4)
 
 
-def test_a_message_is_a_note_that_wraps_and_no_red_box(tmp_path: Path, monkeypatch) -> None:
+def test_a_message_is_a_note_that_wraps_and_no_red_box(tmp_path: Path) -> None:
     need_package("nbformat")
     from nbformat.v4 import new_code_cell, new_notebook
 
     cell = new_code_cell("from qinspect.shown import tell; tell('a <b> word')")
     notebook = new_notebook(cells=[cell])
-    run_notebook(notebook, tmp_path, monkeypatch)
+    seconds_to_run(notebook, tmp_path)
     (output,) = notebook["cells"][0]["outputs"]
     assert output["output_type"] == "display_data"
     assert output["data"]["text/plain"] == "a <b> word"
@@ -187,9 +181,9 @@ def test_a_message_is_a_note_that_wraps_and_no_red_box(tmp_path: Path, monkeypat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_runs_in_a_clean_kernel(path: Path, tmp_path: Path, monkeypatch) -> None:
+def test_runs_in_a_clean_kernel(path: Path, tmp_path: Path) -> None:
     notebook = read_notebook(path)
-    seconds = run_notebook(notebook, tmp_path, monkeypatch)
+    seconds = seconds_to_run(notebook, tmp_path)
     assert errors_in(notebook) == []
     for tag, said in replies_in(notebook):
         assert said.startswith("Right." if tag == "solution" else "No answer yet."), said
@@ -210,7 +204,7 @@ def test_the_investigation_takes_fashion_mnist_by_one_cell(
     changed = changed.replace("train_limit, test_limit = 6000, 1000",
                               "train_limit, test_limit = 1500, 400")
     cell["source"] = changed
-    seconds = run_notebook(notebook, tmp_path, monkeypatch)
+    seconds = seconds_to_run(notebook, tmp_path)
     assert errors_in(notebook) == []
     text = json.dumps(notebook["cells"])
     # It is the data set that ran: so many test images as the limit allows.

@@ -80,11 +80,12 @@ def test_a_log_gets_one_line_a_phase(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.slow
-def test_a_saved_notebook_keeps_the_last_text() -> None:
+def test_a_saved_notebook_keeps_the_last_text(tmp_path) -> None:
     for package in ("nbclient", "nbformat", "ipykernel"):
         need_package(package)
     import nbformat
-    from nbclient import NotebookClient
+
+    from qinspect_bench.running import run_notebook
 
     source = (
         "from qinspect.progress import make_progress\n"
@@ -94,7 +95,7 @@ def test_a_saved_notebook_keeps_the_last_text() -> None:
         "        show(phase, done, 4, f'epoch {done}/4')\n"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    NotebookClient(notebook, timeout=120).execute()
+    run_notebook(notebook, tmp_path)
     (output,) = notebook.cells[0].outputs
     assert set(output["data"]) == {"text/plain"}
     lines = output["data"]["text/plain"].splitlines()
