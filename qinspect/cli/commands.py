@@ -129,7 +129,10 @@ def compare(
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare .tflite files on the same examples: identity, lineage, metric, layers, kernels."""
+    """Are these files one network, and is one of them better?
+
+    Run on the same examples: identity, lineage, metric, layers, kernels.
+    """
     from qinspect.comparisons import compare as run
     from qinspect.data.sources import Source
     from qinspect.tflite.inputs import preprocessing_of
@@ -175,9 +178,9 @@ def gate(
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """May the new file take the place of the old one?  0 not worse, 1 worse, 3 cannot tell.
+    """May the new file take the place of the old one?
 
-    2 is an error.
+    Exit code 0: not worse, 1: worse, 3: cannot tell, 2: error.
     """
     from qinspect.data.sources import Source
     from qinspect.gating import gate as run
@@ -229,7 +232,10 @@ def layers(
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """Layer by layer: ranges, clipping and error of the files made from a float one."""
+    """Ranges, clipping and error of each layer.
+
+    Of files made from the first one, which is float.
+    """
     from qinspect.data.sources import Source
     from qinspect.measure.layer_tables import layers as run
     from qinspect.tflite.inputs import asked_for
@@ -256,7 +262,7 @@ def overlay(
     input_offset: InputOffset = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write what each layer does for the graph viewer Model Explorer."""
+    """Lay what each layer does over the graph of Model Explorer."""
     from qinspect.data.sources import Source
     from qinspect.measure.node_data import overlay as run
     from qinspect.tflite.inputs import asked_for
@@ -280,7 +286,10 @@ def runs(
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """Gather studies, sweeps and diagnoses: which seed, which gap, which cause."""
+    """Which seed, gap and cause, across many folders.
+
+    Studies, sweeps and reports of diagnoses are found by their files.
+    """
     from qinspect.gathering import runs as run
 
     found = run(folders)
@@ -326,7 +335,10 @@ def sensitivity(
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """Quantize one layer at a time: which layers cost the accuracy, and which to keep."""
+    """Which layers cost the accuracy, and which to keep?
+
+    Each layer is quantized alone.
+    """
     from qinspect.data.sources import Source
     from qinspect.measure.layer_cost import sensitivity as run
     from qinspect.tflite.inputs import asked_for
@@ -383,7 +395,10 @@ def significance(
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare models from their predictions alone: is the difference real?"""
+    """Is the difference between these predictions real?
+
+    From predictions alone, of any framework.
+    """
     from qinspect.predictions import results
     from qinspect.stats import look_confidence
 
@@ -476,7 +491,10 @@ def diagnose(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Name the cause of a difference between float, PTQ and QAT, and prove it."""
+    """Name the cause of a gap, and prove it.
+
+    Between float, PTQ and QAT: of a study, or of loose files.
+    """
     from qinspect.data.sources import Source
     from qinspect.diagnosis.cases import case
     from qinspect.diagnosis.engine import diagnose as run
@@ -553,7 +571,10 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("study"),
     as_json: AsJson = False,
 ) -> None:
-    """Train, quantize both ways, evaluate as TFLite and say which differences are real."""
+    """Train, quantize both ways, and compare as TFLite.
+
+    It says which differences are real, and which part of training makes them.
+    """
     from qinspect.studies.run import study as run
 
     found = run(
@@ -610,7 +631,10 @@ def sweep(
     out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("sweep"),
     as_json: AsJson = False,
 ) -> None:
-    """Repeat a study over seeds and settings: how often would PTQ beat QAT?"""
+    """What comes out with other seeds and settings?
+
+    A study is repeated: how often would PTQ beat QAT?
+    """
     from qinspect.studies.sweeping import grid
     from qinspect.studies.sweeping import sweep as run
 
@@ -649,7 +673,10 @@ def convert(
     out: Annotated[Path | None, typer.Option(help="Default: MODEL-RECIPE.tflite.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Convert a Keras model to a .tflite file by a PTQ recipe; a QAT model has its ranges."""
+    """Convert a Keras model to a .tflite file.
+
+    By a PTQ recipe; a QAT model brings its own ranges.
+    """
     from qinspect.store import write_bytes
     from qinspect.train import convert as run
 
@@ -681,7 +708,7 @@ def robust_qat(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Quantization-aware training with the known pitfalls removed."""
+    """Train QAT with the known pitfalls removed."""
     from qinspect.store import write_bytes
     from qinspect.train import robust_qat as run
     from qinspect.train import save_keras
@@ -730,7 +757,10 @@ def explore(
                                                       "notebook is.")
     ] = True,
 ) -> None:
-    """Open the dashboard of a study, a sweep or loose files in JupyterLab."""
+    """Open the dashboard in JupyterLab.
+
+    Of a study, a sweep, a diagnosis or loose files.
+    """
     from qinspect.lab import start_lab, write_call
     from qinspect.show.opening import subject
 
@@ -775,7 +805,7 @@ def lab(
         bool, typer.Option("--start/--no-start", help="Start JupyterLab, or only copy.")
     ] = True,
 ) -> None:
-    """Copy the notebooks to a working folder and open them in JupyterLab."""
+    """Open the notebooks in JupyterLab, from a copy."""
     from qinspect.lab import copy_notebooks, start_lab
 
     passed = arguments or []
@@ -800,7 +830,10 @@ def kit(
     out: Annotated[Path, typer.Option(help="Folder of the kit.")] = Path("kit"),
     as_json: AsJson = False,
 ) -> None:
-    """Put wheels, notebooks, slides and start scripts for laptops without network in a folder."""
+    """Make a folder for laptops without network.
+
+    Wheels, notebooks, slides and start scripts.
+    """
     from qinspect.workshop import Target, kit_view
     from qinspect.workshop import kit as run
 
@@ -823,7 +856,10 @@ def links(
         Path, typer.Argument(help="Folder of the notebooks, that of the repository.")
     ] = Path("notebooks"),
 ) -> None:
-    """Write links to Colab and Binder, and the cell that installs qinspect there, in notebooks."""
+    """Write links to Colab and Binder in notebooks.
+
+    And the cell that installs qinspect there.
+    """
     from qinspect.lab import with_links
     from qinspect.store import write_bytes
 
@@ -840,7 +876,10 @@ def links(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Check versions, Keras, LiteRT and data sets, and say what to do about each problem."""
+    """Is anything missing on this machine?
+
+    Versions, Keras, LiteRT, data sets; and what to do about each problem.
+    """
     from dataclasses import asdict
 
     from qinspect.doctor import diagnose_environment, doctor_view

@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Why does the post-training-quantized model beat the quantization-aware-trained one?",
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 workshop = typer.Typer(help="A room of laptops: what to prepare.", no_args_is_help=True)
