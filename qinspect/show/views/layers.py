@@ -38,9 +38,10 @@ def layers_view(measured: Layers) -> View:
                           found.errors.to_dict("records"), layers.examples)
               for model, found in layers.errors.items()]
     return View(
-        f"{len(layers.layers)} layers of {', '.join(layers.models)}",
+        f"{len(layers.layers)} layers of {', '.join(layers.models)}" if layers.layers else
+        f"Operators of {', '.join(layers.models)}",
         (layers.sentence,),
-        tuple(filter(None, (*errors, range_table(layers)))),
+        tuple(filter(None, (*_operators(layers), *errors, range_table(layers)))),
         {**{f"error of {model}": _of(_profile, layers, model) for model in layers.errors},
          **{f"ranges of {model}": _of(_ranges, layers, model) for model in layers.models[1:]
             if layers.activations},
@@ -50,6 +51,31 @@ def layers_view(measured: Layers) -> View:
         notes=tuple(text.renamed(note, names) for note in layers.notes), names=names,
         explore=widget("LayerExplorer", layers), layers=lambda: layers,
     )
+
+
+def _operators(layers: Layers) -> tuple[Table | None, ...]:
+    """Operators on an accelerator, and by optimised against reference kernels."""
+    from qinspect.measure.debugger import FOUND
+
+    columns: dict[str, Any] = {
+        "operator": "operator", "code": "op",
+        "output": lambda row: text.elided(row["tensor"], 40),
+        "largest difference": lambda row: None if text.missing(row["steps"]) else
+        f"{row['steps']:.3g} {row['unit']}"}
+    found: list[Table | None] = []
+    if layers.device is not None:
+        found.append(table(
+            "Accelerator against CPU, where the difference grows most first",
+            layers.device.to_dict("records"), {
+                **columns, "grows": ("grows", "{:.1f}".format), "SNR": ("snr_db", text.decibels),
+                "found": lambda row: FOUND[row["found"]], "status there": "status"},
+            most=_WORST_LAYERS, caption="Read from LiteRT's accuracy debugger, which compares "
+            "stored values: one step of an integer is rounding, whatever its status says. Grows: "
+            "over the largest difference among the operator's own inputs."))
+    if layers.kernels is not None:
+        found.append(table("Optimised against reference kernels, given the same",
+                           layers.kernels.to_dict("records"), columns, most=_WORST_LAYERS))
+    return tuple(found)
 
 
 def overlay_view(overlay: Overlay) -> View:
