@@ -11,6 +11,7 @@ from qinspect.diagnosis.rule import MODELS
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.stats import Comparison
 from qinspect.tflite.identity import scheme_of
+from qinspect.tflite.recorded import recorded_name
 from qinspect.verdicts import ANSWERS, CAUSES, examples
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _LUCKY_SHARE = 0.1
 # From this share on a remedy is said to do more than close the gap; chosen.
 _ALL = 1.05
 # Remarks that come before everything else: what was measured may be worth nothing.
-_FIRST = ("input-units", "no-answer", "all-near-chance")
+_FIRST = ("recorded-outputs", "input-units", "no-answer", "all-near-chance")
 CAUSES_PAGE = "docs/causes.md"
 
 
@@ -114,6 +115,7 @@ def _models(found: Diagnosis) -> tuple[Model, ...]:
     short = {role: Path(file).name for role, file in files.items()}
     if len(set(short.values())) < len(short):
         short = files
+    short |= {role: recorded_name(short[role]) for role in found.case.recorded}
     return tuple(Model(role, short[role], scheme_of(graph), graph.size, *values[role])
                  for role in found.case.roles
                  if role in values and (graph := found.case.graph(role)) is not None)
