@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import some_examples
 from qinspect.diagnosis.rule import (
     EVALUATION,
+    MODELS,
     Finding,
     Measure,
     Remedy,
@@ -25,6 +26,7 @@ from qinspect.diagnosis.rule import (
     not_shown,
     ruled_out,
 )
+from qinspect.measure.debugger import culprit, debugger_sentence
 from qinspect.measure.kernels import MOST, ReferenceRun, reference_run, seconds_for
 from qinspect.measure.probe import batches
 from qinspect.metrics.classes import class_of
@@ -127,6 +129,25 @@ def _moved(evidence: Evidence, role: str, other: Any, index: Array) -> tuple[Mea
 
 
 def _check_kernels(evidence: Evidence) -> Finding:
+    found = _by_outputs(evidence)
+    for role in evidence.case.debugger:
+        table = evidence.debugger(role)
+        worst = culprit(table)
+        facts = {} if worst is None else {f"{role}_operator": worst["operator"],
+                                          f"{role}_operator_code": worst["op"],
+                                          f"{role}_operator_difference": worst["steps"]}
+        # Outputs that were not recorded may differ there.
+        open_ = (worst is not None and found.verdict == "ruled_out"
+                 and role not in evidence.case.recorded)
+        found = replace(
+            found, verdict="not_shown" if open_ else found.verdict, facts=found.facts | facts,
+            sentence=f"{found.sentence} {MODELS[role]}: {debugger_sentence(table)}" + (
+                " Whether that makes the gap is told by its outputs (--recorded)." if open_
+                else ""))
+    return found
+
+
+def _by_outputs(evidence: Evidence) -> Finding:
     held = {role: _held(evidence, role) for role in evidence.case.roles}
     recorded = [role for role in held if role in evidence.case.recorded]
     measures = [one.measure for one in held.values()]
@@ -269,7 +290,8 @@ RULES = (
         remedies=(Remedy("our kernels", ("data",), _use_own),
                   Remedy("reference kernels", ("data",), _use_reference)),
         note="With outputs recorded on a device (`--recorded`, `docs/device.md`) these are held "
-        "against the file run here, and the gap is theirs.",
+        "against the file run here, and the gap is theirs. The table of LiteRT's accuracy debugger "
+        "(`--debugger`) says which operator.",
     ),
     Rule(
         id="argmax-ties",

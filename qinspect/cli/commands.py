@@ -466,6 +466,9 @@ def diagnose(
         Path | None, typer.Option(help="Predictions of the QAT file got elsewhere, .npz or .csv.")
     ] = None,
     recorded: Recorded = None,
+    debugger: Annotated[list[str] | None, typer.Option(
+        help="accuracy_summary.csv of LiteRT's accuracy debugger, FILE=PATH; may be given several "
+             "times.")] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help=".npz of all checkpoints' predictions, (k, n) a file.")
     ] = None,
@@ -505,9 +508,10 @@ def diagnose(
         qat_epochs=qat_epochs, qat_lr=qat_lr, float_lr=float_lr,
         claims={"float": float_eval_predictions, "ptq": ptq_eval_predictions,
                 "qat": qat_eval_predictions},
-        recorded=places(recorded or ()), checkpoints=checkpoints, equal_budget=equal_budget,
-        input_scale=input_scale, input_offset=input_offset, label_offset=label_offset,
-        metric=metric, output=output, margin=margin, seed=seed,
+        recorded=places(recorded or ()), debugger=places(debugger or (), "--debugger"),
+        checkpoints=checkpoints, equal_budget=equal_budget, input_scale=input_scale,
+        input_offset=input_offset, label_offset=label_offset, metric=metric, output=output,
+        margin=margin, seed=seed,
     )
     found = run(given, interventions=interventions)
     show_result(found, as_json=as_json, report=report)

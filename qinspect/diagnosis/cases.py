@@ -130,6 +130,8 @@ class Case(Shown):
         Predictions obtained elsewhere, by the file they belong to.
     recorded : mapping of role to path or array
         Outputs that were recorded elsewhere, as ``docs/device.md`` tells; the gap is then theirs.
+    debugger : mapping of role to path
+        ``accuracy_summary.csv`` of LiteRT's accuracy debugger.
     arms : mapping of str to ndarray of int64, shape (n,)
         Predictions of further models on ``data``, by the name of a study's arm: interventions
         that somebody has already made.
@@ -175,6 +177,7 @@ class Case(Shown):
     observers: pd.DataFrame | None = None
     claims: Mapping[str, Claim] = field(default_factory=dict)
     recorded: Mapping[str, Place] = field(default_factory=dict)
+    debugger: Mapping[str, File] = field(default_factory=dict)
     arms: Mapping[str, Array] = field(default_factory=dict)
     arm_models: Mapping[str, Path] = field(default_factory=dict)
     checkpoints: Mapping[str, Array] = field(default_factory=dict)
@@ -202,10 +205,12 @@ class Case(Shown):
             for role in kind:
                 if role not in ROLES:
                     raise SpecError(f"{role!r} is not a file of the case; use {', '.join(ROLES)}.")
-        for role in self.recorded:
-            if role not in self.roles:
-                raise SpecError(f"outputs were recorded of {role[:60]!r}, which is no file of the "
-                                f"case; it has {', '.join(self.roles)}.")
+        for what, given in (("outputs were recorded", self.recorded),
+                            ("there is an accuracy debugger's table", self.debugger)):
+            for role in given:
+                if role not in self.roles:
+                    raise SpecError(f"{what} of {role[:60]!r}, which is no file of the case; it "
+                                    f"has {', '.join(self.roles)}.")
         n = None if self.data is None else len(self.data)
         if n is None:
             return
@@ -322,6 +327,7 @@ def case(
     float_lr: int | float | None = None,
     claims: Mapping[str, File | Array | Claim | None] | None = None,
     recorded: Mapping[str, Place] | None = None,
+    debugger: Mapping[str, File] | None = None,
     checkpoints: File | Mapping[str, Array] | None = None,
     equal_budget: bool = False,
     input_scale: int | float | None = None,
@@ -374,6 +380,8 @@ def case(
     recorded : mapping of role to path or array, optional
         Outputs of a file (``float``, ``ptq``, ``qat``) recorded on a device, as ``docs/device.md``
         tells.  The gap to explain is then that of the recorded outputs.
+    debugger : mapping of role to path, optional
+        ``accuracy_summary.csv`` of LiteRT's accuracy debugger, which tells the operator.
     checkpoints : path or mapping of role to ndarray, optional
         ``.npz`` with arrays ``float``, ``ptq``, ``qat`` of shape (k, n): classes predicted by each
         checkpoint that was tried on ``data``.
@@ -425,7 +433,8 @@ def case(
         if given or data is not None:
             raise SpecError("give a study's folder or loose files, not both.")
         found = study if isinstance(study, Study) else load_study(study)
-        return replace(_of_study(found, equal_budget), recorded=recorded or {})
+        return replace(_of_study(found, equal_budget), recorded=recorded or {},
+                       debugger=debugger or {})
     if data is None:
         raise SpecError("give a study's folder, or files with data.")
     graphs = {
@@ -469,6 +478,7 @@ def case(
         history=table,
         claims={role: _by_id(_claim(source), evaluated) for role, source in claimed.items()},
         recorded=recorded or {},
+        debugger=debugger or {},
         checkpoints=_checkpoints(checkpoints),
         facts=_facts_of(
             table, batch_size, epochs={"qat": qat_epochs},

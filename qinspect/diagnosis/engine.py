@@ -273,6 +273,8 @@ def _with_recorded(evidence: Evidence) -> Case:
     given = evidence.case
     claims = {role: Claim(evidence.recording(role).prediction) for role in given.recorded
               if evidence.of_classes}
+    for role in given.debugger:
+        evidence.debugger(role)  # a table of another file is refused here
     return replace(given, claims={**given.claims, **claims})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from qinspect.measure.activations import (
     observe_ranges,
     stored_ranges,
 )
+from qinspect.measure.debugger import read_debugger
 from qinspect.measure.remarks import output_remarks
 from qinspect.measure.weights import weight_errors
 from qinspect.metrics import ACCURACY, AGREEMENT, Metric
@@ -205,6 +207,11 @@ class Evidence:
         return self.once(("beside", role), lambda: beside(
             self.recording(role), self.evaluation(role), self.graph(role), port,
             classes=self.of_classes, others={other: self.evaluation(other) for other in others}))
+
+    def debugger(self, role: str) -> pd.DataFrame:
+        """What LiteRT's accuracy debugger found in the file of a role, columns ``DEVICE``."""
+        return self.once(("debugger", role), lambda: read_debugger(
+            Path(self.case.debugger[role]), self.graph(role))[0])
 
     def recorded_answers(self, role: str) -> Any:
         """What of recorded outputs is scored: of accuracy the classes."""

@@ -138,7 +138,12 @@ def _growth(found: pd.DataFrame, graph: Graph) -> list[float]:
     return grown
 
 
-def culprit(found: pd.DataFrame) -> dict[str, object] | None:
+def in_steps(value: float, unit: str) -> str:
+    """A difference with its unit."""
+    return f"{value:.3g} {unit.removesuffix('s') if value == 1 and unit == 'steps' else unit}"
+
+
+def culprit(found: pd.DataFrame) -> dict[str, Any] | None:
     """The row where the difference grows most, if any is more than rounding."""
     worst = found[found["found"].isin(["nan", "differs"])]
     return None if worst.empty else {str(key): value for key, value in worst.iloc[0].items()}
@@ -152,6 +157,6 @@ def debugger_sentence(found: pd.DataFrame) -> str:
     if worst is None:
         return f"LiteRT's accuracy debugger shows no operator beyond rounding ({counts})."
     by = ("gives NaN" if worst["found"] == "nan" else
-          f"differs by {worst['steps']:.3g} {worst['unit']}")
-    return (f"By LiteRT's accuracy debugger the difference grows most in operator "
+          f"differs by {in_steps(worst['steps'], worst['unit'])}")
+    return (f"by LiteRT's accuracy debugger the difference grows most in operator "
             f"{worst['operator']} ({worst['op']}, {worst['tensor']!r}), which {by} ({counts}).")

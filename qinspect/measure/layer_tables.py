@@ -101,7 +101,8 @@ class Layers(Shown):
         """Which layer adds most error, in each file; which operator the device gets wrong."""
         said, more = [], []
         if self.device is not None:
-            more.append(debugger_sentence(self.device))
+            told = debugger_sentence(self.device)
+            more.append(told[0].upper() + told[1:])
         if self.cut is not None:
             more.append(f"Cut out: {self.cut.sentence}")
         for model, each in self.errors.items():

@@ -23,7 +23,7 @@ from qinspect.measure.cut import (
     outside_inputs,
     why_not_alone,
 )
-from qinspect.measure.debugger import FOUND
+from qinspect.measure.debugger import FOUND, in_steps
 from qinspect.measure.kernels import multiplications
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph
@@ -147,21 +147,22 @@ def ranked(kernels: pd.DataFrame, device: pd.DataFrame | None,
            own_error: Mapping[int, float]) -> list[tuple[int, str]]:
     """Operators with the reason for each, the worst first.
 
-    By the accelerator's table if there is one; else by kernels that differ by more than rounding;
+    By the accelerator's table if it shows one; else by kernels that differ by more than rounding;
     else by the error against the float file (``own_error``: SQNR in dB); else by any difference.
     """
-    if device is not None:
-        rows = device[device["found"].isin(["nan", "differs"])]
+    rows = None if device is None else device[device["found"].isin(["nan", "differs"])]
+    if rows is not None and len(rows):
         return [(int(row["operator"]), "by the accuracy debugger its difference grows most ("
-                 + ("NaN" if row["found"] == "nan" else f"{row['steps']:.3g} {row['unit']}") + ")")
+                 + ("NaN" if row["found"] == "nan" else in_steps(row["steps"], row["unit"])) + ")")
                 for row in rows.to_dict("records")]
     differ = kernels[kernels["steps"] > _ROUNDING]
     if differ.empty and own_error:
-        return [(op, f"kernels agree, and it adds most error to the float file's ({sqnr:.1f} dB)")
+        return [(op, "optimised and reference kernels differ by at most a step, and it adds most "
+                 f"error to what the float file gives ({sqnr:.1f} dB)")
                 for op, sqnr in sorted(own_error.items(), key=lambda item: item[1])]
     differ = differ if len(differ) else kernels[kernels["steps"] > 0]
     return [(int(row["operator"]), "its optimised and reference kernels differ most "
-             f"({row['steps']:.3g} {row['unit']})") for row in differ.to_dict("records")]
+             f"({in_steps(row['steps'], row['unit'])})") for row in differ.to_dict("records")]
 
 
 def cut_worst_of(

@@ -94,16 +94,16 @@ def by_model(recorded: Mapping[str, Place] | None, names: Collection[str]) -> di
     return found
 
 
-def places(options: Sequence[str]) -> dict[str, str]:
-    """Recorded outputs as options name them: ``qat=qat_phone.npz``."""
+def places(options: Sequence[str], what: str = "--recorded") -> dict[str, str]:
+    """What options name for a file: ``qat=qat_phone.npz``."""
     found: dict[str, str] = {}
     for option in options:
         name, equals, path = option.partition("=")
         if not (equals and name and path):
-            raise SpecError(f"--recorded {option[:60]!r} names no file and its recording; write it "
-                            "as qat=qat_phone.npz.")
+            raise SpecError(f"{what} {option[:60]!r} is no file and what belongs to it; write it "
+                            f"as {what} qat=PATH.")
         if name in found:
-            raise SpecError(f"there is more than one recording of {name}; give one.")
+            raise SpecError(f"{what} is given more than once for {name}; give one.")
         found[name] = path
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,6 +139,29 @@ def test_of_a_regression_the_metric_decides() -> None:
     told = found(mixed, ("kernel-difference",), **numbers, margin=1e-3)
     assert "order was lost" in told.cause("kernel-difference").finding.sentence
     assert told.primary != "kernel-difference"
+
+
+def test_the_debuggers_table_says_which_operator(tmp_path: Path) -> None:
+    graph = base().ptq_graph
+    assert graph is not None
+    first = graph.main.operators[0]
+    name = graph.main.tensors[first.outputs[0]].name
+    table = tmp_path / "accuracy_summary.csv"
+    table.write_text(
+        "Index,Op Code,Tensor Name,Max Diff,MSE,Cos Sim,SNR (dB),PSNR (dB),NaN,Min Ref,Max Ref,"
+        f"Min Accel,Max Accel,Status\n0,tfl.x,{name},90,1,1,1,1,N,-128,127,-128,127,REGRESSION\n")
+    told = found(broken(), ("kernel-difference",), debugger={"ptq": table})
+    cause = told.cause("kernel-difference")
+    assert told.primary == "kernel-difference"
+    assert cause.finding.numbers["ptq_operator"] == first.index
+    assert f"operator {first.index} ({first.code}" in cause.finding.sentence
+    # Without outputs that were recorded it shows no gap, and excludes none.
+    alone = diagnose(dataclasses.replace(base(), debugger={"ptq": table}),
+                     causes=["kernel-difference"]).cause("kernel-difference")
+    assert alone.verdict == "not_shown"
+    assert "--recorded" in alone.finding.sentence
+    with pytest.raises(SpecError, match="no file of the case"):
+        dataclasses.replace(base(), debugger={"qat": table})
 
 
 def test_recorded_of_no_file_or_twice() -> None:

@@ -55,13 +55,13 @@ def layers_view(measured: Layers) -> View:
 
 def _operators(layers: Layers) -> tuple[Table | None, ...]:
     """Operators on an accelerator, and by optimised against reference kernels."""
-    from qinspect.measure.debugger import FOUND
+    from qinspect.measure.debugger import FOUND, in_steps
 
     columns: dict[str, Any] = {
         "operator": "operator", "code": "op",
         "output": lambda row: text.elided(row["tensor"], 40),
         "largest difference": lambda row: None if text.missing(row["steps"]) else
-        f"{row['steps']:.3g} {row['unit']}"}
+        in_steps(row["steps"], row["unit"])}
     found: list[Table | None] = []
     if layers.device is not None:
         found.append(table(
