@@ -24,6 +24,7 @@ from qinspect.tflite.recorded import Place, beside, by_model, read_recorded, rec
 from qinspect.tflite.runner import Kernels
 from qinspect.tflite.sandbox import open_model
 from qinspect.tflite.task import output_port, task_of
+from qinspect.verdicts import counted
 
 
 def evaluate(
@@ -104,7 +105,7 @@ def evaluate(
         raise DataError(f"{examples.no_labels}; 'compare' says what can be said without.")
     notes += task.notes
     show = progress or late_progress()
-    files = f"of {len(graphs)} file(s)"
+    files = f"of {counted(len(graphs), 'file')}"
     ran = task.run(graphs, fed, num_threads=num_threads, kernels=kernels, sequence=sequence,
                    progress=lambda done, total: show("outputs", done, total, files))
     runs = {name: run for name, (run, _) in ran.items()}

@@ -45,6 +45,7 @@ from qinspect.cli.options import (
     workshop,
 )
 from qinspect.errors import QinspectError, SpecError
+from qinspect.verdicts import counted
 
 
 @app.command()
@@ -354,11 +355,11 @@ def sensitivity(
     if write is not None:
         kept = found.write_mixed(write, keep)
         if not as_json:
-            print(f"written: {write} ({kept} layer(s) kept in {keep_as})")
+            print(f"written: {write} ({counted(kept, 'layer')} kept in {keep_as})")
     if recipe is not None:
         kept = found.write_recipe(recipe, keep)
         if not as_json:
-            print(f"recipe: {recipe} ({kept} layer(s) kept in {keep_as})")
+            print(f"recipe: {recipe} ({counted(kept, 'layer')} kept in {keep_as})")
     if manifest is not None and found.advice is not None:
         found.advice.write_manifest(manifest)
         if not as_json:

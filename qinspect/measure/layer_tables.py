@@ -37,6 +37,7 @@ from qinspect.tflite import match_graphs, scheme_of
 from qinspect.tflite.graph import Graph, Tensor
 from qinspect.tflite.inputs import File, Model, Preprocessing, load_examples, named_files, prepare
 from qinspect.tflite.sandbox import open_model
+from qinspect.verdicts import counted
 
 # Examples that are enough to see where the values of a layer lie.
 EXAMPLES = 128
@@ -114,7 +115,7 @@ class Layers(Shown):
                             f"({worst['sqnr_db']:.1f} dB)")
         if said or not more:
             more.insert(0, f"{'; '.join(said)}." if said else
-                        f"{len(self.layers)} layers; no errors measured.")
+                        f"{counted(len(self.layers), 'layer')}; no errors measured.")
         return " ".join(more)
 
     def to_json(self) -> dict[str, Any]:
