@@ -327,7 +327,7 @@ def test_power_lines() -> None:
     ax = made.axes()
     for line, (_, rows) in zip(ax.lines, frame.groupby("diff_pp"), strict=False):
         np.testing.assert_array_equal(line.get_ydata(), rows["power"])
-    assert "1 points is not with 4,000 examples; one of 2 points is with 4,000" in made.sentence
+    assert "1 point is not with 4,000 examples; one of 2 points is with 4,000" in made.sentence
     assert figures.power_plot(frame.iloc[:0]).sentence.startswith("No difference")
 
 

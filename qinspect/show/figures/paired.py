@@ -194,7 +194,8 @@ def power_plot(power: pd.DataFrame, *, at: int | None = None) -> Figure:
 
     def draw(ax: Axes) -> None:
         for (size, rows), colour in zip(groups, ordered_colours(len(groups)), strict=False):
-            ax.plot(rows["n"], rows["power"], marker=".", color=colour, label=f"{size:g} points")
+            ax.plot(rows["n"], rows["power"], marker=".", color=colour,
+                    label=ACCURACY.limit(size))
         ax.axhline(0.8, color=FAINT, linewidth=1, linestyle="--")
         if at is not None:
             ax.axvline(at, color=COLOURS["bad"], linewidth=1.2)
@@ -213,7 +214,7 @@ def _power_sentence(power: pd.DataFrame) -> str:
         enough = rows.loc[rows["power"] >= 0.8, "n"]
         found = f"is with {int(enough.min()):,}" if len(enough) else "is not with"
         most = "" if len(enough) else f" {int(rows['n'].max()):,}"
-        parts.append(f"one of {difference:g} points {found}{most} examples")
+        parts.append(f"one of {ACCURACY.limit(difference)} {found}{most} examples")
     if not parts:
         return "No difference fits the disagreement of the two models."
     share = text.share(float(power["disagreement"].iloc[0]))
