@@ -328,8 +328,8 @@ def power_sentence(n: int, disagreement: float, wanted_pp: float | None = None) 
         needed = examples_needed(wanted_pp, disagreement)
         wrong = sign_error_probability(n, wanted_pp, disagreement).wrong
         text += (
-            f" To find {ACCURACY.limit(abs(wanted_pp))} takes {needed} examples; with {n} the observed "
-            f"sign would be wrong in {100 * wrong:.1f} % of studies."
+            f" To find {ACCURACY.limit(abs(wanted_pp))} takes {needed} examples; with {n} the "
+            f"observed sign would be wrong in {100 * wrong:.1f} % of studies."
         )
     return text
 

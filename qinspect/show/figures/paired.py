@@ -190,7 +190,7 @@ def null_distribution(null_pp: np.ndarray, observed_pp: float, step_pp: float, *
 
 def power_plot(power: pd.DataFrame, *, at: int | None = None) -> Figure:
     """Probability of finding a true difference, by number of examples; ``at`` is marked."""
-    groups = list(power.groupby("diff_pp", sort=True))
+    groups = _by_size(power)
 
     def draw(ax: Axes) -> None:
         for (size, rows), colour in zip(groups, ordered_colours(len(groups)), strict=False):
@@ -208,9 +208,14 @@ def power_plot(power: pd.DataFrame, *, at: int | None = None) -> Figure:
     return Figure(draw, _power_sentence(power), "Chance of finding a difference", (7.0, 3.6))
 
 
+def _by_size(power: pd.DataFrame) -> list[tuple[float, pd.DataFrame]]:
+    return [(float(rows["diff_pp"].iloc[0]), rows)
+            for _, rows in power.groupby("diff_pp", sort=True)]
+
+
 def _power_sentence(power: pd.DataFrame) -> str:
     parts = []
-    for difference, rows in power.groupby("diff_pp", sort=True):
+    for difference, rows in _by_size(power):
         enough = rows.loc[rows["power"] >= 0.8, "n"]
         found = f"is with {int(enough.min()):,}" if len(enough) else "is not with"
         most = "" if len(enough) else f" {int(rows['n'].max()):,}"
