@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,20 @@ from qinspect.tflite.inputs import (
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.origin import origin_of
 from qinspect.tflite.ports import ports_of
+from qinspect.tflite.recorded import (
+    Beside,
+    Place,
+    Recording,
+    beside,
+    by_model,
+    read_recorded,
+    recorded_name,
+)
 from qinspect.tflite.remarks import Remark
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.runner import state_of
 from qinspect.tflite.sandbox import open_model
-from qinspect.tflite.task import Task, task_of
+from qinspect.tflite.task import Task, output_port, task_of
 
 
 def layer_rows(
@@ -250,6 +259,15 @@ _LARGEST = 20
 
 
 @dataclass(frozen=True)
+class _Recorded:
+    """What one file gave elsewhere on the same examples, beside its own outputs."""
+
+    found: Recording
+    scored: Any
+    seen: Beside
+
+
+@dataclass(frozen=True)
 class _Model:
     """One file on the examples."""
 
@@ -261,11 +279,15 @@ class _Model:
     y: Array | None
     result: Evaluation
     scored: Any
+    recorded: _Recorded | None = None
 
     @property
     def answered(self) -> Array:
-        """The classes as the labels number them; those before the first label stay below -1."""
-        found = self.result.prediction
+        """The classes as the labels number them."""
+        return self.numbered(self.result.prediction)
+
+    def numbered(self, found: Array) -> Array:
+        """Classes as the labels number them; those before the first label stay below -1."""
         moved = found - self.how.label_offset
         moved = np.where(moved < 0, moved - 1, moved)
         return np.where(found == NO_ANSWER, NO_ANSWER, moved)
@@ -293,8 +315,9 @@ class FileComparison(Shown):
         local and accumulated error of each layer against the first float file; recipes : scales
         side by side, for files that are both quantized; kernels : default against reference
         kernels; ties : examples whose greatest output is reached by several classes, and the
-        accuracy if all of them went well or badly; remarks : what should be heard unasked
-        (id, sentence, numbers, file).  Fit for JSON.
+        accuracy if all of them went well or badly; recorded : of each file with recorded outputs
+        these beside its own (differ, largest, unit, flips, unlike); remarks : what should be heard
+        unasked (id, sentence, numbers, file).  Fit for JSON.
     comparisons : Comparisons or None
         Every pair's accuracies; None without labels.
     files : tuple of path
@@ -353,6 +376,7 @@ def compare(
     what: Any, data: str | os.PathLike[str] | Source | Dataset | None = None,
     calibration: str | os.PathLike[str] | None = None, *,
     preprocessing: Sequence[Preprocessing] | None = None,
+    recorded: Mapping[str, Place] | None = None,
     reference: str | os.PathLike[str] | None = None,
     metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
     confidence: float = 0.95, margin: float | None = None, margin_relative: float | None = None,
@@ -372,6 +396,10 @@ def compare(
         ``.npz`` with ``x``: its ranges are set beside the stored ones.
     preprocessing : sequence of Preprocessing, optional
         What to do to ``x`` and ``y`` for each file.
+    recorded : mapping of file to path or array, optional
+        Outputs of a file that were recorded elsewhere for the same examples, by its name: one more
+        model, ``"<file>, recorded"``, in every comparison, and what differs from the file's own.
+        See ``docs/device.md`` for the forms.
     reference : str or path, optional
         Compare all others with this model or file instead of every pair.
     metric : Metric or str, optional
@@ -412,6 +440,9 @@ def compare(
     >>> compare({"ptq": np.where(y == 3, 0, y), "qat": y}, y).pair("ptq", "qat").verdict
     'b_better'
     """
+    if recorded and (isinstance(what, Results | Mapping) or data is None):
+        raise SpecError("recorded outputs stand beside .tflite files that are run here; give the "
+                        "files and data, or make the recording one of the models.")
     if isinstance(what, Results):
         return what.compare(reference=_name(reference), by_class=by_class)
     if data is None or isinstance(what, Mapping):
@@ -421,8 +452,8 @@ def compare(
     files = list(what)
     ways = list(preprocessing or [Preprocessing()] * len(files))
     report, pairs = _of_files(
-        files, data, calibration, ways, reference=reference, metric=metric, output=output,
-        sequence=sequence, detail_examples=detail_examples, num_threads=num_threads,
+        files, data, calibration, ways, recorded=recorded, reference=reference, metric=metric,
+        output=output, sequence=sequence, detail_examples=detail_examples, num_threads=num_threads,
         by_class=by_class, show=progress or late_progress(),
         options={"confidence": confidence, "margin": margin, "margin_relative": margin_relative,
                  "non_inferior": non_inferior, "seed": seed})
@@ -450,7 +481,8 @@ def _reference_of(
 def _of_files(
     files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | Source | Dataset,
     calibration: str | os.PathLike[str] | None, hows: Sequence[Preprocessing], *,
-    reference: str | os.PathLike[str] | None, metric: Metric | str | None, output: str | None,
+    recorded: Mapping[str, Place] | None, reference: str | os.PathLike[str] | None,
+    metric: Metric | str | None, output: str | None,
     sequence: bool, detail_examples: int, num_threads: int | None, by_class: bool,
     show: Progress, options: dict[str, Any],
 ) -> tuple[dict[str, Any], Comparisons | None]:
@@ -462,7 +494,7 @@ def _of_files(
     if len(hows) != len(files):
         raise SpecError(f"there are {len(files)} files but {len(hows)} preprocessings.")
     names, wanted = file_names(files), detail_examples
-    against = _reference_of(reference, files, names)
+    against, places = _reference_of(reference, files, names), by_model(recorded, names)
     graphs = {name: open_model(file) for name, file in zip(names, files, strict=True)}
     examples = load_examples(data, list(graphs.values()), hows)
     fed, said = prepare_all(examples.x, graphs, hows)
@@ -482,6 +514,9 @@ def _of_files(
         if task.metric is not None and task.metric.classes:
             y = examples.labels + how.label_offset
         models.append(_Model(name, Path(file), graph, how, fed[name], y, result, scored))
+    models = [replace(m, recorded=_recorded(m, places[m.name], models, task, examples))
+              if m.name in places else m for m in models]
+    notes += [m.recorded.found.said for m in models if m.recorded]
 
     detail_examples = _affordable(graphs.values(), detail_examples)
     head = slice(0, detail_examples)
@@ -514,6 +549,7 @@ def _of_files(
             "labelled": compared is not None,
             "names": names,
             "files": [_file_row(m, compared) for m in models],
+            "recorded": [_recorded_row(m, m.recorded, compared) for m in models if m.recorded],
             "comparisons": [one.to_json() for one in compared or ()],
             "cochran_q": compared and compared.cochran_q,
             "calibration": _calibration(models, task),
@@ -536,6 +572,18 @@ def _of_files(
         }
     )
     return report, compared
+
+
+def _recorded(
+    model: _Model, place: Place, models: Sequence[_Model], task: Task, data: Dataset
+) -> _Recorded:
+    """What was recorded of a file, beside its own outputs and those of the other files."""
+    found = read_recorded(place, model.name, model.graph, task, model.result, data)
+    others = {one.name: one.result for one in models if one.name != model.name}
+    port = output_port(model.graph, task.outputs[model.name])
+    seen = beside(found, model.result, model.graph, port,
+                  classes=task.classes and _scores_of_classes(model.result), others=others)
+    return _Recorded(found, found.scored(task, model.name, model.graph, model.x), seen)
 
 
 def _affordable(graphs: Iterable[Graph], most: int) -> int:
@@ -583,10 +631,12 @@ def _remarks(models: list[_Model], compared: Comparisons | None, task: Task) -> 
         found += chance_remarks({m.name: Scored(m.result.prediction, m.y, m.result.raw[0].size,
                                                 m.how.label_offset)
                                  for m in models if m.y is not None})
-    if first is not None and sum(first.name in (c.a, c.b) for c in compared) == len(models) - 1:
+    names = {m.name for m in models}
+    pairs = [c for c in compared if {c.a, c.b} <= names]
+    if first is not None and sum(first.name in (c.a, c.b) for c in pairs) == len(models) - 1:
         trained = [m.name for m in models
                    if origin_of(m.graph, scheme_of(m.graph)).value == "qat"]
-        found += float_worst(compared, first.name, trained)
+        found += float_worst(pairs, first.name, trained)
     return found
 
 
@@ -600,12 +650,14 @@ def _compared(
     models: list[_Model], examples: Dataset, metric: Metric, reference: str | None, by_class: bool,
     options: dict[str, Any],
 ) -> Comparisons:
-    y = examples.y
-    if metric is ACCURACY:
+    y, outputs = examples.y, dict[str, Any]()
+    for m in models:
         # Classes may be numbered differently; what counts is the same class.
-        outputs = {m.name: m.answered for m in models}
-    else:
-        outputs = {m.name: m.scored for m in models}
+        outputs[m.name] = m.answered if metric is ACCURACY else m.scored
+        if m.recorded:
+            outputs[recorded_name(m.name)] = (m.numbered(m.recorded.found.prediction)
+                                              if metric is ACCURACY else m.recorded.scored)
+    if metric is not ACCURACY:
         offsets = {m.how.label_offset for m in models}
         if len(offsets) > 1:
             raise SpecError(f"{metric.id} needs one numbering of the classes; give all files the "
@@ -617,15 +669,25 @@ def _compared(
 
 
 def _file_row(model: _Model, compared: Comparisons | None) -> dict[str, Any]:
+    return {"name": model.name, **inspect_file(model.path), **_worth(model.name, compared)}
+
+
+def _worth(name: str, compared: Comparisons | None) -> dict[str, Any]:
+    """The metric of a model, in the columns of ``files``."""
     value, interval, metric = None, None, ACCURACY
     if compared is not None:
         metric = compared.results.metric
-        value = compared.results.value(model.name)
-        interval = list(compared.results.value_interval(model.name))
+        value = compared.results.value(name)
+        interval = list(compared.results.value_interval(name))
     right = metric is ACCURACY
-    return {"name": model.name, **inspect_file(model.path), "accuracy": value if right else None,
-            "accuracy_ci": interval if right else None, "score": value, "score_ci": interval,
-            "metric": metric.id}
+    return {"accuracy": value if right else None, "accuracy_ci": interval if right else None,
+            "score": value, "score_ci": interval, "metric": metric.id}
+
+
+def _recorded_row(model: _Model, held: _Recorded, compared: Comparisons | None) -> dict[str, Any]:
+    name = recorded_name(model.name)
+    return {"file": model.name, "name": name, **_worth(name, compared), **asdict(held.seen),
+            "said": held.found.said, "sentence": f"{model.name}: {held.seen.sentence}"}
 
 
 def _agreement(a: _Model, b: _Model, task: Task) -> dict[str, Any]:

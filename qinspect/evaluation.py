@@ -20,14 +20,17 @@ from qinspect.tflite.inputs import (
     named_files,
     prepare_all,
 )
+from qinspect.tflite.recorded import Place, beside, by_model, read_recorded, recorded_name
 from qinspect.tflite.runner import Kernels
 from qinspect.tflite.sandbox import open_model
-from qinspect.tflite.task import task_of
+from qinspect.tflite.task import output_port, task_of
+from qinspect.verdicts import counted
 
 
 def evaluate(
     files: File | Sequence[File] | Mapping[str, Model], data: File | Source | Dataset, *,
     kernels: Kernels = "default", preprocessing: Sequence[Preprocessing] | None = None,
+    recorded: Mapping[str, Place] | None = None,
     metric: Metric | str | None = None, output: str | None = None, sequence: bool = False,
     confidence: float = 0.95, margin: float | None = None, seed: int = 0,
     num_threads: int | None = None, progress: Progress | None = None,
@@ -45,6 +48,9 @@ def evaluate(
         Kernels of the interpreter.
     preprocessing : sequence of Preprocessing, optional
         What to do to ``x`` for each file; nothing by default.
+    recorded : mapping of file to path or array, optional
+        Outputs of a file that were recorded elsewhere for the same examples, by its name; they
+        are one more model, named ``"<file>, recorded"``.  See ``docs/device.md`` for the forms.
     metric : Metric or str, optional
         What outputs are scored by, as :func:`qinspect.metrics.metric` names it; guessed where there
         is only one reading.
@@ -87,6 +93,7 @@ def evaluate(
     if len(offset) > 1:
         raise SpecError("files with other labels cannot be compared in one set of results; "
                         "give them one label offset.")
+    places = by_model(recorded, named)
     graphs = {name: open_model(file) for name, file in named.items()}
     examples = load_examples(data, list(graphs.values()), ways)
     fed, said = prepare_all(examples.x, graphs, ways)
@@ -98,19 +105,29 @@ def evaluate(
         raise DataError(f"{examples.no_labels}; 'compare' says what can be said without.")
     notes += task.notes
     show = progress or late_progress()
-    files = f"of {len(graphs)} file(s)"
+    files = f"of {counted(len(graphs), 'file')}"
     ran = task.run(graphs, fed, num_threads=num_threads, kernels=kernels, sequence=sequence,
                    progress=lambda done, total: show("outputs", done, total, files))
     runs = {name: run for name, (run, _) in ran.items()}
-    outputs = {name: scored for name, (_, scored) in ran.items()}
+    outputs = {}
     notes += [f"{name}: {note}" for name, run in runs.items() for note in run.notes]
+    for name, (run, scored) in ran.items():
+        outputs[name] = scored
+        if name in places:
+            graph = graphs[name]
+            found = read_recorded(places[name], name, graph, task, run, examples)
+            outputs[recorded_name(name)] = found.scored(task, name, graph, fed[name])
+            others = {one: other for one, other in runs.items() if one != name}
+            seen = beside(found, run, graph, output_port(graph, task.outputs[name]),
+                          classes=task.classes, others=others)
+            notes += [found.said, f"{recorded_name(name)}: {seen.sentence}"]
     shift = offset.pop()
     y = examples.labels + shift if task.metric.classes else task.y
     if task.metric is ACCURACY:
-        found = chance_remarks({
+        chance = chance_remarks({
             name: Scored(run.prediction, examples.labels + shift, run.raw[0].size, shift)
             for name, run in runs.items()}, by_file=False)
-        notes += [remark.line for remark in found]
+        notes += [remark.line for remark in chance]
     return Results(outputs, y, examples.ids, examples.group, metric=task.metric,
                    confidence=confidence, margin=margin, seed=seed,
                    first=first,

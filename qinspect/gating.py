@@ -271,7 +271,7 @@ def _needed(one: Comparison) -> NextStep | None:
 
 
 def _sentence(one: Comparison, said: GateVerdict, step: NextStep | None) -> str:
-    limit = f"{one.margin:.4g} {one.metric.unit}".rstrip()
+    limit = one.metric.limit(one.margin)
     head = {"not_worse": f"{one.b} is not worse than {one.a} by {limit} or more",
             "worse": f"{one.b} is worse than {one.a}",
             "cannot_tell": f"Cannot tell whether {one.b} is worse than {one.a} by {limit} or more",

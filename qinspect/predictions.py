@@ -799,8 +799,9 @@ def _changed(one: Comparison, classes: pd.DataFrame) -> str:
     if far.empty:
         return (f"From {one.a} to {one.b} no class is shown to change ({len(rows)} classes; "
                 f"{error}).{rest}")
-    listed = ", ".join(f"{row['class']} ({one.metric.number(row['gap'])} {one.metric.unit})"
-                       for _, row in far.iterrows())
+    listed = ", ".join(
+        f"{row['class']} ({one.b if one.metric.better * row['gap'] > 0 else one.a} better by "
+        f"{one.metric.size(row['gap'])})" for _, row in far.iterrows())
     return (f"From {one.a} to {one.b} {len(far)} of {len(rows)} classes change beyond chance "
             f"({error}): {listed}.{rest}")
 

@@ -100,9 +100,13 @@ def _clean(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Its folder is made where it is missing.
+    """
     handle, temporary = -1, ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name[:100]}.", path.parent)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)

@@ -73,9 +73,14 @@ def p_words(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p_value(p)}"
 
 
+def counted(n: int, what: str) -> str:
+    """A number of things, such as ``1 layer`` or ``2 layers``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 def examples(n: int) -> str:
     """A number of examples, such as ``1 example``."""
-    return f"{n:,} example{'' if n == 1 else 's'}"
+    return counted(n, "example")
 
 
 def no_answer(bad: int, n: int) -> str:

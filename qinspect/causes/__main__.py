@@ -1,4 +1,4 @@
-"""Write docs/causes.md from the rules.
+"""Write docs/causes.md from the rules, or tell one cause: ``python -m qinspect.causes noise``.
 
 ``python -m qinspect.causes data/diagnosis_cases.csv qinspect_bench.faults:NOT_INJECTED`` (`make
 docs`); without the rows of the fault benchmark there are no scores, without the name it is not said
@@ -18,7 +18,7 @@ from qinspect import store
 from qinspect.causes import all_rules
 from qinspect.diagnosis.cases import NEEDS
 from qinspect.diagnosis.rule import Measure, Remedy, Rule
-from qinspect.errors import DataError, QinspectError
+from qinspect.errors import DataError, QinspectError, unknown_name
 from qinspect.named import named_object
 from qinspect.verdicts import CAUSES
 
@@ -161,12 +161,19 @@ def _wrapped(text: str, hanging: str = "") -> str:
 
 
 def main() -> int:
-    """Print the document; exit code 2 and one sentence where the rows cannot be read."""
+    """Print the document or one cause; exit code 2 and one sentence where that cannot be."""
     parser = argparse.ArgumentParser(prog="python -m qinspect.causes")
-    parser.add_argument("rows", nargs="?", type=Path, help="data/diagnosis_cases.csv")
+    parser.add_argument("rows", nargs="?", type=Path, metavar="ID",
+                        help="a cause to tell; or data/diagnosis_cases.csv, for the document")
     parser.add_argument("reasons", nargs="?", help="module:name of why a cause has no rows, by id")
     given = parser.parse_args()
+    rules = all_rules()
+    if str(given.rows) in rules:
+        print(_section(rules[str(given.rows)], None, {}), end="")
+        return 0
     try:
+        if given.rows is not None and not (given.rows.exists() or given.rows.suffix == ".csv"):
+            raise unknown_name("cause", str(given.rows), tuple(rules))
         rows = None if given.rows is None else read_rows(given.rows)
         reasons = None if given.reasons is None else named_object(given.reasons)
     except QinspectError as error:

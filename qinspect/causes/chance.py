@@ -75,7 +75,7 @@ def _check_noise(evidence: Evidence) -> Finding:
     measures = together(zero, _EQUIVALENT.of(c.verdict == "equivalent"))
     if c.verdict == "equivalent":
         return ruled_out(
-            f"{a} and {b} are equal within {c.margin:.4g} {c.metric.unit}; there is no gap.",
+            f"{a} and {b} are equal within {c.metric.limit(c.margin)}; there is no gap.",
             measures, facts,
         )
     if zero.speaks:
@@ -169,7 +169,7 @@ def _check_gain(evidence: Evidence) -> Finding:
     gain = _GAIN.of(found.verdict == "b_better")
     if not gain.speaks:
         return does_not_apply(
-            f"PTQ minus float is {found.metric.number(found.gap)} {found.metric.unit} "
+            f"{found.metric.ahead('float', 'PTQ', found.gap, found.interval)} "
             f"({p_words(found.p)}): there is no gain to explain.", [gain], facts,
         )
     if not evidence.of_classes:

@@ -223,7 +223,7 @@ def _check_feeding(evidence: Evidence) -> Finding:
         if explained.speaks:
             facts[f"{role}_mistake"] = found.mistake
             words.append(
-                f"the predictions claimed for {role.upper()} {found.words} "
+                f"the predictions {_got(evidence, role)} {found.words} "
                 f"({100 * found.reproduced:.1f} % reproduced, {100 * found.agreement:.1f} % by "
                 "feeding it correctly)"
             )
@@ -309,13 +309,16 @@ def _check_pairing(evidence: Evidence) -> Finding:
         if role not in evidence.case.roles:
             continue
         own = evidence.evaluation(role).prediction
-        problem = _problem(claim, own, evidence.data.ids, evidence.data.labels)
+        recorded = role in evidence.case.recorded
+        problem = (unlike(evidence, role) if recorded else
+                   _problem(claim, own, evidence.data.ids, evidence.data.labels))
         if problem:
             measures.append(_MISPAIRED.of(True, role))
         if len(claim.prediction) == len(own):
             found = try_mistakes(evidence, role)
             agreement = AGREEMENT_SHARE.of(found.agreement, role)
-            decides = not problem and not found.mistake
+            # Of recorded outputs what is left may be the kernels, whose cause it is then.
+            decides = not problem and not found.mistake and not recorded
             measures.append(agreement if decides else agreement.plain())
             if measures[-1].speaks:
                 problem = (
@@ -324,12 +327,28 @@ def _check_pairing(evidence: Evidence) -> Finding:
                     "examples or another preprocessing"
                 )
         if problem:
-            words.append(f"the predictions claimed for {role.upper()} {problem}")
+            words.append(f"the predictions {_got(evidence, role)} {problem}")
             hurt.append(role)
     if not words:
         return ruled_out("claimed and repeated predictions are of the same examples in the same "
                          "order.", measures)
     return indicated("; ".join(words) + ".", measures, {}, tuple(hurt), strength=1.0)
+
+
+def _got(evidence: Evidence, role: str) -> str:
+    return f"{'recorded' if role in evidence.case.recorded else 'claimed'} for {role.upper()}"
+
+
+def unlike(evidence: Evidence, role: str) -> str | None:
+    """What shows that recorded outputs are not the file's on these examples, feeding it apart."""
+    if evidence.of_classes:
+        if try_mistakes(evidence, role).mistake:
+            return None
+        problem = _problem(evidence.case.claims[role], evidence.evaluation(role).prediction,
+                           evidence.data.ids, evidence.data.labels)
+        if problem:
+            return problem
+    return evidence.beside(role).unlike or None
 
 
 def _problem(claim: Claim, own: Array, ids: Array, y: Array) -> str | None:

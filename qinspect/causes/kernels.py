@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.special import bdtrik
 
+from qinspect.causes.evaluation import try_mistakes, unlike
 from qinspect.data.dataset import take
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import some_examples
 from qinspect.diagnosis.rule import (
     EVALUATION,
+    MODELS,
     Finding,
     Measure,
     Remedy,
@@ -20,11 +23,14 @@ from qinspect.diagnosis.rule import (
     Trial,
     does_not_apply,
     indicated,
+    not_shown,
     ruled_out,
 )
+from qinspect.measure.debugger import culprit, debugger_sentence
 from qinspect.measure.kernels import MOST, ReferenceRun, reference_run, seconds_for
 from qinspect.measure.probe import batches
 from qinspect.metrics.classes import class_of
+from qinspect.schema import Array
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.ports import real_values
 from qinspect.tflite.runner import Session
@@ -59,45 +65,128 @@ def _answers(evidence: Evidence, run: ReferenceRun) -> Any:
     return run.result.prediction if evidence.of_classes else run.scored
 
 
+@dataclass(frozen=True)
+class _Held:
+    """A file's answers by other kernels, held against its own: what decides, and in words.
+
+    ``not_kernels``: what was seen of recorded outputs that are not this file's.
+    """
+
+    measure: Measure
+    facts: dict[str, object]
+    said: str
+    not_kernels: str = ""
+
+
+def _held(evidence: Evidence, role: str) -> _Held:
+    """By the kernels that outputs were recorded with, else by the reference kernels."""
+    return evidence.once(("held", role), lambda: (
+        _recorded if role in evidence.case.recorded else _by_reference)(evidence, role))
+
+
+def _by_reference(evidence: Evidence, role: str) -> _Held:
+    ran = _reference(evidence, role)
+    measure, moved, by = _moved(evidence, role, _answers(evidence, ran), ran.index)
+    return _Held(measure, {f"{role}_examples": len(ran.index),
+                           f"{role}_reference_minus_default{evidence.suffix}": moved}, by)
+
+
+def _recorded(evidence: Evidence, role: str) -> _Held:
+    seen = evidence.beside(role)
+    measure, moved, by = _moved(evidence, role, evidence.recorded_answers(role),
+                                np.arange(len(evidence.data)))
+    facts: dict[str, object] = {
+        f"{role}_examples": seen.n, f"{role}_recorded_minus_own{evidence.suffix}": moved,
+        f"{role}_outputs_differ": seen.differ,
+        f"{role}_largest_{'steps' if seen.unit == 'steps' else 'difference'}": seen.largest}
+    if evidence.of_classes and (mistake := try_mistakes(evidence, role)).mistake:
+        return _Held(measure.plain(), facts, by, f"{_what(role)} {mistake.words}")
+    if why := unlike(evidence, role):
+        return _Held(measure.plain(), facts, by, f"{_what(role)} {why}")
+    if seen.largest is not None:
+        by += f", outputs by up to {seen.largest:.3g} {seen.unit},"
+    return _Held(measure, facts, by)
+
+
+def _what(role: str) -> str:
+    return f"the outputs recorded of the {role.upper()} file"
+
+
+def _moved(evidence: Evidence, role: str, other: Any, index: Array) -> tuple[Measure, float, str]:
+    """What decides, by how much the metric moves, and what changes, in words."""
+    both = evidence.results(own=True).take(index).with_outputs(
+        other=evidence.scorable(other, index))
+    moved = evidence.metric.scale * (both.value("other") - both.value(role))
+    if evidence.of_classes:
+        flips = int(np.count_nonzero(evidence.own_answers(role)[index] != other))
+        # One flip more than what is let pass.
+        limit = max(1, math.ceil(bdtrik(1 - _CHANCE, len(index), _FLIP_SHARE))) + 1
+        return (_FLIPS.of(flips, role, threshold=limit), moved,
+                f"{flips} of {len(index)} predictions of the {role.upper()} file")
+    return (_MOVED.of(abs(moved) / evidence.results().limit, role), moved,
+            f"the {evidence.metric.title} of the {role.upper()} file (by "
+            f"{evidence.metric.size(moved)})")
+
+
 def _check_kernels(evidence: Evidence) -> Finding:
-    facts: dict[str, object] = {}
-    measures, words, hurt = [], [], []
-    for role in evidence.case.roles:
-        ran = _reference(evidence, role)
-        index, other = ran.index, _answers(evidence, ran)
-        some = evidence.results(own=True).take(index)
-        both = some.with_outputs(reference=evidence.scorable(other, index))
-        moved = evidence.metric.scale * (both.value("reference") - both.value(role))
-        facts[f"{role}_examples"] = len(index)
-        facts[f"{role}_reference_minus_default{evidence.suffix}"] = moved
-        if evidence.of_classes:
-            flips = int(np.count_nonzero(evidence.own_answers(role)[index] != other))
-            # One flip more than what is let pass.
-            limit = max(1, math.ceil(bdtrik(1 - _CHANCE, len(index), _FLIP_SHARE))) + 1
-            measures.append(_FLIPS.of(flips, role, threshold=limit))
-            said = f"{flips} of {len(index)} predictions of the {role.upper()} file"
-        else:
-            measures.append(_MOVED.of(abs(moved) / evidence.results().limit, role))
-            said = (f"the {evidence.metric.title} of the {role.upper()} file (by "
-                    f"{evidence.metric.size(moved)})")
-        if measures[-1].speaks:
-            words.append(said)
-            hurt.append(role)
-    if not words:
-        fewest = min(len(_reference(evidence, role).index) for role in evidence.case.roles)
+    found = _by_outputs(evidence)
+    for role in evidence.case.debugger:
+        table = evidence.debugger(role)
+        worst = culprit(table)
+        facts = {} if worst is None else {f"{role}_operator": worst["operator"],
+                                          f"{role}_operator_code": worst["op"],
+                                          f"{role}_operator_difference": worst["steps"]}
+        # Outputs that were not recorded may differ there.
+        open_ = (worst is not None and found.verdict == "ruled_out"
+                 and role not in evidence.case.recorded)
+        found = replace(
+            found, verdict="not_shown" if open_ else found.verdict, facts=found.facts | facts,
+            sentence=f"{found.sentence} {MODELS[role]}: {debugger_sentence(table)}" + (
+                " Whether that makes the gap is told by its outputs (--recorded)." if open_
+                else ""))
+    return found
+
+
+def _by_outputs(evidence: Evidence) -> Finding:
+    held = {role: _held(evidence, role) for role in evidence.case.roles}
+    recorded = [role for role in held if role in evidence.case.recorded]
+    measures = [one.measure for one in held.values()]
+    facts = {key: value for one in held.values() for key, value in one.facts.items()}
+    hurt = tuple(role for role, one in held.items() if one.measure.speaks)
+    other = [one.not_kernels for one in held.values() if one.not_kernels]
+    if hurt:
+        there = [held[role].said for role in hurt if role in recorded]
+        here = [held[role].said for role in hurt if role not in recorded]
+        words = [*([f"{' and '.join(there)} change between the recording and the kernels here; if "
+                    "the device ran this very file (compare checksums), its kernels differ"]
+                   if there else []),
+                 *([f"{' and '.join(here)} change between optimised and reference kernels"]
+                   if here else []), *other]
+        return indicated(f"{'; '.join(words)}.", measures, facts, hurt, strength=0.4)
+    if other:
+        return not_shown(f"{'; '.join(other)}: no difference of kernels.", measures, facts)
+    agree = [f"recorded and own outputs of the {role.upper()} file agree "
+             f"({evidence.beside(role).sentence.rstrip('.')})" for role in recorded]
+    if len(recorded) < len(held):
+        fewest = min(len(_reference(evidence, role).index) for role in held
+                     if role not in recorded)
         which = (f"on the {fewest:,} of {len(evidence.data):,} examples, drawn at random, that "
                  "were run by both" if fewest < len(evidence.data) else "on all examples")
-        return ruled_out(f"optimised and reference kernels agree {which}.", measures, facts)
-    return indicated(
-        f"{' and '.join(words)} change between optimised and reference kernels.", measures, facts,
-        tuple(hurt), strength=0.4,
-    )
+        agree.append(f"optimised and reference kernels agree {which}")
+    return ruled_out(f"{'; '.join(agree)}.", measures, facts)
+
+
+def _use_own(evidence: Evidence, finding: Finding) -> Trial | None:
+    swaps = {role: evidence.own_answers(role) for role in finding.hurts
+             if role in evidence.case.recorded}
+    return Trial("running the file with the kernels here", swaps, claim=True) if swaps else None
 
 
 def _use_reference(evidence: Evidence, finding: Finding) -> Trial | None:
-    if not finding.hurts:
+    ran = {role: _reference(evidence, role) for role in finding.hurts
+           if role not in evidence.case.recorded}
+    if not ran:
         return None
-    ran = {role: _reference(evidence, role) for role in finding.hurts}
     # Each was run on the first of one random order, so the fewest are among those of all.
     index = min((run.index for run in ran.values()), key=len)
     swaps = {role: _answers(evidence, run)[np.isin(run.index, index)]
@@ -198,7 +287,11 @@ RULES = (
         ),
         source="LiteRT documentation, Interpreter (op resolver types) and XNNPACK delegate",
         measures=(_FLIPS, _MOVED),
-        remedies=(Remedy("reference kernels", ("data",), _use_reference),),
+        remedies=(Remedy("our kernels", ("data",), _use_own),
+                  Remedy("reference kernels", ("data",), _use_reference)),
+        note="With outputs recorded on a device (`--recorded`, `docs/device.md`) these are held "
+        "against the file run here, and the gap is theirs. The table of LiteRT's accuracy debugger "
+        "(`--debugger`) says which operator.",
     ),
     Rule(
         id="argmax-ties",

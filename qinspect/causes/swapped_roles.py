@@ -79,8 +79,9 @@ def _exchange(evidence: Evidence, finding: Finding) -> Trial | None:
     if not origins <= {"certain", "high"} and not _weights_agree(facts):
         return None
     gap = evidence.results(own=True).contrast({"ptq": 1.0, "qat": -1.0})[0]
-    size = f"{evidence.metric.number(gap)} {evidence.metric.unit}".rstrip()
-    return Trial(f"exchanging the two names makes QAT - PTQ {size}",
+    better = "QAT" if evidence.metric.better * gap > 0 else "PTQ"
+    return Trial(f"exchanging the two names, with which {better} is better by "
+                 f"{evidence.metric.size(gap)}",
                  {"ptq": evidence.own_answers("qat"), "qat": evidence.own_answers("ptq")},
                  shown=True)
 

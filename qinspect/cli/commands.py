@@ -29,6 +29,7 @@ from qinspect.cli.options import (
     Output,
     Preset,
     RawInputs,
+    Recorded,
     Report,
     Seed,
     Sequence,
@@ -44,6 +45,7 @@ from qinspect.cli.options import (
     workshop,
 )
 from qinspect.errors import QinspectError, SpecError
+from qinspect.verdicts import counted
 
 
 @app.command()
@@ -77,6 +79,7 @@ def evaluate(
     input_offset: InputOffsets = None,
     label_offset: LabelOffsets = None,
     raw_input: RawInputs = None,
+    recorded: Recorded = None,
     metric: MetricName = None,
     output: Output = None,
     sequence: Sequence = False,
@@ -92,11 +95,12 @@ def evaluate(
     from qinspect.data.sources import Source
     from qinspect.evaluation import evaluate as run
     from qinspect.tflite.inputs import preprocessing_of
+    from qinspect.tflite.recorded import places
 
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
     found = run(files, Source(data, x_key, y_key), kernels=kernels,  # type: ignore[arg-type]
-                preprocessing=how, metric=metric, output=output, sequence=sequence,
-                confidence=confidence)
+                preprocessing=how, recorded=places(recorded or ()), metric=metric, output=output,
+                sequence=sequence, confidence=confidence)
     show_result(found, as_json=as_json, report=report)
     if out is not None:
         found.save(out)
@@ -115,6 +119,7 @@ def compare(
     input_offset: InputOffsets = None,
     label_offset: LabelOffsets = None,
     raw_input: RawInputs = None,
+    recorded: Recorded = None,
     metric: MetricName = None,
     output: Output = None,
     sequence: Sequence = False,
@@ -136,10 +141,12 @@ def compare(
     from qinspect.comparisons import compare as run
     from qinspect.data.sources import Source
     from qinspect.tflite.inputs import preprocessing_of
+    from qinspect.tflite.recorded import places
 
     how = preprocessing_of(len(files), input_scale, input_offset, label_offset, raw_input)
-    found = run(files, Source(data, x_key, y_key), calibration, preprocessing=how, metric=metric,
-                output=output, sequence=sequence, reference=reference, margin=margin,
+    found = run(files, Source(data, x_key, y_key), calibration, preprocessing=how,
+                recorded=places(recorded or ()), metric=metric, output=output, sequence=sequence,
+                reference=reference, margin=margin,
                 margin_relative=share_of(margin_relative), non_inferior=non_inferior, seed=seed,
                 by_class=by_class)
     show_result(found, as_json=as_json, report=report)
@@ -229,6 +236,11 @@ def layers(
     examples: Annotated[int, typer.Option(help="Leading examples to measure on.")] = 128,
     input_scale: InputScale = None,
     input_offset: InputOffset = None,
+    debugger: Annotated[Path | None, typer.Option(
+        help="accuracy_summary.csv of LiteRT's accuracy debugger, of the last file.")] = None,
+    cut_worst: Annotated[Path | None, typer.Option(
+        help="Write the worst operator of the last file into this folder, with its inputs and "
+             "outputs; one file will do.")] = None,
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:
@@ -242,7 +254,8 @@ def layers(
 
     source = None if data is None else Source(data, x_key, y_key)
     found = run(files, source, examples=examples,
-                preprocessing=asked_for(input_scale, input_offset))
+                preprocessing=asked_for(input_scale, input_offset), debugger=debugger,
+                cut_worst=cut_worst)
     show_result(found, as_json=as_json, report=report)
 
 
@@ -354,11 +367,11 @@ def sensitivity(
     if write is not None:
         kept = found.write_mixed(write, keep)
         if not as_json:
-            print(f"written: {write} ({kept} layer(s) kept in {keep_as})")
+            print(f"written: {write} ({counted(kept, 'layer')} kept in {keep_as})")
     if recipe is not None:
         kept = found.write_recipe(recipe, keep)
         if not as_json:
-            print(f"recipe: {recipe} ({kept} layer(s) kept in {keep_as})")
+            print(f"recipe: {recipe} ({counted(kept, 'layer')} kept in {keep_as})")
     if manifest is not None and found.advice is not None:
         found.advice.write_manifest(manifest)
         if not as_json:
@@ -468,6 +481,10 @@ def diagnose(
     qat_eval_predictions: Annotated[
         Path | None, typer.Option(help="Predictions of the QAT file got elsewhere, .npz or .csv.")
     ] = None,
+    recorded: Recorded = None,
+    debugger: Annotated[list[str] | None, typer.Option(
+        help="accuracy_summary.csv of LiteRT's accuracy debugger, FILE=PATH; may be given several "
+             "times.")] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help=".npz of all checkpoints' predictions, (k, n) a file.")
     ] = None,
@@ -498,6 +515,7 @@ def diagnose(
     from qinspect.data.sources import Source
     from qinspect.diagnosis.cases import case
     from qinspect.diagnosis.engine import diagnose as run
+    from qinspect.tflite.recorded import places
 
     if folder is None and data is None:
         raise typer.BadParameter("give a folder, or files with --data.")
@@ -509,6 +527,7 @@ def diagnose(
         qat_epochs=qat_epochs, qat_lr=qat_lr, float_lr=float_lr,
         claims={"float": float_eval_predictions, "ptq": ptq_eval_predictions,
                 "qat": qat_eval_predictions},
+        recorded=places(recorded or ()), debugger=places(debugger or (), "--debugger"),
         checkpoints=checkpoints, equal_budget=equal_budget, input_scale=input_scale,
         input_offset=input_offset, label_offset=label_offset, metric=metric, output=output,
         margin=margin, seed=seed,

@@ -79,6 +79,9 @@ RawInputs = Annotated[
     typer.Option("--raw-input", help="Number of a file that takes integer x as it is."),
 ]
 
+Recorded = Annotated[list[str] | None, typer.Option(
+    help="Outputs of a file recorded elsewhere, FILE=PATH (.npz, .npy, tensors as .bin or .raw); "
+         "may be given several times.")]
 Preset = Annotated[str | None, typer.Option(
     help="one-epoch: the forum puzzle; regression: the forum's mean absolute error; anomaly: an "
          "autoencoder.")]

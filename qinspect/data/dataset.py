@@ -65,7 +65,7 @@ class Dataset:
     def labels(self) -> Array:
         """``y`` where it holds class labels; otherwise a DataError."""
         if self.y is None:
-            raise DataError(f"{self.no_labels}, and they are needed here.")
+            raise DataError(f"{self.no_labels}; they are needed here.")
         if not self.num_classes:
             raise DataError(
                 f"y of {self.name} ({self.y.dtype}, shape {self.y.shape}) holds no class labels, "
@@ -75,9 +75,10 @@ class Dataset:
 
     @property
     def no_labels(self) -> str:
-        """What to say where labels are needed and there are none, with how the data were read."""
+        """What to say where labels are needed and missing: how the data were read, what to do."""
         read = "; ".join(note.rstrip(".") for note in self.notes)
-        return f"{self.name} has no labels y" + (f" ({read})" if read else "")
+        return (f"{self.name} has no labels y{f' ({read})' if read else ''}; add them as y, or "
+                "name them with --y-key")
 
     @property
     def strata(self) -> Array:

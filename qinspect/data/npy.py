@@ -19,12 +19,12 @@ def read_npy(path: Path, *, x_key: str | None = None, y_key: str | None = None) 
     if x_key is not None:
         raise DataError(f"{path} holds one array; leave out --x-key.")
     labels = _beside(path) if y_key is None else Path(y_key)
-    y = None if labels is None else _read(labels)
+    y = None if labels is None else read_npy_array(labels)
     notes: tuple[str, ...] = ()
     if y_key is None:
         notes = (f"{path}: the labels are those of {labels.name} beside it."
                  if labels else f"{path}: no file of labels beside it; --y-key names one.",)
-    return examples_of(str(path), path.stem, _read(path, "r"), y, notes=notes,
+    return examples_of(str(path), path.stem, read_npy_array(path, "r"), y, notes=notes,
                        y_name="y" if labels is None else labels.name)
 
 
@@ -41,7 +41,8 @@ def _beside(path: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _read(path: Path, mapped: Literal["r"] | None = None) -> Array:
+def read_npy_array(path: Path, mapped: Literal["r"] | None = None) -> Array:
+    """The one array of a ``.npy`` file, which is never unpickled."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; give the path of a .npy file.")
     try:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qinspect.diagnosis.rule import MODELS
-from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics import Metric, towards
 from qinspect.stats import Comparison
+from qinspect.stats.words import better_by
 from qinspect.tflite.identity import scheme_of
+from qinspect.tflite.recorded import recorded_name
 from qinspect.verdicts import ANSWERS, CAUSES, examples
 
 if TYPE_CHECKING:
@@ -21,8 +23,9 @@ _LUCKY_SHARE = 0.1
 # From this share on a remedy is said to do more than close the gap; chosen.
 _ALL = 1.05
 # Remarks that come before everything else: what was measured may be worth nothing.
-_FIRST = ("input-units", "no-answer", "all-near-chance")
-CAUSES_PAGE = "docs/causes.md"
+_FIRST = ("recorded-outputs", "input-units", "no-answer", "all-near-chance")
+# What tells more of a cause, with or without a checkout.
+TELL_CAUSE = "python -m qinspect.causes"
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def card_of(found: Diagnosis) -> Card:
         models=_models(found),
         first=_first(found),
         gap=_gap(found),
-        gaps=" ".join(f"{capital(better_by(gap))}." for gap in found.gaps
+        gaps=" ".join(f"{capital(better(gap))}." for gap in found.gaps
                       if gap is not found.focus),
         cause="" if named is None else f"{named.rule.title} ({named.rule.id}).",
         sure=_sure(found, named),
@@ -94,7 +97,7 @@ def card_of(found: Diagnosis) -> Card:
             change(found, cause, effect)) + ".",
         left="" if cause is None or effect is None else capital(_left(found, cause, effect)),
         advice=_advice(found, cause),
-        more="" if cause is None else f"{CAUSES_PAGE}#{cause.rule.id}",
+        more="" if cause is None else f"{TELL_CAUSE} {cause.rule.id}",
     )
 
 
@@ -114,40 +117,25 @@ def _models(found: Diagnosis) -> tuple[Model, ...]:
     short = {role: Path(file).name for role, file in files.items()}
     if len(set(short.values())) < len(short):
         short = files
+    short |= {role: recorded_name(short[role]) for role in found.case.recorded}
     return tuple(Model(role, short[role], scheme_of(graph), graph.size, *values[role])
                  for role in found.case.roles
                  if role in values and (graph := found.case.graph(role)) is not None)
 
 
-def better_by(gap: Comparison, what: str = "") -> str:
-    """Which of the two is better, by how much: never a sign that has to be looked up."""
-    up = gap.improvement >= 0
-    better, other = (gap.b, gap.a) if up else (gap.a, gap.b)
-    by = gap.metric.by(gap.improvement if up else -gap.improvement,
-                       _of(gap.interval, gap.metric.better * (1 if up else -1))) + what
-    if gap.equivalent:
-        limit = gap.metric.size(gap.margin)
-        return (f"No gap: {MODELS[gap.a]} and {MODELS[gap.b]} are equivalent within {limit}; "
-                f"{MODELS[better]} is better by {by}")
-    if not gap.significant:
-        return (f"No gap seen between {MODELS[gap.a]} and {MODELS[gap.b]}: {MODELS[better]} is "
-                f"better by {by}, which may be chance")
-    return f"{MODELS[better]} is better than {MODELS[other]} by {by}"
-
-
-def _of(ends: tuple[float, float], sign: float) -> tuple[float, float]:
-    low, high = sorted(sign * end for end in ends)
-    return low, high
+def better(gap: Comparison, what: str = "") -> str:
+    """Which of the two is better, and by how much."""
+    return better_by(gap.verdict, MODELS[gap.a], MODELS[gap.b], gap.gap, gap.interval,
+                     margin=gap.margin, metric=gap.metric, what=what)
 
 
 def _gap(found: Diagnosis) -> str:
     gap, metric = found.focus, found.focus.metric
-    what = "" if metric is ACCURACY else (
-        f" of {metric.title}{' (lower is better)' if metric.better < 0 else ''}")
-    said = [f"{capital(better_by(gap, what))}, on {examples(gap.n)}"
+    what = metric.of + (" (lower is better)" if metric.better < 0 else "")
+    said = [f"{capital(better(gap, what))}, on {examples(gap.n)}"
             + (f" in {gap.groups:,} groups" if gap.groups is not None else "") + "."]
     if gap.significant and gap.within_margin:
-        said.append(f"It is real but smaller than the margin of {metric.size(gap.margin)}.")
+        said.append(f"It is real but smaller than the margin of {metric.limit(gap.margin)}.")
     if abs(gap.gap) - abs(gap.unselected) > _LUCKY_SHARE * abs(gap.gap):
         said.append("As it is looked at because it is significant, the likeliest true value is "
                     f"{metric.size(gap.unselected)}.")
@@ -200,9 +188,10 @@ def change(found: Diagnosis, cause: Cause, effect: Effect) -> str:
     metric = found.focus.metric
     done = f"{effect.done.rstrip(',')}{',' if ',' in effect.done else ''}"
     if effect.left is not None:
-        left = better_by(effect.left)
+        left = better(effect.left)
+        told = left.startswith(("No gap", "Cannot tell"))
         return (f"{done} leaves {examples(effect.left.n)}, on which "
-                f"{left[0].lower() if left.startswith('No ') else left[0]}{left[1:]}")
+                f"{left[0].lower() if told else left[0]}{left[1:]}")
     return f"{done} {files_change(effect, metric)}{gap_change(found, effect)}"
 
 
@@ -212,8 +201,8 @@ def files_change(effect: Effect, metric: Metric) -> str:
     for role in sorted(effect.lifts, key=list(MODELS).index):
         size, low, high = effect.lifts[role]
         word = "better" if size >= 0 else "worse"
-        ends = _of((low, high), 1 if size >= 0 else -1)
-        said.append(f"{MODELS[role]} {word} by {metric.by(abs(size), ends)}")
+        said.append(f"{MODELS[role]} {word} by "
+                    f"{metric.by(abs(size), towards(size, (low, high)))}")
     return f"makes {' and '.join(said)}" if said else ""
 
 
@@ -225,8 +214,8 @@ def gap_change(found: Diagnosis, effect: Effect) -> str:
         return ""
     share = f"{100 * effect.closed_share:.0f} %"
     one = len(effect.lifts) == 1
+    told = f"the gap {metric.closing(size, ends)}"
     if size <= 0:
-        told = f"the gap larger by {metric.by(-size, _of(ends, -1))}"
         return ", which makes the gap larger" if one else _and(effect, told)
     turned = effect.closed_share > _ALL
     if one:
@@ -236,7 +225,7 @@ def gap_change(found: Diagnosis, effect: Effect) -> str:
             f", which is more than the gap ({share} of it){spoils}")
     lifted = max((lift[1] for lift in effect.lifts.values()), default=0.0)
     more = ", which is more than the gap" if lifted > max(abs(gap.gap), gap.margin) else ""
-    told = f"the gap smaller by {metric.by(size, ends)}, {share} of it"
+    told = f"{told}, {share} of it"
     if turned:
         told = f"closes more than the gap: {metric.by(size, ends)}, {share} of it"
         return f", and {told}" if effect.lifts else told
@@ -250,7 +239,7 @@ def _and(effect: Effect, told: str) -> str:
 def closing(gap: Comparison, effect: Effect) -> tuple[float, tuple[float, float]]:
     """By how much a remedy makes the gap smaller, with its interval, whichever way the gap is."""
     sign = math.copysign(1.0, gap.gap)
-    return sign * effect.amount, _of(effect.interval, sign)
+    return sign * effect.amount, towards(sign, effect.interval)
 
 
 def _left(found: Diagnosis, cause: Cause, effect: Effect) -> str:
@@ -274,15 +263,14 @@ def _left(found: Diagnosis, cause: Cause, effect: Effect) -> str:
             return f"The gap is turned round: by {metric.size(size)}. {capital(explained)}".strip()
         return f"{metric.size(size)}, {share}: {explained or 'unexplained.'}"
     rest, *ends = effect.rest
-    better, other = (gap.b, gap.a) if metric.better * rest >= 0 else (gap.a, gap.b)
-    by = metric.by(abs(rest), _of((ends[0], ends[1]), math.copysign(1.0, rest)))
+    ahead, other, by = metric.lead(MODELS[gap.a], MODELS[gap.b], rest, ends)
     if ends[0] <= 0 <= ends[1]:
-        said = f"{MODELS[better]} is then better than {MODELS[other]} by {by}, which may be chance."
+        said = f"{ahead} is then better than {other} by {by}, which may be chance."
         return f"{said} {capital(explained)}".strip()
     if size < 0:
-        return (f"{MODELS[better]} is then better than {MODELS[other]} by {by}: the gap is turned "
-                f"round. {capital(explained)}").strip()
-    return f"{MODELS[better]} is still better by {by}, {share}: {explained or 'unexplained.'}"
+        return (f"{ahead} is then better than {other} by {by}: the gap is turned round. "
+                f"{capital(explained)}").strip()
+    return f"{ahead} is still better by {by}, {share}: {explained or 'unexplained.'}"
 
 
 # --- what to do ----------------------------------------------------------------------------------

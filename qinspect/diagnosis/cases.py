@@ -32,6 +32,7 @@ from qinspect.tflite import read_keras, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Examples, asked_for, in_shape, load_examples, prepare
+from qinspect.tflite.recorded import Place
 from qinspect.tflite.sandbox import open_model
 
 File = str | os.PathLike[str]
@@ -127,6 +128,10 @@ class Case(Shown):
         and ``qat`` are used.
     claims : mapping of role to Claim
         Predictions obtained elsewhere, by the file they belong to.
+    recorded : mapping of role to path or array
+        Outputs that were recorded elsewhere, as ``docs/device.md`` tells; the gap is then theirs.
+    debugger : mapping of role to path
+        ``accuracy_summary.csv`` of LiteRT's accuracy debugger.
     arms : mapping of str to ndarray of int64, shape (n,)
         Predictions of further models on ``data``, by the name of a study's arm: interventions
         that somebody has already made.
@@ -171,6 +176,8 @@ class Case(Shown):
     history: pd.DataFrame | None = None
     observers: pd.DataFrame | None = None
     claims: Mapping[str, Claim] = field(default_factory=dict)
+    recorded: Mapping[str, Place] = field(default_factory=dict)
+    debugger: Mapping[str, File] = field(default_factory=dict)
     arms: Mapping[str, Array] = field(default_factory=dict)
     arm_models: Mapping[str, Path] = field(default_factory=dict)
     checkpoints: Mapping[str, Array] = field(default_factory=dict)
@@ -198,6 +205,12 @@ class Case(Shown):
             for role in kind:
                 if role not in ROLES:
                     raise SpecError(f"{role!r} is not a file of the case; use {', '.join(ROLES)}.")
+        for what, given in (("outputs were recorded", self.recorded),
+                            ("there is an accuracy debugger's table", self.debugger)):
+            for role in given:
+                if role not in self.roles:
+                    raise SpecError(f"{what} of {role[:60]!r}, which is no file of the case; it "
+                                    f"has {', '.join(self.roles)}.")
         n = None if self.data is None else len(self.data)
         if n is None:
             return
@@ -313,6 +326,8 @@ def case(
     qat_lr: int | float | None = None,
     float_lr: int | float | None = None,
     claims: Mapping[str, File | Array | Claim | None] | None = None,
+    recorded: Mapping[str, Place] | None = None,
+    debugger: Mapping[str, File] | None = None,
     checkpoints: File | Mapping[str, Array] | None = None,
     equal_budget: bool = False,
     input_scale: int | float | None = None,
@@ -362,6 +377,11 @@ def case(
         Predictions of a file (``float``, ``ptq``, ``qat``) got elsewhere: ``.npz`` with
         ``prediction`` (n,) and optionally ``id`` and ``y``, or scores as ``outputs`` (n, classes);
         or a ``.csv`` or ``.parquet`` of one column of predictions, ids and labels.
+    recorded : mapping of role to path or array, optional
+        Outputs of a file (``float``, ``ptq``, ``qat``) recorded on a device, as ``docs/device.md``
+        tells.  The gap to explain is then that of the recorded outputs.
+    debugger : mapping of role to path, optional
+        ``accuracy_summary.csv`` of LiteRT's accuracy debugger, which tells the operator.
     checkpoints : path or mapping of role to ndarray, optional
         ``.npz`` with arrays ``float``, ``ptq``, ``qat`` of shape (k, n): classes predicted by each
         checkpoint that was tried on ``data``.
@@ -401,6 +421,9 @@ def case(
     told = {name: value for name, value in locals().items() if value is not None}
     claimed = {role: source for role, source in (claims or {}).items() if source is not None}
     told["claims"] = claimed
+    if both := claimed.keys() & (recorded or {}).keys():
+        raise SpecError(f"of {min(both)} there are recorded outputs and predictions obtained "
+                        "elsewhere; give one of them.")
     if isinstance(study, str | os.PathLike) and is_loose(study):
         del told["study"]
         return _of_folder(study, told)
@@ -410,7 +433,8 @@ def case(
         if given or data is not None:
             raise SpecError("give a study's folder or loose files, not both.")
         found = study if isinstance(study, Study) else load_study(study)
-        return _of_study(found, equal_budget)
+        return replace(_of_study(found, equal_budget), recorded=recorded or {},
+                       debugger=debugger or {})
     if data is None:
         raise SpecError("give a study's folder, or files with data.")
     graphs = {
@@ -453,6 +477,8 @@ def case(
         keras_qat=None if keras_qat is None else Path(keras_qat),
         history=table,
         claims={role: _by_id(_claim(source), evaluated) for role, source in claimed.items()},
+        recorded=recorded or {},
+        debugger=debugger or {},
         checkpoints=_checkpoints(checkpoints),
         facts=_facts_of(
             table, batch_size, epochs={"qat": qat_epochs},

@@ -7,14 +7,14 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from qinspect.diagnosis.advising import advised
 from qinspect.diagnosis.answer import CLOSED_SHARE, Cause, Diagnosis, Effect
-from qinspect.diagnosis.cases import Case, case
+from qinspect.diagnosis.cases import Case, Claim, case
 from qinspect.diagnosis.cutting import first_cuts
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.replicates import LOOKS, measure_replicates
@@ -136,6 +136,7 @@ def diagnose(
     if evidence.task.metric is None:
         evidence = Evidence(against_float(evidence), num_threads)
         given, training = evidence.case, False
+    given = evidence.case = _with_recorded(evidence)
     roles = {role: evidence.graph(role) for role in given.roles}
     units = unit_remarks(roles, dict.fromkeys(roles, evidence.data.x), str)
     gaps = _gaps_of_numbers(evidence)
@@ -149,7 +150,7 @@ def diagnose(
         finding = _check(rule, evidence)
         found.append(Cause(rule, finding, finding.verdict))
     show("evidence", len(rules) + 1, len(rules) + 1, f"{len(rules)} causes asked about")
-    remarks = (*units, *_remarks(evidence, gaps))
+    remarks = (*_recorded_remarks(evidence), *units, *_remarks(evidence, gaps))
 
     def answer(found: list[Cause]) -> Diagnosis:
         judged = [_judge(cause, focus) for cause in found]
@@ -265,6 +266,24 @@ def against_float(evidence: Evidence) -> Case:
     data = replace(given.data, y=labels_of_float(metric, own.prediction, own.outputs),
                    num_classes=own.raw[0].size if metric.classes else 0)
     return replace(given, data=data, metric=metric)
+
+
+def _with_recorded(evidence: Evidence) -> Case:
+    """The case with recorded classes as claims, so that mistakes of making them are looked for."""
+    given = evidence.case
+    claims = {role: Claim(evidence.recording(role).prediction) for role in given.recorded
+              if evidence.of_classes}
+    for role in given.debugger:
+        evidence.debugger(role)  # a table of another file is refused here
+    return replace(given, claims={**given.claims, **claims})
+
+
+def _recorded_remarks(evidence: Evidence) -> tuple[Remark, ...]:
+    """That the gap is not that of the files run here, and where what was recorded comes from."""
+    return tuple(Remark(
+        "recorded-outputs", f"the gap is that of recorded outputs ({found.said.rstrip('.')}), not "
+        "of the file run here.", asdict(evidence.beside(role)), role)
+        for role in evidence.case.recorded for found in [evidence.recording(role)])
 
 
 # --- what should be heard unasked ---------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from qinspect.measure.activations import (
     observe_ranges,
     stored_ranges,
 )
+from qinspect.measure.debugger import read_debugger
 from qinspect.measure.remarks import output_remarks
 from qinspect.measure.weights import weight_errors
 from qinspect.metrics import ACCURACY, AGREEMENT, Metric
@@ -31,6 +33,7 @@ from qinspect.tflite.graph import Graph
 from qinspect.tflite.identity import Identification, identify
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.read import read_graph
+from qinspect.tflite.recorded import Beside, Recording, beside, read_recorded
 from qinspect.tflite.remarks import FIXED_RANGE, Remark
 from qinspect.tflite.requantize import Ranges
 from qinspect.tflite.run import Evaluation
@@ -189,6 +192,33 @@ class Evidence:
     def _answers(self, graph: Graph, x: Arrays, result: Evaluation) -> Any:
         return result.prediction if self.of_classes else self.task.scored("file", graph, x, result)
 
+    # --- what was recorded elsewhere --------------------------------------------------------
+
+    def recording(self, role: str) -> Recording:
+        """What was recorded of the file of a role elsewhere."""
+        return self.once(("recorded", role), lambda: read_recorded(
+            self.case.recorded[role], role, self.graph(role), self.task, self.evaluation(role),
+            self.data))
+
+    def beside(self, role: str) -> Beside:
+        """The same held against the file's own outputs, and those of the other files."""
+        port = output_port(self.graph(role), self.task.outputs[role])
+        others = [other for other in self.case.roles if other != role]
+        return self.once(("beside", role), lambda: beside(
+            self.recording(role), self.evaluation(role), self.graph(role), port,
+            classes=self.of_classes, others={other: self.evaluation(other) for other in others}))
+
+    def debugger(self, role: str) -> pd.DataFrame:
+        """What LiteRT's accuracy debugger found in the file of a role, columns ``DEVICE``."""
+        return self.once(("debugger", role), lambda: read_debugger(
+            Path(self.case.debugger[role]), self.graph(role))[0])
+
+    def recorded_answers(self, role: str) -> Any:
+        """What of recorded outputs is scored: of accuracy the classes."""
+        found = self.recording(role)
+        return found.prediction if self.of_classes else found.scored(
+            self.task, role, self.graph(role), self.data.x)
+
     def scorable(self, answers: Any, index: Array | None = None) -> Any:
         """Answers as results take them: of accuracy, which evaluation examples are right."""
         if not self.of_classes:
@@ -203,11 +233,13 @@ class Evidence:
                 and len(claim.prediction) == len(self.data))
 
     def put(self, role: str) -> Any:
-        """What counts in the puzzle as it was put: a claim where there is one.
+        """What counts in the puzzle as it was put: what was recorded, or claimed.
 
         The claim is scored as whoever made it did: against its own labels if it has any, else
         by position.
         """
+        if role in self.case.recorded:
+            return self.scorable(self.recorded_answers(role))
         if not self.claim_pairs(role):
             return self.scorable(self.own_answers(role))
         claim = self.case.claims[role]

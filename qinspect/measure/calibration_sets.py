@@ -17,10 +17,11 @@ from qinspect.data.dataset import count, digests
 from qinspect.data.streams import stream
 from qinspect.errors import DataError
 from qinspect.measure.activations import ObservedRanges
-from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics import Metric
 from qinspect.predictions import Results
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.requantize import Ranges
+from qinspect.verdicts import counted
 
 # Disjoint subsets of one size, at least and at most; chosen.
 _FEWEST, _MOST = 4, 5
@@ -175,21 +176,18 @@ def _enough(table: pd.DataFrame, metric: Metric, margin: float) -> int | None:
 
 def _how_many(advice: CalibrationAdvice) -> str:
     metric, part = advice.metric, advice.sizes.iloc[:-1]
-    what = "accuracy" if metric is ACCURACY else metric.title
-    margin = f"{advice.margin:.4g} {metric.unit}".rstrip()
+    margin = metric.limit(advice.margin)
     row = part.iloc[-1] if advice.enough is None else part[part["size"] == advice.enough].iloc[0]
-    gap = (f"{metric.number(row['to_all'])} {metric.unit}".rstrip()
-           + f" [{metric.number(row['low'])}, {metric.number(row['high'])}]")
-    drawn = f"{int(row['sets'])} disjoint sets of {int(row['size'])}"
+    drawn = f"{counted(int(row['sets']), 'disjoint set')} of {int(row['size'])}"
+    ahead = metric.ahead("calibrating with all", "calibrating with less", row["to_all"],
+                         (row["low"], row["high"])) + metric.of
     better = part[(part["low"] > 0) if metric.better > 0 else (part["high"] < 0)]
     if advice.enough is None:
         said = (f"How many calibration examples: fewer than all {advice.n} are not shown to be "
-                f"enough; {drawn} differ from all by {gap} of {what}, so a loss of {margin} is not "
-                "excluded.")
+                f"enough; with {drawn} {ahead}, so a loss of {margin} is not excluded.")
     else:
         said = (f"How many calibration examples: {advice.enough} drawn at random are enough; "
-                f"{drawn} differ from all {advice.n} by {gap} of {what}, less than a loss of "
-                f"{margin}.")
+                f"with {drawn} {ahead}, not a loss of {margin}.")
     if len(better):
         said += (f" Sets of {int(better['size'].iloc[0])} do better than all {advice.n}: extreme "
                  "examples stretch the ranges.")

@@ -1,8 +1,8 @@
-"""Float operators cut into one model, each fed with what the quantized one gets."""
+"""Operators cut out: many into one model, each fed as its counterpart is, or one as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,10 +19,14 @@ from qinspect.tflite.runner import Session
 
 # Operators that run other subgraphs, or keep state between calls, mean nothing on their own.
 _NOT_ALONE = frozenset(
-    {"WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
+    {"WHILE", "IF", "CALL", "CALL_ONCE", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE",
+     "STABLEHLO_REDUCE", "STABLEHLO_REDUCE_WINDOW", "STABLEHLO_SORT", "VAR_HANDLE",
+     "READ_VARIABLE", "ASSIGN_VARIABLE",
      "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN",
      "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "SVDF"}
 )
+# In the place of the number of a code: the DEQUANTIZE that is added here.
+_DEQUANTIZE = -1
 # What DEQUANTIZE makes real numbers of, to the last bit those of `real_values`.
 _STORED = ("int8", "uint8")
 
@@ -127,11 +131,11 @@ def _layer(
         return f"it is {a.code} in the float file and {b.code} in the quantized one"
     operators = tuple(sorted({pair.op_a, *pair.absorbed_a}))
     for op in operators:
-        reason = _why_not_alone(float_graph.main, op)
+        reason = why_not_alone(float_graph.main, op)
         if reason is not None:
             return reason
-    needed = _outside_inputs(float_graph.main, operators, constants[0])
-    given = _outside_inputs(quant_graph.main, sorted({pair.op_b, *pair.absorbed_b}), constants[1])
+    needed = outside_inputs(float_graph.main, operators, constants[0])
+    given = outside_inputs(quant_graph.main, sorted({pair.op_b, *pair.absorbed_b}), constants[1])
     if not needed:
         return "none of its inputs depends on the data"
     if len(needed) != len(given):
@@ -148,11 +152,12 @@ def _layer(
     return CutOperators(operators, sources, pair.output_a)
 
 
-def _outside_inputs(subgraph: Subgraph, operators: Sequence[int], constants: set[int]) -> list[int]:
+def outside_inputs(subgraph: Subgraph, operators: Sequence[int],
+                   constants: Container[int]) -> list[int]:
     """Tensors that a group of operators reads but neither makes nor holds as constants."""
     made = {i for op in operators for i in subgraph.operators[op].outputs}
     read = [i for op in operators for i in subgraph.operators[op].inputs]
-    return list(dict.fromkeys(i for i in read if i >= 0 and i not in made | constants))
+    return list(dict.fromkeys(i for i in read if i >= 0 and i not in made and i not in constants))
 
 
 def constant_tensors(subgraph: Subgraph) -> dict[int, int | None]:
@@ -166,15 +171,18 @@ def constant_tensors(subgraph: Subgraph) -> dict[int, int | None]:
     return constants
 
 
-def _why_not_alone(subgraph: Subgraph, op: int) -> str | None:
+def why_not_alone(subgraph: Subgraph, op: int) -> str | None:
     """Reason why an operator cannot be evaluated on its own, or None if it can."""
     operator = subgraph.operators[op]
     if operator.custom is not None or operator.code == "CUSTOM":
         return "it is a custom operator"
     if operator.code in _NOT_ALONE:
         return f"{operator.code} runs other subgraphs or keeps state"
-    if any(subgraph.tensors[i].variable for i in operator.inputs if i >= 0):
+    read = [subgraph.tensors[i] for i in operator.inputs if i >= 0]
+    if any(tensor.variable for tensor in read):
         return "it keeps state"
+    if any(t.quantization is not None and t.quantization.blockwise for t in read):
+        return "its weights have a scale a block, kept in another tensor"
     return None
 
 
@@ -184,12 +192,7 @@ def cut_operators(graph: Graph, layers: Mapping[Hashable, CutOperators],
 
     Sources among ``stored`` are fed as 8-bit integers, a quarter of the bytes, and dequantized.
     """
-    original = flat.ModelT.InitFromPackedBuf(graph.content, 0)
-    model = flat.ModelT()
-    model.version = original.version
-    model.operatorCodes = [*original.operatorCodes, _dequantize()]
-    model.buffers = [flat.BufferT()]
-    builder = _Builder(original, model, constant_tensors(graph.main))
+    builder = _Builder(graph)
     inputs: dict[Hashable, int] = {}
     outputs: dict[Hashable, int] = {}
     real: dict[Hashable, int] = {}
@@ -202,17 +205,35 @@ def cut_operators(graph: Graph, layers: Mapping[Hashable, CutOperators],
                     inputs[source] = builder.integers(real[source], stored[source])
             known[index] = real[source]
         for op in layer.operators:
-            operator = original.subgraphs[0].operators[op]
+            operator = builder.original.subgraphs[0].operators[op]
             wired = [known[i] if i in known else builder.constant(i) for i in operator.inputs]
             known |= {int(i): builder.activation(i) for i in operator.outputs}
             builder.operator(operator, wired, [known[i] for i in operator.outputs])
         outputs[name] = known[layer.output]
-    subgraph = builder.subgraph
-    subgraph.inputs, subgraph.outputs = list(inputs.values()), list(outputs.values())
-    model.subgraphs = [subgraph]
-    packer = flatbuffers.Builder(len(graph.content))
-    packer.Finish(model.Pack(packer), b"TFL3")
-    return CutModel(bytes(packer.Output()), inputs, outputs, frozenset(stored.keys() & inputs))
+    return CutModel(builder.content(inputs.values(), outputs.values()), inputs, outputs,
+                    frozenset(stored.keys() & inputs))
+
+
+def cut_alone(graph: Graph, op: int) -> CutModel:
+    """One operator of the main subgraph as a file, its constants, scales and names as they are.
+
+    Inputs and outputs are named by the tensors of the network.
+    """
+    reason = why_not_alone(graph.main, op)
+    builder = _Builder(graph, names=True)
+    needed = outside_inputs(graph.main, [op], builder.computed)
+    if reason is None and not needed:
+        reason = "none of its inputs depends on the data"
+    operator = builder.original.subgraphs[0].operators[op]
+    if reason is not None:
+        code = graph.main.operators[op].code
+        raise ModelFileError(f"operator {op} ({code}) cannot stand alone: {reason}.")
+    inputs: dict[Hashable, int] = {i: builder.activation(i) for i in needed}
+    wired = [-1 if i < 0 else inputs[i] if i in inputs else builder.constant(int(i))
+             for i in operator.inputs]
+    outputs: dict[Hashable, int] = {int(i): builder.activation(int(i)) for i in operator.outputs}
+    builder.operator(operator, wired, list(outputs.values()))
+    return CutModel(builder.content(inputs.values(), outputs.values()), inputs, outputs)
 
 
 def _dequantize() -> Any:
@@ -225,8 +246,14 @@ def _dequantize() -> Any:
 class _Builder:
     """The new model's only subgraph while it grows."""
 
-    def __init__(self, original: Any, model: Any, constants: dict[int, int | None]) -> None:
-        self.original, self.model, self.computed = original, model, constants
+    def __init__(self, graph: Graph, *, names: bool = False) -> None:
+        self.original = flat.ModelT.InitFromPackedBuf(graph.content, 0)
+        self.computed, self._names = constant_tensors(graph.main), names
+        self.model = flat.ModelT()
+        self.model.version = self.original.version
+        self.model.operatorCodes = []
+        self.model.buffers = [flat.BufferT()]
+        self._codes: dict[int, int] = {}
         self.subgraph = flat.SubGraphT()
         self.subgraph.name = "cut"
         self.subgraph.tensors = []
@@ -235,7 +262,9 @@ class _Builder:
 
     def _tensor(self, index: int, buffer: int) -> int:
         tensor = copy(self.original.subgraphs[0].tensors[index])
-        tensor.name, tensor.buffer = f"t{len(self.subgraph.tensors)}", buffer
+        tensor.buffer = buffer
+        if not self._names:
+            tensor.name = f"t{len(self.subgraph.tensors)}"
         self.subgraph.tensors.append(tensor)
         return len(self.subgraph.tensors) - 1
 
@@ -253,7 +282,7 @@ class _Builder:
         tensor.quantization.zeroPoint = like.quantization.zero_point
         self.subgraph.tensors.append(tensor)
         operator = flat.OperatorT()
-        operator.opcodeIndex = len(self.model.operatorCodes) - 1
+        operator.opcodeIndex = _DEQUANTIZE
         self.operator(operator, [len(self.subgraph.tensors) - 1], [real])
         return len(self.subgraph.tensors) - 1
 
@@ -283,4 +312,22 @@ class _Builder:
     def operator(self, source: Any, inputs: list[int], outputs: list[int]) -> None:
         operator = copy(source)
         operator.inputs, operator.outputs = inputs, outputs
+        operator.opcodeIndex = self._code(source.opcodeIndex)
         self.subgraph.operators.append(operator)
+
+    def _code(self, index: int) -> int:
+        """The number here of an operator code; one that is not used may not even exist."""
+        if index not in self._codes:
+            codes = self.model.operatorCodes
+            codes.append(_dequantize() if index == _DEQUANTIZE
+                         else self.original.operatorCodes[index])
+            self._codes[index] = len(codes) - 1
+        return self._codes[index]
+
+    def content(self, inputs: Iterable[int], outputs: Iterable[int]) -> bytes:
+        """The model as a file."""
+        self.subgraph.inputs, self.subgraph.outputs = list(inputs), list(outputs)
+        self.model.subgraphs = [self.subgraph]
+        packer = flatbuffers.Builder(1024)
+        packer.Finish(self.model.Pack(packer), b"TFL3")
+        return bytes(packer.Output())

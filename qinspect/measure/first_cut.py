@@ -16,7 +16,6 @@ import pandas as pd
 from qinspect import store
 from qinspect.errors import ModelFileError, QinspectError
 from qinspect.measure.activations import same_tensors
-from qinspect.metrics import ACCURACY
 from qinspect.predictions import Results
 from qinspect.schema import Array
 from qinspect.stats import Comparison
@@ -213,39 +212,38 @@ def _words(cut: FirstCut) -> str:
     name = _NAMES[cut.file]
     some = "" if loss.n == cut.total else f", {loss.n:,} of {cut.total:,} examples"
 
-    def change(c: Comparison) -> str:
-        low, high = (metric.number(end) for end in c.interval)
-        return f"{metric.number(c.gap)} {metric.unit}".rstrip() + f" [{low}, {high}]"
-
     if cut.back is None:
         return f"First cut of {name}: {' '.join(cut.notes)}"
-    what = "accuracy" if metric is ACCURACY else metric.title
     head = f"First cut of {name}{some}:"
     if cut.trained:
-        said = (f"{head} its activations alone, against its own trained weights with float "
-                f"activations, change {what} by {change(cut.back)}")
+        said = (f"{head} against its own trained weights with float activations, its activations "
+                f"alone make it {_moved(cut.back)}{metric.of}")
         said += ("" if cut.back.significant else ", which may be chance") + "."
     else:
-        said = f"{head} {_shared(cut, change, what)}"
+        said = f"{head} {_shared(cut)}"
     if cut.rest is not None and cut.rest.significant and abs(cut.rest.gap) >= cut.rest.margin:
-        said += (f" {change(cut.rest)} more lies in neither: integer arithmetic, kernels, "
+        said += (f" What lies in neither makes it {_moved(cut.rest)}: integer arithmetic, kernels, "
                  "activations quantized while running, or layers without a counterpart.")
     return said
 
 
-def _shared(cut: FirstCut, change: Any, what: str) -> str:
+def _moved(c: Comparison) -> str:
+    """What b is beside a, such as ``worse by 4.20 points [2.10, 6.30]``."""
+    better, _, by = c.metric.lead("a", "b", c.gap, c.interval)
+    return f"{'better' if better == 'b' else 'worse'} by {by}"
+
+
+def _shared(cut: FirstCut) -> str:
     loss, parts = cut.loss, {c.b: c for c in cut.parts}
 
     def of(part: str) -> str:
         gap = parts[part].gap
         share = f", {100 * gap / loss.gap + 0.0:.0f} % of it" if loss.significant else ""
-        return f"{change(parts[part])}{share}"
+        return f"{_moved(parts[part])}{share}"
 
-    worse = loss.gap * loss.metric.better < 0
-    head = (f"{'a loss' if worse else 'a gain'} of {change(loss)} of {what} to float"
-            if loss.significant else
-            f"no difference to float is shown ({change(loss)} of {what})")
-    said = f"{head}; its weights alone change it by {of('weights')}"
+    head = (f"it is {_moved(loss)}{loss.metric.of} than float" if loss.significant else
+            f"no difference to float is shown (it is {_moved(loss)}{loss.metric.of})")
+    said = f"{head}; its weights alone make it {of('weights')}"
     if "activations" not in parts:
         return f"{said}."
     said += f", its activations alone {of('activations')}"

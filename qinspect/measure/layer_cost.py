@@ -44,7 +44,7 @@ from qinspect.tflite.run import Evaluation, evaluate
 from qinspect.tflite.runner import Model
 from qinspect.tflite.sandbox import open_model
 from qinspect.tflite.task import Task, labels_of_float, metric_against_float, task_of
-from qinspect.verdicts import examples as counted
+from qinspect.verdicts import counted
 
 # One row a layer and variant ("only" it quantized, "all_but" it), or a point of the curve ("keep");
 # agreement: share of examples classified as the float file does.  Differences are to the float file
@@ -248,16 +248,17 @@ class Sensitivity(Shown):
             worst = f"{self.order[0].name} ({self.order[0].op})"
             return f"Without labels only outputs are compared; {worst} disturbs them most."
         level = f"{100 * self.confidence:g} % interval"
-        margin = f"{self.margin:.4g} {self._unit}".rstrip()
+        margin = (self.metric or ACCURACY).limit(self.margin)
         kept = self.proposal()
         if kept is None:
             return (f"No point of the curve is shown to lose less than {margin} against float with "
-                    f"{counted(self.n)}.")
+                    f"{counted(self.n, 'example')}.")
         if kept == 0:
             return (f"No layer needs to be kept: with all of them in {self.precision} the loss "
                     f"against float is below {margin} ({level}).")
-        return (f"Proposal: keep {kept} layer(s) in {self.keep}; the loss against float is then "
-                f"below {margin} ({level}). It was chosen on these examples: confirm it on others.")
+        return (f"Proposal: keep {counted(kept, 'layer')} in {self.keep}; the loss against float "
+                f"is then below {margin} ({level}). It was chosen on these examples: confirm it on "
+                "others.")
 
     def to_json(self) -> dict[str, Any]:
         """The same as ``qinspect sensitivity --json``; what is not defined is None."""

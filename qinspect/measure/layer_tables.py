@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,21 @@ import pandas as pd
 
 from qinspect.data.dataset import Dataset, count, take
 from qinspect.data.sources import Source
-from qinspect.errors import DataError, QinspectError
+from qinspect.errors import DataError, QinspectError, SpecError
 from qinspect.measure.activations import activation_statistics, activation_tensors
 from qinspect.measure.clipping import Binned, clip_effect
 from qinspect.measure.cut import constant_tensors
+from qinspect.measure.debugger import debugger_sentence, read_debugger
 from qinspect.measure.local import LayerErrors, layer_errors
 from qinspect.measure.probe import Pair, as_pairs
+from qinspect.measure.stand_alone import (
+    CutOut,
+    cut_json,
+    cut_worst_of,
+    kernel_table,
+    ranked,
+    some_of,
+)
 from qinspect.measure.streaming import Histogram
 from qinspect.measure.weights import stored_columns, weight_channels
 from qinspect.progress import Progress, late_progress, no_progress
@@ -27,6 +37,7 @@ from qinspect.tflite import match_graphs, scheme_of
 from qinspect.tflite.graph import Graph, Tensor
 from qinspect.tflite.inputs import File, Model, Preprocessing, load_examples, named_files, prepare
 from qinspect.tflite.sandbox import open_model
+from qinspect.verdicts import counted
 
 # Examples that are enough to see where the values of a layer lie.
 EXAMPLES = 128
@@ -55,6 +66,12 @@ class Layers(Shown):
         What could not be measured, and why.
     examples : int
         Examples that activations and errors were measured on.
+    device : DataFrame or None
+        Rows of LiteRT's accuracy debugger, the operator where the difference grows most first.
+    kernels : DataFrame or None
+        Each operator of the last file by optimised and by reference kernels, given the same.
+    cut : CutOut or None
+        The operator that was cut out.
     """
 
     models: tuple[str, ...]
@@ -65,6 +82,9 @@ class Layers(Shown):
     errors: dict[str, LayerErrors] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     examples: int = 0
+    device: pd.DataFrame | None = None
+    kernels: pd.DataFrame | None = None
+    cut: CutOut | None = None
 
     def of(self, kind: str, model: str | None = None) -> pd.DataFrame:
         """Rows of one kind, of one model or of all."""
@@ -79,8 +99,13 @@ class Layers(Shown):
 
     @property
     def sentence(self) -> str:
-        """Which layer adds most error, in each file."""
-        said = []
+        """Which layer adds most error, in each file; which operator the device gets wrong."""
+        said, more = [], []
+        if self.device is not None:
+            told = debugger_sentence(self.device)
+            more.append(told[0].upper() + told[1:])
+        if self.cut is not None:
+            more.append(f"Cut out: {self.cut.sentence}")
         for model, each in self.errors.items():
             own = each.errors[each.errors["reference"] == "local"]
             own = own[np.isfinite(own["sqnr_db"].astype(float))]
@@ -88,13 +113,18 @@ class Layers(Shown):
                 worst = own.iloc[int(own["sqnr_db"].to_numpy(dtype=float).argmin())]
                 said.append(f"{model} adds most error in {worst['layer']} "
                             f"({worst['sqnr_db']:.1f} dB)")
-        return f"{'; '.join(said)}." if said else f"{len(self.layers)} layers; no errors measured."
+        if said or not more:
+            more.insert(0, f"{'; '.join(said)}." if said else
+                        f"{counted(len(self.layers), 'layer')}; no errors measured.")
+        return " ".join(more)
 
     def to_json(self) -> dict[str, Any]:
         """Models, layers, ranges and errors as plain data."""
         return plain({"models": self.models, "layers": self.layers, "examples": self.examples,
                       "tensors": self.tensors.to_dict("records"),
-                      "errors": self.frame.to_dict("records"), "notes": self.notes})
+                      "errors": self.frame.to_dict("records"), "notes": self.notes,
+                      "device": _rows_of(self.device), "kernels": _rows_of(self.kernels),
+                      "cut": cut_json(self.cut)})
 
     def stored_against_observed(self, model: str) -> pd.DataFrame:
         """Activation ranges that a file stores beside those that occur in the float network."""
@@ -159,6 +189,10 @@ class Layers(Shown):
         return effect["clipped_share"], effect["sqnr_db"]
 
 
+def _rows_of(frame: pd.DataFrame | None) -> list[dict[Any, Any]] | None:
+    return None if frame is None else frame.to_dict("records")
+
+
 def float_file(graphs: Mapping[str, Graph]) -> str | None:
     """The first float32 file, else the first float16 one, which computes with floats as well."""
     schemes = {scheme_of(graph): name for name, graph in reversed([*graphs.items()])}
@@ -166,16 +200,17 @@ def float_file(graphs: Mapping[str, Graph]) -> str | None:
 
 
 def layers(
-    files: Sequence[File] | Mapping[str, Model],
+    files: File | Sequence[File] | Mapping[str, Model],
     data: File | Source | Dataset | None = None, *,
     examples: int = EXAMPLES, preprocessing: Preprocessing | None = None,
+    debugger: File | None = None, cut_worst: File | None = None,
     progress: Progress | None = None,
 ) -> Layers:
     """Weights, activations, ranges and errors of the same layers in several files.
 
     Parameters
     ----------
-    files : sequence of path, or mapping of name to path or bytes
+    files : path, sequence of path, or mapping of name to path or bytes
         ``.tflite`` files, the float one first; each is first tried in a child process.
     data : path or Dataset, optional
         Examples as the float model takes them; without them only weights are read.
@@ -183,6 +218,12 @@ def layers(
         Leading examples to measure on.
     preprocessing : Preprocessing, optional
         What to do to ``x``; nothing by default.
+    debugger : path, optional
+        ``accuracy_summary.csv`` of LiteRT's accuracy debugger, of the last file (``device``).
+    cut_worst : path, optional
+        A folder into which the worst operator of the last file is written as a file of its own,
+        with what it is given and what it gives (``kernels``, ``cut``).  Worst is by ``debugger``;
+        else by optimised against reference kernels; else by the error against the float file.
     progress : callable, optional
         ``progress(phase, done, total, message)``; a terminal or notebook shows it unless given.
 
@@ -193,9 +234,10 @@ def layers(
     Raises
     ------
     DataError
-        If the first file is neither float32 nor float16, or the examples do not fit it.
+        If the first file is neither float32 nor float16, or the examples do not fit it.  With
+        ``debugger`` or ``cut_worst`` one quantized file will do.
     ModelFileError
-        If a file cannot be read or run.
+        If a file cannot be read or run, or no operator can be cut out.
 
     Examples
     --------
@@ -204,14 +246,50 @@ def layers(
     ['local', 'accumulated']
     """
     graphs = {name: open_model(file) for name, file in named_files(files).items()}
-    if data is None:
-        return layer_tables(graphs, None)
+    operators = debugger is not None or cut_worst is not None
+    if cut_worst is not None and data is None:
+        raise SpecError("an operator is cut out with its inputs; give examples as --data.")
     how = preprocessing or Preprocessing()
-    found = load_examples(data, list(graphs.values()), [how] * len(graphs))
-    first = next(iter(graphs.values()))
-    x, said = prepare(take(found.x, slice(examples)), first, how)
-    measured = layer_tables(graphs, x, progress or late_progress())
-    return replace(measured, notes=(*found.notes, *said, *measured.notes))
+    x: Arrays | None = None
+    notes: tuple[str, ...] = ()
+    if data is not None:
+        found = load_examples(data, list(graphs.values()), [how] * len(graphs))
+        first = next(iter(graphs.values()))
+        x, said = prepare(take(found.x, slice(examples)), first, how)
+        notes = (*found.notes, *said)
+    if operators and len(graphs) == 1:
+        measured = Layers(tuple(graphs), (), pd.DataFrame(columns=list(TENSORS)), {}, {})
+    else:
+        measured = layer_tables(graphs, x, progress or late_progress())
+    if operators:
+        measured = _with_operators(measured, *list(graphs.items())[-1], x, debugger, cut_worst)
+    return replace(measured, notes=(*notes, *measured.notes))
+
+
+def _with_operators(
+    measured: Layers, name: str, graph: Graph, x: Arrays | None, debugger: File | None,
+    folder: File | None,
+) -> Layers:
+    """What an accelerator made of the operators of a file, and the worst of them cut out."""
+    notes = list(measured.notes)
+    if debugger is not None:
+        device, said = read_debugger(Path(debugger), graph)
+        measured, notes = replace(measured, device=device), [*notes, *said]
+    if folder is not None:
+        assert x is not None
+        some = some_of(graph, x)
+        kernels, left = kernel_table(graph, some)
+        makers = {i: op.index for op in graph.main.operators for i in op.outputs}
+        own = measured.errors[name].errors if name in measured.errors else pd.DataFrame(
+            columns=["reference", "layer", "sqnr_db"])
+        own = own[own["reference"] == "local"].dropna(subset=["sqnr_db"])
+        output = measured.of("activation", name).set_index("layer")["index"].to_dict()
+        errors = {makers[output[layer]]: float(sqnr)
+                  for layer, sqnr in zip(own["layer"], own["sqnr_db"], strict=True)
+                  if output.get(layer) in makers}
+        cut = cut_worst_of(graph, some, Path(folder), ranked(kernels, measured.device, errors))
+        measured, notes = replace(measured, kernels=kernels, cut=cut), [*notes, *left]
+    return replace(measured, notes=tuple(notes))
 
 
 def layer_tables(

@@ -22,6 +22,7 @@ from qinspect.shown import Shown
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import File, Preprocessing, named_files
 from qinspect.tflite.sandbox import open_model
+from qinspect.verdicts import counted
 
 OVERLAY = ("file", "graph", "quantity", "layer", "node", "value")
 # Of each quantity: its title in the viewer, and the colour of the end that speaks of trouble.
@@ -62,9 +63,9 @@ class Overlay(Shown):
     def sentence(self) -> str:
         """How many layers have numbers, and of what."""
         files = ", ".join(
-            f"{file}: {rows['node'].nunique()} layers"
+            f"{file}: {counted(rows['node'].nunique(), 'layer')}"
             for file, rows in self.frame.groupby("file", sort=False))
-        return (f"Measured on {self.examples} examples: {files}; quantities: "
+        return (f"Measured on {counted(self.examples, 'example')}: {files}; quantities: "
                 f"{', '.join(self.frame['quantity'].unique())}.")
 
     def to_json(self) -> dict[str, Any]:

@@ -177,12 +177,16 @@ def perturbation_test(observed_pp: float, null_pp: Array) -> PerturbationTest:
         p_ci=(0.0 if above == 0 else float(betaincinv(above, n - above + 1, tail)),
               1.0 if above == n else float(betaincinv(above + 1, n - above, 1 - tail))),
         sentence=(
-            f"A gain of {observed_pp:+.2f} points is {lucky} what random weight noise of this size "
-            f"does: {n} random networks gain {np.mean(null):+.2f} points on average, "
-            f"{100 * _CONFIDENCE:g} % of them between {low:+.2f} and {high:+.2f}, and {above} gain "
-            f"at least as much ({p_words(p)})."
+            f"{_gain(observed_pp)} points is {lucky} what random weight noise of this size "
+            f"does: in the mean of {n} random networks {_gain(float(np.mean(null))).lower()} "
+            f"points, {100 * _CONFIDENCE:g} % of them between {_gain(low).lower()} and "
+            f"{_gain(high).lower()}, and {above} gain at least as much ({p_words(p)})."
         ),
     )
+
+
+def _gain(points: float) -> str:
+    return f"A {'gain' if points >= 0 else 'loss'} of {abs(points):.2f}"
 
 
 def weight_noise(float_graph: Graph, quant_graph: Graph, pairs: Pairs) -> tuple[WeightNoise, ...]:

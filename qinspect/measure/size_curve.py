@@ -11,9 +11,10 @@ import pandas as pd
 
 from qinspect import store
 from qinspect.data.streams import stream
-from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics import Metric
 from qinspect.predictions import Results
 from qinspect.schema import Array
+from qinspect.verdicts import counted
 
 # One row a file: layers kept and the last of them, size, the metric on the half that chooses,
 # whether no smaller file is as good there; of those the metric on the other half, its difference to
@@ -51,20 +52,18 @@ class SizeCurve:
     @property
     def sentence(self) -> str:
         """Which file to take, and whether the other half confirms it."""
-        metric, margin = self.metric, f"{self.margin:.4g} {self.metric.unit}".rstrip()
+        metric, margin = self.metric, self.metric.limit(self.margin)
         if self.choice is None:
             return (f"Size: no mixed file loses less than {margin} on the {self.n[0]:,} examples "
                     "that choose.")
         row = self._chosen
-        gap = (f"{metric.number(row['to_float'])} {metric.unit}".rstrip()
-               + f" [{metric.number(row['low'])}, {metric.number(row['high'])}]")
-        what = "accuracy" if metric is ACCURACY else metric.title
+        ahead = metric.ahead("float", "it", row["to_float"], (row["low"], row["high"]))
         size = f"{row['bytes'] / 1000:,.1f} kB" + (
             ", no smaller than float" if row["bytes"] >= self.float_bytes else
             f" against {self.float_bytes / 1000:,.1f} kB of float")
         return (f"Size: the smallest file within {margin} of float, chosen on {self.n[0]:,} "
-                f"examples, keeps {self.choice} layer(s), {size}; on the other {self.n[1]:,} it "
-                f"differs from float by {gap} of {what}: "
+                f"examples, keeps {counted(self.choice, 'layer')}, {size}; on the other "
+                f"{self.n[1]:,} {ahead}{metric.of}: "
                 f"{'confirmed' if self.confirmed else 'not confirmed'}.")
 
     def to_json(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,16 +96,50 @@ class Metric:
         number = f"{abs(gap):.2f}" if self.scale == 100 else f"{abs(gap):.4g}"
         return f"{number} {self.unit}".rstrip()
 
-    def by(self, size: float, ends: tuple[float, float]) -> str:
+    @property
+    def of(self) -> str:
+        """Of which metric a number is, behind it, where it is not the usual one."""
+        return "" if self.id == "accuracy" else f" of {self.title}"
+
+    def limit(self, margin: float) -> str:
+        """A difference that would matter, such as ``1 point``."""
+        unit = "point" if margin == 1 and self.unit == "points" else self.unit
+        return f"{margin:.4g} {unit}".rstrip()
+
+    def by(self, size: float, ends: Sequence[float]) -> str:
         """By how much something is better or larger, such as ``4.20 points [2.10, 6.30]``."""
-        digits = ".2f" if self.scale == 100 else ".4g"
-        number, low, high = (format(round(value, 2) + 0.0 if self.scale == 100 else value + 0.0,
-                                    digits) for value in (size, *ends))
+        number, low, high = map(self._plain, (size, *ends))
         return f"{f'{number} {self.unit}'.rstrip()} [{low}, {high}]"
 
-    def interval(self, ends: tuple[float, float]) -> str:
-        """An interval of a difference, such as ``-0.13 to +3.38``."""
-        return f"{self.number(ends[0])} to {self.number(ends[1])}"
+    def lead(self, a: str, b: str, gap: float, ends: Sequence[float]) -> tuple[str, str, str]:
+        """Of a difference b - a the better one, the other one, and by how much it is better."""
+        better, other = (b, a) if self.better * gap >= 0 else (a, b)
+        return better, other, self.by(abs(gap), towards(gap or self.better, ends))
+
+    def ahead(self, a: str, b: str, gap: float, ends: Sequence[float]) -> str:
+        """The same as a clause, such as ``qat is better by 4.20 points [2.10, 6.30]``."""
+        better, _, by = self.lead(a, b, gap, ends)
+        return f"{better} is better by {by}" if gap else f"{a} and {b} differ by {by}"
+
+    def between(self, a: str, b: str, ends: Sequence[float]) -> str:
+        """Values of b - a, such as ``ptq better by 2.10 to qat better by 6.30 points``."""
+        low, high = sorted(self.better * end for end in ends)
+        if low < 0 < high:
+            said = f"{a} better by {self._plain(-low)} to {b} better by {self._plain(high)}"
+        else:
+            least, most = sorted((abs(low), abs(high)))
+            said = (f"{b if high > 0 else a} better by {self._plain(least)} to "
+                    f"{self._plain(most)}")
+        return f"{said} {self.unit}".rstrip()
+
+    def closing(self, size: float, ends: Sequence[float]) -> str:
+        """What becomes of a gap of which so much is closed, such as ``smaller by 4.20 points``."""
+        side = "smaller" if size >= 0 else "larger"
+        return f"{side} by {self.by(abs(size), towards(size, ends))}"
+
+    def _plain(self, value: float) -> str:
+        # Adding 0 makes 0 of -0.
+        return f"{round(value, 2) + 0.0:.2f}" if self.scale == 100 else f"{value + 0.0:.4g}"
 
     def margin_of(self, value: float) -> float:
         """The difference that would matter beside a value, in the unit."""
@@ -138,3 +173,9 @@ class Metric:
             raise DataError(f"{self.id} is NaN or infinite for {bad} of {len(found)} examples; "
                             "mend or leave out these outputs.")
         return found
+
+
+def towards(sign: float, ends: Sequence[float]) -> tuple[float, float]:
+    """An interval of a difference, of that difference the other way round where it is negative."""
+    low, high = sorted(math.copysign(1.0, sign) * end for end in ends)
+    return low, high

@@ -48,6 +48,7 @@ def github_lines(found: Gate) -> list[str]:
 def add_summary(found: Gate, path: Path) -> None:
     """Add the decision in Markdown to a file that other steps write to as well."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(f"{markdown(view_of(found))}\n")
     except OSError as error:

@@ -10,7 +10,15 @@ from typing import Any
 
 from qinspect import store
 from qinspect.show.text import escaped, inert
-from qinspect.show.view import View, environment, failure, fragment, script, view_of
+from qinspect.show.view import (
+    Section,
+    View,
+    environment,
+    failure,
+    fragment,
+    script,
+    view_of,
+)
 from qinspect.show.views.layers import layer_histograms, range_table
 
 _TITLED = 20_000  # characters in which a page says its title
@@ -29,7 +37,6 @@ def write_view(view: View, numbers: Any, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
         target = target.with_name(f"{target.name}.html")
-    target.parent.mkdir(parents=True, exist_ok=True)
     target = next(free for n in count(1) if not _taken(free := _numbered(target, n), view))
     # The numbers first: whatever befalls a figure, they are there.
     store.write_json(target.with_suffix(".json"), numbers)
@@ -91,12 +98,19 @@ def markdown(view: View) -> str:
     if words:
         parts += ["## Figures in words", "\n".join(words)]
     for section in view.sections:
-        parts += [f"## {inert(section.title)}", *map(inert, section.sentences),
-                  *(table.markdown() for table in section.tables)]
-        parts.append(_code(section.code) if section.code else "")
+        parts += _section(section, "##")
     if view.notes:
         parts += ["## Notes", "\n".join(f"- {inert(note)}" for note in view.notes)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _section(section: Section, head: str) -> list[str]:
+    parts = [f"{head} {inert(section.title)}", *map(inert, section.sentences),
+             *(table.markdown() for table in section.tables),
+             _code(section.code) if section.code else ""]
+    for part in section.parts:
+        parts += _section(part, f"{head}#")
+    return parts
 
 
 def _in_words(view: View, kind: str) -> str:

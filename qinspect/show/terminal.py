@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from qinspect.show.text import elided, printable
+from qinspect.show.text import printable
 
 if TYPE_CHECKING:
     from qinspect.show.card import CardView
@@ -36,7 +36,7 @@ def print_view(view: View, console: Console) -> None:
     for at, line in enumerate(view.sentences):
         _say(line, console, style="" if at or view.card else "bold")
     for line in view.legend():
-        _say(elided(line, console.width), console)
+        _say(line, console)
     for table in view.tables:
         print_table(table, console)
     for section in view.sections:

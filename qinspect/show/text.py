@@ -15,14 +15,14 @@ from qinspect.verdicts import difference_words as verdict
 from qinspect.verdicts import p_value
 
 __all__ = [
-    "amount", "bounds_of", "capital", "decibels", "elided", "escaped", "gap_axis", "gap_of",
+    "bounds_of", "capital", "decibels", "elided", "escaped", "gap_axis", "gap_of",
     "headed", "inert", "interval", "interval_of", "lower", "missing", "number", "or_lower",
-    "p_value", "percent", "percent_interval", "plain", "points", "printable", "remarks", "renamed",
-    "share", "short_names", "size", "span", "value_of", "verdict",
+    "p_value", "percent", "percent_interval", "plain", "plus", "points", "printable", "remarks",
+    "renamed", "share", "short_names", "signed", "size", "span", "value_of", "verdict",
 ]
 
-# Longest name that a table keeps as it is.
-_SHORT = 16
+# Longest names that a table keeps as they are: several, and one alone.
+_SHORT, _ALONE = 16, 28
 # Longest name of an axis on one line.
 _AXIS = 60
 NONE = "-"
@@ -117,14 +117,19 @@ def _signed(value: float) -> str:
     return f"+{number(value)}" if value > 0 else number(value)
 
 
-def amount(value: float, unit: str) -> str:
-    """A number with its unit, such as ``1 point``."""
-    return f"{value:.4g} {unit[:-1] if value == 1 and unit == 'points' else unit}".rstrip()
-
-
 def headed(what: str, unit: str) -> str:
     """A head with its unit, if there is one."""
     return f"{what}, {unit}" if unit else what
+
+
+def plus(metric: Metric, better: str = "") -> str:
+    """What the sign of a difference says, such as ``+: b better``."""
+    return f"{'+' if metric.better > 0 else '-'}: {f'{better} better'.strip()}"
+
+
+def signed(what: str, metric: Metric, better: str = "") -> str:
+    """A head of signed differences with their unit: which sign is good, or who is better then."""
+    return f"{headed(what, metric.unit)} ({plus(metric, better)})"
 
 
 def remarks(metric: Metric, *said: str) -> str:
@@ -190,14 +195,17 @@ def elided(name: str, longest: int) -> str:
 def short_names(names: Iterable[str]) -> dict[str, str]:
     """Names that fit into a table: as they are, else what tells them apart, else A, B, C.
 
-    Where the parts that differ are long, too, their beginnings are taken.
+    Where the parts that differ are long, too, their beginnings are taken, or else their ends.
     """
     found = list(dict.fromkeys(names))
-    if all(len(name) <= _SHORT for name in found):
-        return {name: name for name in found}
+    # As a terminal prints them: what is not printable may be all that tells two apart.
+    shown = list(map(printable, found))
     if len(found) == 1:
-        return {found[0]: elided(found[0], _SHORT)}
-    parts = [re.split(r"(?<=[/\\_.\- ])", name) for name in found]
+        return {found[0]: found[0] if len(found[0]) <= _ALONE else elided(found[0], _ALONE)}
+    apart = len(set(shown)) == len(shown)
+    if apart and all(len(name) <= _SHORT for name in found):
+        return {name: name for name in found}
+    parts = [re.split(r"(?<=[/\\_.\- ])", name) for name in shown]
     for end in (0, -1):
         while all(parts) and len({part[end] for part in parts}) == 1:
             for part in parts:
@@ -205,6 +213,11 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     for length in (None, *range(1, max(map(len, parts), default=0) + 1)):
         rest = ["".join(part[:length]).strip("/\\_.- ") for part in parts]
         if all(rest) and len(set(rest)) == len(rest) and max(map(len, rest)) <= _SHORT:
+            return dict(zip(found, rest, strict=True))
+    whole = ["".join(part).strip("/\\_.- ") for part in parts]
+    for cut in (lambda name: f"…{name[1 - _SHORT:]}", lambda name: f"{name[:_SHORT - 1]}…"):
+        rest = [name if len(name) <= _SHORT else cut(name) for name in whole]
+        if all(rest) and len(set(rest)) == len(rest):
             return dict(zip(found, rest, strict=True))
     letters = ("".join(word) for n in count(1) for word in product(ascii_uppercase, repeat=n))
     return dict(zip(found, letters, strict=False))

@@ -38,7 +38,7 @@ _HOMES = {
 class Section:
     """A part of a view with a title; ``figures`` are kinds of the view.
 
-    A folded one is left out on a terminal and opened by the reader of a page.
+    A folded one is left out on a terminal and opened by the reader of a page; so are its ``parts``.
     """
 
     title: str
@@ -47,6 +47,7 @@ class Section:
     figures: tuple[str, ...] = ()
     code: str = ""
     folded: bool = False
+    parts: tuple[Section, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class View:
 
     def own_figures(self) -> tuple[str, ...]:
         """Kinds that stand in no section."""
-        elsewhere = {kind for section in self.sections for kind in section.figures}
+        elsewhere = {kind for section in self.sections for one in (section, *section.parts)
+                     for kind in one.figures}
         return tuple(kind for kind in self.figures if kind not in elsewhere)
 
     def legend(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from qinspect.stats.intervals import (
 from qinspect.stats.planning import NextStep, new_sign, new_sign_of, next_step
 from qinspect.stats.power import smallest_detectable
 from qinspect.stats.selection import unselected
-from qinspect.verdicts import Difference, p_words
+from qinspect.verdicts import Difference, examples, p_words
 
 # Differences up to which their signs are flipped; beyond, the mean is near enough to normal.
 _FLIPPED = 1_000
@@ -139,10 +139,8 @@ class Comparison:
 
     @property
     def brief(self) -> str:
-        """The difference with its interval and the number of examples, to put into a sentence."""
-        low, high = (self.metric.number(end) for end in self.interval)
-        return (f"{self.metric.number(self.gap)} {self.metric.unit}".rstrip()
-                + f" [{low}, {high}], n = {self.n:,}")
+        """Who is better and by how much, and the number of examples, to put into a sentence."""
+        return f"{self.metric.ahead(self.a, self.b, self.gap, self.interval)}, n = {self.n:,}"
 
     @property
     def error(self) -> float:
@@ -601,64 +599,63 @@ def _new_sign(c: Comparison) -> tuple[float, float] | tuple[None, None]:
 
 
 def _counts(c: Comparison) -> str:
-    examples = f"{c.n} examples" + ("" if c.groups is None else f" in {c.groups} groups")
     if c.a_only is None:
-        return examples
+        return _examples(c)
     if c.mcnemar_p is None:
-        return f"{c.a} better on {c.a_only}, {c.b} on {c.b_only} of {examples}"
-    return f"only {c.a} right on {c.a_only}, only {c.b} on {c.b_only} of {examples}"
+        return f"{c.a} better on {c.a_only}, {c.b} on {c.b_only} of {_examples(c)}"
+    return f"only {c.a} right on {c.a_only}, only {c.b} on {c.b_only} of {_examples(c)}"
+
+
+def _examples(c: Comparison) -> str:
+    return examples(c.n) + ("" if c.groups is None else f" in {c.groups:,} groups")
 
 
 def _sentence(c: Comparison, test_rejects: bool, excludes_zero: bool) -> str:
     metric = c.metric
-    of_metric = "" if metric.id == ACCURACY.id else f" of {metric.title}"
     level = f"{100 * c.confidence:g} % interval"
-    interval = f"{level} {metric.interval(c.interval)}"
-    ends = ", ".join(metric.number(end) for end in c.possible)
-    limit = f"{c.margin:.4g} {metric.unit}".rstrip()
+    own = level if c.family < 2 else f"{level} of this pair alone"
+    limit = metric.limit(c.margin)
     margin = f"the margin of {limit}"
-    within = f"anything within [{ends}] is possible (margin {limit})"
-    together = "" if c.family < 2 else f", simultaneous for {c.family} comparisons"
+    together = "" if c.family < 2 else f"simultaneous for {c.family} comparisons; "
+    within = (f"anything from {metric.between(c.a, c.b, c.possible)} is possible "
+              f"({together}margin {limit})")
     tested = f"{c.test}: {p_words(c.p)}"
     if c.p_adjusted is not None:
         tested += f" corrected for {c.family} comparisons"
     counts = _counts(c)
-    examples = f"{c.n} examples" + ("" if c.groups is None else f" in {c.groups} groups")
     small = c.within_margin
     kept = c.non_inferior and c.not_worse_p <= 1 - c.confidence
     if c.significant:
-        better, worse = (c.b, c.a) if c.verdict == "b_better" else (c.a, c.b)
-        text = (f"{better} is better than {worse} by {metric.size(c.gap)}{of_metric} "
-                f"(difference {c.b} - {c.a}: {interval}; {tested}; {counts}).")
+        better, worse, by = metric.lead(c.a, c.b, c.gap, c.interval)
+        text = f"{better} is better than {worse} by {by}{metric.of} ({own}; {tested}; {counts})."
         if c.non_inferior and c.verdict == "a_better":
             said = "" if kept else "not shown to be "
             return f"{text} {c.b} is {said}worse by less than {margin}."
         return (f"{text} The difference is real but smaller than {margin}." if small else
                 f"{text} The margin is {limit}.")
-    difference = (f"difference {c.b} - {c.a} of {metric.number(c.gap)} {metric.unit}".rstrip()
-                  + of_metric)
-    seen = f"{difference}, {interval}; {tested}; {counts}"
+    ahead = f"{metric.ahead(c.a, c.b, c.gap, c.interval)}{metric.of}"
+    seen = f"{ahead}, {own}; {tested}; {counts}"
     alike = c.a_only == c.b_only == 0
     if alike and c.mcnemar_p is None:
         most = 100 * (1 - (1 - c.confidence) ** (1 / (c.groups or c.n)))
         verdict = (f"equivalent within {limit}" if c.equivalent else
                    "too few to call them equivalent")
-        return (f"{c.a} and {c.b} score alike on all {examples}, so that at most {most:.1f} % of "
-                f"others can differ ({100 * c.confidence:g} %): {verdict}.")
+        return (f"{c.a} and {c.b} score alike on all {_examples(c)}, so that at most {most:.1f} % "
+                f"of others can differ ({100 * c.confidence:g} %): {verdict}.")
     if c.equivalent and alike:
-        return (f"{c.a} and {c.b} are right and wrong on the same {examples}, which bounds the "
+        return (f"{c.a} and {c.b} are right and wrong on the same {_examples(c)}, which bounds the "
                 f"true difference at {c.interval[1]:.2f} points either way ({level}): equivalent "
                 f"within {limit} ({p_words(c.equivalence_p)}).")
     if c.equivalent:
-        return (f"{c.a} and {c.b} are equivalent within {limit}{of_metric} "
+        return (f"{c.a} and {c.b} are equivalent within {limit}{metric.of} "
                 f"(two one-sided tests, {p_words(c.equivalence_p)}; {seen}).")
     if c.verdict == "not_worse":
-        return (f"{c.b} is not worse than {c.a} by more than {limit}{of_metric} (one-sided test, "
+        return (f"{c.b} is not worse than {c.a} by more than {limit}{metric.of} (one-sided test, "
                 f"{p_words(c.not_worse_p)}; {seen}).")
     if not test_rejects and not excludes_zero and _by_itself(c):
         return (f"Cannot tell {c.a} and {c.b} apart among {c.family} comparisons: this one by "
                 f"itself would show a difference ({p_words(c.p_single)}), corrected for their "
-                f"number it does not ({seen}; {level}{together}: {within}).{_what_next(c, limit)}")
+                f"number it does not ({seen}); {within}.{_what_next(c, limit)}")
     if excludes_zero != test_rejects:
         conflict = (f"the interval ({c.method}) leaves out zero but the {c.test} does not reject"
                     if excludes_zero else
@@ -667,17 +664,17 @@ def _sentence(c: Comparison, test_rejects: bool, excludes_zero: bool) -> str:
         return (f"{text} Either way the difference is smaller than {margin}." if small else
                 f"{text} The margin is {limit}.{_what_next(c, limit)}")
     if c.verdict == "cannot_tell":
-        return (f"Cannot tell {c.a} and {c.b} apart: {seen}. With {examples} no difference, "
+        return (f"Cannot tell {c.a} and {c.b} apart: {seen}. With {_examples(c)} no difference, "
                 f"however large, would be found reliably; the margin is {limit}."
                 f"{_what_next(c, limit)}")
     if alike:
         return (f"No gap seen between {c.a} and {c.b}: they are right and wrong on the same "
-                f"{examples}, too few to call them equivalent within {limit}; "
-                f"{level}{together}: {within}.{_what_next(c, limit)}")
+                f"{_examples(c)}, too few to call them equivalent within {limit}; "
+                f"{level}: {within}.{_what_next(c, limit)}")
     among = "" if c.family < 2 else f" as one of {c.family} comparisons"
-    return (f"No gap seen between {c.a} and {c.b}: {difference}; {tested}; {counts}; "
-            f"{level}{together}: {within}. A true difference of {metric.size(c.findable)} would be "
-            f"found in 80 % of such studies{among}.{_what_next(c, limit)}")
+    return (f"No gap seen between {c.a} and {c.b}: {seen}; {within}. A true difference of "
+            f"{metric.size(c.findable)} would be found in 80 % of such studies{among}."
+            f"{_what_next(c, limit)}")
 
 
 def _what_next(c: Comparison, limit: str) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from qinspect.errors import SpecError
+from qinspect.metrics import ACCURACY
 from qinspect.schema import Array
 from qinspect.stats.exact import binomial_cdf
 from qinspect.verdicts import examples
@@ -327,8 +328,8 @@ def power_sentence(n: int, disagreement: float, wanted_pp: float | None = None) 
         needed = examples_needed(wanted_pp, disagreement)
         wrong = sign_error_probability(n, wanted_pp, disagreement).wrong
         text += (
-            f" To find {abs(wanted_pp):g} points takes {needed} examples; with {n} the observed "
-            f"sign would be wrong in {100 * wrong:.1f} % of studies."
+            f" To find {ACCURACY.limit(abs(wanted_pp))} takes {needed} examples; with {n} the "
+            f"observed sign would be wrong in {100 * wrong:.1f} % of studies."
         )
     return text
 

@@ -249,15 +249,14 @@ def compare_seeds(
     share_ci = wilson_interval(wins, seeds, confidence)
     seed_sd = scale * math.sqrt(max(0.0, parts["seed"]))
     ties = seeds - wins - losses
+    ahead = metric.ahead(a, b, scale * mean, ci)
     sentence = (
-        f"Over {seeds} seeds and {examples} {b} - {a} is {metric.number(scale * mean)} "
-        + f"{metric.unit} on average".lstrip()
-        + f" ({100 * confidence:g} % interval for new seeds and new examples "
-        f"{metric.interval(ci)}"
+        f"Over {seeds} seeds and {examples} {ahead} on average ({100 * confidence:g} % interval "
+        "for new seeds and new examples"
         + ("" if together is None else
-           f"; simultaneous for {family} comparisons {metric.interval(together)}")
-        + "), from "
-        f"{metric.interval((scale * per_seed.min(), scale * per_seed.max()))}. "
+           f"; simultaneous for {family} comparisons from {metric.between(a, b, together)}")
+        + "), single seeds from "
+        f"{metric.between(a, b, (scale * per_seed.min(), scale * per_seed.max()))}. "
         f"{b} was ahead with {wins} of {seeds} seeds"
         + (f" and level with {ties}" if ties else "")
         + f"; trained again and tested on these examples it would be ahead in "
@@ -266,7 +265,7 @@ def compare_seeds(
     )
     steps: tuple[NextStep, ...] = ()
     wanted = metric.margin_of(float(np.mean(scores_a))) if margin is None else margin
-    limit = f"{wanted:.4g} {metric.unit}".rstrip()
+    limit = metric.limit(wanted)
     if possible[0] <= 0 <= possible[1] and reach < wanted:
         sentence += (f" As ways of training they are equivalent within {limit}, with room for what "
                      "these examples do not show.")

@@ -25,6 +25,7 @@ from qinspect.stats import SeedComparison, wilson_interval
 from qinspect.studies.arms import ASKED, QUESTION
 from qinspect.studies.spec import StudySpec
 from qinspect.tflite.sandbox import open_model
+from qinspect.verdicts import counted
 
 # Columns of a sweep's table: name of a gap and its arms (a, b), accuracy of b - accuracy of a.
 GAPS = {
@@ -279,7 +280,7 @@ class Sweep(Shown):
         for name, rows in self.experiments.items():
             done = _finished(rows)
             failed = len(rows) - len(done)
-            lines.append(f"{name}: {len(done)} runs"
+            lines.append(f"{name}: {counted(len(done), 'run')}"
                          + (f", {failed} more failed." if failed else "."))
             lines += _group_finding(done) if len(done) else []
         return lines
@@ -539,9 +540,6 @@ def _group_finding(done: pd.DataFrame) -> list[str]:
     def ahead(a: str, b: str, difference: pd.Series) -> str:
         return _ahead(a, b, difference, metric)
 
-    def spread(difference: pd.Series) -> str:
-        return _spread(difference, metric)
-
     equal = done[f"qat_minus_ptq_ft{unit}"]
     lines = [
         f"{ahead('PTQ', 'QAT', -done[f'qat_minus_ptq{unit}'])} Run by run, the test on its "
@@ -554,9 +552,9 @@ def _group_finding(done: pd.DataFrame) -> list[str]:
     part = f"part_batchnorm_lag{unit}"
     if part in done.columns and done[part].notna().all():
         lines.append(
-            "With batch-norm statistics re-estimated on both sides, which changes the gap "
-            f"QAT - PTQ by {spread(-done[part])}: training on brings PTQ "
-            f"{spread(done[f'part_training_budget{unit}'])}. "
+            "By the batch-norm statistics alone, in the median "
+            f"{_spread('PTQ', 'QAT', done[part], metric)}. With these re-estimated on both sides: "
+            + ahead("PTQ trained on", "that PTQ", done[f"part_training_budget{unit}"]) + " "
             + ahead("QAT", "the equally trained PTQ", done[f"part_quantization_aware{unit}"])
         )
     return lines
@@ -571,17 +569,18 @@ def _ahead(a: str, b: str, difference: pd.Series, metric: Metric) -> str:
     ties = f", level in {level}" if level else ""
     return (
         f"{a} was ahead of {b} in {wins} of {n} runs ({100 * wins / n:.0f} %, 95 % interval "
-        f"{100 * low:.0f} to {100 * high:.0f} %){ties}; the difference was "
-        f"{_spread(difference, metric)}."
+        f"{100 * low:.0f} to {100 * high:.0f} %){ties}; in the median "
+        f"{_spread(b, a, difference, metric)}."
     )
 
 
-def _spread(difference: pd.Series, metric: Metric) -> str:
+def _spread(a: str, b: str, difference: pd.Series, metric: Metric) -> str:
+    """Who was better in the median of the runs, and by how much; ``difference`` is b - a."""
     values = difference.to_numpy(dtype=float)
-    middle, low, high = (
-        "0.00" if metric.scale == 100 and abs(value) < 0.005 else metric.number(value)
-        for value in (np.median(values), values.min(), values.max()))
-    return f"{middle} {metric.unit}".rstrip() + f" in the median (from {low} to {high})"
+    middle = float(np.median(values))
+    better = b if metric.better * middle >= 0 else a
+    return (f"{better} was better by {metric.size(middle)} (from "
+            f"{metric.between(a, b, (values.min(), values.max()))})")
 
 
 def _calls(verdicts: pd.Series) -> str:

@@ -18,6 +18,7 @@ from qinspect.tflite.graph import Graph
 from qinspect.tflite.keras_file import KerasModelTable, read_keras
 from qinspect.tflite.network import WeightedLayer, graph_layers, keras_layers
 from qinspect.tflite.read import read_graph
+from qinspect.verdicts import counted
 
 LINEAGES: tuple[str, ...] = (
     "same weights",
@@ -134,7 +135,8 @@ def lineage(a: Model, b: Model) -> Lineage:
     unreadable = unreadable_a | unreadable_b
     if unreadable:
         names = ", ".join(sorted(unreadable)[:5])
-        reasons.append(f"the weights of {len(unreadable)} layers cannot be decoded: {names}")
+        reasons.append(f"the weights of {counted(len(unreadable), 'layer')} cannot be decoded: "
+                       f"{names}")
     return Lineage(name_a, name_b, verdict, rows, tuple(reasons))
 
 
@@ -233,7 +235,7 @@ def _judge(rows: tuple[LineageLayer, ...]) -> tuple[str, list[str]]:
     if matched == 0:
         return "unrelated", ["no layer of one file has the kernel size of a layer of the other"]
     reasons = [
-        f"{matched} layers matched: "
+        f"{counted(matched, 'layer')} matched: "
         + ", ".join(f"{n} {state}" for state, n in counts.items() if state != "unmatched")
     ]
     cosines = [row.cosine for row in rows if np.isfinite(row.cosine)]
@@ -244,7 +246,8 @@ def _judge(rows: tuple[LineageLayer, ...]) -> tuple[str, list[str]]:
         )
     if counts["unmatched"]:
         names = [row.layer for row in rows if row.state == "unmatched"]
-        reasons.append(f"{len(names)} layers have no counterpart: {', '.join(names[:5])}")
+        reasons.append(f"{counted(len(names), 'layer')} without a counterpart: "
+                       f"{', '.join(names[:5])}")
     if counts["unmatched"] > matched:
         reasons.append("most layers have no counterpart: the architectures differ")
         return "unrelated", reasons
@@ -257,7 +260,8 @@ def _judge(rows: tuple[LineageLayer, ...]) -> tuple[str, list[str]]:
         reasons.append(f"replaced or trained anew: {', '.join(names[:5])}")
     different = [row.layer for row in rows if row.bias_differs]
     if different:
-        reasons.append(f"biases differ in {len(different)} layers: {', '.join(different[:5])}")
+        reasons.append(f"biases differ in {counted(len(different), 'layer')}: "
+                       f"{', '.join(different[:5])}")
     if counts["moved"] or counts["unrelated"] or counts["unreadable"]:
         return "fine-tuned from", reasons
     if counts["rescaled"]:

@@ -28,6 +28,7 @@ from qinspect.tflite.origin import Origin, converter_record, never_trained, orig
 from qinspect.tflite.read import read_graph
 from qinspect.tflite.remarks import Remark, file_remarks
 from qinspect.tflite.sandbox import TIMEOUT, probe
+from qinspect.verdicts import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -335,7 +336,8 @@ def _structure_warnings(graph: Graph) -> list[str]:
         found.append(f"{strings} of {len(main.inputs)} inputs are strings.")
     dynamic = [t for t in (main.tensors[i] for i in main.inputs) if -1 in t.shape_signature[1:]]
     if dynamic:
-        found.append(f"{len(dynamic)} inputs have dimensions that are only known when running.")
+        found.append(f"{counted(len(dynamic), 'input')} with dimensions that are only known when "
+                     "running.")
     sparse = sum(t.sparse for s in graph.subgraphs for t in s.tensors)
     if sparse:
         found.append(f"{sparse} constants are stored sparse; their values are not decoded.")
@@ -353,8 +355,8 @@ def _operator_warnings(graph: Graph) -> list[str]:
     found = []
     if flex:
         found.append(
-            f"{sum(custom[name] for name in flex)} operators need TensorFlow itself (Select TF "
-            f"operators, Flex): {_listed(flex)}; LiteRT alone cannot run them."
+            f"{counted(sum(custom[name] for name in flex), 'operator')} of TensorFlow itself "
+            f"(Select TF operators, Flex): {_listed(flex)}; LiteRT alone cannot run them."
         )
     other = sorted(name for name in custom if not name.startswith(_FLEX))
     if other:
@@ -379,11 +381,12 @@ def _quantization_warnings(graph: Graph, weights: tuple[Weight, ...]) -> list[st
             blockwise += q is not None and q.blockwise
     if bad:
         found.append(
-            f"{bad} tensors have a scale that is zero, negative or not finite; values computed "
-            "from them are meaningless."
+            f"{counted(bad, 'tensor')} with a scale that is zero, negative or not finite; values "
+            "computed from such are meaningless."
         )
     if unscaled:
-        found.append(f"{unscaled} int8 tensors have no scale, so their real values are unknown.")
+        found.append(f"{counted(unscaled, 'int8 tensor')} without a scale, so that real values are "
+                     "unknown.")
     if blockwise:
         found.append(f"{blockwise} constants are quantized in blocks.")
     untrained = sum(never_trained(w.tensor) for w in weights)
@@ -409,7 +412,7 @@ def _scheme_warnings(
         pairs = _simulated(graph)
         if pairs:
             found.append(
-                f"{pairs} tensors are quantized and at once dequantized: quantization is "
+                f"{counted(pairs, 'tensor')} quantized and at once dequantized: quantization is "
                 "simulated, the file computes in float."
             )
     made_after = record is not None and any(mode.startswith("PTQ_") for mode in record.modes)
@@ -426,7 +429,7 @@ def _scheme_warnings(
         )
     elif scheme in INTEGER_KINDS and float_ops:
         names = ", ".join(sorted(float_ops)[:5])
-        found.append(f"{sum(float_ops.values())} operators still compute in float: {names}.")
+        found.append(f"{counted(sum(float_ops.values()), 'operator')} still in float: {names}.")
     return found
 
 

@@ -15,7 +15,7 @@ from parts import ROOT
 
 from qinspect.causes import all_rules
 from qinspect.diagnosis.answer import Diagnosis, Effect
-from qinspect.diagnosis.card import better_by, change, closing
+from qinspect.diagnosis.card import better, change, closing
 from qinspect.diagnosis.cases import Claim
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.rule import Measure, Remedy, Rule, Trial, indicated
@@ -72,7 +72,7 @@ def test_the_better_one_is_named_and_no_size_is_negative(name: str, seed: int) -
             "ptq", "qat")
         assert gap.significant
         best = "PTQ" if a is near else "QAT"
-        said = better_by(gap)
+        said = better(gap)
         assert said.startswith(f"{best} is better than ")
         size, low, high = map(float, re.findall(SIZE, said.split(" by ")[1]))
         ends = sorted(abs(end) for end in gap.interval)
@@ -149,7 +149,7 @@ def test_without_qat_the_two_that_there_are_stand_on_the_card() -> None:
 
 def test_no_gap_undecided_and_chance() -> None:
     same = found({"float": off(10), "ptq": off(10)}).card
-    assert same.gap.startswith("No gap: float and PTQ are equivalent within 1.00 points")
+    assert same.gap.startswith("No gap: float and PTQ are equivalent within 1 point")
     assert same.sure == f"{ANSWERS['none']}."
     chance = found({"float": off(20), "ptq": off(30, 500)})
     assert chance.primary == "noise"

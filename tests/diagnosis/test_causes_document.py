@@ -91,3 +91,17 @@ def test_rows_are_read_from_a_file(
         assert (code, bool(out)) == ((2, False) if words else (0, True))
         assert words in error
         assert error.count("\n") == bool(words)
+
+
+def test_one_cause_is_told_by_its_id(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the card names works without a checkout."""
+    for rule in all_rules().values():
+        code, out, error = told(capsys, monkeypatch, rule.id)
+        assert (code, error, out.count("\n## ")) == (0, "", 0)
+        assert out.startswith(f"## {rule.id}\n")
+        assert rule.code in out
+    code, out, error = told(capsys, monkeypatch, "stale-observer")
+    assert (code, out) == (2, "")
+    assert "did you mean stale-observers" in error

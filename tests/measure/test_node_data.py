@@ -131,7 +131,10 @@ def test_the_command_names_what_it_wrote(regression, tmp_path) -> None:
     files, data = regression
     done = subprocess.run(
         [sys.executable, "-m", "qinspect", "overlay", *map(str, files), "--data", str(data),
-         "--out", str(tmp_path / "overlays.json")], capture_output=True, text=True, check=False)
+         "--out", str(tmp_path / "new" / "folder" / "overlays.json")],
+        capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert all(str(path) in done.stdout for path in tmp_path.glob("*.json"))
+    written = list((tmp_path / "new" / "folder").glob("*.json"))
+    assert written
+    assert all(str(path) in done.stdout for path in written)
     assert "model-explorer" in done.stdout

@@ -114,8 +114,8 @@ def test_accuracies_are_written_as_ever() -> None:
     found = view_of(results({"ptq": np.where(y == 3, 0, y), "qat": y}, y).compare())
     assert found.tables[0].heads == ("model", "accuracy", "95 % interval", "read as")
     assert found.tables[1].heads == (
-        "a", "b", "verdict", "b - a, points", "95 % interval", "only a right", "only b right", "p",
-        "detectable, points")
+        "a", "b", "verdict", "b - a, points (+: b better)", "95 % interval", "only a right",
+        "only b right", "p", "detectable, points")
     assert found.tables[1].cells()[0][2:7:2] == ["qat better", "[+6.57, +14.94]", "20"]
     assert found.tables[1].title == "Accuracy, paired"
 
@@ -130,7 +130,7 @@ def test_results_and_comparisons_speak_the_metric(case: str) -> None:
         said = everything(shown)
         assert_speaks(said, found.metric)
     rows = view_of(found.compare()).tables[1]
-    assert text.headed("b - a", found.metric.unit) in rows.heads
+    assert text.signed("b - a", found.metric, "b") in rows.heads
     for one, cells in zip(found.compare(), rows.cells(), strict=True):
         worse_or_none = {"a_better": f"{one.a} better"}.get(one.verdict)
         assert worse_or_none is None or worse_or_none in cells

@@ -223,7 +223,7 @@ def test_many_verdicts_are_counted_and_folded(models: int) -> None:
     if models == 3:
         assert [line.split(" by ")[0] for line in view.sentences[:2]] == [
             "m1 is better than m0", "m2 is better than m0"]
-        assert view.sentences[2].startswith("m1 and m2 are equivalent: ")
+        assert view.sentences[2].startswith("No gap: m1 and m2 are equivalent within 1 point; ")
     else:
         assert view.sentences == ("Of 6 pairs: one better in 3, equivalent in 3.",)
 
@@ -238,7 +238,7 @@ def test_a_short_answer_has_the_sign_of_better(metric: str | None, turned: bool)
     made = results(dict(reversed(given.items())) if turned else given, y, metric=metric)
     said = view_of(made.compare()).sentences[0]
     assert said.startswith("good is better than bad by ")
-    found = re.search(r"interval (\S+) to (\S+)\)", said)
+    found = re.search(r"\[(\S+), (\S+)\]", said)
     assert found is not None
     assert 0 < float(found[1]) < float(found[2])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from show_study import HOSTILE, write_study
@@ -47,17 +47,42 @@ def test_long_names_are_cut_to_what_tells_them_apart() -> None:
                                                     "qat_int8_epoch_17")]
     assert list(text.short_names(long).values()) == ["float32", "ptq", "qat"]
     same = ["x" * 30 + c * 30 for c in "abc"]
-    assert list(text.short_names(same).values()) == ["A", "B", "C"]
-    said = f"{same[0]} is better than {same[1]}."
-    assert text.renamed(said, text.short_names(same)) == "A is better than B."
+    assert list(text.short_names(same).values()) == ["…" + c * 15 for c in "abc"]
+    middle = ["x" * 30 + c + "y" * 30 for c in "abc"]
+    assert list(text.short_names(middle).values()) == ["A", "B", "C"]
+    said = f"{middle[0]} is better than {middle[1]}."
+    assert text.renamed(said, text.short_names(middle)) == "A is better than B."
+    assert text.short_names(["mobilenet_v2_quantized"]) == {
+        "mobilenet_v2_quantized": "mobilenet_v2_quantized"}
 
 
-@given(st.lists(st.text("ab/_.1", min_size=1, max_size=60), min_size=1, max_size=40, unique=True))
+@given(st.lists(st.text("ab/_.1\x01", min_size=1, max_size=60), min_size=1, max_size=40,
+                unique=True))
 def test_short_names_are_short_and_never_meet(names: list[str]) -> None:
     found = text.short_names(names)
     assert list(found) == names
-    assert len(set(found.values())) == len(names)
-    assert all(0 < len(name) <= 16 for name in found.values())
+    assert len(set(map(text.printable, found.values()))) == len(names)
+    assert all(0 < len(name) <= (28 if len(names) == 1 else 16) for name in found.values())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text("ab_", min_size=1, max_size=40), min_size=2, max_size=3, unique=True),
+       st.text("ab_", max_size=60), st.text("ab_", max_size=60))
+def test_long_names_stay_apart_at_80_columns(names: list[str], start: str, end: str) -> None:
+    """Each is told by a short name of its own, and in full where that stands for it."""
+    whole = [f"{start}{name}{end}" for name in names]
+    y = np.arange(20) % 2
+    view = view_of(results(dict.fromkeys(whole, y), y).compare())
+    stream = io.StringIO()
+    print_view(view, Console(file=stream, width=80))
+    printed = stream.getvalue()
+    assert max(map(len, printed.splitlines())) <= 80
+    assert len({view.names[name] for name in whole}) == len(whole)
+    joined = "".join(printed.split())
+    for name in whole:
+        short = view.names[name]
+        assert "".join(short.split()) in joined
+        assert short == name or f"{short}:{name}" in joined
 
 
 @given(st.floats(-1e300, 1e300))
@@ -122,8 +147,8 @@ def test_every_result_has_a_view() -> None:
     def below(kind: type) -> set[type]:
         return {kind}.union(*map(below, kind.__subclasses__()))
 
-    for module in ("comparisons", "diagnosis.answer", "measure.layer_cost", "train.robust",
-                   "studies.stored", "tflite.identity"):
+    for module in ("comparisons", "diagnosis.answer", "gathering", "gating", "measure.layer_cost",
+                   "measure.node_data", "studies.stored", "tflite.identity", "train.robust"):
         import_module(f"qinspect.{module}")
     named = {kind.__name__ for kind in below(Shown) - {Shown}
              if kind.__module__.startswith("qinspect.")}

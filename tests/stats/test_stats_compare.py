@@ -51,7 +51,7 @@ def test_interval_and_both_tests_may_disagree(n):
     assert c.interval[0] > 0
     assert c.verdict == "cannot_tell"
     assert "leaves out zero but the mid-p McNemar test does not reject" in c.sentence
-    assert ("smaller than the margin of 1 points" in c.sentence) == (n == 20_000)
+    assert ("smaller than the margin of 1 point" in c.sentence) == (n == 20_000)
 
 
 def test_mid_p_decides_between_interval_and_exact_test():
@@ -89,13 +89,13 @@ def test_bootstrap_without_disagreement_is_undefined(method):
 def test_significant_but_smaller_than_the_margin_says_both():
     c = compare(100_000, 300, 500)
     assert c.verdict == "b_better"
-    assert "smaller than the margin of 1 points" in c.sentence
+    assert "smaller than the margin of 1 point" in c.sentence
 
 
 def test_equivalence_states_the_margin():
     c = compare(10_000, 300, 310)
     assert c.verdict == "equivalent"
-    assert "equivalent within 1 points" in c.sentence
+    assert "equivalent within 1 point" in c.sentence
     wide = compare(1000, 30, 31, margin=3)
     assert wide.verdict == "equivalent"
     assert "within 3 points" in wide.sentence
@@ -107,7 +107,11 @@ def test_no_gap_seen_says_what_is_possible_and_what_would_be_detectable():
     assert c.verdict == "no_gap_seen"
     assert c.sentence.startswith("No gap seen between float and ptq: ")
     low, high = c.interval
-    assert f"anything within [{low:+.2f}, {high:+.2f}] is possible (margin 1 points)." in c.sentence
+    assert low < 0 < c.gap
+    assert (f"ptq is better by {c.gap:.2f} points [{low:.2f}, {high:.2f}], 95 % interval"
+            in c.sentence)
+    assert (f"anything from float better by {-low:.2f} to ptq better by {high:.2f} points is "
+            "possible (margin 1 point)." in c.sentence)
     assert f"{c.detectable:.2f} points would be found" in c.sentence
 
 
@@ -239,4 +243,4 @@ def test_in_brief_it_is_the_difference_with_its_interval():
     a = np.repeat([True, False], [90, 10])
     found = compare_paired(a, np.roll(a, 3))
     low, high = found.interval
-    assert found.brief == f"+0.00 points [{low:+.2f}, {high:+.2f}], n = 100"
+    assert found.brief == f"a and b differ by 0.00 points [{low:.2f}, {high:.2f}], n = 100"

@@ -124,7 +124,9 @@ def test_simultaneous_intervals_are_those_of_the_stricter_level():
         assert c.detectable_adjusted == strict.detectable
         assert c.interval == found.comparison(c.a, c.b).interval
         if c.verdict == "no_gap_seen":
-            assert "95 % interval, simultaneous for 4 comparisons" in c.sentence
+            assert "95 % interval of this pair alone" in c.sentence
+            assert (f"from {c.metric.between(c.a, c.b, c.possible)} is possible (simultaneous for "
+                    "4 comparisons; margin 1 point)" in c.sentence)
             assert f"{c.detectable_adjusted:.2f} points would be found" in c.sentence
     alone = found.compare([("float", "m0")]).comparisons[0]
     assert alone.interval_simultaneous is alone.detectable_adjusted is None
@@ -180,13 +182,13 @@ def test_non_inferiority_asks_for_one_side_alone():
     assert results(made).compare().comparisons[0].verdict == "no_gap_seen"
     c = results(made, non_inferior=True).compare().comparisons[0]
     assert c.verdict == "not_worse"
-    assert c.sentence.startswith("ptq is not worse than float by more than 1 points (one-sided")
+    assert c.sentence.startswith("ptq is not worse than float by more than 1 point (one-sided")
     assert c.not_worse_p == margin_tests(400, 3, 8, 1.0)[0] < 0.05 < c.equivalence_p
     back = results(dict(reversed(made.items())), non_inferior=True).compare().comparisons[0]
     assert back.verdict == "no_gap_seen"
     worse = results(pair(20_000, 90, 30), non_inferior=True).compare().comparisons[0]
     assert worse.verdict == "a_better"
-    assert "ptq is worse by less than the margin of 1 points" in worse.sentence
+    assert "ptq is worse by less than the margin of 1 point" in worse.sentence
 
 
 def test_less_is_better_is_not_worse_by_its_own_direction():
@@ -230,4 +232,5 @@ def test_ways_of_training_in_a_family_are_seldom_told_apart_where_none_differs()
         strict = results({c.a: right[0], c.b: right["abcd".index(c.b)]}, runs=range(5),
                          confidence=1 - 0.05 / 3, margin=1.0).over_runs(c.a, c.b)
         assert c.interval_simultaneous == pytest.approx(strict.interval)
-        assert f"simultaneous for 3 comparisons {c.metric.interval(c.possible)}" in c.sentence
+        assert (f"simultaneous for 3 comparisons from {c.metric.between(c.a, c.b, c.possible)}"
+                in c.sentence)

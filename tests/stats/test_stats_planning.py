@@ -49,7 +49,7 @@ def test_verdicts_that_show_nothing_say_what_would():
     a[:3], b[3:5] = False, False
     c = compare_paired(a, b, a="ptq", b="qat")
     assert c.verdict == "no_gap_seen"
-    assert f"a difference of 1 points in 80 % of studies takes {c.next.words}." in c.sentence
+    assert f"a difference of 1 point in 80 % of studies takes {c.next.words}." in c.sentence
     assert "449 new examples would show the opposite sign in 32 % of studies, none" in c.sentence
     assert c.to_json()["next"] == {"more": c.next.more, "of": "examples", "finds": 1.0}
     shown = compare_paired(np.zeros(449), b, a="ptq", b="qat")
@@ -86,7 +86,7 @@ def test_runs_say_what_would_tell_only_where_nothing_is_shown():
     other = rng.random((5, 300)) < 0.9
     c = compare_seeds(right, other, a="ptq", b="qat")
     assert c.next
-    assert "To find a difference of 1 points in 80 % of such repetitions takes about" in c.sentence
+    assert "To find a difference of 1 point in 80 % of such repetitions takes about" in c.sentence
     assert c.to_json()["next"][0]["of"] in ("seeds", "examples")
     shown = compare_seeds(right & (np.arange(300) % 10 > 0), right)
     assert shown.next == ()

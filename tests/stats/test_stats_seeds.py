@@ -221,7 +221,7 @@ def test_ways_of_training_are_equivalent_within_the_margin():
     found = compare_seeds(right, other, n_resamples=10)
     assert found.verdict == found.to_json()["verdict"] == "equivalent"
     assert max(np.abs(found.interval)) < found.reach < found.margin == 1
-    assert "equivalent within 1 points" in found.sentence
+    assert "equivalent within 1 point" in found.sentence
     assert found.next == ()
     assert compare_seeds(right, other, n_resamples=10, margin=0.2).verdict == "no_gap_seen"
     assert compare_seeds(right, right, n_resamples=10).verdict == "equivalent"

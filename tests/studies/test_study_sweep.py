@@ -134,15 +134,16 @@ def test_finding_counts_and_measures() -> None:
     assert lines[0] == "digits, bn_cnn: 5 runs, 1 more failed."
     assert lines[1].startswith(
         f"PTQ was ahead of QAT in 3 of 5 runs (60 %, 95 % interval {low:.0f} to {high:.0f} %), "
-        "level in 1; the difference was +1.00 points in the median (from -5.00 to +3.00)."
+        "level in 1; in the median PTQ was better by 1.00 points (from QAT better by 5.00 to PTQ "
+        "better by 3.00 points)."
     )
     assert (
         "PTQ better in 4, QAT better in 1, them equivalent in 0, no gap seen in 0, "
         "and cannot tell in 0" in lines[1]
     )
     assert "QAT was ahead of the equally trained PTQ in 0 of 5 runs" in lines[-1]
-    assert "changes the gap QAT - PTQ by -0.25 points" in lines[-1]
-    assert "training on brings PTQ +0.75 points" in lines[-1]
+    assert "batch-norm statistics alone, in the median QAT was better by 0.25 points" in lines[-1]
+    assert "PTQ trained on was ahead of that PTQ in 5 of 5 runs" in lines[-1]
 
 
 def test_groups_repeat_one_experiment_and_survive_the_csv(tmp_path: Path) -> None:

@@ -39,13 +39,16 @@ def verdict_look(verdict: object) -> tuple[str, str, str]:
 
 def waterfall(
     parts: Sequence[Mapping[str, Any]], total_gap: float, metric: Metric = ACCURACY, *,
-    total: str = "gap",
+    pair: tuple[str, str] = ("PTQ", "QAT"),
 ) -> Figure:
-    """Parts of a gap stacked up to their sum; ``title``, ``diff_pp``, ``ci_pp`` of each.
+    """Parts of a gap b - a stacked up to their sum; ``title``, ``diff_pp``, ``ci_pp`` of each.
 
-    These are in the unit of the metric.
+    These are in the unit of the metric; ``pair``: a and b.
     """
-    gap_text, ends = text.gap_of(metric), text.interval_of(metric)
+    a, b = pair
+
+    def whose(gap: float) -> str:
+        return f"{b if metric.better * gap >= 0 else a} by {metric.size(gap)}"
 
     def draw(ax: Axes) -> None:
         start = 0.0
@@ -59,17 +62,17 @@ def waterfall(
             start += value
         ax.barh(len(parts), total_gap, height=0.6, color=COLOURS["neutral"])
         ax.axvline(0, color=INK, linewidth=0.8)
-        names = [f"{p['title']}\n{gap_text(p['diff_pp'])}" for p in parts]
-        ax.set_yticks(range(len(parts) + 1), [*names, f"{total}\n{gap_text(total_gap)}"])
+        names = [f"{p['title']}\n{whose(p['diff_pp'])}" for p in parts]
+        ax.set_yticks(range(len(parts) + 1), [*names, f"the gap\n{whose(total_gap)}"])
         ax.set_ylim(len(parts) + 0.6, -0.6)
-        ax.set_xlabel(text.gap_axis(metric.title, metric, "line: interval of the part"))
+        ax.set_xlabel(text.gap_axis(f"{metric.title} {b} - {a}", metric, text.plus(metric, b),
+                                    "line: interval of the part"))
         ax.grid(axis="y", visible=False)
 
-    listed = "; ".join(
-        f"{p['title']} {gap_text(p['diff_pp'])} {ends(p['ci_pp'])}" for p in parts
-    )
-    size = f"{gap_text(total_gap)} {metric.unit}".rstrip()
-    said = f"The gap of {size} is the sum of: {listed}."
+    leads = [metric.lead(a, b, p["diff_pp"], p["ci_pp"]) for p in parts]
+    listed = "; ".join(f"{p['title']} makes {better} better by {by}"
+                       for p, (better, _, by) in zip(parts, leads, strict=True))
+    said = f"The gap, {whose(total_gap)}, is the sum of: {listed}."
     return Figure(draw, said, "Where the gap comes from", (7.0, 1.2 + 0.45 * (len(parts) + 1)))
 
 
@@ -92,45 +95,35 @@ def effect_plot(effects: pd.DataFrame, gap: float, metric: Metric = ACCURACY) ->
         ax.set_xlabel(f"{unit} (dashed: the gap)")
 
     listed = "; ".join(
-        f"{row['name']} {text.gap_of(metric)(row['effect'])} "
-        f"{text.interval_of(metric)((row['low'], row['high']))}"
+        f"{row['name']}: {metric.closing(row['effect'], (row['low'], row['high']))}"
         for row in effects.to_dict("records")
     )
-    said = (f"Of the gap of {metric.size(gap)}, the remedies alone close: {listed}. "
+    said = (f"What each remedy alone makes of the gap of {metric.size(gap)}: {listed}. "
             "They overlap.")
     return Figure(draw, said, "What each remedy alone closes",
                   (7.0, row_height(len(effects), each=0.4, base=1.2)))
 
 
 def diagnosis_board(causes: pd.DataFrame, metric: Metric = ACCURACY) -> Figure:
-    """Every cause with its verdict and what its remedy alone changed.
+    """Causes whose remedy was tried, with their verdict; the sentence tells of all of them.
 
-    Columns ``title``, ``verdict``, ``effect``, ``low``, ``high``; the marker stands
-    at the effect, or on zero, hollow, where nothing was tried.
+    Columns ``title``, ``verdict``, ``effect``, ``low``, ``high``.
     """
-    effect = causes["effect"].to_numpy(dtype=float)
-    records = causes.to_dict("records")
+    records = causes[causes["effect"].notna()].to_dict("records")
 
     def draw(ax: Axes) -> None:
         for row, record in enumerate(records):
             marker, colour, _ = verdict_look(record["verdict"])
-            tried = bool(np.isfinite(effect[row]))
-            if tried:
-                ax.hlines([row], [record["low"]], [record["high"]], color=colour,
-                          linewidth=2)
-            ax.plot(effect[row] if tried else 0.0, row, marker, color=colour, markersize=7,
-                    markerfacecolor=colour if tried else "none")
+            ax.hlines([row], [record["low"]], [record["high"]], color=colour, linewidth=2)
+            ax.plot(record["effect"], row, marker, color=colour, markersize=7)
         ax.axvline(0, color=INK, linewidth=1, zorder=0)
         names = [f"{label(r['title'], 48)}: {verdict_look(r['verdict'])[2]}" for r in records]
         name_rows(ax, names)
         ax.set_yticks(ax.get_yticks(), [names[int(at)] for at in ax.get_yticks()])
-        if not np.isfinite(effect).any():
-            ax.set_xlim(-1, 1)
-        ax.set_xlabel(f"{text.headed('gap closed by its remedy', metric.unit)} "
-                      "(hollow: not tried)")
+        ax.set_xlabel(text.headed("gap closed by its remedy", metric.unit))
 
     return Figure(draw, _board_sentence(causes, metric), "Every cause",
-                  (9.0, row_height(len(causes), each=0.28)))
+                  (9.0, row_height(len(records), each=0.28)))
 
 
 def _board_sentence(causes: pd.DataFrame, metric: Metric) -> str:
@@ -144,9 +137,8 @@ def _board_sentence(causes: pd.DataFrame, metric: Metric) -> str:
     tried = causes[causes["effect"].notna()]
     if len(tried):
         best = most(tried.assign(size=tried["effect"].abs()), "size")
-        size = f"{text.gap_of(metric)(best['effect'])} {metric.unit}".rstrip()
-        parts.append(f"the largest effect of a remedy is that of {best['title']}, {size} "
-                     f"{text.interval_of(metric)((best['low'], best['high']))}")
+        parts.append(f"the largest effect of a remedy is that of {best['title']}: the gap is "
+                     f"{metric.closing(best['effect'], (best['low'], best['high']))}")
     return ". ".join(part[0].upper() + part[1:] for part in parts) + "."
 
 

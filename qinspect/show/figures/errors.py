@@ -25,6 +25,7 @@ from qinspect.show.style import (
     round_reach,
     row_height,
 )
+from qinspect.verdicts import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,7 +159,7 @@ def sqnr_profile(errors: pd.DataFrame) -> Figure:
         said = f"SQNR {title}: lowest {worst['sqnr_db']:.1f} dB in {worst['layer']}"
         if reference == "accumulated":
             said += f", {last['sqnr_db']:.1f} dB at the end ({last['layer']})"
-        parts.append(said + (f"; {lost} layers without error or number" if lost else ""))
+        parts.append(said + (f"; {counted(lost, 'layer')} without error or number" if lost else ""))
     return Figure(draw, f"{'; '.join(parts)}." if parts else "No layer was measured.",
                   "Error along the network", (7.5, 4.2))
 
@@ -184,18 +185,17 @@ def sensitivity_bars(layers: pd.DataFrame, metric: Metric = ACCURACY) -> Figure:
         ax.hlines(y, known["to_float_low"], known["to_float_high"], color=INK, linewidth=1.1)
         ax.axvline(0, color=INK, linewidth=0.8)
         name_rows(ax, list(known["layer"]))
-        ax.set_xlabel(text.gap_axis(f"{metric.title} - float", metric)
+        ax.set_xlabel(text.gap_axis(f"{metric.title} - float", metric, text.plus(metric))
                       + ", only this layer quantized")
 
     worst = known.iloc[0]
     bounds = (float(worst["to_float_low"]), float(worst["to_float_high"]))
-    gap = f"{text.gap_of(metric)(float(worst['to_float']))} {metric.unit}".rstrip()
     far = known["to_float_high"] < 0 if metric.better > 0 else known["to_float_low"] > 0
     said = (
-        f"Quantized alone, {worst['layer']} costs most: {gap} "
-        f"{text.interval_of(metric)(bounds)}; for {int(far.sum())} of "
-        f"{len(known)} layers the interval lies {'below' if metric.better > 0 else 'above'} zero "
-        "(intervals are not corrected for the number of layers)."
+        f"Quantized alone, {worst['layer']} costs most: "
+        f"{metric.ahead('float', 'the file', float(worst['to_float']), bounds)}; for "
+        f"{int(far.sum())} of {counted(len(known), 'layer')} the file is shown to be worse than "
+        "float (intervals are not corrected for the number of layers)."
     )
     return Figure(draw, said, "What each layer costs", (7.0, row_height(len(known))))
 
@@ -220,15 +220,17 @@ def sensitivity_curve(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("layers kept")
         dashed = ("dashed: margin",) if margin else ()
-        what, said = f"{metric.title} - float", text.remarks(metric, *dashed)
+        what, said = f"{metric.title} - float", text.remarks(metric, text.plus(metric), *dashed)
         line = text.headed(what, metric.unit) + said
         ax.set_ylabel(line if len(line) <= _UPRIGHT else f"{what}\n{metric.unit}{said}")
 
     first, last = known.iloc[0], known.iloc[-1]
-    gap = text.gap_of(metric)
-    start = f"{gap(float(first['to_float']))} {metric.unit}".rstrip()
-    said = (f"From {start} with {int(first['kept'])} layers kept to "
-            f"{gap(float(last['to_float']))} with {int(last['kept'])}.")
+    said = "; ".join(
+        f"with {counted(int(row['kept']), 'layer')} kept "
+        + metric.ahead("float", "the file", float(row["to_float"]),
+                       (float(row["to_float_low"]), float(row["to_float_high"])))
+        for row in (first, last))
+    said = f"{text.capital(said)}."
     return Figure(draw, said, "Keeping the most sensitive layers", (7.0, 3.4))
 
 
@@ -247,16 +249,15 @@ def size_curve(points: pd.DataFrame, float_bytes: int, margin: float,
         ax.plot([float_bytes / 1000], [0], "s", color=COLOURS["float"], label="float")
         ax.axhline(-metric.better * margin, color=COLOURS["warn"], linestyle="--", label="margin")
         ax.set_xlabel("file, kB (numbers: layers kept)")
-        ax.set_ylabel(text.gap_axis(f"{metric.title} - float", metric))
+        ax.set_ylabel(text.gap_axis(f"{metric.title} - float", metric, text.plus(metric)))
         legend_beside(ax)
 
-    gap = text.gap_of(metric)
-    small, large = front.iloc[0], front.iloc[-1]
-    start = f"{gap(float(small['to_float']))} {metric.unit}".rstrip()
-    said = (f"On the half that did not choose, from {text.size(int(small['bytes']))} with "
-            f"{start} to "
-            f"{text.size(int(large['bytes']))} with {gap(float(large['to_float']))}; float has "
-            f"{text.size(float_bytes)}.")
+    told = "; ".join(
+        f"with {text.size(int(row['bytes']))} "
+        + metric.ahead("float", "the file", float(row["to_float"]),
+                       (float(row["low"]), float(row["high"])))
+        for row in (front.iloc[0], front.iloc[-1]))
+    said = f"On the half that did not choose, {told}; float has {text.size(float_bytes)}."
     return Figure(draw, said, "Size against the metric", (7.0, 3.8))
 
 

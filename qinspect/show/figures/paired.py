@@ -24,6 +24,7 @@ from qinspect.show.style import (
     round_reach,
     row_height,
 )
+from qinspect.verdicts import examples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,10 @@ _COUNTED = 25
 def differences(
     rows: pd.DataFrame, margin: float | None = None, *, metric: Metric = ACCURACY
 ) -> Figure:
-    """Differences b - a with their intervals: the frame of comparisons, ``name`` where known."""
+    """Differences b - a with their intervals: the frame of comparisons, ``name`` where known.
+
+    Columns ``a``, ``b``, ``gap``, ``low``, ``high``.
+    """
     names = list(rows["name"] if "name" in rows else rows["b"].astype(str) + " - " + rows["a"])
 
     def draw(ax: Axes) -> None:
@@ -51,25 +55,26 @@ def differences(
             ax.axvline(edge, color=COLOURS["warn"], linewidth=1.2, linestyle="--")
         name_rows(ax, names)
         dashed = () if margin is None else ("dashed: the margin",)
-        ax.set_xlabel(text.gap_axis(f"difference{_of(metric)}", metric, *dashed))
+        pairs = set(zip(rows["a"], rows["b"], strict=True))
+        ax.set_xlabel(_axis(f"difference{metric.of}", *pairs.pop(), metric, *dashed)
+                      if len(pairs) == 1 else text.gap_axis(
+                          f"difference{metric.of}", metric, text.plus(metric, "the first"),
+                          *dashed))
 
-    gap, interval = text.gap_of(metric), text.interval_of(metric)
     listed = "; ".join(
-        f"{name} {gap(row['gap'])} {interval((row['low'], row['high']))}"
+        f"{name}: {metric.ahead(row['a'], row['b'], row['gap'], (row['low'], row['high']))}"
         for name, row in zip(names, rows.to_dict("records"), strict=True)
     )
-    said = f"Differences{_of(metric)}{_in(metric)}: {listed}{text.or_lower(metric)}."
+    said = f"Differences{metric.of}: {listed}{text.or_lower(metric)}."
     return Figure(draw, said if listed else "Nothing was compared.",
                   "Differences", (7.0, row_height(len(rows), each=0.32)))
 
 
-def _of(metric: Metric) -> str:
-    """Of which metric, where it is not the usual one."""
-    return "" if metric.id == ACCURACY.id else f" of {metric.title}"
-
-
-def _in(metric: Metric) -> str:
-    return f" in {metric.unit}" if metric.unit else ""
+def _axis(what: str, a: str, b: str, metric: Metric, *said: str) -> str:
+    """Name of an axis of differences b - a, which says which sign is whose."""
+    short = {name: label(one) for name, one in text.short_names((a, b)).items()}
+    return text.gap_axis(f"{what} {short[b]} - {short[a]}", metric, text.plus(metric, short[b]),
+                         *said)
 
 
 def discordance(comparisons: pd.DataFrame, *, right: bool = True) -> Figure:
@@ -141,16 +146,13 @@ def bootstrap_plot(resamples: pd.DataFrame, comparison: Comparison) -> Figure:
         # Round, so that a slider moves the data and not the axis all the time.
         reach = round_reach(1.02 * reach)
         ax.set_xlim(-reach, reach)
-        ax.set_xlabel(text.gap_axis(f"{metric.title} {label(c.b, 20)} - {label(c.a, 20)}", metric,
-                                    "dashed: the margin"))
+        ax.set_xlabel(_axis(metric.title, c.a, c.b, metric, "dashed: the margin"))
         ax.set_ylabel("share of resamples")
 
     zero = "holds" if c.interval[0] <= 0 <= c.interval[1] else "leaves out"
-    gap = f"{text.gap_of(metric)(c.gap)} {metric.unit}".rstrip()
     said = (
-        f"{c.b} - {c.a}: {gap}{_of(metric)} on {c.n:,} examples; the "
-        f"{100 * c.confidence:g} % interval {text.interval_of(metric)(c.interval)} ({c.method}) "
-        f"{zero} zero{text.or_lower(metric)}."
+        f"{metric.ahead(c.a, c.b, c.gap, c.interval)}{metric.of} on {examples(c.n)}; the "
+        f"{100 * c.confidence:g} % interval ({c.method}) {zero} zero{text.or_lower(metric)}."
     )
     return Figure(draw, said, "Resampled differences", (7.0, 3.8))
 
@@ -188,11 +190,12 @@ def null_distribution(null_pp: np.ndarray, observed_pp: float, step_pp: float, *
 
 def power_plot(power: pd.DataFrame, *, at: int | None = None) -> Figure:
     """Probability of finding a true difference, by number of examples; ``at`` is marked."""
-    groups = list(power.groupby("diff_pp", sort=True))
+    groups = _by_size(power)
 
     def draw(ax: Axes) -> None:
         for (size, rows), colour in zip(groups, ordered_colours(len(groups)), strict=False):
-            ax.plot(rows["n"], rows["power"], marker=".", color=colour, label=f"{size:g} points")
+            ax.plot(rows["n"], rows["power"], marker=".", color=colour,
+                    label=ACCURACY.limit(size))
         ax.axhline(0.8, color=FAINT, linewidth=1, linestyle="--")
         if at is not None:
             ax.axvline(at, color=COLOURS["bad"], linewidth=1.2)
@@ -205,13 +208,18 @@ def power_plot(power: pd.DataFrame, *, at: int | None = None) -> Figure:
     return Figure(draw, _power_sentence(power), "Chance of finding a difference", (7.0, 3.6))
 
 
+def _by_size(power: pd.DataFrame) -> list[tuple[float, pd.DataFrame]]:
+    return [(float(rows["diff_pp"].iloc[0]), rows)
+            for _, rows in power.groupby("diff_pp", sort=True)]
+
+
 def _power_sentence(power: pd.DataFrame) -> str:
     parts = []
-    for difference, rows in power.groupby("diff_pp", sort=True):
+    for difference, rows in _by_size(power):
         enough = rows.loc[rows["power"] >= 0.8, "n"]
         found = f"is with {int(enough.min()):,}" if len(enough) else "is not with"
         most = "" if len(enough) else f" {int(rows['n'].max()):,}"
-        parts.append(f"one of {difference:g} points {found}{most} examples")
+        parts.append(f"one of {ACCURACY.limit(difference)} {found}{most} examples")
     if not parts:
         return "No difference fits the disagreement of the two models."
     share = text.share(float(power["disagreement"].iloc[0]))
@@ -223,13 +231,14 @@ def _power_sentence(power: pd.DataFrame) -> str:
 
 def seeds_plot(
     seeds: pd.DataFrame, interval: tuple[float, float], *, same_examples: bool = False,
-    metric: Metric = ACCURACY,
+    metric: Metric = ACCURACY, pair: tuple[str, str] = ("a", "b"),
 ) -> Figure:
     """Difference ``gap`` of each training ``seed``, and the interval for new ones.
 
     ``low`` and ``high``, the interval of each seed's own comparison, where known;
-    ``same_examples``: the interval is for new seeds alone.
+    ``same_examples``: the interval is for new seeds alone; ``pair``: a and b of b - a.
     """
+    a, b = pair
     value = seeds["gap"].to_numpy(dtype=float)
 
     def draw(ax: Axes) -> None:
@@ -248,17 +257,16 @@ def seeds_plot(
         ax.plot(value.mean() if len(value) else math.nan, len(seeds), "D", color=INK, markersize=6)
         ax.axvline(0, color=INK, linewidth=1)
         name_rows(ax, [*(f"seed {name}" for name in seeds["seed"]), "mean"])
-        ax.set_xlabel(text.gap_axis(f"difference{_of(metric)}", metric, "triangle: its sign"))
+        ax.set_xlabel(_axis(f"difference{metric.of}", a, b, metric))
 
     size = (7.0, row_height(len(seeds) + 1, each=0.28, base=1.1))
     if seeds.empty:
         return Figure(draw, "No seed was measured.", "Difference by seed", size)
-    gap = text.gap_of(metric)
+    wins, losses = (int((side * metric.better * value > 0).sum()) for side in (1, -1))
     said = (
-        f"Over {len(seeds)} seeds the difference{_of(metric)} runs from {gap(value.min())} to "
-        f"{gap(value.max())} {metric.unit}".rstrip() + f", {int((value > 0).sum())} times above "
-        f"and {int((value < 0).sum())} times below zero; mean {gap(value.mean())} "
-        f"{text.interval_of(metric)(interval)} for new seeds"
+        f"Over {len(seeds)} seeds the difference{metric.of} runs from "
+        f"{metric.between(a, b, (value.min(), value.max()))}; {b} is ahead {wins} times and {a} "
+        f"{losses} times; in the mean {metric.ahead(a, b, value.mean(), interval)}, for new seeds"
         f"{'' if same_examples else ' and examples'}{text.or_lower(metric)}."
     )
     return Figure(draw, said, "Difference by seed", size)

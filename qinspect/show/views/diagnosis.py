@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from qinspect.diagnosis.card import CAUSES_PAGE as PAGE
-from qinspect.diagnosis.card import capital, change, closing, files_change
+from qinspect.diagnosis.card import TELL_CAUSE, capital, change, closing, files_change
 from qinspect.diagnosis.rule import MODELS
 from qinspect.errors import DataError
 from qinspect.show import figures, text
@@ -20,7 +19,8 @@ from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
 from qinspect.show.views.files import remark_lines
 from qinspect.show.views.layers import calibration_tables, cut_table
-from qinspect.verdicts import CAUSES
+from qinspect.show.views.predictions import MAKES_BETTER, makes_better
+from qinspect.verdicts import CAUSES, counted
 
 if TYPE_CHECKING:
     from qinspect.diagnosis.answer import Cause, Diagnosis, Effect
@@ -49,9 +49,7 @@ def diagnosis_view(found: Diagnosis) -> View:
          *_tried_section(found), *_advice(found), *_parts(found), *_cuts(found),
          *_others(found, causes),
          *_drawn(found, drawn, first),
-         Section("Every cause at a glance", figures=("causes",), folded=True),
-         *(section(found, cause, tuple(drawn[cause.rule.id]))
-           for cause in causes if cause not in first)),
+         *_grouped(found, [cause for cause in causes if cause not in first], drawn)),
         _notes(found),
         explore=widget("DiagnosisBoard", found),
         layers=layers,
@@ -80,16 +78,9 @@ def tried_table(found: Diagnosis) -> Table:
     """One row an intervention, the largest effect first."""
     rows, metric = _tried(found), found.focus.metric
 
-    def gap(row: tuple[Cause, Effect]) -> str:
-        size, ends = closing(found.focus, row[1])
-        if size < 0:
-            size, ends = -size, (-ends[1], -ends[0])
-            return f"larger by {metric.by(size, ends)}"
-        return f"smaller by {metric.by(size, ends)}"
-
     return table("", rows, {
         "cause": lambda row: row[0].rule.id, "verdict": lambda row: word(found, row[0]),
-        "the gap is then": gap,
+        "the gap is then": lambda row: metric.closing(*closing(found.focus, row[1])),
         "share of it": (lambda row: max(0.0, row[1].closed_share),
                         lambda share: f"{100 * share:.0f} %"),
         "files": lambda row: files_change(row[1], metric).removeprefix("makes ") or None,
@@ -107,16 +98,8 @@ def _tried(found: Diagnosis) -> list[tuple[Cause, Effect]]:
 def part_table(found: Diagnosis) -> Table:
     """One row a part of the gap between PTQ and QAT, the largest first."""
     parts = sorted(found.parts, key=lambda part: -abs(part["diff_pp"]))
-    metric = found.focus.metric
-
-    def whose(part: Mapping[str, Any]) -> str:
-        size, ends = metric.better * part["diff_pp"], [metric.better * e for e in part["ci_pp"]]
-        if size < 0:
-            size, ends = -size, [-end for end in ends]
-            return f"PTQ by {metric.by(size, (min(ends), max(ends)))}"
-        return f"QAT by {metric.by(size, (min(ends), max(ends)))}"
-
-    return table("", parts, {"part": "title", "makes better": whose})
+    return table("", parts, {
+        "part": "title", MAKES_BETTER: makes_better(found.focus.metric, "PTQ", "QAT")})
 
 
 def _tried_section(found: Diagnosis) -> tuple[Section, ...]:
@@ -174,10 +157,21 @@ def _drawn(found: Diagnosis, drawn: Mapping[str, Mapping[str, Draw]],
            first: list[Cause]) -> tuple[Section, ...]:
     """What the tables above say, as figures."""
     kinds = [kind for cause in first for kind in drawn[cause.rule.id] if kind != cause.rule.id]
-    kinds += ["effects"] if _tried(found) else []
+    kinds += ["effects", "causes"] if _tried(found) else []
     if not kinds:
         return ()
     return (Section("What was measured and tried, as figures", figures=tuple(kinds), folded=True),)
+
+
+def _grouped(found: Diagnosis, causes: list[Cause],
+             drawn: Mapping[str, Mapping[str, Draw]]) -> Iterator[Section]:
+    """The causes that do not lead, folded by verdict."""
+    for verdict, words in CAUSES.items():
+        own = [cause for cause in causes if found.verdict(cause) == verdict]
+        if own:
+            yield Section(f"{capital(words)}: {counted(len(own), 'cause')}", folded=True,
+                          parts=tuple(section(found, cause, tuple(drawn[cause.rule.id]))
+                                      for cause in own))
 
 
 def _lines(lines: Mapping[str, str]) -> tuple[str, ...]:
@@ -252,8 +246,8 @@ def _by_verdict(found: Diagnosis) -> list[str]:
     out, off = (sum(found.verdict(c) == verdict for c in causes)
                 for verdict in ("ruled_out", "does_not_apply"))
     if out + off:
-        lines.append(f"{CAUSES['ruled_out']}: {out} causes; {CAUSES['does_not_apply']}: {off}. The "
-                     "report lists each with its evidence.")
+        lines.append(f"{CAUSES['ruled_out']}: {counted(out, 'cause')}; "
+                     f"{CAUSES['does_not_apply']}: {off}. The report lists each with its evidence.")
     why: dict[str, list[str]] = {}
     for cause in causes:
         if cause.verdict == "not_tried":
@@ -263,7 +257,7 @@ def _by_verdict(found: Diagnosis) -> list[str]:
             why.setdefault(cause.note, []).append(f"the remedy of {cause.rule.id}")
     lines += [f"{CAUSES['not_tried']}: {', '.join(names)}; {reason}"
               for reason, names in why.items()]
-    return [*lines, f"what each cause means, and what to do: {PAGE}."]
+    return [*lines, f"what a cause means, and what to do: {TELL_CAUSE} ID."]
 
 
 def _overall(found: Diagnosis) -> dict[str, Draw]:
@@ -275,13 +269,12 @@ def _overall(found: Diagnosis) -> dict[str, Draw]:
     if tried:
         made["effects"] = lambda: figures.effect_plot(_effects(found, tried),
                                                       abs(found.focus.gap), found.focus.metric)
+        made["causes"] = lambda: figures.diagnosis_board(_effects(found, found.ordered()),
+                                                         found.focus.metric)
     if found.parts:
         gap = found.gap("ptq", "qat")
         total = sum(p["diff_pp"] for p in found.parts) if gap is None else gap.gap
-        made["parts"] = lambda: figures.waterfall(found.parts, total, found.focus.metric,
-                                                  total="QAT - PTQ")
-    made["causes"] = lambda: figures.diagnosis_board(_effects(found, found.ordered()),
-                                                     found.focus.metric)
+        made["parts"] = lambda: figures.waterfall(found.parts, total, found.focus.metric)
     return made
 
 

@@ -23,6 +23,7 @@ from qinspect.show.views.predictions import (
     pair_figures,
     short,
 )
+from qinspect.tflite.recorded import recorded_name
 from qinspect.verdicts import examples
 
 if TYPE_CHECKING:
@@ -120,15 +121,17 @@ def file_comparison_view(found: FileComparison) -> View:
     """The view of compared files."""
     report = found.numbers
     names = text.short_names(report["names"])
+    names |= {row["name"]: recorded_name(names[row["file"]]) for row in report["recorded"]}
     pairs = short(report["comparisons"], names)
     metric = ACCURACY if found.comparisons is None else found.comparisons.results.metric
     against = list(dict.fromkeys(row["b"] for row in report["layers"]))
     classes = () if found.comparisons is None else found.comparisons.class_sentences
     return View(
-        f"Comparison of {', '.join(names.values())}",
+        f"Comparison of {', '.join(names[name] for name in report['names'])}",
         tuple(text.renamed(line, names) for line in (*_answers(report, pairs, metric), *classes)),
         tuple(filter(None, (
-            file_table(report, names, metric), comparison_table(pairs, metric),
+            file_table(report, names, metric), _recorded(report, names, metric),
+            comparison_table(pairs, metric),
             _agreement(report, names),
             class_table(report["classes"], names, metric) if report["classes"] else None))),
         {**pair_figures(pairs, metric),
@@ -194,6 +197,20 @@ def file_table(report: Mapping[str, Any], names: Mapping[str, str], metric: Metr
                "interval"))
 
 
+def _recorded(report: Mapping[str, Any], names: Mapping[str, str], metric: Metric) -> Table | None:
+    """Recorded outputs beside those of the file here."""
+    if not report["recorded"]:
+        return None
+    return table(f"Recorded elsewhere, {examples(report['n'])}", report["recorded"], {
+        "recorded of": lambda row: names[row["file"]],
+        metric.title: ("score", text.value_of(metric)),
+        "interval": ("score_ci", text.bounds_of(metric)),
+        "other class": ("flips", "{:,}".format), "other output": ("differ", "{:,}".format),
+        "by up to": (lambda row: None if row["largest"] is None else
+                     f"{row['largest']:.3g} {row['unit']}", text.plain)},
+        caption="Beside the same file run here.")
+
+
 def _agreement(report: Mapping[str, Any], names: Mapping[str, str]) -> Table:
     rows = [{**pair, "lineage": line["verdict"]}
             for pair, line in zip(report["agreement"], report["lineage"], strict=True)]
@@ -231,6 +248,7 @@ def _answers(report: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]],
     first = pairs[0]["a"] if pairs else ""
     lines = [answer(pair, metric) for pair in pairs if len(pairs) <= _FEW or
              pair["a"] == first or pair["verdict"] in ("a_better", "b_better")]
+    lines += [row["sentence"] for row in report["recorded"]]
     for kernel in report["kernels"]:
         if kernel["flips"]:
             lines.append(f"{kernel['file']}: default and reference kernels give another class for "

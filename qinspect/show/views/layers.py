@@ -11,7 +11,7 @@ from qinspect.show import figures, text
 from qinspect.show.style import model_colours
 from qinspect.show.table import Table, table
 from qinspect.show.view import View, widget
-from qinspect.verdicts import examples
+from qinspect.verdicts import counted, examples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,9 +38,10 @@ def layers_view(measured: Layers) -> View:
                           found.errors.to_dict("records"), layers.examples)
               for model, found in layers.errors.items()]
     return View(
-        f"{len(layers.layers)} layers of {', '.join(layers.models)}",
+        f"{counted(len(layers.layers), 'layer')} of {', '.join(layers.models)}" if layers.layers
+        else f"Operators of {', '.join(layers.models)}",
         (layers.sentence,),
-        tuple(filter(None, (*errors, range_table(layers)))),
+        tuple(filter(None, (*_operators(layers), *errors, range_table(layers)))),
         {**{f"error of {model}": _of(_profile, layers, model) for model in layers.errors},
          **{f"ranges of {model}": _of(_ranges, layers, model) for model in layers.models[1:]
             if layers.activations},
@@ -50,6 +51,31 @@ def layers_view(measured: Layers) -> View:
         notes=tuple(text.renamed(note, names) for note in layers.notes), names=names,
         explore=widget("LayerExplorer", layers), layers=lambda: layers,
     )
+
+
+def _operators(layers: Layers) -> tuple[Table | None, ...]:
+    """Operators on an accelerator, and by optimised against reference kernels."""
+    from qinspect.measure.debugger import FOUND, in_steps
+
+    columns: dict[str, Any] = {
+        "operator": "operator", "code": "op",
+        "output": lambda row: text.elided(row["tensor"], 40),
+        "largest difference": lambda row: None if text.missing(row["steps"]) else
+        in_steps(row["steps"], row["unit"])}
+    found: list[Table | None] = []
+    if layers.device is not None:
+        found.append(table(
+            "Accelerator against CPU, where the difference grows most first",
+            layers.device.to_dict("records"), {
+                **columns, "grows": ("grows", "{:.1f}".format), "SNR": ("snr_db", text.decibels),
+                "found": lambda row: FOUND[row["found"]], "status there": "status"},
+            most=_WORST_LAYERS, caption="Read from LiteRT's accuracy debugger, which compares "
+            "stored values: one step of an integer is rounding, whatever its status says. Grows: "
+            "over the largest difference among the operator's own inputs."))
+    if layers.kernels is not None:
+        found.append(table("Optimised against reference kernels, given the same",
+                           layers.kernels.to_dict("records"), columns, most=_WORST_LAYERS))
+    return tuple(found)
 
 
 def overlay_view(overlay: Overlay) -> View:
@@ -139,7 +165,7 @@ def sensitivity_view(found: Sensitivity) -> View:
     ends = found.layers[found.layers["variant"].isin(["float", "full"])]
     metric = found.metric
     return View(
-        f"Sensitivity of {len(found.order)} layers, {examples(found.n)}",
+        f"Sensitivity of {counted(len(found.order), 'layer')}, {examples(found.n)}",
         (found.sentence, *((found.cut.sentence,) if found.cut else ()),
          *((found.sizes.sentence,) if found.sizes else ()),
          *((found.advice.sentence,) if found.advice else ())),
@@ -185,7 +211,7 @@ def _cost(head: str, key: str, metric: Metric) -> dict[str, Any]:
         return get
 
     return {f"{head}: SQNR": (of("sqnr_db"), text.decibels),
-            text.headed(f"{head}: to float", metric.unit): (of("to_float"), text.gap_of(metric)),
+            text.signed(f"{head}: to float", metric): (of("to_float"), text.gap_of(metric)),
             f"{head}: interval": (of("to_float_low", "to_float_high"), text.interval_of(metric)),
             f"{head}: agrees with float": (lambda row: row[key]["agreement"]
                 if text.missing(row[key]["score"]) else None, text.percent)}
@@ -198,13 +224,13 @@ def curve_table(found: Sensitivity) -> Table:
 
     full, metric = f"to all {found.precision}", found.metric or ACCURACY
     to_full, gap, interval = (
-        text.headed(full, metric.unit), text.gap_of(metric), text.interval_of(metric))
+        text.signed(full, metric), text.gap_of(metric), text.interval_of(metric))
     return table(f"Keeping the most sensitive layers in {found.keep}", found.curve, {
         "kept": "kept", "the last one kept": "layer", "size": ("bytes", text.size),
         "SQNR": ("sqnr_db", text.decibels), metric.title: ("score", text.value_of(metric)),
         "agrees with float": (lambda row: None if found.labelled else row["agreement"],
                               text.percent),
-        text.headed("to float", metric.unit): ("to_float", gap),
+        text.signed("to float", metric): ("to_float", gap),
         "interval": (bounds("to_float"), interval),
         to_full: ("to_full", gap), f"{full}, interval": (bounds("to_full"), interval),
     }, spare=(f"{full}, interval", to_full, "SQNR"), caption=text.lower(metric))
@@ -230,7 +256,7 @@ def _sizes(sizes: SizeCurve) -> Table:
         "kept": "kept", "size": ("bytes", text.size),
         f"{metric.title}, choosing half": ("chosen_by", text.value_of(metric)),
         "other half": ("value", text.value_of(metric)),
-        text.headed("to float", metric.unit): ("to_float", text.gap_of(metric)),
+        text.signed("to float", metric): ("to_float", text.gap_of(metric)),
         "interval": (lambda row: (row["low"], row["high"]), text.interval_of(metric)),
         "within margin": ("within", lambda within: "yes" if within else "not shown"),
     }, caption=f"Chosen on {sizes.n[0]:,} examples, confirmed on the other {sizes.n[1]:,}; the "
@@ -245,7 +271,7 @@ def calibration_tables(advice: CalibrationAdvice) -> tuple[Table, ...]:
             "examples": "size", "sets": "sets",
             "width of ranges": ("width", text.share),
             metric.title: ("value", text.value_of(metric)),
-            text.headed("to all", metric.unit): ("to_all", text.gap_of(metric)),
+            text.signed("to all", metric): ("to_all", text.gap_of(metric)),
             "interval": (lambda row: (row["low"], row["high"]), text.interval_of(metric)),
         }, caption=f"On {advice.evaluated:,} examples; intervals are for other sets and other "
                    f"examples. {text.lower(metric)}"),
@@ -262,7 +288,7 @@ def cut_table(cut: FirstCut, name: str) -> Table:
     return table(f"First cut of {name}: weights against activations", cut.frame, {
         "what is quantized": "title",
         metric.title: ("value", text.value_of(metric)),
-        text.headed("to float", metric.unit): ("to_float", text.gap_of(metric)),
+        text.signed("to float", metric): ("to_float", text.gap_of(metric)),
         "interval": (lambda row: (row["low"], row["high"]), text.interval_of(metric)),
         "of its difference": ("share", lambda share: f"{100 * share:.0f} %"),
     }, caption=f"On {cut.loss.n:,}{some} examples. Shares need not add up to 100 %. "

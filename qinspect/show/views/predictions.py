@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from qinspect.metrics import ACCURACY, Metric
+from qinspect.metrics import Metric
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
-from qinspect.verdicts import DIFFERENCES, examples
+from qinspect.stats.words import better_by
+from qinspect.verdicts import DIFFERENCES, counted, examples
 
 if TYPE_CHECKING:
     from qinspect.predictions import Comparisons, Results, RunComparisons
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # Pairs whose verdicts are read as sentences; more are counted, and read from the table.
 _FEW = 3
 IN_FULL = "Every verdict in full"
+MAKES_BETTER = "makes better"
 _WAYS = "This is about ways of training, over new runs and new examples."
 
 
@@ -62,8 +64,9 @@ def run_comparisons_view(found: RunComparisons) -> View:
         f"{found.results.source or 'Comparison'}: {first.seeds} runs of {first.n:,} examples",
         tuple(text.renamed(one.sentence, names) for one in found.comparisons),
         (model_table(found.results, names), pairs),
-        {"seeds": lambda: figures.seeds_plot(found.results.by_run(first.a, first.b),
-                                             first.interval, metric=metric)},
+        {"seeds": lambda: figures.seeds_plot(
+            found.results.by_run(first.a, first.b), first.interval, metric=metric,
+            pair=(names[first.a], names[first.b]))},
         notes=(_WAYS, *found.results.notes), names=names,
     )
 
@@ -74,7 +77,9 @@ def seed_comparison_view(found: SeedComparison) -> View:
     return View(
         f"Comparison over {found.seeds} seeds, {found.n:,} examples",
         (text.renamed(found.sentence, names),), (_ways_table([found], names),),
-        {"seeds": lambda: figures.seeds_plot(found.frame, found.interval, metric=found.metric)},
+        {"seeds": lambda: figures.seeds_plot(
+            found.frame, found.interval, metric=found.metric,
+            pair=(names[found.a], names[found.b]))},
         notes=(_WAYS,), names=names,
     )
 
@@ -85,7 +90,7 @@ def _ways_table(found: Sequence[SeedComparison], names: Mapping[str, str]) -> Ta
     percent = f"{100 * first.confidence:g} % interval"
     return table("Ways of training, paired by run and example", list(found), {
         "a": lambda c: names[c.a], "b": lambda c: names[c.b],
-        text.headed("b - a", first.metric.unit): (
+        text.signed("b - a", first.metric, "b"): (
             lambda c: c.gap, text.gap_of(first.metric)),
         percent if first.family < 2 else f"{percent}, simultaneous": (
             lambda c: c.possible, text.interval_of(first.metric)),
@@ -95,29 +100,20 @@ def _ways_table(found: Sequence[SeedComparison], names: Mapping[str, str]) -> Ta
 
 def answer(pair: Mapping[str, Any], metric: Metric) -> str:
     """A row of a pair, as ``--json`` has it, as one short sentence."""
-    a, b, gap = pair["a"], pair["b"], pair["gap"]
-    of = "" if metric.id == ACCURACY.id else f" of {metric.title}"
-    form, level = text.gap_of(metric), f"{100 * pair['confidence']:g} % interval"
-    possible = pair.get("interval_simultaneous") or pair["interval"]
-    seen = f"{b} - {a} is {form(gap)} {metric.unit}".rstrip()
+    # Equivalence is shown of each pair alone.
+    together = None if pair["verdict"] == "equivalent" else pair.get("interval_simultaneous")
+    said = better_by(pair["verdict"], pair["a"], pair["b"], pair["gap"],
+                     together or pair["interval"], margin=pair["margin"], metric=metric)
+    return f"{said}{' (simultaneous interval)' if together else ''}."
 
-    def ends(bounds: Sequence[float]) -> str:
-        return f"{form(bounds[0])} to {form(bounds[1])}"
 
-    if pair["verdict"] in ("a_better", "b_better"):
-        better, worse = (b, a) if pair["verdict"] == "b_better" else (a, b)
-        ahead = ends(sorted(end if gap > 0 else -end for end in possible))
-        return f"{better} is better than {worse} by {metric.size(gap)}{of} ({level} {ahead})."
-    limit = f"the margin of {text.amount(pair['margin'], metric.unit)}{of}"
-    if pair["verdict"] == "equivalent":
-        return (f"{a} and {b} are equivalent: they differ by less than {limit} ({seen}, {level} "
-                f"of this pair {ends(pair['interval'])}).")
-    if pair["verdict"] == "not_worse":
-        return (f"{b} is not worse than {a} by more than {limit} ({seen}, {level} "
-                f"{ends(possible)}).")
-    said = (f"No gap seen between {a} and {b}" if pair["verdict"] == "no_gap_seen" else
-            f"Cannot tell {a} and {b} apart")
-    return f"{said}: {seen}{of}; anything from {ends(possible)} is possible."
+def makes_better(metric: Metric, a: str, b: str) -> Callable[[Mapping[str, Any]], str]:
+    """Whom a part of the gap b - a makes better, and by how much."""
+    def told(part: Mapping[str, Any]) -> str:
+        better, _, by = metric.lead(a, b, part["diff_pp"], part["ci_pp"])
+        return f"{better} by {by}" if part["diff_pp"] else f"neither: {by}"
+
+    return told
 
 
 def _counted(found: Comparisons) -> str:
@@ -158,7 +154,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], metric: Metric) -> Table
     detectable = text.headed("detectable", metric.unit)
     return table(f"{text.capital(metric.title)}, paired", rows, {
         "a": "a", "b": "b", "verdict": lambda c: text.verdict(c["verdict"], c["a"], c["b"]),
-        text.headed("b - a", metric.unit): ("gap", text.gap_of(metric)),
+        text.signed("b - a", metric, "b"): ("gap", text.gap_of(metric)),
         f"{percent}, simultaneous" if corrected else percent: (
             "interval", text.interval_of(metric)),
         ahead[0]: "a_only", ahead[1]: "b_only",
@@ -197,7 +193,7 @@ def class_table(
     """Each pair class by class, the surest change first; ``rows`` as ``--json`` has them."""
     return table("Class by class", sorted(rows, key=lambda row: row["q"]), {
         "a": lambda row: names[row["a"]], "b": lambda row: names[row["b"]], "class": "class",
-        "n": "n", text.headed("b - a", metric.unit): ("gap", text.gap_of(metric)),
+        "n": "n", text.signed("b - a", metric, "b"): ("gap", text.gap_of(metric)),
         "interval": (lambda row: (row["low"], row["high"]), text.interval_of(metric)),
         "a only": "a_only", "b only": "b_only", "p": ("p", text.p_value),
         "q": ("q", text.p_value), "changes": lambda row: "yes" if row["differs"] else None},
@@ -210,7 +206,7 @@ def _margin(rows: Sequence[Mapping[str, Any]], metric: Metric) -> str:
     if not margins:
         return ""
     if len(margins) == 1:
-        return f"Margin: {text.amount(margins[0], metric.unit)}."
+        return f"Margin: {metric.limit(margins[0])}."
     return f"Margin: {margins[0]:.4g} to {margins[-1]:.4g} {metric.unit}".rstrip() + "."
 
 
@@ -263,7 +259,7 @@ def results_view(found: Results) -> View:
                                        found.metric)
 
     return View(
-        f"Results of {len(found.models)} models", (text.renamed(found.sentence, names),),
+        f"Results of {counted(len(found.models), 'model')}", (text.renamed(found.sentence, names),),
         (model_table(found, names),), {found.metric.id: forest},
         notes=tuple(text.renamed(note, names) for note in found.notes), names=names,
         explore=widget("SignificanceExplorer", found))

@@ -14,11 +14,18 @@ from qinspect.metrics import METRICS, Metric
 from qinspect.show import figures, text
 from qinspect.show.table import Table, table
 from qinspect.show.view import Section, View, widget
-from qinspect.show.views.predictions import IN_FULL, answer, comparison_table, resamples
+from qinspect.show.views.predictions import (
+    IN_FULL,
+    MAKES_BETTER,
+    answer,
+    comparison_table,
+    makes_better,
+    resamples,
+)
 from qinspect.stats import mean_interval
-from qinspect.studies.arms import ASKED
+from qinspect.studies.arms import ASKED, QUESTION
 from qinspect.studies.stored import gap_unit, judged_by
-from qinspect.verdicts import difference_words
+from qinspect.verdicts import counted, difference_words
 
 if TYPE_CHECKING:
     from qinspect.gathering import Gathered
@@ -58,18 +65,22 @@ def gathered_view(gathered: Gathered) -> View:
                                       for row in part.to_dict("records")])
             shown[f"gaps, {metric.title}"] = partial(figures.differences, drawn, metric=metric)
 
-    def numbers(*keys: str) -> Any:
-        return lambda row: tuple(row[key] for key in keys)
+    def ahead(row: dict[str, Any]) -> str:
+        metric = METRICS.get(row["metric"])
+        if metric is None:
+            # One of the user's own: which way is better is not looked up.
+            return f"{row['b']} - {row['a']}: {row['gap']:+.4g} {row['unit']}".rstrip()
+        better, _, by = metric.lead(row["a"], row["b"], row["gap"], (row["low"], row["high"]))
+        return f"{better} by {by}"
 
     listed = table("Gaps", rows.to_dict("records"), {
         "where": lambda row: names[row["path"]],
         "verdict": lambda row: difference_words(row["verdict"], row["a"], row["b"]),
-        "gap": ("gap", "{:+.2f}".format), "interval": (numbers("low", "high"), text.span),
-        "unit": "unit",
+        "better": ahead,
         "cause": lambda row: "-" if text.missing(row["cause"]) else (
             f"{row['cause']}, {'proved' if row['proved'] else 'not proved'}"),
         "data set": "dataset", "model": "model", "seed": ("seed", "{:.0f}".format),
-    }, caption="Gaps are b - a, in the unit of the metric.", spare=("model", "data set", "unit"))
+    }, spare=("model", "data set"))
     return View("Runs", (gathered.sentence,), (listed,), shown, notes=gathered.unread)
 
 
@@ -102,14 +113,14 @@ def arm_table(study: Study) -> Table:
         "Models", summary["arms"],
         {"arm": "arm", "verdict": verdict,
          metric.title: (lambda arm: results.value(arm["arm"]), text.value_of(metric)),
-         text.headed("to float", metric.unit): (paired("gap"), text.gap_of(metric)),
+         text.signed("to float", metric): (paired("gap"), text.gap_of(metric)),
          percent: (interval, text.interval_of(metric)),
-         **_over_seeds(study, lambda arm: {arm["arm"]: 1, "float": -1}),
+         **_over_seeds(study, lambda arm: {arm["arm"]: 1, "float": -1}, text.plus(metric)),
          "p, corrected" if together else "p": (paired("p"), text.p_value),
          "size": ("bytes", text.size), "format": lambda arm: arm["scheme"] or "Keras",
          "what it is": "title"},
         caption=f"{spec['dataset']} with {spec['model']}, seed {spec['seed']}: "
-                f"{spec['float_epochs']} float and {spec['qat_epochs']} QAT epoch(s); "
+                f"{spec['float_epochs']} float and {counted(spec['qat_epochs'], 'QAT epoch')}; "
                 f"{summary['arms'][0]['n']:,} test examples, the same ones for every model. The "
                 "format is read from the file, not from its name. "
                 f"{_about(study)}{text.lower(metric)}".rstrip(),
@@ -126,18 +137,20 @@ def _about(study: Study) -> str:
 
 def part_table(study: Study) -> Table:
     """The parts of the gap QAT - PTQ and their sum."""
-    gap, metric = _pair(study.summary, "ptq_int8", "qat"), study.results.metric
+    a, b = QUESTION
+    gap, metric = _pair(study.summary, a, b), study.results.metric
     rows = [*study.summary["decomposition"],
             {"title": "sum: the gap", "diff_pp": gap["gap"], "ci_pp": gap["interval"],
-             "arms": {"qat": 1, "ptq_int8": -1}}]
-    return table("Where the gap qat - ptq_int8 comes from", rows, {
-        "part": "title", metric.unit or "difference": ("diff_pp", text.gap_of(metric)),
-        "interval": ("ci_pp", text.interval_of(metric)),
-        **_over_seeds(study, lambda part: part["arms"])})
+             "arms": {b: 1, a: -1}}]
+    return table(f"Parts that add up to the gap between {a} and {b}", rows, {
+        "part": "title", MAKES_BETTER: makes_better(metric, a, b),
+        **_over_seeds(study, lambda part: part["arms"], text.plus(metric, b))})
 
 
-def _over_seeds(study: Study, signs: Callable[[Any], dict[str, float]]) -> dict[str, Any]:
-    """A column: signed sums of arms over the seeds of a repeated study."""
+def _over_seeds(
+    study: Study, signs: Callable[[Any], dict[str, float]], sign: str,
+) -> dict[str, Any]:
+    """A column: signed sums of arms over the seeds of a repeated study; what their sign says."""
     runs, metric = study.repeats, study.results.metric
     if runs is None:
         return {}
@@ -151,7 +164,7 @@ def _over_seeds(study: Study, signs: Callable[[Any], dict[str, float]]) -> dict[
             [sign * runs.run_values(arm) for arm, sign in signed.items()], axis=0)
         return f"{gap(found.mean())} ± {metric.number(found.std(ddof=1)).lstrip('+')}"
 
-    return {f"{len(runs.runs or ())} seeds: mean ± sd": spread}
+    return {f"{len(runs.runs or ())} seeds: mean ± sd ({sign})": spread}
 
 
 def _pair(summary: dict[str, Any], a: str, b: str) -> dict[str, Any]:
@@ -170,12 +183,11 @@ def _figures(study: Study) -> dict[str, Any]:
     runs, trained = study.repeats, study.training
     seeds = {} if runs is None or trained is None else {
         "seeds": lambda: figures.seeds_plot(
-            runs.by_run("ptq_int8", "qat"), trained.interval, metric=metric)}
+            runs.by_run(*QUESTION), trained.interval, metric=metric, pair=QUESTION)}
     return {
         **seeds,
         metric.id: lambda: figures.accuracy_forest(rows, metric),
-        "gap": lambda: figures.waterfall(summary["decomposition"], gap, metric,
-                                         total="qat - ptq_int8"),
+        "gap": lambda: figures.waterfall(summary["decomposition"], gap, metric, pair=QUESTION),
         **apart,
         "resamples": lambda: resamples(study.results, "ptq_int8", "qat"),
         "learning": lambda: figures.learning_curves(study.history),
@@ -195,7 +207,7 @@ def _settings(summary: dict[str, Any]) -> Table:
 _GAPS = {
     "qat_minus_ptq": "QAT - PTQ",
     "ptq_minus_float": "PTQ - float",
-    "ptq_ft_minus_ptq": "more training",
+    "ptq_ft_minus_ptq": "PTQ trained on - PTQ",
     "qat_minus_ptq_ft": "QAT - equally trained PTQ",
 }
 
@@ -204,7 +216,7 @@ def sweep_view(sweep: Sweep) -> View:
     """The view of a sweep."""
     failed = sweep.frame[sweep.frame["status"] == "failed"].to_dict("records")
     return View(
-        f"Sweep of {len(sweep.frame)} runs",
+        f"Sweep of {counted(len(sweep.frame), 'run')}",
         (*sweep.finding,
          *(f"{name}: {compared.sentence}" for name, compared in sweep.seeds.items())),
         (group_table(sweep),),
@@ -225,7 +237,8 @@ def group_table(sweep: Sweep) -> Table:
         text.headed("Median over runs (lowest to highest)", units[0] if len(units) == 1 else ""),
         rows, {"experiment": "experiment", "runs": "runs",
                **{title: column for column, title in _GAPS.items()}},
-        caption=" ".join(sorted({text.lower(metric) for metric in metrics.values()} - {""})))
+        caption="; ".join(sorted({text.plus(metric, "the first of the two")
+                                  for metric in metrics.values()})) + ".")
 
 
 def _gaps(done: pd.DataFrame, metric: Metric) -> dict[str, Any]:
@@ -255,7 +268,7 @@ def _seeds(
             for end in ("", "_low", "_high")}
     return lambda: figures.seeds_plot(
         rows.rename(columns=ends), interval, same_examples=same_examples,
-        metric=judged_by(rows)).about(name)
+        metric=judged_by(rows), pair=("PTQ", "QAT")).about(name)
 
 
 def robust_qat_view(found: RobustQat) -> View:

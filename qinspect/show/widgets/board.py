@@ -43,7 +43,7 @@ class DiagnosisBoard(Explorer):
         beside = widgets.HBox([self.measured, self.evidence], layout=FLOW)
         super().__init__("board", [], [self.summary, self.board, self.cause, beside, self.detail])
         self.watch(self.refresh, self.cause)
-        self.guarded(lambda: self.board.show(self._view.figure("causes"), layout="board"))()
+        self.guarded(lambda: self._draw(self.board, "causes"))()
         self.guarded(self.refresh)()
 
     def refresh(self) -> None:

@@ -1,0 +1,431 @@
+"""Outputs of a file that were recorded elsewhere, on a phone or a chip, beside its own here."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qinspect import store
+from qinspect.affine import Affine
+from qinspect.data.dataset import Dataset
+from qinspect.data.names import listed
+from qinspect.data.npy import read_npy_array
+from qinspect.errors import DataError, SpecError
+from qinspect.metrics import ACCURACY, AGREEMENT
+from qinspect.metrics.classes import NO_ANSWER, same_class
+from qinspect.schema import Array, Arrays
+from qinspect.stats.agreement import cohen_kappa
+from qinspect.tflite.graph import Graph
+from qinspect.tflite.ports import Port
+from qinspect.tflite.run import Evaluation, evaluation_of
+from qinspect.tflite.task import Task, output_port
+from qinspect.verdicts import examples
+
+Place = str | os.PathLike[str] | Array | Mapping[str, Array]
+
+_RAW = (".bin", ".raw")
+_IDS, _CLASSES, _OUTPUTS = ("ids", "id"), ("predictions", "prediction"), ("outputs", "output")
+# Real values of a quantized output may leave its stored range by so many times its width before
+# they are taken for something else; a delegate may compute in float.  Chosen.
+_BEYOND = 1.0
+# From which mean difference on, as a share of that to the outputs of other examples, outputs are no
+# longer those of the same examples; from which on their order may be lost; and the share of rows
+# that both must hold then.  Chosen.
+_APART, _DISORDER, _SAME_ROWS = 0.8, 0.1, 0.9
+# Outputs are those of another file where they are nearer to it by this factor, and as good as equal
+# on this share of the examples; chosen.
+_NEARER, _AS_EQUAL = 0.25, 0.9
+# Classes alone say less: so alike must their numbers be where only their order is lost; chosen.
+_SAME_COUNTS, _DISORDERED_CLASSES = 0.98, 0.5
+_ROWS = 2_000
+
+
+def recorded_name(name: str) -> str:
+    """What the recorded outputs of a file are called beside it."""
+    return f"{name}, recorded"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a file gave elsewhere, an entry an example, in the order of the data.
+
+    ``result`` is None where classes alone were recorded; ``said``: where they come from, and how
+    they were brought to the examples.
+    """
+
+    prediction: Array
+    result: Evaluation | None
+    said: str
+
+    def scored(self, task: Task, name: str, graph: Graph, x: Arrays) -> Any:
+        """What of them the metric takes."""
+        metric = task.metric
+        if metric is not None and metric.all_outputs:
+            raise DataError(f"{metric.id} takes all outputs of {name}, and one was recorded; "
+                            "compare by another metric.")
+        if self.result is not None:
+            return task.scored(name, graph, x, self.result)
+        if metric not in (ACCURACY, AGREEMENT, None):
+            raise DataError(f"of {name} classes alone were recorded, and {metric.id} takes "
+                            "outputs; record these.")
+        return self.prediction
+
+
+def by_model(recorded: Mapping[str, Place] | None, names: Collection[str]) -> dict[str, Place]:
+    """Recorded outputs by the name of the model, which may be given without folder and ending."""
+    found: dict[str, Place] = {}
+    for key, place in (recorded or {}).items():
+        path = Path(os.fspath(key))
+        fits = [name for name in names if name == str(key)] or [
+            name for name in names if path.name in (Path(name).name, Path(name).stem)]
+        if len(fits) != 1:
+            raise SpecError(f"outputs were recorded of {str(key)[:60]!r}, which is "
+                            f"{'none' if not fits else 'more than one'} of the files; name one "
+                            f"of {listed(list(names))}.")
+        if fits[0] in found:
+            raise SpecError(f"there is more than one recording of {fits[0]}; give one.")
+        found[fits[0]] = place
+    return found
+
+
+def places(options: Sequence[str], what: str = "--recorded") -> dict[str, str]:
+    """What options name for a file: ``qat=qat_phone.npz``."""
+    found: dict[str, str] = {}
+    for option in options:
+        name, equals, path = option.partition("=")
+        if not (equals and name and path):
+            raise SpecError(f"{what} {option[:60]!r} is no file and what belongs to it; write it "
+                            f"as {what} qat=PATH.")
+        if name in found:
+            raise SpecError(f"{what} is given more than once for {name}; give one.")
+        found[name] = path
+    return found
+
+
+def read_recorded(
+    place: Place, name: str, graph: Graph, task: Task, own: Evaluation, data: Dataset
+) -> Recording:
+    """Recorded outputs of a file, checked against what it gives here for the same examples."""
+    port = output_port(graph, task.outputs[name])
+    where = store.shown(Path(place)) if isinstance(place, str | os.PathLike) else (
+        f"the outputs recorded of {name}")
+    values, ids, classes, how = _read(place, where, port, own, data.ids)
+    values = (_classes(values, where, own) if classes else
+              _outputs(values, where, name, port, own))
+    if len(values) != len(data):
+        raise DataError(f"{where} holds {examples(len(values))}, and the data hold "
+                        f"{len(data):,}; record all of them, or give those that were recorded as "
+                        "--data.")
+    if ids is not None:
+        order, joined = _order(ids, len(values), where, data)
+        values = values[order]
+    else:
+        joined = f"taken in the order of the data{how}"
+    said = f"{where}: {'classes' if classes else 'outputs'} of {name}, {joined}."
+    if classes:
+        return Recording(values, None, said)
+    result = evaluation_of(port, values, own.batched, ())
+    return Recording(result.prediction, result, " ".join((said, *result.notes)))
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def _read(
+    place: Place, where: str, port: Port, own: Evaluation, known: Array
+) -> tuple[Array, Array | None, bool, str]:
+    """Values, ids if any, whether they are classes, and what was guessed about the order."""
+    if isinstance(place, Mapping):
+        return _chosen({key: np.asarray(one) for key, one in place.items()}, where, port)
+    if isinstance(place, np.ndarray):
+        return _array(place, own)
+    path = Path(place)
+    suffix = path.suffix.lower()
+    if store.is_folder(path):
+        return _folder(path, where, port, own, known)
+    if suffix == ".npz":
+        names = store.array_names(path, DataError)
+        wanted = _keys(port)
+        found = store.read_arrays(path, [key for key in names if key in wanted], DataError)
+        return _chosen(found, where, port, names)
+    if suffix == ".npy":
+        return _array(read_npy_array(path), own)
+    if not store.is_file(path) or suffix not in _RAW:
+        raise DataError(f"{where} is no recording; give an .npz with outputs, an .npy, a file "
+                        f"({', '.join(_RAW)}) of the tensor's bytes, or a folder with one an "
+                        "example.")
+    return _tensors([path.read_bytes()], [where], port, own), None, False, ""
+
+
+def _keys(port: Port) -> list[str]:
+    return [port.name, *port.aliases, *_OUTPUTS, *_CLASSES, *_IDS]
+
+
+def _chosen(arrays: Mapping[str, Array], where: str, port: Port, names: Collection[str] = ()
+            ) -> tuple[Array, Array | None, bool, str]:
+    ids = next((arrays[key] for key in _IDS if key in arrays), None)
+    for key in dict.fromkeys(_keys(port)):
+        if key in arrays and key not in _IDS:
+            return arrays[key], ids, key in _CLASSES, ""
+    raise DataError(f"{where} has no array outputs, {port.name} or predictions; it has "
+                    f"{listed(list(names or arrays)) or 'none'}.")
+
+
+def _array(values: Array, own: Evaluation) -> tuple[Array, Array | None, bool, str]:
+    """One whole number an example is its class where the file gives more than one number."""
+    classes = values.ndim == 1 and values.dtype.kind in "iu" and own.raw[0].size > 1
+    return values, None, classes, ""
+
+
+def _folder(folder: Path, where: str, port: Port, own: Evaluation, known: Array
+            ) -> tuple[Array, Array | None, bool, str]:
+    """One file an example, found by the ids of the examples or put in order by their numbers."""
+    files = [file for file in folder.iterdir()
+             if file.suffix.lower() in _RAW and not file.name.startswith(".")]
+    if not files:
+        raise DataError(f"{where} holds no file that ends in {' or '.join(_RAW)}; give one an "
+                        "example.")
+    files.sort(key=lambda file: [int(part) if part.isdecimal() else part
+                                 for part in re.split(r"(\d+)", file.stem)])
+    stems = np.array([file.stem for file in files])
+    values = _tensors([file.read_bytes() for file in files], list(map(str, files)), port, own)
+    if set(stems.tolist()) & set(known.tolist()):
+        return values, stems, False, ""
+    return values, None, False, (f" by the numbers in the files' names, {files[0].name[:40]!r} "
+                                 f"to {files[-1].name[:40]!r}")
+
+
+def _tensors(contents: list[bytes], names: list[str], port: Port, own: Evaluation) -> Array:
+    """Bytes as little-endian values of the output, or as float32 where they are as many."""
+    shape, dtype = own.raw.shape[1:], np.dtype(port.tensor.dtype).newbyteorder("<")
+    size, real = int(np.prod(shape)), np.dtype("<f4")
+    n = len(own.raw) if len(contents) == 1 else 1
+    for one in (dtype, real):
+        if all(len(content) == n * size * one.itemsize for content in contents):
+            return np.frombuffer(b"".join(contents), one).reshape(-1, *shape)
+    bad = next(at for at, content in enumerate(contents)
+               if len(content) != n * size * dtype.itemsize)
+    raise DataError(f"{names[bad]} has {len(contents[bad]):,} bytes; {examples(n)} of the output "
+                    f"{port.name!r} are {n * size * dtype.itemsize:,} as {dtype.name}"
+                    + (f" or {n * size * 4:,} as float32" if dtype.itemsize != 4 else "")
+                    + ", without a header.")
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def _classes(values: Array, where: str, own: Evaluation) -> Array:
+    numbers = own.raw[0].size
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise DataError(f"{where}: predictions have shape {values.shape} and type {values.dtype}; "
+                        "they must be one whole number, the class, an example.")
+    if len(values) and (values.min() < NO_ANSWER or values.max() >= numbers):
+        raise DataError(f"{where}: predictions run from {values.min()} to {values.max()}, but the "
+                        f"file has classes 0 to {numbers - 1}; number them as the file does.")
+    return values.astype(np.int64)
+
+
+def _outputs(values: Array, where: str, name: str, port: Port, own: Evaluation) -> Array:
+    """Outputs as the file stores them, or as real numbers: the type says which."""
+    shape, dtype = own.raw.shape[1:], np.dtype(port.tensor.dtype)
+    if not values.ndim or [d for d in values.shape[1:] if d != 1] != [d for d in shape if d != 1]:
+        raise DataError(f"{where} has shape {values.shape}; the output {port.name!r} of {name} has "
+                        f"{list(shape)} for each example.")
+    values = values.reshape(len(values), *shape)
+    if values.dtype.kind != "f":
+        if values.dtype != dtype:
+            raise DataError(f"{where} holds {values.dtype}, but the output {port.name!r} of {name} "
+                            f"is {dtype}; save what it stores as {dtype}, or real values as "
+                            "float32.")
+        return values.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    ends = port.tensor.stored_range
+    finite = values[np.isfinite(values)]
+    if ends is not None and dtype.kind in "iu" and finite.size:
+        low, high, width = float(finite.min()), float(finite.max()), ends[1] - ends[0]
+        if low < ends[0] - _BEYOND * width or high > ends[1] + _BEYOND * width:
+            raise DataError(f"{where} holds {low:g} to {high:g} as real numbers, but the output "
+                            f"{port.name!r} of {name} reaches from {ends[0]:g} to {ends[1]:g}; "
+                            f"save what it stores as {dtype}, without scaling it.")
+    return values
+
+
+def _order(ids: Array, n: int, where: str, data: Dataset) -> tuple[Array, str]:
+    """Which recorded entry is of each example of the data, by ids."""
+    if ids.shape != (n,) or ids.dtype.kind not in "iuU":
+        raise DataError(f"{where}: ids have shape {ids.shape} and type {ids.dtype}; they must be "
+                        f"one text or whole number for each of {n:,} outputs.")
+    text, known = ids.astype(str).tolist(), data.ids.tolist()
+    at = {one: place for place, one in enumerate(text)}
+    if len(at) < n:
+        twice = next(one for one in text if text.count(one) > 1)
+        raise DataError(f"{where}: the id {twice[:60]!r} occurs {text.count(twice)} times; an "
+                        "example is recorded once.")
+    if known == [f"{data.name}-{row:06d}" for row in range(len(known))] and set(text) == set(
+            map(str, range(len(known)))):
+        # The data have no ids of their own.
+        return np.array([at[str(row)] for row in range(n)]), "joined by the number of the row"
+    missing, more = [one for one in known if one not in at], set(text) - set(known)
+    if missing or more:
+        first = (missing or sorted(more))[0]
+        raise DataError(f"{where} and the data hold different examples by their ids: {len(missing)}"
+                        f" are only in the data, {len(more)} only in the recording, such as "
+                        f"{first[:60]!r}; give the same examples as --data, or leave the ids out "
+                        "to take them in order.")
+    return np.array([at[one] for one in known]), "joined by id"
+
+
+# --- beside the file's own outputs ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Recorded outputs of a file beside its own, on the same examples.
+
+    ``differ``: examples with any other output, ``largest`` by how much, in ``unit`` (both None
+    where classes alone were recorded); ``flips``: examples of another class, None where outputs
+    are no scores of classes.  ``unlike``: what shows that they are not this file's outputs of
+    these examples, empty where nothing does.
+    """
+
+    n: int
+    differ: int | None
+    largest: float | None
+    unit: str
+    flips: int | None
+    unlike: str
+
+    @property
+    def sentence(self) -> str:
+        """What differs, in numbers."""
+        if self.unlike:
+            return f"the recorded outputs {self.unlike}."
+        said = []
+        if self.flips is not None:
+            said.append(f"{self.flips:,} of {self.n:,} predictions differ between the recording "
+                        "and the file run here")
+        if self.differ is not None and self.largest is not None:
+            by = f", by up to {self.largest:.3g} {self.unit}" if self.differ else ""
+            said.append(f"outputs of {self.differ:,} of {examples(self.n)} differ{by}")
+        return f"{'; '.join(said)}."
+
+
+def step_of(graph: Graph, port: Port) -> Affine | None:
+    """The grid that an output's values lie on, also where they are handed out as floats."""
+    tensor = port.tensor
+    for op in graph.main.operators:
+        if op.code == "DEQUANTIZE" and tensor.index in op.outputs:
+            tensor = graph.main.tensors[op.inputs[0]]
+            break
+    affine = None if tensor.constant else tensor.affine
+    return affine if affine is not None and affine.scale.size == 1 else None
+
+
+def beside(
+    recording: Recording, own: Evaluation, graph: Graph, port: Port, *, classes: bool,
+    others: Mapping[str, Evaluation] | None = None,
+) -> Beside:
+    """Hold a recording against the file's own outputs; ``others``: those of other files."""
+    n = len(own.raw)
+    flips = (int(n - np.count_nonzero(same_class(recording.prediction, own.prediction)))
+             if classes else None)
+    affine = step_of(graph, port)
+    differ = largest = None
+    if recording.result is not None:
+        given = recording.result.outputs.reshape(n, -1).astype(np.float64)
+        here = own.outputs.reshape(n, -1).astype(np.float64)
+        gap = np.abs(given - here)
+        gap[(given == here) | (np.isnan(given) & np.isnan(here))] = 0
+        differ = int(np.count_nonzero((gap != 0).any(axis=1)))
+        step = 1.0 if affine is None else float(affine.scale[0])
+        finite = gap[np.isfinite(gap)]
+        largest = float(finite.max(initial=0)) / step
+    some = np.linspace(0, n - 1, min(n, _ROWS)).astype(int)
+    unlike = ""
+    if differ != 0 and n > 1:
+        near = {name: one.take(some) for name, one in (others or {}).items()}
+        if recording.result is not None:
+            unlike = _unlike(recording.result.take(some), own.take(some), near, affine)
+        else:
+            unlike = _unlike_classes(recording.prediction[some], own.take(some), near)
+    return Beside(n, differ, largest, "of the output" if affine is None else "steps", flips, unlike)
+
+
+def _unlike(given: Evaluation, own: Evaluation, others: Mapping[str, Evaluation],
+            affine: Affine | None) -> str:
+    rows, here = (_rows(one) for one in (given, own))
+    finite = np.asarray(np.isfinite(rows).all(axis=1) & np.isfinite(here).all(axis=1))
+    if not finite.any():
+        return "are NaN or infinite for every example"
+    rows, here = rows[finite], here[finite]
+    if len(rows) > 1 and (rows == rows[0]).all() and (here != here[0]).any():
+        return ("are the same for every example, so that nothing was computed from the inputs, or "
+                "one output was copied over and over")
+    mean = float(np.abs(rows - here).mean())
+    step = float(affine.scale[0]) if affine is not None else 1e-3 * float(here.std())
+    for name, other in others.items():
+        theirs = _rows(other)
+        if theirs.shape != (len(finite), rows.shape[1]):
+            continue
+        gap = np.abs(rows - theirs[finite])
+        if (gap.mean() < _NEARER * mean
+                and (gap <= step * 1.001).all(axis=1).mean() >= _AS_EQUAL):
+            return f"are those of {name}, not of this file"
+    mixed = np.random.default_rng(0).permutation(len(here))
+    spread = float(np.abs(here - here[mixed]).mean())
+    apart = mean / spread if spread else 0.0
+    both = _in_common(given.outputs[finite], own.outputs[finite])
+    place = float((rows == here).all(axis=1).mean())
+    if apart > _DISORDER and both >= _SAME_ROWS and place < _SAME_ROWS * both:
+        return (f"are those of the file for {100 * both:.0f} % of the examples, but at other "
+                f"examples (in place are {100 * place:.0f} %): their order was lost")
+    if apart > _APART:
+        return (f"have no more to do with the file's own than with those of other examples (mean "
+                f"difference {mean:.3g}, to other examples {spread:.3g}): another order, other "
+                "inputs, another file, or a run that failed")
+    return ""
+
+
+def _rows(one: Evaluation) -> Array:
+    return one.outputs.reshape(len(one.outputs), -1).astype(np.float64)
+
+
+def _in_common(a: Array, b: Array) -> float:
+    """Share of rows that are in both, each as often as it is in both."""
+    counts: list[dict[bytes, int]] = []
+    for rows in (a, b):
+        count: dict[bytes, int] = {}
+        for row in rows:
+            key = row.tobytes()
+            count[key] = count.get(key, 0) + 1
+        counts.append(count)
+    return sum(min(times, counts[1].get(key, 0)) for key, times in counts[0].items()) / len(a)
+
+
+def _unlike_classes(given: Array, own: Evaluation, others: Mapping[str, Evaluation]) -> str:
+    here = own.prediction
+    same = float(np.mean(given == here))
+    for name, other in others.items():
+        theirs = float(np.mean(given == other.prediction))
+        if 1 - theirs < _NEARER * (1 - same):
+            return f"are those of {name}, not of this file"
+    if (given == given[0]).all() and (here != here[0]).any():
+        return f"are class {given[0]} for every example"
+    top = int(max(given.max(), here.max())) + 2
+    counts = [np.bincount(one + 1, minlength=top) for one in (given, here)]
+    alike = np.minimum(*counts).sum() / len(here)
+    kappa = cohen_kappa(given, here)
+    if alike >= _SAME_COUNTS and kappa < _DISORDERED_CLASSES:
+        return (f"are the file's for {100 * same:.0f} % of the examples, yet each class occurs as "
+                "often as in its own: their order was lost")
+    if kappa < 1 - _APART:
+        return (f"agree with the file's own for {100 * same:.0f} % of the examples, hardly more "
+                "than by chance: another order, other inputs, another file, or a run that failed")
+    return ""
