@@ -316,7 +316,7 @@ class FileComparison(Shown):
         side by side, for files that are both quantized; kernels : default against reference
         kernels; ties : examples whose greatest output is reached by several classes, and the
         accuracy if all of them went well or badly; recorded : of each file with recorded outputs
-        these beside its own (differ, largest, unit, flips, unlike); remarks : what should be heard
+        these beside its own (differ, largest, flips, unlike); remarks : what should be heard
         unasked (id, sentence, numbers, file).  Fit for JSON.
     comparisons : Comparisons or None
         Every pair's accuracies; None without labels.

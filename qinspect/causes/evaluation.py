@@ -23,6 +23,7 @@ from qinspect.diagnosis.rule import (
     Rule,
     Trial,
     indicated,
+    not_shown,
     not_tried,
     ruled_out,
     together,
@@ -329,6 +330,10 @@ def _check_pairing(evidence: Evidence) -> Finding:
         if problem:
             words.append(f"the predictions {_got(evidence, role)} {problem}")
             hurt.append(role)
+    open_ = [f"the outputs {_got(evidence, role)} {said}" for role in evidence.case.recorded
+             if (said := evidence.beside(role).unrelated)]
+    if not words and open_:
+        return not_shown(f"{'; '.join(open_)}.", measures)
     if not words:
         return ruled_out("claimed and repeated predictions are of the same examples in the same "
                          "order.", measures)

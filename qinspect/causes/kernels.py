@@ -101,7 +101,10 @@ def _recorded(evidence: Evidence, role: str) -> _Held:
         f"{role}_largest_{'steps' if seen.unit == 'steps' else 'difference'}": seen.largest}
     if evidence.of_classes and (mistake := try_mistakes(evidence, role)).mistake:
         return _Held(measure.plain(), facts, by, f"{_what(role)} {mistake.words}")
-    if why := unlike(evidence, role):
+    seen_there = (role in evidence.case.debugger
+                  and culprit(evidence.debugger(role)) is not None)
+    why = unlike(evidence, role) or ("" if seen_there else seen.unrelated)
+    if why:
         return _Held(measure.plain(), facts, by, f"{_what(role)} {why}")
     if seen.largest is not None:
         by += f", outputs by up to {seen.largest:.3g} {seen.unit},"
@@ -164,7 +167,8 @@ def _by_outputs(evidence: Evidence) -> Finding:
                    if here else []), *other]
         return indicated(f"{'; '.join(words)}.", measures, facts, hurt, strength=0.4)
     if other:
-        return not_shown(f"{'; '.join(other)}: no difference of kernels.", measures, facts)
+        return not_shown(f"{'; '.join(other)}; that shows no difference of kernels.", measures,
+                         facts)
     agree = [f"recorded and own outputs of the {role.upper()} file agree "
              f"({evidence.beside(role).sentence.rstrip('.')})" for role in recorded]
     if len(recorded) < len(held):
@@ -268,13 +272,14 @@ RULES = (
     Rule(
         id="kernel-difference",
         title="kernels disagree",
-        question="Do optimised and reference kernels give the same classes?",
+        question="Do other kernels, reference ones or those of a device, give the same answers?",
         requires=("data",),
         check=_check_kernels,
         rank=EVALUATION,
         symptom="Accuracy of one file differs between machines, delegates or versions.",
         cause="Kernels round and order sums differently; a delegate may compute parts in float.",
-        remedy="Pin the kernels for the comparison, and evaluate on the device that matters.",
+        remedy="Pin the kernels for the comparison, evaluate on the device that matters, and give "
+        "its maker the worst operator (qinspect layers --cut-worst).",
         code=(
             "from qinspect.tflite import evaluate\n"
             'prediction = evaluate(qat_file, x, kernels="reference").prediction'

@@ -282,8 +282,9 @@ def _recorded_remarks(evidence: Evidence) -> tuple[Remark, ...]:
     """That the gap is not that of the files run here, and where what was recorded comes from."""
     return tuple(Remark(
         "recorded-outputs", f"the gap is that of recorded outputs ({found.said.rstrip('.')}), not "
-        "of the file run here.", asdict(evidence.beside(role)), role)
-        for role in evidence.case.recorded for found in [evidence.recording(role)])
+        f"of the file run here; {seen.sentence}", asdict(seen), role)
+        for role in evidence.case.recorded
+        for found, seen in [(evidence.recording(role), evidence.beside(role))])
 
 
 # --- what should be heard unasked ---------------------------------------------------------------

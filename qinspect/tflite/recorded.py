@@ -44,6 +44,8 @@ _NEARER, _AS_EQUAL = 0.25, 0.9
 # Classes alone say less: so alike must their numbers be where only their order is lost; chosen.
 _SAME_COUNTS, _DISORDERED_CLASSES = 0.98, 0.5
 _ROWS = 2_000
+_OPEN = ("another order, other inputs, another file, or a device that computes an operator quite "
+         "wrongly")
 
 
 def recorded_name(name: str) -> str:
@@ -292,7 +294,8 @@ class Beside:
     ``differ``: examples with any other output, ``largest`` by how much, in ``unit`` (both None
     where classes alone were recorded); ``flips``: examples of another class, None where outputs
     are no scores of classes.  ``unlike``: what shows that they are not this file's outputs of
-    these examples, empty where nothing does.
+    these examples; ``unrelated``: that they have nothing to do with these, which a wrong feeding
+    and a device that fails alike may bring about.  Both are empty where nothing shows it.
     """
 
     n: int
@@ -300,13 +303,14 @@ class Beside:
     largest: float | None
     unit: str
     flips: int | None
-    unlike: str
+    unlike: str = ""
+    unrelated: str = ""
 
     @property
     def sentence(self) -> str:
         """What differs, in numbers."""
-        if self.unlike:
-            return f"the recorded outputs {self.unlike}."
+        if self.unlike or self.unrelated:
+            return f"the recorded outputs {self.unlike or self.unrelated}."
         said = []
         if self.flips is not None:
             said.append(f"{self.flips:,} of {self.n:,} predictions differ between the recording "
@@ -348,26 +352,28 @@ def beside(
         finite = gap[np.isfinite(gap)]
         largest = float(finite.max(initial=0)) / step
     some = np.linspace(0, n - 1, min(n, _ROWS)).astype(int)
-    unlike = ""
+    unlike = unrelated = ""
     if differ != 0 and n > 1:
         near = {name: one.take(some) for name, one in (others or {}).items()}
         if recording.result is not None:
-            unlike = _unlike(recording.result.take(some), own.take(some), near, affine)
+            unlike, unrelated = _unlike(recording.result.take(some), own.take(some), near, affine)
         else:
-            unlike = _unlike_classes(recording.prediction[some], own.take(some), near)
-    return Beside(n, differ, largest, "of the output" if affine is None else "steps", flips, unlike)
+            unlike, unrelated = _unlike_classes(recording.prediction[some], own.take(some), near)
+    return Beside(n, differ, largest, "of the output" if affine is None else "steps", flips,
+                  unlike, unrelated)
 
 
 def _unlike(given: Evaluation, own: Evaluation, others: Mapping[str, Evaluation],
-            affine: Affine | None) -> str:
+            affine: Affine | None) -> tuple[str, str]:
+    """What shows that outputs are others, and what only that they are unrelated."""
     rows, here = (_rows(one) for one in (given, own))
     finite = np.asarray(np.isfinite(rows).all(axis=1) & np.isfinite(here).all(axis=1))
     if not finite.any():
-        return "are NaN or infinite for every example"
+        return "", "are NaN or infinite for every example"
     rows, here = rows[finite], here[finite]
     if len(rows) > 1 and (rows == rows[0]).all() and (here != here[0]).any():
-        return ("are the same for every example, so that nothing was computed from the inputs, or "
-                "one output was copied over and over")
+        return "", ("are the same for every example: nothing was computed from the inputs, or one "
+                    "output was copied over and over")
     mean = float(np.abs(rows - here).mean())
     step = float(affine.scale[0]) if affine is not None else 1e-3 * float(here.std())
     for name, other in others.items():
@@ -377,7 +383,7 @@ def _unlike(given: Evaluation, own: Evaluation, others: Mapping[str, Evaluation]
         gap = np.abs(rows - theirs[finite])
         if (gap.mean() < _NEARER * mean
                 and (gap <= step * 1.001).all(axis=1).mean() >= _AS_EQUAL):
-            return f"are those of {name}, not of this file"
+            return f"are those of {name}, not of this file", ""
     mixed = np.random.default_rng(0).permutation(len(here))
     spread = float(np.abs(here - here[mixed]).mean())
     apart = mean / spread if spread else 0.0
@@ -385,12 +391,11 @@ def _unlike(given: Evaluation, own: Evaluation, others: Mapping[str, Evaluation]
     place = float((rows == here).all(axis=1).mean())
     if apart > _DISORDER and both >= _SAME_ROWS and place < _SAME_ROWS * both:
         return (f"are those of the file for {100 * both:.0f} % of the examples, but at other "
-                f"examples (in place are {100 * place:.0f} %): their order was lost")
+                f"examples (in place are {100 * place:.0f} %): their order was lost"), ""
     if apart > _APART:
-        return (f"have no more to do with the file's own than with those of other examples (mean "
-                f"difference {mean:.3g}, to other examples {spread:.3g}): another order, other "
-                "inputs, another file, or a run that failed")
-    return ""
+        return "", (f"have no more to do with the file's own than with those of other examples "
+                    f"(mean difference {mean:.3g}, to other examples {spread:.3g}): {_OPEN}")
+    return "", ""
 
 
 def _rows(one: Evaluation) -> Array:
@@ -409,23 +414,25 @@ def _in_common(a: Array, b: Array) -> float:
     return sum(min(times, counts[1].get(key, 0)) for key, times in counts[0].items()) / len(a)
 
 
-def _unlike_classes(given: Array, own: Evaluation, others: Mapping[str, Evaluation]) -> str:
+def _unlike_classes(given: Array, own: Evaluation, others: Mapping[str, Evaluation]
+                    ) -> tuple[str, str]:
+    """The same of classes alone."""
     here = own.prediction
     same = float(np.mean(given == here))
     for name, other in others.items():
         theirs = float(np.mean(given == other.prediction))
         if 1 - theirs < _NEARER * (1 - same):
-            return f"are those of {name}, not of this file"
+            return f"are those of {name}, not of this file", ""
     if (given == given[0]).all() and (here != here[0]).any():
-        return f"are class {given[0]} for every example"
+        return "", f"are class {given[0]} for every example"
     top = int(max(given.max(), here.max())) + 2
     counts = [np.bincount(one + 1, minlength=top) for one in (given, here)]
     alike = np.minimum(*counts).sum() / len(here)
     kappa = cohen_kappa(given, here)
     if alike >= _SAME_COUNTS and kappa < _DISORDERED_CLASSES:
         return (f"are the file's for {100 * same:.0f} % of the examples, yet each class occurs as "
-                "often as in its own: their order was lost")
+                "often as in its own: their order was lost"), ""
     if kappa < 1 - _APART:
-        return (f"agree with the file's own for {100 * same:.0f} % of the examples, hardly more "
-                "than by chance: another order, other inputs, another file, or a run that failed")
-    return ""
+        return "", (f"agree with the file's own for {100 * same:.0f} % of the examples, hardly "
+                    f"more than by chance: {_OPEN}")
+    return "", ""

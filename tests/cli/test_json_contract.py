@@ -162,6 +162,26 @@ def test_layers(folder: Path) -> None:
     assert answer["examples"] == 50
     assert {row["file"] for row in answer["errors"]} == {"ptq.tflite", "qat.tflite"}
     valid("layers", ask("layers", *paths))
+    answer = ask("layers", *paths[:2], "--data", folder / "unlabelled.npz", "--cut-worst",
+                 folder / "worst")
+    valid("layers", answer)
+    assert (folder / "worst" / answer["cut"]["files"][0]).exists()
+
+
+@pytest.mark.parametrize("data", ["data", "unlabelled"])
+def test_recorded_outputs(folder: Path, tmp_path: Path, data: str) -> None:
+    x = np.load(folder / "data.npz")["x"]
+    np.save(tmp_path / "phone.npy", evaluate(folder / "qat.tflite", x).raw)
+    asked = ["--data", folder / f"{data}.npz", "--recorded", f"ptq={tmp_path / 'phone.npy'}"]
+    answer = ask("compare", folder / "float.tflite", folder / "ptq.tflite", *asked)
+    valid("compare", answer)
+    assert answer["recorded"][0]["name"] == "ptq.tflite, recorded"
+    answer = ask("diagnose", "--float", folder / "float.tflite", "--ptq", folder / "ptq.tflite",
+                 "--no-interventions", *asked)
+    valid("diagnose", answer)
+    assert answer["remarks"][0]["id"] == "recorded-outputs"
+    if data == "data":
+        valid("evaluate", ask("evaluate", folder / "ptq.tflite", *asked))
 
 
 def test_doctor() -> None:

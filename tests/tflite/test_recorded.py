@@ -202,6 +202,12 @@ def test_compare_pairs_them_in_one_family(folder: Path, own, tmp_path: Path) -> 
     assert "Recorded elsewhere" in done.output
 
 
+def test_a_gate_asks_whether_the_device_is_not_worse(folder: Path, own) -> None:
+    found = qi.gate("qat.tflite", "qat.tflite, recorded", margin=5,
+                    predictions=recorded(folder, own.raw))
+    assert found.verdict == "not_worse"
+
+
 @pytest.mark.parametrize(("change", "said"), [
     (lambda raw: raw[np.random.default_rng(0).permutation(N)], "order was lost"),
     (lambda raw: np.repeat(raw[:1], N, axis=0), "same for every example"),
