@@ -28,7 +28,7 @@ def better_by(
     better, other, by = metric.lead(a, b, gap, ends)
     if verdict in ("a_better", "b_better"):
         return f"{better} is better than {other} by {by}{what}"
-    ahead = f"{metric.ahead(a, b, gap, ends)}{what}"
+    ahead = f"{better} is better by {by}{what}" if gap else f"they differ by {by}{what}"
     if verdict == "equivalent":
         return f"No gap: {a} and {b} are equivalent within {metric.limit(margin)}; {ahead}"
     if verdict == "not_worse":
