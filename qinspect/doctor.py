@@ -23,9 +23,20 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warn", "fail"]
 
 _EXTRAS = {"train": "training and quantizing", "lab": "notebooks", "dask": "sweeps on a cluster",
-           "detection": "the metric map"}
-# Those that nobody misses who does not sweep on a cluster or detect objects.
-_SELDOM = ("dask", "detection")
+           "detection": "the metric map", "parquet": "Parquet files", "viewer": "Model Explorer"}
+# Those that are missed only by who asks for just that.
+_SELDOM = ("dask", "detection", "parquet", "viewer")
+# Packages that are the same Python module as one that qinspect needs.
+_SAME_MODULE = {"tf-nightly": "tensorflow", "tensorflow-cpu": "tensorflow",
+                "ai-edge-litert-nightly": "ai-edge-litert",
+                "litert-quantizer-nightly": "litert-quantizer"}
+# Predecessors: which package took their place, and what follows.
+_OLD = {
+    "ai-edge-quantizer": ("litert-quantizer", "this is the old name of the quantizer, which "
+                          "qinspect does not use"),
+    "tflite-runtime": ("ai-edge-litert", "this is an old interpreter, which qinspect does not use, "
+                       "so programs that do may give other numbers"),
+}
 # Where Keras keeps each published data set under ~/.keras/datasets.
 _KERAS_CACHE = {"fashion_mnist": "fashion-mnist/t10k-images-idx3-ubyte.gz", "mnist": "mnist.npz",
                 "cifar10": "cifar-10-batches-py"}
@@ -52,8 +63,9 @@ class Check:
 def diagnose_environment() -> list[Check]:
     """Look at everything qinspect depends on, in the order to be shown."""
     return [
-        check_python(sys.version_info[:3]), *check_packages(),
-        check_keras(os.environ.get("TF_USE_LEGACY_KERAS")), check_litert(),
+        check_python(sys.version_info[:3]), *check_packages(), *check_rivals(), *check_pins(),
+        *check_viewer(platform.system()), check_keras(os.environ.get("TF_USE_LEGACY_KERAS")),
+        check_litert(),
         check_data(os.environ.get("QINSPECT_DATA"), Path.home() / ".keras" / "datasets"),
     ]
 
@@ -109,6 +121,69 @@ def check_packages() -> Iterator[Check]:
             yield Check(need.name, "ok", found)
 
 
+def check_rivals() -> Iterator[Check]:
+    """Packages that take the place of one that qinspect needs, or that it took the place of."""
+    for name, needed in _SAME_MODULE.items():
+        version, ours = installed(name), installed(needed)
+        if version is not None:
+            again = f"{needed}=={ours}" if ours else needed
+            yield Check(name, "warn", _beside(version, needed, ours), "both are the same Python "
+                        "module, of which the one installed last is imported; run: pip uninstall "
+                        f"{name}, then: pip install --force-reinstall --no-deps {again}")
+    for name, (needed, why) in _OLD.items():
+        version = installed(name)
+        if version is not None:
+            yield Check(name, "warn", _beside(version, needed, installed(needed)),
+                        f"{why}; unless another program needs it, run: pip uninstall {name}")
+
+
+def _beside(version: str, needed: str, ours: str | None) -> str:
+    return f"{version} beside {needed} {ours}" if ours else f"{version}, but no {needed}"
+
+
+def check_pins() -> Iterator[Check]:
+    """Installed packages that ask for another version of what qinspect needs than there is."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    needs = {canonicalize_name(Requirement(one).name) for one in requirements()}
+    seen = set()
+    for package in metadata.distributions():
+        # A folder left half deleted by pip has no name.
+        name = canonicalize_name(package.metadata["Name"] or "")
+        if not name or name in seen or name == "qinspect":
+            continue
+        seen.add(name)  # of two on the path the first is imported
+        for text in package.requires or []:
+            try:
+                need = Requirement(text)
+            except InvalidRequirement:
+                continue
+            version = installed(need.name)
+            if (canonicalize_name(need.name) not in needs or version is None
+                    or (need.marker and not need.marker.evaluate({"extra": ""}))
+                    or need.specifier.contains(version, prereleases=True)):
+                continue
+            yield Check(
+                f"{name} and {need.name}", "warn",
+                f"{name} {package.version} asks for {need.name}{need.specifier}, found {version}",
+                f"run: pip install '{need.name}{need.specifier}'" if name in needs else
+                f"qinspect does not need {name}: install it in an environment of its own and run "
+                f"here: pip uninstall {name}",
+            )
+
+
+def check_viewer(system: str) -> Iterator[Check]:
+    """Model Explorer on Windows, where the part that reads files does not exist."""
+    version = installed("ai-edge-model-explorer")
+    if system == "Windows" and installed("ai-edge-model-explorer-adapter") is None:
+        yield Check("Model Explorer", "ok" if version is None else "warn",
+                    f"{version or 'not installed'}; there is no ai-edge-model-explorer-adapter, "
+                    "which reads its files, for Windows",
+                    "write overlays here with `qinspect overlay` and open them with Model Explorer "
+                    "on Linux, in WSL or on macOS")
+
+
 def installed(package: str) -> str | None:
     """Version of an installed package, without importing it."""
     try:
@@ -127,8 +202,9 @@ def check_keras(legacy: str | None) -> Check:
     series = tensorflow.split(".")[:2]
     if keras2 is None or keras2.split(".")[:2] != series:
         return Check("Keras", "warn", f"tf-keras {keras2 or 'not installed'} beside tensorflow "
-                     f"{tensorflow}", "quantization-aware training needs Keras 2 of the same "
-                     f"series; run: pip install 'tf-keras=={'.'.join(series)}.*'")
+                     f"{tensorflow} and keras {keras3 or 'not installed'}", "quantization-aware "
+                     "training needs Keras 2 of the same series as TensorFlow; run: "
+                     f"pip install 'tf-keras=={'.'.join(series)}.*'")
     if legacy is not None and legacy.lower() not in ("1", "true"):
         return Check("Keras", "warn", f"tf-keras {keras2}, TF_USE_LEGACY_KERAS={legacy}",
                      "this makes tf.keras Keras 3, whose models cannot be trained "

@@ -123,6 +123,70 @@ def test_keras(
     assert words in f"{check.found} {check.advice}"
 
 
+def package(site: Path, name: str, version: str, *requires: str) -> None:
+    """What pip leaves of an installed package besides its modules."""
+    folder = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    folder.mkdir(parents=True)
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {one}" for one in requires]
+    (folder / "METADATA").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packages before the installed ones."""
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return tmp_path / "site"
+
+
+def test_no_conflicts_here() -> None:
+    assert [*doctor.check_rivals(), *doctor.check_pins()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "needed", "words"),
+    [
+        ("tf-nightly", "2.22.0.dev20261001", "tensorflow", "same Python module"),
+        ("ai-edge-litert-nightly", "2.4.0.dev20261001", "ai-edge-litert", "--force-reinstall"),
+        ("ai-edge-quantizer", "0.10.0", "litert-quantizer", "old name"),
+        ("tflite-runtime", "2.14.0", "ai-edge-litert", "old interpreter"),
+    ],
+)
+def test_packages_that_stand_in_the_way(
+    name: str, version: str, needed: str, words: str, site: Path
+) -> None:
+    package(site, name, version)
+    found = one(diagnose_environment(), name)
+    assert (found.status, words in found.advice) == ("warn", True)
+    assert found.found == f"{version} beside {needed} {metadata.version(needed)}"
+    assert f"pip uninstall {name}" in found.advice
+
+
+def test_what_others_pin(site: Path) -> None:
+    """An outsider goes; where two of qinspect's own disagree, the version asked for is named."""
+    litert = metadata.version("ai-edge-litert")
+    package(site, "litert-cli", "0.2.1", "ai-edge-litert==2.1.0", "numpy>=1", "absent-thing>=9",
+            "pandas<1; extra == 'old'", "not a requirement at all")
+    package(site, "litert-quantizer", "0.11.9", "ai-edge-litert==2.0.9")
+    (site / "half_deleted-1.0.dist-info").mkdir()
+    checks = {check.name: check for check in doctor.check_pins()}
+    assert set(checks) == {"litert-cli and ai-edge-litert", "litert-quantizer and ai-edge-litert"}
+    outsider, own = (checks[name] for name in sorted(checks))
+    assert outsider.found == f"litert-cli 0.2.1 asks for ai-edge-litert==2.1.0, found {litert}"
+    assert outsider.advice.endswith("pip uninstall litert-cli")
+    assert own.advice == "run: pip install 'ai-edge-litert==2.0.9'"
+
+
+def test_model_explorer_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "installed", {"ai-edge-model-explorer": "0.1.34"}.get)
+    (found,) = doctor.check_viewer("Windows")
+    assert (found.status, found.found[:7]) == ("warn", "0.1.34;")
+    assert "qinspect overlay" in found.advice
+    assert list(doctor.check_viewer("Linux")) == []
+    monkeypatch.setattr(doctor, "installed", {}.get)
+    assert [check.status for check in doctor.check_viewer("Windows")] == ["ok"]
+
+
 def test_the_probe_is_one_relu() -> None:
     graph = read_graph(PROBE)
     assert [operator.code for operator in graph.main.operators] == ["RELU"]
