@@ -1,16 +1,18 @@
 # Every target makes .venv first where it is missing or out of date.
 PYTHON ?= python3
 VENV := .venv
+CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help study plain-study lab exercises test test-fast torture docs lint site site-check pictures forum-study lesson-times bench bench-diagnosis bench-diagnosis-full clean
+.PHONY: help study plain-study lab exercises test test-lowest test-newest test-fast torture docs lint site site-check pictures forum-study lesson-times bench bench-diagnosis bench-diagnosis-full clean
 help:
 	@echo "make study      the puzzle: a study in which PTQ beats QAT, its cause and its remedy (under three minutes)"
 	@echo "make plain-study  digits trained to the end, five seeds (some five minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make exercises  copy the notebooks without their solutions to the folder exercises/"
 	@echo "make test       all tests (under 20 minutes on 2 cores)"
+	@echo "make test-lowest  make test-newest  all tests with the oldest and the newest versions of every dependency"
 	@echo "make test-fast  the tests that train nothing large (under 3 minutes)"
 	@echo "make torture    the long attacks: kills, odd environments, odd inputs (an hour or more)"
 	@echo "make docs       docs/causes.md from the causes and their scores, docs/metrics.md from the metrics"
@@ -24,9 +26,11 @@ help:
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (90 minutes on 2 cores)"
 	@echo "make bench-diagnosis-full  every cause on six networks, resumable, hours"
 
-$(STAMP): pyproject.toml constraints.txt
+# Without constraints everything is as new as pyproject.toml admits.
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager) --editable '.[all,dev]'
 	touch $@
 
 study: $(STAMP)
@@ -52,6 +56,13 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 test: $(STAMP)
 	$(PYTEST) -m "not timing and not torture"
 	$(BIN)/python -m pytest -m timing
+
+# Both ends of what pyproject.toml admits, each in an environment of its own.
+test-lowest:
+	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
+
+test-newest:
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow and not torture"

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,20 @@ def test_comparing_files_leaves_the_slow_half_of_scipy_out() -> None:
         "print(sorted({'scipy.stats', 'scipy.optimize'} & set(sys.modules)))"
     )
     assert loaded == "[]"
+
+
+def test_lowest_versions_are_the_lower_bounds() -> None:
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    parts = ("train", "lab", "dask", "detection", "parquet")
+    asked = [*project["dependencies"], *(one for part in parts for one in extras[part])]
+    assert {Requirement(one).name for one in asked} <= set(pinned)
+    for need in map(Requirement, (*asked, *extras["dev"])):
+        lowest = [one.version for one in need.specifier if one.operator == ">="]
+        if need.name in pinned:
+            assert [Version(one) for one in lowest] == [Version(pinned[need.name])], need.name
