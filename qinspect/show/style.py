@@ -117,7 +117,8 @@ def figure_of(ax: Axes) -> Figure:
     """The figure that holds the axes (not a subfigure)."""
     from matplotlib.figure import Figure
 
-    figure = ax.get_figure(root=True)
+    # That of a subfigure is the one at the root, in every version of matplotlib.
+    figure = ax.figure.figure
     assert isinstance(figure, Figure)
     return figure
 
