@@ -200,11 +200,8 @@ def _observations(graph: Graph, ranges: Ranges) -> dict[str, dict[str, Any]]:
 
 
 def _quantizer(module: str) -> Any:
-    """A module of litert-quantizer, which was called ai-edge-quantizer before version 0.11."""
-    try:
-        return import_module(f"litert_quantizer.{module}")
-    except ModuleNotFoundError:
-        return import_module(f"ai_edge_quantizer.{module}")
+    """A module of litert-quantizer."""
+    return import_module(f"litert_quantizer.{module}")
 
 
 def _recipe_manager() -> Any:

@@ -109,6 +109,21 @@ def test_the_quantizer_makes_our_file_from_the_recipe(keep: str, tmp_path: Path)
     assert np.mean(np.abs(evaluate(own, X).outputs - ours) > 1.01 / 256) == 0
 
 
+def test_a_loaded_recipe_keeps_its_layers_in_float_and_quantizes_the_others(tmp_path: Path) -> None:
+    mixed = sensitivity(GRAPH, X, calibration=CALIBRATION)
+    mixed.write_recipe(tmp_path / "recipe.json", 2)
+    quantizer = _quantizer("quantizer").Quantizer(GRAPH.content)
+    quantizer.load_quantization_recipe(str(tmp_path / "recipe.json"))
+    made = read_graph(bytes(
+        quantizer.quantize(_observations(GRAPH, mixed.ranges)).quantized_model))
+    layers = [op for op in made.main.operators if op.code not in ("QUANTIZE", "DEQUANTIZE")]
+    assert [op.code for op in layers] == [op.code for op in GRAPH.main.operators]
+    kept = {layer.index for layer in mixed.order[:2]}
+    for index, op in enumerate(layers):
+        types = {made.main.tensors[i].dtype for i in (*op.inputs, *op.outputs)}
+        assert types == {"float32"} if index in kept else types <= {"int8", "int32"}, op.code
+
+
 def test_the_layer_that_lost_its_bits_is_kept() -> None:
     from qinspect.tflite.requantize import quantize_file
 
