@@ -24,8 +24,8 @@ from qinspect.predictions import results
 from qinspect.show.figures.causes import VERDICT_LOOK
 from qinspect.show.report import write_report
 from qinspect.show.terminal import as_text
-from qinspect.show.view import view_of
-from qinspect.verdicts import ANSWERS, CAUSES
+from qinspect.show.view import Section, View, view_of
+from qinspect.verdicts import ANSWERS, CAUSES, counted
 
 THERE = Measure("there", "it is there", True, True, "above")
 SIZE = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
@@ -200,14 +200,36 @@ def test_every_verdict_of_a_cause_has_its_word_in_one_place() -> None:
             assert [phrase for phrase in phrases if phrase in told] == [], path
 
 
+def every_section(view: View) -> list[Section]:
+    return [one for section in view.sections for one in (section, *section.parts)]
+
+
+def test_the_other_causes_are_folded_by_verdict(tmp_path) -> None:
+    answer = proved()
+    groups = [section for section in view_of(answer).sections if section.parts]
+    told = [part.title.split(": ")[0] for group in groups for part in group.parts]
+    assert sorted(told) == sorted(c.rule.id for c in answer.causes if c is not answer.leading)
+    for group in groups:
+        words, n = group.title.rsplit(": ", 1)
+        assert group.folded
+        assert n == counted(len(group.parts), "cause")
+        assert {part.title.split(": ", 1)[1] for part in group.parts} == {
+            words[0].lower() + words[1:]}
+    page = write_report(answer, tmp_path / "r.html")
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<details>") == text.count("</details>")
+    lines = page.with_suffix(".md").read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith("### ") for line in lines) == len(told)
+
+
 def test_tables_sections_and_board_use_these_words_only() -> None:
     answer = proved()
     view = view_of(answer)
-    titled = [section.title.rsplit(": ", 1)[1] for section in view.sections
+    titled = [section.title.rsplit(": ", 1)[1] for section in every_section(view)
               if section.title.startswith(("made: ", "PTQ was calibrated"))]
     assert titled
     assert set(titled) <= set(CAUSES.values())
-    rows = [table.frame for section in view.sections for table in section.tables
+    rows = [table.frame for section in every_section(view) for table in section.tables
             if "verdict" in table.heads]
     assert rows
     assert {word for frame in rows for word in frame["verdict"]} <= set(CAUSES.values())
@@ -270,7 +292,8 @@ def test_unused_evidence_has_plain_titles() -> None:
     answer = diagnose(case(int8(ranges(calibration() * np.float32(0.3)))),
                       progress=lambda *said: None, interventions=False)
     titles = {m.title for cause in answer.causes for m in cause.finding.measures}
-    for section in view_of(answer).sections:
-        for table in section.tables:
-            if table.heads and table.heads[0] == "what was measured":
-                assert set(table.frame["what was measured"]) <= titles
+    found = [table.frame for section in every_section(view_of(answer)) for table in section.tables
+             if "what was measured" in table.heads]
+    assert found
+    for frame in found:
+        assert set(frame["what was measured"]) <= titles

@@ -429,6 +429,10 @@ def test_board_opens_causes(diagnosis: Diagnosis) -> None:
     made.cause.value = "lucky-checkpoint"
     assert made.evidence.layout.display == made.measured.layout.display == "none"
     assert shown_error(made) == ""
+    assert made.board.layout.display == ""
+    causes = tuple(replace(cause, effect=None) for cause in diagnosis.causes)
+    # Where no remedy was tried there is nothing to draw.
+    assert DiagnosisBoard(replace(diagnosis, causes=causes)).board.layout.display == "none"
     with pytest.raises(DataError, match="no causes"):
         DiagnosisBoard(replace(diagnosis, causes=()))
 

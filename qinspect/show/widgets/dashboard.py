@@ -52,7 +52,8 @@ _REMEDIES: dict[str, dict[str, Any]] = {
 }
 _ABOUT_LAYERS = ("Ranges and errors of every layer, measured on the first evaluation examples: "
                  "some seconds for a small network.")
-_ABOUT_RUNNING = "Every file is run on the evaluation examples."
+_ABOUT_RUNNING = ("Every file is run on the evaluation examples and scored by their labels y; "
+                  "layers and diagnosis do without labels.")
 _ABOUT_DIAGNOSIS = ("Every known cause is asked about, then the remedies of those that are "
                     "indicated are tried. The evidence takes seconds to a minute; remedies that "
                     "train take minutes. Everything else can be used meanwhile.")
