@@ -687,7 +687,8 @@ def _worth(name: str, compared: Comparisons | None) -> dict[str, Any]:
 def _recorded_row(model: _Model, held: _Recorded, compared: Comparisons | None) -> dict[str, Any]:
     name = recorded_name(model.name)
     return {"file": model.name, "name": name, **_worth(name, compared), **asdict(held.seen),
-            "said": held.found.said, "sentence": f"{model.name}: {held.seen.sentence}"}
+            "most": held.seen.most, "said": held.found.said,
+            "sentence": f"{model.name}: {held.seen.sentence}"}
 
 
 def _agreement(a: _Model, b: _Model, task: Task) -> dict[str, Any]:

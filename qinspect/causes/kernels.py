@@ -33,6 +33,7 @@ from qinspect.metrics.classes import class_of
 from qinspect.schema import Array
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.ports import real_values
+from qinspect.tflite.recorded import STEPS
 from qinspect.tflite.runner import Session
 
 # Share of examples whose class kernels change in a healthy file; 1 of 100 draws has more.
@@ -98,7 +99,7 @@ def _recorded(evidence: Evidence, role: str) -> _Held:
     facts: dict[str, object] = {
         f"{role}_examples": seen.n, f"{role}_recorded_minus_own{evidence.suffix}": moved,
         f"{role}_outputs_differ": seen.differ,
-        f"{role}_largest_{'steps' if seen.unit == 'steps' else 'difference'}": seen.largest}
+        f"{role}_largest_{'steps' if seen.unit == STEPS else 'difference'}": seen.largest}
     if evidence.of_classes and (mistake := try_mistakes(evidence, role)).mistake:
         return _Held(measure.plain(), facts, by, f"{_what(role)} {mistake.words}")
     seen_there = (role in evidence.case.debugger
@@ -107,7 +108,7 @@ def _recorded(evidence: Evidence, role: str) -> _Held:
     if why:
         return _Held(measure.plain(), facts, by, f"{_what(role)} {why}")
     if seen.largest is not None:
-        by += f", outputs by up to {seen.largest:.3g} {seen.unit},"
+        by += f", outputs by up to {seen.most},"
     return _Held(measure, facts, by)
 
 
@@ -169,8 +170,10 @@ def _by_outputs(evidence: Evidence) -> Finding:
     if other:
         return not_shown(f"{'; '.join(other)}; that shows no difference of kernels.", measures,
                          facts)
-    agree = [f"recorded and own outputs of the {role.upper()} file agree "
-             f"({evidence.beside(role).sentence.rstrip('.')})" for role in recorded]
+    agree = [f"{_what(role)} "
+             f"{'are its own' if seen.differ == 0 else 'differ too little from its own to matter'} "
+             f"({seen.sentence.rstrip('.')})"
+             for role in recorded for seen in [evidence.beside(role)]]
     if len(recorded) < len(held):
         fewest = min(len(_reference(evidence, role).index) for role in held
                      if role not in recorded)

@@ -23,7 +23,7 @@ from qinspect.measure.cut import (
     outside_inputs,
     why_not_alone,
 )
-from qinspect.measure.debugger import FOUND, in_steps
+from qinspect.measure.debugger import in_steps
 from qinspect.measure.kernels import multiplications
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph
@@ -160,9 +160,11 @@ def ranked(kernels: pd.DataFrame, device: pd.DataFrame | None,
         return [(op, "optimised and reference kernels differ by at most a step, and it adds most "
                  f"error to what the float file gives ({sqnr:.1f} dB)")
                 for op, sqnr in sorted(own_error.items(), key=lambda item: item[1])]
+    rounding = "" if len(differ) else ", no more than rounding"
     differ = differ if len(differ) else kernels[kernels["steps"] > 0]
     return [(int(row["operator"]), "its optimised and reference kernels differ most "
-             f"({in_steps(row['steps'], row['unit'])})") for row in differ.to_dict("records")]
+             f"({in_steps(row['steps'], row['unit'])}{rounding})")
+            for row in differ.to_dict("records")]
 
 
 def cut_worst_of(
@@ -170,9 +172,10 @@ def cut_worst_of(
 ) -> CutOut:
     """Write the first operator of a ranking that can stand alone into a folder."""
     if not ranking:
-        raise ModelFileError(f"no operator of {graph.file} is worse than the others: kernels agree "
-                             "on all that can stand alone; give the float file first, or the "
-                             f"accuracy debugger's table (found there: {', '.join(FOUND)}).")
+        raise ModelFileError(f"no operator of {graph.file} is worse than the others: optimised and "
+                             "reference kernels agree on all that can stand alone; give the float "
+                             "file first, whose errors then decide, or the table of LiteRT's "
+                             "accuracy debugger (--debugger).")
     refused: list[str] = []
     for op, why in ranking:
         try:

@@ -44,6 +44,9 @@ _NEARER, _AS_EQUAL = 0.25, 0.9
 # Classes alone say less: so alike must their numbers be where only their order is lost; chosen.
 _SAME_COUNTS, _DISORDERED_CLASSES = 0.98, 0.5
 _ROWS = 2_000
+# Units of a difference.
+STEPS, REAL = "steps", "in the output's unit"
+_PIECE = 1 << 20  # numbers
 _OPEN = ("another order, other inputs, another file, or a device that computes an operator quite "
          "wrongly")
 
@@ -102,7 +105,7 @@ def places(options: Sequence[str], what: str = "--recorded") -> dict[str, str]:
     for option in options:
         name, equals, path = option.partition("=")
         if not (equals and name and path):
-            raise SpecError(f"{what} {option[:60]!r} is no file and what belongs to it; write it "
+            raise SpecError(f"{what} {option[:60]!r} does not say what is of which file; write it "
                             f"as {what} qat=PATH.")
         if name in found:
             raise SpecError(f"{what} is given more than once for {name}; give one.")
@@ -307,6 +310,14 @@ class Beside:
     unrelated: str = ""
 
     @property
+    def most(self) -> str:
+        """The largest difference with its unit; empty where classes alone were recorded."""
+        if self.largest is None:
+            return ""
+        said = f"{self.largest:.3g}"
+        return f"{said} {'step' if (said, self.unit) == ('1', STEPS) else self.unit}"
+
+    @property
     def sentence(self) -> str:
         """What differs, in numbers."""
         if self.unlike or self.unrelated:
@@ -316,7 +327,7 @@ class Beside:
             said.append(f"{self.flips:,} of {self.n:,} predictions differ between the recording "
                         "and the file run here")
         if self.differ is not None and self.largest is not None:
-            by = f", by up to {self.largest:.3g} {self.unit}" if self.differ else ""
+            by = f", by up to {self.most}" if self.differ else ""
             said.append(f"outputs of {self.differ:,} of {examples(self.n)} differ{by}")
         return f"{'; '.join(said)}."
 
@@ -341,16 +352,11 @@ def beside(
     flips = (int(n - np.count_nonzero(same_class(recording.prediction, own.prediction)))
              if classes else None)
     affine = step_of(graph, port)
-    differ = largest = None
+    differ, largest = None, None
     if recording.result is not None:
-        given = recording.result.outputs.reshape(n, -1).astype(np.float64)
-        here = own.outputs.reshape(n, -1).astype(np.float64)
-        gap = np.abs(given - here)
-        gap[(given == here) | (np.isnan(given) & np.isnan(here))] = 0
-        differ = int(np.count_nonzero((gap != 0).any(axis=1)))
         step = 1.0 if affine is None else float(affine.scale[0])
-        finite = gap[np.isfinite(gap)]
-        largest = float(finite.max(initial=0)) / step
+        differ, largest = _gap(recording.result.outputs, own.outputs)
+        largest /= step
     some = np.linspace(0, n - 1, min(n, _ROWS)).astype(int)
     unlike = unrelated = ""
     if differ != 0 and n > 1:
@@ -359,8 +365,22 @@ def beside(
             unlike, unrelated = _unlike(recording.result.take(some), own.take(some), near, affine)
         else:
             unlike, unrelated = _unlike_classes(recording.prediction[some], own.take(some), near)
-    return Beside(n, differ, largest, "of the output" if affine is None else "steps", flips,
-                  unlike, unrelated)
+    return Beside(n, differ, largest, REAL if affine is None else STEPS, flips, unlike, unrelated)
+
+
+def _gap(given: Array, own: Array) -> tuple[int, float]:
+    """Examples with any other value, and the largest difference of finite ones."""
+    differ, largest = 0, 0.0
+    length = max(1, _PIECE // max(1, own[0].size))
+    for start in range(0, len(own), length):
+        a, b = (one[start : start + length].reshape(-1, own[0].size).astype(np.float64)
+                for one in (given, own))
+        other = (a != b) & ~(np.isnan(a) & np.isnan(b))
+        differ += int(np.count_nonzero(other.any(axis=1)))
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(a - b)[other]
+        largest = max(largest, float(gap[np.isfinite(gap)].max(initial=0)))
+    return differ, largest
 
 
 def _unlike(given: Evaluation, own: Evaluation, others: Mapping[str, Evaluation],

@@ -206,8 +206,7 @@ def _recorded(report: Mapping[str, Any], names: Mapping[str, str], metric: Metri
         metric.title: ("score", text.value_of(metric)),
         "interval": ("score_ci", text.bounds_of(metric)),
         "other class": ("flips", "{:,}".format), "other output": ("differ", "{:,}".format),
-        "by up to": (lambda row: None if row["largest"] is None else
-                     f"{row['largest']:.3g} {row['unit']}", text.plain)},
+        "by up to": lambda row: row["most"] or None},
         caption="Beside the same file run here.")
 
 
