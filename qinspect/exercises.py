@@ -132,7 +132,7 @@ def _sweep_gaps(dataset: str) -> Array:
     return table.loc[table["dataset"] == dataset, "qat_minus_ptq_pp"].to_numpy(dtype=float)
 
 
-@_exercise("00.1", "a number of points with its sign",
+@_exercise("00.1", "a number of points, above 0 where qat is ahead",
            "Take away what batch norm's statistics did, and the sign of the gap has changed.")
 def _left_of_the_gap(answer: float, study: Study) -> str | None:
     gap = study.results.comparison("ptq_int8", "qat").gap
