@@ -145,7 +145,7 @@ def test_observers(page: Page) -> None:
 
 
 def test_diagnosis(page: Page, folder: Path) -> None:
-    open_tab(page, "Diagnosis", ".qi-board-figure")
+    open_tab(page, "Diagnosis", ".qi-board-summary")
     causes = page.locator(".qi-board-cause option").all_inner_texts()
     told = json.loads((folder / "diagnosis.json").read_text())["causes"]
     assert len(causes) == len(told)

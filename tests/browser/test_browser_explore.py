@@ -68,7 +68,7 @@ def test_the_diagnosis_runs_while_other_controls_answer(page: Page) -> None:
     changes(page, press(page, ".qi-play-histogram .qi-hist-handle0", "ArrowRight", 5),
             ".qi-play-said")
     page.get_by_role("tab", name="Diagnosis", exact=True).click()
-    expect(page.locator(".qi-board-figure")).to_be_visible(timeout=120_000)
+    expect(page.locator(".qi-board-summary")).to_be_visible(timeout=120_000)
     no_alert(page)
     keep_pictures(page, "loose-diagnosis")
 
