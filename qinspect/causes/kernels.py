@@ -161,9 +161,11 @@ def _by_outputs(evidence: Evidence) -> Finding:
     if hurt:
         there = [held[role].said for role in hurt if role in recorded]
         here = [held[role].said for role in hurt if role not in recorded]
-        words = [*([f"{' and '.join(there)} change between the recording and the kernels here; if "
-                    "the device ran this very file (compare checksums), its kernels differ"]
-                   if there else []),
+        known = all(evidence.recording(role).same_file for role in hurt if role in recorded)
+        sure = ("the device ran this very file, by its checksum, so its kernels differ" if known
+                else "if the device ran this very file (compare checksums), its kernels differ")
+        words = [*([f"{' and '.join(there)} change between the recording and the kernels here; "
+                    f"{sure}"] if there else []),
                  *([f"{' and '.join(here)} change between optimised and reference kernels"]
                    if here else []), *other]
         return indicated(f"{'; '.join(words)}.", measures, facts, hurt, strength=0.4)

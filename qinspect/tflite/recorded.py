@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -30,6 +31,8 @@ from qinspect.verdicts import examples
 Place = str | os.PathLike[str] | Array | Mapping[str, Array]
 
 _RAW = (".bin", ".raw")
+# Checksum of the file that ran there, as a gate's baseline names it.
+_SHA = "model_sha256"
 _IDS, _CLASSES, _OUTPUTS = ("ids", "id"), ("predictions", "prediction"), ("outputs", "output")
 # Real values of a quantized output may leave its stored range by so many times its width before
 # they are taken for something else; a delegate may compute in float.  Chosen.
@@ -61,12 +64,14 @@ class Recording:
     """What a file gave elsewhere, an entry an example, in the order of the data.
 
     ``result`` is None where classes alone were recorded; ``said``: where they come from, and how
-    they were brought to the examples.
+    they were brought to the examples; ``same_file``: whether the file that ran there was this one,
+    by its checksum, None where that was not recorded.
     """
 
     prediction: Array
     result: Evaluation | None
     said: str
+    same_file: bool | None = None
 
     def scored(self, task: Task, name: str, graph: Graph, x: Arrays) -> Any:
         """What of them the metric takes."""
@@ -120,32 +125,42 @@ def read_recorded(
     port = output_port(graph, task.outputs[name])
     where = store.shown(Path(place)) if isinstance(place, str | os.PathLike) else (
         f"the outputs recorded of {name}")
-    values, ids, classes, how = _read(place, where, port, own, data.ids)
-    values = (_classes(values, where, own) if classes else
-              _outputs(values, where, name, port, own))
+    found = _read(place, where, port, own, data.ids)
+    values = (_classes(found.values, where, own) if found.classes else
+              _outputs(found.values, where, name, port, own))
     if len(values) != len(data):
         raise DataError(f"{where} holds {examples(len(values))}, and the data hold "
                         f"{len(data):,}; record all of them, or give those that were recorded as "
                         "--data.")
-    if ids is not None:
-        order, joined = _order(ids, len(values), where, data)
+    if found.ids is not None:
+        order, joined = _order(found.ids, len(values), where, data)
         values = values[order]
     else:
-        joined = f"taken in the order of the data{how}"
-    said = f"{where}: {'classes' if classes else 'outputs'} of {name}, {joined}."
-    if classes:
-        return Recording(values, None, said)
+        joined = f"taken in the order of the data{found.how}"
+    said = f"{where}: {'classes' if found.classes else 'outputs'} of {name}, {joined}."
+    same = found.sha256.lower() == hashlib.sha256(graph.content).hexdigest() if (
+        found.sha256) else None
+    if found.classes:
+        return Recording(values, None, said, same)
     result = evaluation_of(port, values, own.batched, ())
-    return Recording(result.prediction, result, " ".join((said, *result.notes)))
+    return Recording(result.prediction, result, " ".join((said, *result.notes)), same)
 
 
 # --- files ---------------------------------------------------------------------------------------
 
 
-def _read(
-    place: Place, where: str, port: Port, own: Evaluation, known: Array
-) -> tuple[Array, Array | None, bool, str]:
-    """Values, ids if any, whether they are classes, and what was guessed about the order."""
+@dataclass(frozen=True)
+class _Found:
+    """What a recording holds; ``how``: what was guessed about its order."""
+
+    values: Array
+    ids: Array | None = None
+    classes: bool = False
+    how: str = ""
+    sha256: str = ""
+
+
+def _read(place: Place, where: str, port: Port, own: Evaluation, known: Array) -> _Found:
     if isinstance(place, Mapping):
         return _chosen({key: np.asarray(one) for key, one in place.items()}, where, port)
     if isinstance(place, np.ndarray):
@@ -165,31 +180,30 @@ def _read(
         raise DataError(f"{where} is no recording; give an .npz with outputs, an .npy, a file "
                         f"({', '.join(_RAW)}) of the tensor's bytes, or a folder with one an "
                         "example.")
-    return _tensors([path.read_bytes()], [where], port, own), None, False, ""
+    return _Found(_tensors([path.read_bytes()], [where], port, own))
 
 
 def _keys(port: Port) -> list[str]:
-    return [port.name, *port.aliases, *_OUTPUTS, *_CLASSES, *_IDS]
+    return [port.name, *port.aliases, *_OUTPUTS, *_CLASSES, *_IDS, _SHA]
 
 
 def _chosen(arrays: Mapping[str, Array], where: str, port: Port, names: Collection[str] = ()
-            ) -> tuple[Array, Array | None, bool, str]:
+            ) -> _Found:
     ids = next((arrays[key] for key in _IDS if key in arrays), None)
     for key in dict.fromkeys(_keys(port)):
-        if key in arrays and key not in _IDS:
-            return arrays[key], ids, key in _CLASSES, ""
+        if key in arrays and key not in (*_IDS, _SHA):
+            return _Found(arrays[key], ids, key in _CLASSES, "", str(arrays.get(_SHA, "")).strip())
     raise DataError(f"{where} has no array outputs, {port.name} or predictions; it has "
                     f"{listed(list(names or arrays)) or 'none'}.")
 
 
-def _array(values: Array, own: Evaluation) -> tuple[Array, Array | None, bool, str]:
+def _array(values: Array, own: Evaluation) -> _Found:
     """One whole number an example is its class where the file gives more than one number."""
     classes = values.ndim == 1 and values.dtype.kind in "iu" and own.raw[0].size > 1
-    return values, None, classes, ""
+    return _Found(values, classes=classes)
 
 
-def _folder(folder: Path, where: str, port: Port, own: Evaluation, known: Array
-            ) -> tuple[Array, Array | None, bool, str]:
+def _folder(folder: Path, where: str, port: Port, own: Evaluation, known: Array) -> _Found:
     """One file an example, found by the ids of the examples or put in order by their numbers."""
     files = [file for file in folder.iterdir()
              if file.suffix.lower() in _RAW and not file.name.startswith(".")]
@@ -201,9 +215,9 @@ def _folder(folder: Path, where: str, port: Port, own: Evaluation, known: Array
     stems = np.array([file.stem for file in files])
     values = _tensors([file.read_bytes() for file in files], list(map(str, files)), port, own)
     if set(stems.tolist()) & set(known.tolist()):
-        return values, stems, False, ""
-    return values, None, False, (f" by the numbers in the files' names, {files[0].name[:40]!r} "
-                                 f"to {files[-1].name[:40]!r}")
+        return _Found(values, stems)
+    return _Found(values, how=f" by the numbers in the files' names, {files[0].name[:40]!r} to "
+                              f"{files[-1].name[:40]!r}")
 
 
 def _tensors(contents: list[bytes], names: list[str], port: Port, own: Evaluation) -> Array:
@@ -359,7 +373,9 @@ def beside(
         largest /= step
     some = np.linspace(0, n - 1, min(n, _ROWS)).astype(int)
     unlike = unrelated = ""
-    if differ != 0 and n > 1:
+    if recording.same_file is False:
+        unlike = "are those of another file, by its checksum"
+    elif differ != 0 and n > 1:
         near = {name: one.take(some) for name, one in (others or {}).items()}
         if recording.result is not None:
             unlike, unrelated = _unlike(recording.result.take(some), own.take(some), near, affine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,23 @@ def test_outputs_of_another_file_are_named() -> None:
     told = diagnose(three, causes=CAUSES)
     assert told.cause("kernel-difference").verdict == "not_shown"
     assert "are those of qat" in told.cause("kernel-difference").finding.sentence
+
+
+def test_a_checksum_tells_another_file_from_other_kernels() -> None:
+    """The outputs of a file trained on are as far off as those of a broken operator."""
+    graph, other = base().ptq_graph, other_file()
+    assert graph is not None
+    sums = [hashlib.sha256(one.content).hexdigest() for one in (graph, other)]
+    told = found({"outputs": broken(), "model_sha256": np.array(sums[0])})
+    assert told.primary == "kernel-difference"
+    assert "this very file, by its checksum" in told.cause("kernel-difference").finding.sentence
+    raw = evaluate(other.content, data().x).raw
+    assert "if the device ran this very file" in found(raw).cause(
+        "kernel-difference").finding.sentence
+    told = found({"outputs": raw, "model_sha256": np.array(sums[1])})
+    assert told.primary == "evaluation-mismatch"
+    assert told.cause("kernel-difference").verdict == "not_shown"
+    assert "another file, by its checksum" in told.cause("kernel-difference").finding.sentence
 
 
 def test_of_a_regression_the_metric_decides() -> None:
