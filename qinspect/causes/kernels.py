@@ -107,7 +107,7 @@ def _recorded(evidence: Evidence, role: str) -> _Held:
     why = unlike(evidence, role) or ("" if seen_there else seen.unrelated)
     if why:
         return _Held(measure.plain(), facts, by, f"{_what(role)} {why}")
-    if seen.largest is not None:
+    if seen.largest:
         by += f", outputs by up to {seen.most},"
     return _Held(measure, facts, by)
 
@@ -172,10 +172,12 @@ def _by_outputs(evidence: Evidence) -> Finding:
     if other:
         return not_shown(f"{'; '.join(other)}; that shows no difference of kernels.", measures,
                          facts)
-    agree = [f"{_what(role)} "
-             f"{'are its own' if seen.differ == 0 else 'differ too little from its own to matter'} "
-             f"({seen.sentence.rstrip('.')})"
-             for role in recorded for seen in [evidence.beside(role)]]
+    agree = []
+    for role in recorded:
+        seen = evidence.beside(role)
+        how = ("differ too little from its own to matter" if seen.differ or seen.flips else
+               "are its own")
+        agree.append(f"{_what(role)} {how} ({seen.sentence.rstrip('.')})")
     if len(recorded) < len(held):
         fewest = min(len(_reference(evidence, role).index) for role in held
                      if role not in recorded)

@@ -124,7 +124,7 @@ def read_recorded(
     """Recorded outputs of a file, checked against what it gives here for the same examples."""
     port = output_port(graph, task.outputs[name])
     where = store.shown(Path(place)) if isinstance(place, str | os.PathLike) else (
-        f"the outputs recorded of {name}")
+        f"the recording of {name}")
     found = _read(place, where, port, own, data.ids)
     values = (_classes(found.values, where, own) if found.classes else
               _outputs(found.values, where, name, port, own))
@@ -341,7 +341,7 @@ class Beside:
             said.append(f"{self.flips:,} of {self.n:,} predictions differ between the recording "
                         "and the file run here")
         if self.differ is not None and self.largest is not None:
-            by = f", by up to {self.most}" if self.differ else ""
+            by = f", by up to {self.most}" if self.largest else ""
             said.append(f"outputs of {self.differ:,} of {examples(self.n)} differ{by}")
         return f"{'; '.join(said)}."
 

@@ -116,6 +116,22 @@ def test_what_is_no_kernel_difference_is_said(change, said: str, primary: str) -
     assert "shows no difference of kernels" in cause.finding.sentence
 
 
+@pytest.mark.parametrize(("recorded", "primary", "said"), [
+    (lambda: {"predictions": own().prediction[np.random.default_rng(3).permutation(N)]},
+     "evaluation-mismatch", "the order was lost"),
+    (lambda: {"predictions": np.zeros(N, int)}, "unexplained", "class 0 for every example"),
+    (lambda: {"predictions": own().prediction}, "none", "are its own (0 of"),
+    (lambda: np.full((N, 4), np.nan), "unexplained", "NaN or infinite for every example"),
+    # No answer for every other example is a fault of the device that its outputs show.
+    (lambda: np.where(np.arange(N)[:, None] % 2, own().outputs, np.nan), "kernel-difference",
+     f"{N // 2} of {N} predictions"),
+])
+def test_classes_alone_and_no_answers(recorded, primary: str, said: str) -> None:
+    told = found(recorded())
+    assert told.primary == primary
+    assert said in told.cause("kernel-difference").finding.sentence
+
+
 def test_a_device_that_was_fed_wrongly() -> None:
     graph = base().ptq_graph
     assert graph is not None
