@@ -203,7 +203,7 @@ def test_a_gap_within_the_margin_is_not_explained_by_evidence_alone() -> None:
         puzzle = dataclasses.replace(broken(), margin=margin)
         found = diagnose(puzzle, causes=[rule], interventions=False)
         assert found.primary == primary
-    assert "smaller than the margin of 99.00 points" in found.sentence
+    assert "smaller than the margin of 99 points" in found.sentence
 
 
 def test_a_cause_that_hurts_the_better_file_is_not_tried() -> None:
