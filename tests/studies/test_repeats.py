@@ -120,7 +120,7 @@ def test_another_metric_is_repeated_too(tmp_path: Path) -> None:
     ahead = "1 of 1 runs" if gaps[1] > 0 else "0 of 1 runs"
     assert f"PTQ was ahead of QAT in {ahead}" in sweep.sentence
     assert "in the median QAT was better by" in sweep.sentence or gaps[1] >= 0
-        assert "units of y (from " in sweep.sentence
+    assert "units of y (from " in sweep.sentence
 
 
 def test_five_by_default_and_one_of_your_own_data(
