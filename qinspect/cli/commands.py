@@ -441,7 +441,8 @@ def significance(
 def diagnose(
     folder: Annotated[Path | None, typer.Argument(
         help="A finished study, or loose files by name: float.tflite, ptq.tflite, qat.tflite, "
-             "eval.npz, calib.npz, train.npz, float.h5, history.csv, ...")] = None,
+             "eval.npz, calib.npz, train.npz, float.h5, history.csv, ptq_recorded.npz, ...")
+    ] = None,
     float_file: Annotated[Path | None, typer.Option("--float", help="Float .tflite file.")] = None,
     ptq_file: Annotated[Path | None, typer.Option("--ptq", help="PTQ .tflite file.")] = None,
     qat_file: Annotated[Path | None, typer.Option("--qat", help="QAT .tflite file.")] = None,

@@ -264,6 +264,8 @@ def _left(found: Diagnosis, cause: Cause, effect: Effect) -> str:
         return f"{metric.size(size)}, {share}: {explained or 'unexplained.'}"
     rest, *ends = effect.rest
     ahead, other, by = metric.lead(MODELS[gap.a], MODELS[gap.b], rest, ends)
+    if metric.size(rest) == metric.size(0.0):
+        return f"No gap is left: they differ by {by}. {capital(explained)}".strip()
     if ends[0] <= 0 <= ends[1]:
         said = f"{ahead} is then better than {other} by {by}, which may be chance."
         return f"{said} {capital(explained)}".strip()

@@ -345,8 +345,8 @@ def case(
     study : Study or path, optional
         A finished study; nothing else is needed then.  Or a folder of loose files: which is which
         is read from their names (``float.tflite``, ``ptq.tflite``, ``qat.tflite``, ``eval.npz``,
-        ``calib.npz``, ``train.npz``, ``float.h5``, ``qat.h5``, ``history.csv`` and the like); what
-        is given beside it counts more.
+        ``calib.npz``, ``train.npz``, ``float.h5``, ``qat.h5``, ``history.csv``,
+        ``ptq_recorded.npz`` and the like); what is given beside it counts more.
     float, ptq, qat : path or Graph, optional
         ``.tflite`` files, at least two; a path is first tried in a child process.
     data : path or Dataset, optional
@@ -499,13 +499,8 @@ def case(
 
 def _of_folder(folder: File, told: dict[str, Any]) -> Case:
     """The case of a folder of loose files, and of what was given beside it."""
-    claims = told.pop("claims")
-    found = loose_files(folder, {*told, *(f"claims {role}" for role in claims)})
-    files: dict[str, Any] = {name: path for name, path in found.files.items()
-                             if not name.startswith("claims ")}
-    claims = {name.split()[1]: path for name, path in found.files.items()
-              if name.startswith("claims ")} | claims
-    made = case(**files, **told, claims=claims)
+    found = loose_files(folder, told)
+    made = case(**found.arguments(told))
     return replace(made, name=str(folder), notes=(*found.notes, *made.notes))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from qinspect import store
 from qinspect.data.folders import holds_images
@@ -14,6 +16,7 @@ from qinspect.data.names import Y_NAMES, listed, usual
 from qinspect.data.tables import read_csv
 from qinspect.errors import DataError, SpecError
 from qinspect.tflite import read_keras
+from qinspect.tflite.recorded import RAW
 
 # Words of a name, those that say most first; words of two kinds in one row say nothing.
 _ROLES: tuple[dict[str, frozenset[str]], ...] = (
@@ -32,6 +35,10 @@ _DATA: tuple[dict[str, frozenset[str]], ...] = ({
     "train": frozenset({"train", "training"}),
 })
 _EXAMPLES = (".npz", ".npy", ".csv", ".parquet")
+# What was recorded of a file elsewhere.
+_RECORDED, _RECORDINGS = frozenset({"recorded", "recording"}), (".npz", ".npy", *RAW)
+# Arguments that are given by role.
+BY_ROLE = ("claims", "recorded")
 _KERAS = (".h5", ".keras", ".hdf5")
 _LOGS = (".csv", ".log", ".tsv")
 # What an input is called, and the option that names it.
@@ -51,6 +58,9 @@ _WORDS = {
     "claims float": ("predictions of the float file", "--float-eval-predictions"),
     "claims ptq": ("predictions of the PTQ file", "--ptq-eval-predictions"),
     "claims qat": ("predictions of the QAT file", "--qat-eval-predictions"),
+    "recorded float": ("recorded outputs of the float file", "--recorded float=PATH"),
+    "recorded ptq": ("recorded outputs of the PTQ file", "--recorded ptq=PATH"),
+    "recorded qat": ("recorded outputs of the QAT file", "--recorded qat=PATH"),
 }
 
 
@@ -59,7 +69,8 @@ class LooseFiles:
     """What of a folder was taken for what.
 
     ``files``: paths by the names of :func:`qinspect.case`'s arguments, predictions as ``claims
-    ROLE``; ``unused``: names of further files that might have been meant; ``notes`` say both.
+    ROLE``, recorded outputs as ``recorded ROLE``; ``unused``: names of further files that might
+    have been meant; ``notes`` say both.
     """
 
     folder: Path
@@ -76,8 +87,18 @@ class LooseFiles:
             said, f"{self.folder}: not used: {listed(self.unused)}.")
 
 
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All as arguments of :func:`qinspect.case`; what is ``given`` counts more."""
+        made: dict[str, Any] = {}
+        for name, path in self.files.items():
+            what, _, role = name.partition(" ")
+            made |= {what: made.get(what, {}) | {role: path} if role else path}
+        return {**made, **given} | {what: made.get(what, {}) | dict(given.get(what) or {})
+                               for what in BY_ROLE if what in made or given.get(what)}
+
+
 def loose_files(
-    folder: str | os.PathLike[str], given: Collection[str] = (),
+    folder: str | os.PathLike[str], given: Mapping[str, Any] = MappingProxyType({}),
     paths: Iterable[Path] | None = None,
 ) -> LooseFiles:
     """Read the names in a folder, or of some paths, of what is not ``given`` otherwise.
@@ -90,6 +111,9 @@ def loose_files(
     unused: list[str] = []
     plain: list[Path] = []
     weak: list[Path] = []
+    # What is told of a role, in whichever way, stands for all that names say of what it gave.
+    told = {role for what in BY_ROLE for role in given.get(what) or ()}
+    given = {**given, **{f"{what} {role}": None for what in BY_ROLE for role in told}}
     for path in paths or sorted(p for p in root.iterdir() if not p.name.startswith(".")):
         name = _kind(path)
         if name == "?":
@@ -139,7 +163,7 @@ def is_loose(folder: str | os.PathLike[str]) -> bool:
     return store.is_folder(Path(folder)) and not (Path(folder) / "spec.json").exists()
 
 
-def _unrelated(root: Path, roles: list[str]) -> str:
+def _unrelated(root: Path, roles: Sequence[str]) -> str:
     there = [path.name for path in sorted(root.glob("*.tflite"))]
     has = (f"of its files {listed(there)} the names say of {len(roles)} what it is" if there else
            "it has no .tflite files")
@@ -156,11 +180,13 @@ def _kind(path: Path) -> str | None:
         return strong or ("weak ptq" if second == "ptq" else second) or "unused"
     if suffix in _KERAS:
         return None if "weights" in words else _keras(path, words)
+    role = _said(words, _ROLES[0]) or _said(words, _ROLES[1])
+    if role and words & _RECORDED and (suffix in _RECORDINGS or path.is_dir()):
+        return f"recorded {role}"
     if path.is_dir():
         said = _said(words, _DATA[1])
         return said if said and holds_images(path) else None
     if suffix in _LOGS and _is_history(path):
-        role = _said(words, _ROLES[0]) or _said(words, _ROLES[1])
         return {"qat": "history_qat", "float": "history_float"}.get(role or "", "history")
     if suffix not in _EXAMPLES:
         return None
@@ -168,7 +194,6 @@ def _kind(path: Path) -> str | None:
         return None  # the labels of the file beside it
     told = _said(words, _DATA[0])
     if told == "claims":
-        role = _said(words, _ROLES[0]) or _said(words, _ROLES[1])
         return f"claims {role}" if role else "unused"
     if told is not None:
         return told

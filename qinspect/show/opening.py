@@ -83,12 +83,7 @@ def subject(*what: Any, **given: Any) -> Shown:
         return case(paths[0], **given)
     if not paths:
         return case(**given)
-    named = loose_files(paths[0].parent, given, paths).files
-    files: dict[str, Any] = {name: path for name, path in named.items()
-                             if not name.startswith("claims ")}
-    files["claims"] = {name.removeprefix("claims "): path for name, path in named.items()
-                       if name not in files}
-    return case(**files | given)
+    return case(**loose_files(paths[0].parent, given, paths).arguments(given))
 
 
 def _loose(path: Path) -> bool:

@@ -30,7 +30,7 @@ from qinspect.verdicts import examples
 
 Place = str | os.PathLike[str] | Array | Mapping[str, Array]
 
-_RAW = (".bin", ".raw")
+RAW = (".bin", ".raw")
 # Checksum of the file that ran there, as a gate's baseline names it.
 _SHA = "model_sha256"
 _IDS, _CLASSES, _OUTPUTS = ("ids", "id"), ("predictions", "prediction"), ("outputs", "output")
@@ -176,9 +176,9 @@ def _read(place: Place, where: str, port: Port, own: Evaluation, known: Array) -
         return _chosen(found, where, port, names)
     if suffix == ".npy":
         return _array(read_npy_array(path), own)
-    if not store.is_file(path) or suffix not in _RAW:
+    if not store.is_file(path) or suffix not in RAW:
         raise DataError(f"{where} is no recording; give an .npz with outputs, an .npy, a file "
-                        f"({', '.join(_RAW)}) of the tensor's bytes, or a folder with one an "
+                        f"({', '.join(RAW)}) of the tensor's bytes, or a folder with one an "
                         "example.")
     return _Found(_tensors([path.read_bytes()], [where], port, own))
 
@@ -206,9 +206,9 @@ def _array(values: Array, own: Evaluation) -> _Found:
 def _folder(folder: Path, where: str, port: Port, own: Evaluation, known: Array) -> _Found:
     """One file an example, found by the ids of the examples or put in order by their numbers."""
     files = [file for file in folder.iterdir()
-             if file.suffix.lower() in _RAW and not file.name.startswith(".")]
+             if file.suffix.lower() in RAW and not file.name.startswith(".")]
     if not files:
-        raise DataError(f"{where} holds no file that ends in {' or '.join(_RAW)}; give one an "
+        raise DataError(f"{where} holds no file that ends in {' or '.join(RAW)}; give one an "
                         "example.")
     files.sort(key=lambda file: [int(part) if part.isdecimal() else part
                                  for part in re.split(r"(\d+)", file.stem)])

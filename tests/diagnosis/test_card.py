@@ -111,6 +111,8 @@ def test_what_is_left_may_be_chance_or_turn_round() -> None:
     wrong = {"float": off(10), "ptq": off(20), "qat": off(120)}
     near = np.where(np.arange(N) >= N - 22, (data().y + 1) % 4, data().y)
     assert found(wrong, rule({"qat": near})).card.left.endswith("which may be chance.")
+    same = found(wrong, rule({"qat": off(20)})).card.left
+    assert same.startswith("No gap is left: they differ by 0.00 points [")
     turned = found(wrong, rule({"qat": off(0)})).card
     assert "more than the gap (120 % of it)" in turned.change
     assert "turned round" in turned.left

@@ -25,7 +25,7 @@ def files(folder: Path, *names: str) -> Path:
 
 
 def taken(folder: Path, *names: str, given: tuple[str, ...] = ()) -> dict[str, str]:
-    found = loose_files(files(folder, *names), given).files
+    found = loose_files(files(folder, *names), dict.fromkeys(given)).files
     return {name: path.name for name, path in found.items()}
 
 
@@ -48,6 +48,12 @@ LOG = "epoch,accuracy,loss,val_accuracy,val_loss\n0,0.5,1.0,0.5,1.0\n1,0.6,0.9,0
       "keras_qat": "qat.keras", "data": "test.npz", "train": "train.npz",
       "calibration": "calib_data.npz", "checkpoints": "checkpoints.npz",
       "claims ptq": "ptq_predictions.csv"}),
+    # Outputs recorded elsewhere need a role; without one the word says nothing.
+    (("float.tflite", "ptq.tflite", "qat.tflite", "test_recording.npz", "ptq_recorded.npz",
+      "qatRecording.raw", "qat_recorded.csv", "recorded.npz"),
+     {"float": "float.tflite", "ptq": "ptq.tflite", "qat": "qat.tflite",
+      "data": "test_recording.npz", "recorded ptq": "ptq_recorded.npz",
+      "recorded qat": "qatRecording.raw"}),
     (("float.tflite", "qat.tflite", "digits.npz", "labels.npy", ".hidden.npz"),
      {"float": "float.tflite", "qat": "qat.tflite", "data": "digits.npz"}),
     (("float.tflite", "quantized.tflite", "x_test.npy", "y_test.npy"),
@@ -78,6 +84,8 @@ def test_folders_of_images_are_examples(tmp_path):
      "'ptq.tflite', 'ptq_dyn.tflite' may each be the PTQ .tflite file; .* with --ptq"),
     (("float.tflite", "ptq.tflite", "eval.npz", "test.npz"), "evaluation examples; .* --data"),
     (("float.tflite", "ptq.tflite", "a.npz", "b.npz"), "evaluation examples; .* --data"),
+    (("float.tflite", "ptq.tflite", "eval.npz", "ptq_recorded.npz", "ptq_recorded.npy"),
+     "recorded outputs of the PTQ file; .* with --recorded ptq=PATH"),
     (("float.tflite", "ptq.tflite"), "no evaluation examples by name .* --data"),
     (("float.tflite", "best.tflite", "eval.npz"), "'best.tflite', 'float.tflite' .* say of 1"),
     (("notes.txt",), "no study folder .* no .tflite files; .* --float, --ptq and --qat"),
@@ -91,7 +99,7 @@ def test_what_is_not_clear_is_refused_with_the_option(tmp_path, names, words):
 
 def test_what_is_given_otherwise_is_not_asked_of_names(tmp_path):
     found = loose_files(files(tmp_path, "float.tflite", "ptq.tflite", "ptq_dyn.tflite", "a.npz",
-                              "b.npz"), ("ptq", "data"))
+                              "b.npz"), {"ptq": "p", "data": "d"})
     assert {name: path.name for name, path in found.files.items()} == {"float": "float.tflite"}
     assert found.unused == ("a.npz", "b.npz", "ptq.tflite", "ptq_dyn.tflite")
 
@@ -129,6 +137,25 @@ def test_a_folder_gives_the_answer_that_its_files_give(tmp_path):
     assert "'net_int8.tflite' is the PTQ .tflite file" in said
     assert "not used: 'other.tflite'" in said
     assert case(tmp_path, label_offset=0).told["calibration"] == tmp_path / "cal.npz"
+
+
+def test_recordings_in_a_folder_are_those_given_one_by_one(tmp_path):
+    (tmp_path / "float.tflite").write_bytes(float_graph().content)
+    (tmp_path / "ptq.tflite").write_bytes(int8(ranges(calibration())).content)
+    np.savez(tmp_path / "eval.npz", x=data().x, y=data().y)
+    raw = evaluate(tmp_path / "ptq.tflite", data().x).raw
+    np.save(tmp_path / "ptq_recorded.npy", np.where(np.arange(N)[:, None] < 300,
+                                                    np.roll(raw, 1, axis=1), raw))
+    given = case(tmp_path)
+    assert given.recorded == {"ptq": tmp_path / "ptq_recorded.npy"}
+    assert "'ptq_recorded.npy' is recorded outputs of the PTQ file" in " ".join(given.notes)
+    assert case(tmp_path, recorded={"ptq": raw}).recorded["ptq"] is raw
+    # Of two kinds of answers of one file the one to take is given beside the folder.
+    np.savez(tmp_path / "ptq_pred.npz", prediction=raw.argmax(axis=1))
+    with pytest.raises(SpecError, match="recorded outputs and predictions"):
+        case(tmp_path)
+    assert not case(tmp_path, recorded={"ptq": raw}).claims
+    assert not case(tmp_path, claims={"ptq": tmp_path / "ptq_pred.npz"}).recorded
 
 
 def test_what_is_given_beside_a_folder_counts_more(tmp_path):
