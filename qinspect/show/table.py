@@ -154,8 +154,8 @@ def table(
 
 
 def _whole(side: str, cell: str) -> str:
-    """Numbers and a few words stay on one line."""
-    return ";white-space:nowrap" if side == "right" or len(cell) <= _BRIEF else ""
+    """Numbers and a few words stay on one line; more get room, else the rows of a wide table grow."""
+    return ";white-space:nowrap" if side == "right" or len(cell) <= _BRIEF else ";min-width:14em"
 
 
 def _order(value: Any) -> str:
