@@ -117,8 +117,7 @@ def figure_of(ax: Axes) -> Figure:
     """The figure that holds the axes (not a subfigure)."""
     from matplotlib.figure import Figure
 
-    # That of a subfigure is the one at the root, in every version of matplotlib.
-    figure = ax.figure.figure
+    figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)
     return figure
 

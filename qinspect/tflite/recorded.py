@@ -46,6 +46,10 @@ _APART, _DISORDER, _SAME_ROWS = 0.8, 0.1, 0.9
 _NEARER, _AS_EQUAL = 0.25, 0.9
 # Classes alone say less: so alike must their numbers be where only their order is lost; chosen.
 _SAME_COUNTS, _DISORDERED_CLASSES = 0.98, 0.5
+# Labels were recorded for outputs where the file misses so many of them; chosen.
+_MISSED = 5
+# What int8 is apart from uint8, in steps.
+_SIGN = 128
 _ROWS = 2_000
 # Units of a difference.
 STEPS, REAL = "steps", "in the output's unit"
@@ -65,13 +69,15 @@ class Recording:
 
     ``result`` is None where classes alone were recorded; ``said``: where they come from, and how
     they were brought to the examples; ``same_file``: whether the file that ran there was this one,
-    by its checksum, None where that was not recorded.
+    by its checksum, None where that was not recorded; ``labels``: whether they are the examples'
+    labels, of which the file misses more than a few.
     """
 
     prediction: Array
     result: Evaluation | None
     said: str
     same_file: bool | None = None
+    labels: bool = False
 
     def scored(self, task: Task, name: str, graph: Graph, x: Arrays) -> Any:
         """What of them the metric takes."""
@@ -125,6 +131,7 @@ def read_recorded(
     port = output_port(graph, task.outputs[name])
     where = store.shown(Path(place)) if isinstance(place, str | os.PathLike) else (
         f"the recording of {name}")
+    place = _arrays(place, where)
     found = _read(place, where, port, own, data.ids)
     values = (_classes(found.values, where, own) if found.classes else
               _outputs(found.values, where, name, port, own))
@@ -137,13 +144,27 @@ def read_recorded(
         values = values[order]
     else:
         joined = f"taken in the order of the data{found.how}"
-    said = f"{where}: {'classes' if found.classes else 'outputs'} of {name}, {joined}."
+    said = (f"{where}: {'classes' if found.classes else 'outputs'} of {name}{found.left}, "
+            f"{joined}.")
     same = found.sha256.lower() == hashlib.sha256(graph.content).hexdigest() if (
         found.sha256) else None
-    if found.classes:
-        return Recording(values, None, said, same)
-    result = evaluation_of(port, values, own.batched, ())
-    return Recording(result.prediction, result, " ".join((said, *result.notes)), same)
+    result = None if found.classes else evaluation_of(port, values, own.batched, ())
+    given = values if result is None else result.prediction if task.classes else result.outputs
+    labels = _are_labels(given, own.prediction if task.classes else own.outputs, data)
+    if result is None:
+        return Recording(values, None, said, same, labels)
+    return Recording(result.prediction, result, " ".join((said, *result.notes)), same, labels)
+
+
+def _are_labels(given: Array, own: Array, data: Dataset) -> bool:
+    """Whether all that was recorded are labels, under whichever offset, which the file misses."""
+    if data.y is None or data.y.dtype.kind not in "iuf" or (
+            len(data.y) != len(given) or data.y.size != given.size):
+        return False
+    y = np.asarray(data.y, np.float32).reshape(len(given), -1)
+    apart, missed = (one.astype(np.float32).reshape(y.shape) - y for one in (given, own))
+    return bool((apart == apart[0]).all() and (y != y[0]).any()
+                and np.count_nonzero((missed != apart[0]).any(axis=1)) >= _MISSED)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -158,11 +179,37 @@ class _Found:
     classes: bool = False
     how: str = ""
     sha256: str = ""
+    left: str = ""
+
+
+def _arrays(place: Any, where: str) -> Place:
+    """A path or arrays; whatever else holds numbers becomes an array."""
+    if isinstance(place, str | os.PathLike):
+        return place
+    if isinstance(place, Mapping):
+        return {key: _numbers(one, f"{where}, {str(key)[:60]}") for key, one in place.items()}
+    return _numbers(place, where)
+
+
+def _numbers(values: Any, where: str) -> Array:
+    if np.ma.isMaskedArray(values):
+        raise DataError(f"{where} is a masked array; fill what was not recorded with NaN, or leave "
+                        "these examples out here and in the data.")
+    try:
+        found = np.asarray(values)
+        # Such as a column of a table, whose text is Python objects.
+        found = np.array(found.tolist()) if found.dtype == object else found
+    except ValueError:  # rows of different lengths
+        found = np.array(None)
+    if found.dtype == object:
+        raise DataError(f"{where} is {type(values).__name__}, which is neither a path nor an array "
+                        "of numbers or text; give one of these.")
+    return found
 
 
 def _read(place: Place, where: str, port: Port, own: Evaluation, known: Array) -> _Found:
     if isinstance(place, Mapping):
-        return _chosen({key: np.asarray(one) for key, one in place.items()}, where, port)
+        return _chosen(place, where, port)
     if isinstance(place, np.ndarray):
         return _array(place, own)
     path = Path(place)
@@ -180,7 +227,7 @@ def _read(place: Place, where: str, port: Port, own: Evaluation, known: Array) -
         raise DataError(f"{where} is no recording; give an .npz with outputs, an .npy, a file "
                         f"({', '.join(RAW)}) of the tensor's bytes, or a folder with one an "
                         "example.")
-    return _Found(_tensors([path.read_bytes()], [where], port, own))
+    return _Found(_tensors([path], port, own))
 
 
 def _keys(port: Port) -> list[str]:
@@ -190,11 +237,28 @@ def _keys(port: Port) -> list[str]:
 def _chosen(arrays: Mapping[str, Array], where: str, port: Port, names: Collection[str] = ()
             ) -> _Found:
     ids = next((arrays[key] for key in _IDS if key in arrays), None)
-    for key in dict.fromkeys(_keys(port)):
-        if key in arrays and key not in (*_IDS, _SHA):
-            return _Found(arrays[key], ids, key in _CLASSES, "", str(arrays.get(_SHA, "")).strip())
+    there = [key for key in dict.fromkeys(_keys(port))
+             if key in arrays and key not in (*_IDS, _SHA)]
+    if there:
+        key, *others = there
+        left = f" ({key!r}; not read: {listed(others)})" if others else ""
+        return _Found(arrays[key], ids, key in _CLASSES, "", _checksum(arrays.get(_SHA), where),
+                      left)
     raise DataError(f"{where} has no array outputs, {port.name} or predictions; it has "
                     f"{listed(list(names or arrays)) or 'none'}.")
+
+
+def _checksum(value: Array | None, where: str) -> str:
+    """The checksum of the file that ran, in lower case; empty where none was recorded."""
+    if value is None or (value.size == 1 and value.item() in ("", b"")):
+        return ""
+    only = value.item() if value.size == 1 else value.shape
+    text = only.decode("ascii", "replace") if isinstance(only, bytes) else str(only)
+    found = text.strip().lower().removeprefix("sha256:").strip()
+    if not re.fullmatch(r"[0-9a-f]{64}", found):
+        raise DataError(f"{where}: {_SHA} is {text[:60]!r}; it must be the 64 digits of the file's "
+                        "SHA-256 (sha256sum FILE), or be left out.")
+    return found
 
 
 def _array(values: Array, own: Evaluation) -> _Found:
@@ -206,32 +270,34 @@ def _array(values: Array, own: Evaluation) -> _Found:
 def _folder(folder: Path, where: str, port: Port, own: Evaluation, known: Array) -> _Found:
     """One file an example, found by the ids of the examples or put in order by their numbers."""
     files = [file for file in folder.iterdir()
-             if file.suffix.lower() in RAW and not file.name.startswith(".")]
+             if file.suffix.lower() in RAW and not file.name.startswith(".")
+             and store.is_file(file)]
     if not files:
         raise DataError(f"{where} holds no file that ends in {' or '.join(RAW)}; give one an "
                         "example.")
     files.sort(key=lambda file: [int(part) if part.isdecimal() else part
                                  for part in re.split(r"(\d+)", file.stem)])
     stems = np.array([file.stem for file in files])
-    values = _tensors([file.read_bytes() for file in files], list(map(str, files)), port, own)
+    values = _tensors(files, port, own)
     if set(stems.tolist()) & set(known.tolist()):
         return _Found(values, stems)
     return _Found(values, how=f" by the numbers in the files' names, {files[0].name[:40]!r} to "
                               f"{files[-1].name[:40]!r}")
 
 
-def _tensors(contents: list[bytes], names: list[str], port: Port, own: Evaluation) -> Array:
+def _tensors(files: list[Path], port: Port, own: Evaluation) -> Array:
     """Bytes as little-endian values of the output, or as float32 where they are as many."""
     shape, dtype = own.raw.shape[1:], np.dtype(port.tensor.dtype).newbyteorder("<")
     size, real = int(np.prod(shape)), np.dtype("<f4")
-    n = len(own.raw) if len(contents) == 1 else 1
+    n = len(own.raw) if len(files) == 1 else 1
+    lengths = [file.stat().st_size for file in files]  # before anything is read
     for one in (dtype, real):
-        if all(len(content) == n * size * one.itemsize for content in contents):
-            return np.frombuffer(b"".join(contents), one).reshape(-1, *shape)
-    bad = next(at for at, content in enumerate(contents)
-               if len(content) != n * size * dtype.itemsize)
-    raise DataError(f"{names[bad]} has {len(contents[bad]):,} bytes; {examples(n)} of the output "
-                    f"{port.name!r} are {n * size * dtype.itemsize:,} as {dtype.name}"
+        if all(length == n * size * one.itemsize for length in lengths):
+            content = b"".join(file.read_bytes() for file in files)
+            return np.frombuffer(content, one).reshape(-1, *shape)
+    bad = next(at for at, length in enumerate(lengths) if length != n * size * dtype.itemsize)
+    raise DataError(f"{store.shown(files[bad])} has {lengths[bad]:,} bytes; {examples(n)} of the "
+                    f"output {port.name!r} are {n * size * dtype.itemsize:,} as {dtype.name}"
                     + (f" or {n * size * 4:,} as float32" if dtype.itemsize != 4 else "")
                     + ", without a header.")
 
@@ -258,7 +324,7 @@ def _outputs(values: Array, where: str, name: str, port: Port, own: Evaluation) 
                         f"{list(shape)} for each example.")
     values = values.reshape(len(values), *shape)
     if values.dtype.kind != "f":
-        if values.dtype != dtype:
+        if values.dtype.newbyteorder("=") != dtype:
             raise DataError(f"{where} holds {values.dtype}, but the output {port.name!r} of {name} "
                             f"is {dtype}; save what it stores as {dtype}, or real values as "
                             "float32.")
@@ -278,6 +344,8 @@ def _outputs(values: Array, where: str, name: str, port: Port, own: Evaluation) 
 
 def _order(ids: Array, n: int, where: str, data: Dataset) -> tuple[Array, str]:
     """Which recorded entry is of each example of the data, by ids."""
+    ids = ids.reshape(-1) if ids.shape == (n, 1) else ids
+    ids = np.char.decode(ids, "utf-8", "replace") if ids.dtype.kind == "S" else ids
     if ids.shape != (n,) or ids.dtype.kind not in "iuU":
         raise DataError(f"{where}: ids have shape {ids.shape} and type {ids.dtype}; they must be "
                         f"one text or whole number for each of {n:,} outputs.")
@@ -375,10 +443,13 @@ def beside(
     unlike = unrelated = ""
     if recording.same_file is False:
         unlike = "are those of another file, by its checksum"
+    elif recording.labels:
+        unlike = "are the labels of the examples, not what a file gave"
     elif differ != 0 and n > 1:
         near = {name: one.take(some) for name, one in (others or {}).items()}
         if recording.result is not None:
-            unlike, unrelated = _unlike(recording.result.take(some), own.take(some), near, affine)
+            unlike, unrelated = _unlike(recording.result.take(some), own.take(some), near, affine,
+                                        classes)
         else:
             unlike, unrelated = _unlike_classes(recording.prediction[some], own.take(some), near)
     return Beside(n, differ, largest, REAL if affine is None else STEPS, flips, unlike, unrelated)
@@ -400,7 +471,7 @@ def _gap(given: Array, own: Array) -> tuple[int, float]:
 
 
 def _unlike(given: Evaluation, own: Evaluation, others: Mapping[str, Evaluation],
-            affine: Affine | None) -> tuple[str, str]:
+            affine: Affine | None, classes: bool) -> tuple[str, str]:
     """What shows that outputs are others, and what only that they are unrelated."""
     rows, here = (_rows(one) for one in (given, own))
     finite = np.asarray(np.isfinite(rows).all(axis=1) & np.isfinite(here).all(axis=1))
@@ -420,6 +491,10 @@ def _unlike(given: Evaluation, own: Evaluation, others: Mapping[str, Evaluation]
         if (gap.mean() < _NEARER * mean
                 and (gap <= step * 1.001).all(axis=1).mean() >= _AS_EQUAL):
             return f"are those of {name}, not of this file", ""
+    if affine is not None and (np.abs(np.abs(rows - here) / step - _SIGN) < 0.5).all(
+            axis=1).mean() >= _AS_EQUAL:
+        return (f"are the file's own, {_SIGN} steps apart: int8 was taken for uint8, or the zero "
+                "point of the one for that of the other"), ""
     mixed = np.random.default_rng(0).permutation(len(here))
     spread = float(np.abs(here - here[mixed]).mean())
     apart = mean / spread if spread else 0.0
@@ -428,6 +503,11 @@ def _unlike(given: Evaluation, own: Evaluation, others: Mapping[str, Evaluation]
     if apart > _DISORDER and both >= _SAME_ROWS and place < _SAME_ROWS * both:
         return (f"are those of the file for {100 * both:.0f} % of the examples, but at other "
                 f"examples (in place are {100 * place:.0f} %): their order was lost"), ""
+    if apart > _APART and classes and cohen_kappa(given.prediction, own.prediction) > _APART:
+        same = np.mean(same_class(given.prediction, own.prediction))
+        return "", (f"have other values than the file's own, yet the same class for "
+                    f"{100 * same:.0f} % of the examples: logits for probabilities, say, or "
+                    "another scale")
     if apart > _APART:
         return "", (f"have no more to do with the file's own than with those of other examples "
                     f"(mean difference {mean:.3g}, to other examples {spread:.3g}): {_OPEN}")

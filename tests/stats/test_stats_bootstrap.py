@@ -59,7 +59,7 @@ def test_intervals_equal_scipy_within_monte_carlo_error(counts, method, scipy_na
         n_resamples=4999,
         method=scipy_name,
         batch=200,
-        rng=np.random.default_rng(0),
+        random_state=np.random.default_rng(0),
     ).confidence_interval
     found = compare_paired(a, b, seed=1).intervals[method]
     low, high = (end / 100 for end in found)
@@ -72,7 +72,8 @@ def test_intervals_equal_scipy_within_monte_carlo_error(counts, method, scipy_na
 def test_bca_of_a_skewed_score_equals_scipy():
     loss = np.random.default_rng(2).lognormal(0, 1.2, size=60)
     reference = stats.bootstrap(
-        (loss,), np.mean, n_resamples=9999, method="BCa", rng=np.random.default_rng(0)
+        (loss,), np.mean, n_resamples=9999, method="BCa",
+        random_state=np.random.default_rng(0)
     ).confidence_interval
     found = bootstrap_intervals(units_of(loss), confidence=0.95, rng=1)
     assert found["bca"] == pytest.approx(tuple(reference), rel=0.04)

@@ -26,7 +26,7 @@ def test_interval_and_test_are_students_and_sign_flips():
     assert c.interval == pytest.approx((wanted.low, wanted.high))
     assert c.gap == pytest.approx(b.mean() - a.mean())
     flips = sp.permutation_test((b, a), lambda u, v, axis: (u - v).mean(axis=axis),
-                                permutation_type="samples", n_resamples=20_000, rng=0)
+                                permutation_type="samples", n_resamples=20_000, random_state=0)
     assert c.p == pytest.approx(flips.pvalue, abs=0.01)
     many_a, many_b = errors(5_000, 0.01)
     assert compare_paired(many_a, many_b, metric=MAE).p == pytest.approx(

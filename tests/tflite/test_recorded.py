@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -120,6 +121,12 @@ def test_rows_are_numbered_where_the_data_have_no_ids(folder: Path, own, tmp_pat
     (lambda raw: {"predictions": raw}, "one whole number"),
     (lambda raw: "nowhere.npz", "no such file"),
     (lambda raw: "nowhere.txt", "is no recording"),
+    (lambda raw: None, "NoneType, which is neither a path nor an array"),
+    (lambda raw: [[1, 2], [3]], "list, which is neither a path nor an array"),
+    (lambda raw: np.float32(3), "has shape"),
+    (lambda raw: np.ma.masked_array(raw, raw > 0), "masked"),
+    (lambda raw: {"outputs": raw, "model_sha256": "abc"}, "64 digits"),
+    (lambda raw: {"outputs": raw, "model_sha256": np.zeros((3, 2))}, r"model_sha256 is '\(3, 2\)'"),
 ])
 def test_what_is_wrong_is_one_sentence(folder: Path, own, change, said: str) -> None:
     with pytest.raises(QinspectError, match=said) as told:
@@ -135,6 +142,42 @@ def test_raw_files_of_another_size(folder: Path, own, tmp_path: Path) -> None:
         recorded(folder, place)
     with pytest.raises(DataError, match="holds no file"):
         recorded(folder, folder)
+
+
+def test_what_is_no_file_is_not_read(folder: Path, own, tmp_path: Path) -> None:
+    place = raw_files(tmp_path / "raw", own.raw)
+    (place / ".DS_Store").write_bytes(b"1")
+    (place / "folder.bin").mkdir()
+    assert any("0 of 120 predictions differ" in note for note in recorded(folder, place).notes)
+    with (tmp_path / "huge.bin").open("wb") as file:
+        file.truncate(10**13)
+    with pytest.raises(DataError, match=r"huge.bin has 10,000,000,000,000 bytes; 120 examples"):
+        recorded(folder, tmp_path / "huge.bin")
+
+
+def test_arrays_as_other_programs_hand_them_on(folder: Path, own) -> None:
+    """Lists, the other order of bytes, ids as bytes, as Python objects or in a column."""
+    ids = [f"e{i}" for i in range(N)]
+    for place in (own.outputs.tolist(), own.outputs.astype(">f4"), own.outputs.astype("f2"),
+                  {"outputs": own.raw, "ids": np.array(ids, object)},
+                  {"outputs": own.raw, "ids": np.array(ids, "S")},
+                  {"outputs": own.raw, "ids": np.array(ids)[:, None]}):
+        assert any("0 of 120 predictions differ" in note
+                   for note in recorded(folder, place).notes)
+
+
+def test_the_array_that_was_taken_is_named(folder: Path, own) -> None:
+    found = recorded(folder, {"predictions": own.prediction[::-1], "outputs": own.raw})
+    assert any("('outputs'; not read: 'predictions')" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("form", ["{}", " SHA256:{} ", b"{}", ["{}"]])
+def test_a_checksum_in_other_clothes_is_the_same(folder: Path, own, form) -> None:
+    digest = hashlib.sha256((folder / "qat.tflite").read_bytes()).hexdigest()
+    text = digest.encode() if isinstance(form, bytes) else (
+        [digest] if isinstance(form, list) else form.format(digest.upper()))
+    found = recorded(folder, {"outputs": own.raw, "model_sha256": np.array(text)})
+    assert any("0 of 120 predictions differ" in note for note in found.notes)
 
 
 def test_no_answer_is_reported(folder: Path, own) -> None:
@@ -212,10 +255,35 @@ def test_a_gate_asks_whether_the_device_is_not_worse(folder: Path, own) -> None:
     (lambda raw: raw[np.random.default_rng(0).permutation(N)], "order was lost"),
     (lambda raw: np.repeat(raw[:1], N, axis=0), "same for every example"),
     (lambda raw: np.random.default_rng(0).permutation(raw.ravel()).reshape(raw.shape), "no more"),
+    (lambda raw: raw ^ np.int8(-128), "int8 was taken for uint8"),
 ])
 def test_what_is_not_this_files_output_is_said(folder: Path, own, change, said: str) -> None:
     found = recorded(folder, change(own.raw))
     assert any(said in note for note in found.notes)
+
+
+def test_labels_are_not_taken_for_outputs(folder: Path, own, tmp_path: Path) -> None:
+    """Of labels that the file misses at some examples, under any offset; a constant is none."""
+    data = dict(np.load(folder / "data.npz"))
+    data["y"] = np.where(np.arange(N) < 20, (own.prediction + 1) % CLASSES, own.prediction)
+    np.savez(tmp_path / "data.npz", **data)
+    one_hot = np.eye(CLASSES, dtype="f4")[data["y"]]
+    for place in (data["y"], one_hot):
+        found = qi.evaluate([folder / "qat.tflite"], tmp_path / "data.npz",
+                            recorded={"qat": place})
+        assert any("are the labels of the examples" in note for note in found.notes)
+    data["y"][:] = 1
+    np.savez(tmp_path / "one.npz", **data)
+    found = qi.evaluate([folder / "qat.tflite"], tmp_path / "one.npz",
+                        recorded={"qat": np.full(N, 2)})
+    assert any("class 2 for every example" in note for note in found.notes)
+
+
+def test_logits_for_probabilities_are_said_to_be_of_the_same_classes(folder: Path, own) -> None:
+    x = np.load(folder / "data.npz")["x"]
+    logits = 20 * np.log(evaluate(folder / "float.tflite", x).outputs + 1e-6)
+    found = qi.evaluate(folder / "float.tflite", folder / "data.npz", recorded={"float": logits})
+    assert any("same class for 100 % of the examples" in note for note in found.notes)
 
 
 def test_another_files_outputs_are_named(folder: Path) -> None:
