@@ -42,7 +42,8 @@ _SCRATCH, _SETTLED = "qinspect-scratch-", 60
 
 
 def prepare_folder(
-    path: str | os.PathLike[str], parts: tuple[str, ...] = ("models", "steps")
+    path: str | os.PathLike[str], parts: tuple[str, ...] = ("models", "steps"),
+    option: str = "--out",
 ) -> Path:
     """Make the folder and those in it, and prove that it can be written."""
     folder = Path(path)
@@ -54,7 +55,7 @@ def prepare_folder(
     except OSError as error:
         raise StoreError(
             f"cannot write to the folder {str(folder)!r} "
-            f"({error.strerror or type(error).__name__}); choose another one with --out."
+            f"({error.strerror or type(error).__name__}); choose another one with {option}."
         ) from error
     return folder
 

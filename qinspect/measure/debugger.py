@@ -38,6 +38,7 @@ FOUND = {
     "not_run": "not compared",
 }
 _FLOAT_STEPS = 255.0
+_YES = ("Y", "YES", "TRUE", "1")
 _COMPARED = ("OK", "REGRESSION")
 
 
@@ -53,9 +54,21 @@ def read_debugger(path: Path, graph: Graph) -> tuple[pd.DataFrame, tuple[str, ..
     frame = raw[list(_READ)].rename(columns=_READ)
     # Text that pandas takes for a missing value stands for itself: empty names are.
     frame["tensor"] = frame["tensor"].fillna("").astype(str)
-    frame["nan"] = frame["nan"].astype(str).str.strip()
+    frame["nan"] = frame["nan"].astype(str).str.strip().str.upper().isin(_YES)
     for column in ("max_diff", "snr_db", "low", "high"):
-        frame[column] = pd.to_numeric(frame[column], errors="coerce")
+        text, frame[column] = frame[column], pd.to_numeric(frame[column], errors="coerce")
+        no_nan = text.notna() & ~text.astype(str).str.contains("nan", case=False)
+        bad = frame[column].isna() & no_nan & (column != "snr_db")
+        if column == "max_diff":
+            bad |= frame[column] < 0
+        bad &= frame["status"].isin(_COMPARED)
+        if bad.any():
+            name = next(name for name, own in _READ.items() if own == column)
+            row = int(bad.to_numpy().argmax())
+            raise DataError(f"{path}: {name} is {str(text.iloc[row])[:60]!r} in row {row + 1}, "
+                            "which is no "
+                            f"{'difference' if column == 'max_diff' else 'number'}; run the "
+                            "accuracy debugger again.")
     rows, lost = [], 0
     for row in frame.to_dict("records"):
         op, tensor = _operator_of(graph, row)
@@ -119,7 +132,7 @@ def _found(row: Mapping[Any, Any], steps: float) -> str:
         return "not_taken"
     if row["status"] not in _COMPARED or (not row["tensor"] and np.isnan(steps)):
         return "not_run"
-    if row["nan"] == "Y" or np.isnan(steps):
+    if row["nan"] or np.isnan(steps):
         return "nan"
     return "equal" if steps == 0 else "rounding" if steps <= 1 else "differs"
 
@@ -154,6 +167,8 @@ def debugger_sentence(found: pd.DataFrame) -> str:
     counts = ", ".join(f"{count} {FOUND[name]}" for name in FOUND
                        if (count := int((found["found"] == name).sum())))
     worst = culprit(found)
+    if not found["found"].isin(["nan", "differs", "rounding", "equal"]).any():
+        return f"LiteRT's accuracy debugger compared no operator ({counts})."
     if worst is None:
         return f"LiteRT's accuracy debugger shows no operator beyond rounding ({counts})."
     by = ("gives NaN" if worst["found"] == "nan" else

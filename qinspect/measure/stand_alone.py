@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ import pandas as pd
 
 from qinspect import store
 from qinspect.data.dataset import count, take
-from qinspect.errors import ModelFileError, QinspectError
+from qinspect.data.names import listed
+from qinspect.errors import ModelFileError, QinspectError, StoreError
 from qinspect.measure.cut import (
     CutModel,
     CutOperators,
@@ -38,6 +40,10 @@ _FLOAT_STEPS = 255.0
 _ROUNDING = 1.0
 # Examples at most, values of activations and multiplications by reference kernels; chosen.
 _MOST, _VALUES, _WORK = 32, 2e7, 4e9
+# What a cut writes into its folder, and how its README.txt begins.
+_README, _EXAMPLES = "README.txt", "examples.npz"
+_OWN = re.compile(r"op_\d{4,}_\w+\.tflite|(input_\d+|output_\d+_(default|reference))\.bin")
+_BEGINS = re.compile(r"op_\d{4,}_\w+\.tflite: operator \d+ ")
 _KERNELS: tuple[Kernels, ...] = ("default", "reference")
 
 
@@ -170,12 +176,17 @@ def ranked(kernels: pd.DataFrame, device: pd.DataFrame | None,
 def cut_worst_of(
     graph: Graph, x: Arrays, folder: Path, ranking: Sequence[tuple[int, str]]
 ) -> CutOut:
-    """Write the first operator of a ranking that can stand alone into a folder."""
+    """Write the first operator of a ranking that can stand alone into a folder.
+
+    What an older cut left there is replaced; a folder that holds other files of these names is
+    refused.
+    """
     if not ranking:
         raise ModelFileError(f"no operator of {graph.file} is worse than the others: optimised and "
                              "reference kernels agree on all that can stand alone; give the float "
                              "file first, whose errors then decide, or the table of LiteRT's "
                              "accuracy debugger (--debugger).")
+    older = _older(folder)
     refused: list[str] = []
     for op, why in ranking:
         try:
@@ -191,8 +202,25 @@ def cut_worst_of(
             refused.append(str(error).rstrip("."))
             continue
         passed = "".join(f"{said}, so the next candidate was taken; " for said in refused)
-        return _write(graph, op, f"{passed}{why}.", cut, given, gave, folder)
+        made = _write(graph, op, f"{passed}{why}.", cut, given, gave, folder)
+        for name in older - set(made.files):
+            (folder / name).unlink()
+        return made
     raise ModelFileError(f"no operator that differs can stand alone: {'; '.join(refused)}.")
+
+
+def _older(folder: Path) -> set[str]:
+    """Names of the files of an older cut in a folder, which its README.txt shows to be one."""
+    store.prepare_folder(folder, ("",), "--cut-worst")
+    there = {file.name for file in folder.iterdir()}
+    ours = {name for name in there if _OWN.fullmatch(name) or name in (_README, _EXAMPLES)}
+    if ours:
+        readme = folder / _README
+        text = readme.read_text("utf-8", "replace") if store.is_file(readme) else ""
+        if not _BEGINS.match(text):
+            raise StoreError(f"{store.shown(folder)} holds {listed(sorted(ours))}, which no older "
+                             "cut has left there; name another folder with --cut-worst.")
+    return ours
 
 
 def _write(graph: Graph, op: int, chosen: str, cut: CutModel, given: Mapping[int, Array],
@@ -212,18 +240,17 @@ def _write(graph: Graph, op: int, chosen: str, cut: CutModel, given: Mapping[int
         for kernels, outputs in gave.items():
             if name in outputs:
                 keep(f"output_{at}_{kernels}", name, outputs[name], f"{kernels} kernels, output")
-    store.prepare_folder(folder, ("",))
     model = f"op_{op:04d}_{operator.code.lower()}.tflite"
     store.write_bytes(folder / model, cut.content)
-    store.write_arrays(folder / "examples.npz", arrays)
+    store.write_arrays(folder / _EXAMPLES, arrays)
     for key, values in arrays.items():
         little = values.astype(values.dtype.newbyteorder("<"), copy=False)
         store.write_bytes(folder / f"{key}.bin", little.tobytes())
     n = len(next(iter(arrays.values())))
-    files = (model, "examples.npz", *(f"{key}.bin" for key in arrays), "README.txt")
+    files = (model, _EXAMPLES, *(f"{key}.bin" for key in arrays), _README)
     name = tensors[operator.outputs[0]].name
     found = CutOut(str(folder), op, operator.code, name, chosen, n, files)
-    store.write_text(folder / "README.txt", "\n".join([
+    store.write_text(folder / _README, "\n".join([
         f"{model}: operator {op} ({operator.code}) of {graph.file}, output {name!r}.",
         f"Chosen: {chosen}",
         "The operator is as it is in the file: weights, scales and zero points are unchanged.",

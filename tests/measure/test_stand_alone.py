@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 import qinspect as qi
 from qinspect.cli import app
-from qinspect.errors import DataError, ModelFileError, QinspectError, SpecError
+from qinspect.errors import DataError, ModelFileError, QinspectError, SpecError, StoreError
 from qinspect.measure.activations import observe_ranges
 from qinspect.measure.cut import constant_tensors, cut_alone, outside_inputs, why_not_alone
-from qinspect.measure.debugger import culprit, read_debugger
+from qinspect.measure.debugger import culprit, debugger_sentence, read_debugger
 from qinspect.measure.stand_alone import cut_worst_of, kernel_table, ranked
 from qinspect.tflite import read_graph
 from qinspect.tflite.graph import Graph
@@ -170,11 +170,40 @@ def test_islands_are_found_by_the_name_of_their_tensor(folder: Path) -> None:
     ("a,b\n1,2\n", "no column"), (",".join(HEADER) + "\n", "no rows"),
     (",".join(HEADER) + "\n0,tfl.add,nowhere,1,1,1,1,1,N,0,1,0,1,OK\n", "of another file"),
     ("\x00\x01", "no column"),
+    (",".join(HEADER) + "\n0,tfl.add,nowhere,oops,1,1,1,1,N,0,1,0,1,OK\n",
+     "Max Diff is 'oops' in row 1"),
+    (",".join(HEADER) + "\n0,tfl.add,nowhere,-5,1,1,1,1,N,0,1,0,1,OK\n", "is no difference"),
 ])
 def test_tables_that_are_none(folder: Path, text: str, said: str) -> None:
     (folder / "bad.csv").write_text(text)
     with pytest.raises(DataError, match=said):
         read_debugger(folder / "bad.csv", read_graph(folder / "float.tflite"))
+
+
+def test_where_nothing_was_compared_nothing_is_said_to_agree(folder: Path) -> None:
+    graph = read_graph(folder / "int8.tflite")
+    rows = [(*row[:-1], "ACCEL_COMPILE_FAILED") for row in table_of(graph, {})]
+    found, _ = read_debugger(write_table(folder / "failed.csv", rows), graph)
+    assert debugger_sentence(found).startswith("LiteRT's accuracy debugger compared no operator (")
+
+
+def test_a_second_cut_replaces_the_first_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    graph = read_graph(folder / "int8.tflite")
+    x = np.load(folder / "data.npz")["x"][:4]
+    out = tmp_path / "out"
+    first = cut_worst_of(graph, x, out, [(0, "first")])
+    (out / "mine.txt").touch()
+    (out / "input_mine.bin").touch()
+    second = cut_worst_of(graph, x, out, [(1, "second")])
+    assert first.files[0] != second.files[0]
+    assert {file.name for file in out.iterdir()} == {*second.files, "mine.txt", "input_mine.bin"}
+    # Files of these names that are somebody's own stay as they are.
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "examples.npz").write_bytes(b"mine")
+    with pytest.raises(StoreError, match=r"holds 'examples.npz', which no older cut"):
+        cut_worst_of(graph, x, other, [(0, "first")])
+    assert (other / "examples.npz").read_bytes() == b"mine"
 
 
 def test_the_worst_by_the_table_is_cut_out_and_runs(folder: Path, tmp_path: Path) -> None:
