@@ -245,6 +245,11 @@ def shown(path: Path) -> str:
     return name if len(name) <= 200 else f"{name[:60]}... ({len(name)} characters)"
 
 
+def text_of(path: str | os.PathLike[str]) -> str:
+    """A path as text that any table and file can hold: what is no UTF-8 in it becomes ``?``."""
+    return os.fspath(path).encode("utf-8", "replace").decode()
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, or a refusal to go on without it."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import traceback
 
 import typer
 
@@ -32,7 +33,7 @@ def main() -> None:
         _fail(_interrupted(sys.argv[1]), _INTERRUPTED)
     except BrokenPipeError:
         _let_go_of_output()
-        sys.exit(1)
+        sys.exit(2)  # 1 is an answer of the gate
     except MemoryError:
         _fail("there is not enough memory for this; give fewer examples or smaller files.", 2)
     except OSError as error:
@@ -41,7 +42,8 @@ def main() -> None:
     except Exception as error:
         # Typer carries its own copy of click, so its usage errors are known by their method only.
         if not hasattr(error, "format_message"):
-            raise
+            traceback.print_exc()
+            sys.exit(2)
         _fail(error.format_message(), 2)
     if code == _INTERRUPTED and sys.argv[1] not in ("lab", "explore"):
         # Typer takes Ctrl-C for itself.

@@ -64,8 +64,8 @@ def read_debugger(path: Path, graph: Graph) -> tuple[pd.DataFrame, tuple[str, ..
         bad &= frame["status"].isin(_COMPARED)
         if bad.any():
             name = next(name for name, own in _READ.items() if own == column)
-            row = int(bad.to_numpy().argmax())
-            raise DataError(f"{path}: {name} is {str(text.iloc[row])[:60]!r} in row {row + 1}, "
+            at = int(bad.to_numpy().argmax())
+            raise DataError(f"{path}: {name} is {str(text.iloc[at])[:60]!r} in row {at + 1}, "
                             "which is no "
                             f"{'difference' if column == 'max_diff' else 'number'}; run the "
                             "accuracy debugger again.")

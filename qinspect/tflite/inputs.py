@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
+from qinspect import store
 from qinspect.affine import LIMITS, dequantize
 from qinspect.data.dataset import Dataset, pieces
 from qinspect.data.examples import examples_of
@@ -368,7 +369,7 @@ def _raw(x: Array, graph: Graph, tensor: Tensor, how: Preprocessing) -> Array:
 
 def file_names(files: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Short names that tell the files apart: the file name, with folders where it is not enough."""
-    paths = [Path(file) for file in files]
+    paths = [Path(store.text_of(file)) for file in files]
     for parts in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]
         if len(set(names)) == len(names):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
+from qinspect import store
 from qinspect.errors import ModelFileError
 from qinspect.schema import Array
 from qinspect.tflite.graph import Graph, Operator, Quantization, Subgraph, Tensor
@@ -201,7 +202,7 @@ def read_graph(model: str | os.PathLike[str] | bytes | bytearray) -> Graph:
         shape of their tensor are a flaw of that tensor alone (``Graph.flaws``).
     """
     content = read_content(model)
-    name = "model" if isinstance(model, (bytes, bytearray)) else os.fspath(model)
+    name = "model" if isinstance(model, (bytes, bytearray)) else store.text_of(model)
     _refuse_other_formats(content, name)
     try:
         graph = _read_model(content, name)

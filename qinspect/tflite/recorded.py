@@ -96,12 +96,13 @@ class Recording:
 def by_model(recorded: Mapping[str, Place] | None, names: Collection[str]) -> dict[str, Place]:
     """Recorded outputs by the name of the model, which may be given without folder and ending."""
     found: dict[str, Place] = {}
-    for key, place in (recorded or {}).items():
-        path = Path(os.fspath(key))
-        fits = [name for name in names if name == str(key)] or [
+    for given, place in (recorded or {}).items():
+        key = store.text_of(given)
+        path = Path(key)
+        fits = [name for name in names if name == key] or [
             name for name in names if path.name in (Path(name).name, Path(name).stem)]
         if len(fits) != 1:
-            raise SpecError(f"outputs were recorded of {str(key)[:60]!r}, which is "
+            raise SpecError(f"outputs were recorded of {key[:60]!r}, which is "
                             f"{'none' if not fits else 'more than one'} of the files; name one "
                             f"of {listed(list(names))}.")
         if fits[0] in found:

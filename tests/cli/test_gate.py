@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from parts import ROOT, other_process
 from small_net import examples, small_net
 from typer.testing import CliRunner
 
-import qinspect
+import qinspect as qi
 from qinspect.cli import app
 from qinspect.errors import QinspectError
 from qinspect.measure.activations import observe_ranges
@@ -80,12 +81,12 @@ def test_a_baseline_stands_for_the_old_file_and_for_no_other_data(
     assert first["pairs"] == second["pairs"]
     for other in ("shuffled.npz", "few.npz"):
         with pytest.raises(QinspectError, match="other data"):
-            qinspect.gate(new=new, data=files / other, baseline=kept)
+            qi.gate(new=new, data=files / other, baseline=kept)
     np.savez(tmp_path / "none.npz", y=[1, 2])
     with pytest.raises(QinspectError, match="no baseline"):
-        qinspect.gate(new=new, data=data, baseline=tmp_path / "none.npz")
+        qi.gate(new=new, data=data, baseline=tmp_path / "none.npz")
     with pytest.raises(QinspectError, match="metric"):
-        qinspect.gate(new=new, data=data, baseline=kept, metric="f1")
+        qi.gate(new=new, data=data, baseline=kept, metric="f1")
 
 
 def test_what_machines_read(files: Path, tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_what_machines_read(files: Path, tmp_path: Path) -> None:
 def test_names_cannot_write_commands_or_markup() -> None:
     y = np.arange(300) % 3
     name = "x\n::error::y%\x00<b>&"
-    found = qinspect.gate("old", name, predictions=qinspect.results(
+    found = qi.gate("old", name, predictions=qi.results(
         {"old": y, name: np.zeros(300, int)}, y))
     (line,) = github_lines(found)
     assert "\n" not in line
@@ -179,3 +180,29 @@ def test_the_script_of_the_action(files: Path, tmp_path: Path) -> None:
         assert done.returncode == code, done.stderr
         assert (tmp_path / "j.xml").exists()
     assert not (tmp_path / "bad").exists()
+
+
+def test_neither_a_crash_nor_a_closed_pipe_says_worse() -> None:
+    """1 is what Python itself ends with, and an answer of the gate."""
+    for fault in ("RuntimeError('x')", "BrokenPipeError()"):
+        code = ("import sys; sys.argv[1:] = ['gate']\n"
+                "from qinspect.cli import app, main\n"
+                "@app.command('gate')\n"
+                "def failing() -> None:\n"
+                f"    raise {fault}\n"
+                "main()\n")
+        done = subprocess.run([sys.executable, "-c", code], env=other_process(),
+                              capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 2
+        assert ("RuntimeError: x" in done.stderr) == fault.startswith("Runtime")
+
+
+def test_a_name_that_is_no_utf8_is_shown_with_question_marks(files: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"s\xff.tflite")
+    odd.write_bytes((files / "good.tflite").read_bytes())
+    recording = {odd: np.load(files / "data.npz")["y"]}
+    found = qi.evaluate([files / "old.tflite", odd], files / "data.npz", recorded=recording)
+    assert found.models == ("old.tflite", "s?.tflite", "s?.tflite, recorded")
+    code, said, _ = ask(files / "old.tflite", odd, f"--data={files / 'data.npz'}", "--margin=5",
+                        "--json")
+    assert (code, json.loads(said)["pairs"][0]["new"]) == (0, "s?.tflite")
