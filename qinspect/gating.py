@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from qinspect.predictions import Comparisons, Results, results
 from qinspect.shown import Shown
 from qinspect.stats import Comparison
 from qinspect.stats.planning import NextStep, not_worse_step
+from qinspect.tflite.recorded import RECORDED, Place, recorded_name
 from qinspect.verdicts import GATE, GateVerdict, gate_verdict
 
 File = str | os.PathLike[str]
@@ -137,6 +138,7 @@ def gate(
     base: File | None = None, new: File | None = None, data: File | Source | Dataset | None = None,
     *, margin: float | None = None, pairs: Iterable[tuple[File, File]] = (),
     baseline: File | None = None, predictions: File | Sequence[File] | Results | None = None,
+    recorded: Mapping[str, Place] | None = None,
     metric: Metric | str | None = None, output: str | None = None, confidence: float = 0.95,
     seed: int = 0,
 ) -> Gate:
@@ -161,6 +163,9 @@ def gate(
         What :meth:`Gate.write_baseline` wrote, in the place of ``base``.
     predictions : path, sequence of paths, or Results, optional
         Predictions of any framework, as :func:`qinspect.results` reads them, in the place of data.
+    recorded : mapping of file to path or array, optional
+        Outputs recorded elsewhere, as :func:`qinspect.evaluate` takes them; ``"<file>, recorded"``
+        is then one of the models that ``base``, ``new`` and ``pairs`` may name.
     metric, output, confidence, seed
         As of :func:`qinspect.evaluate`.
 
@@ -198,6 +203,9 @@ def gate(
     elif base is not None or new is not None or not wanted:
         raise SpecError("there is nothing to compare; give the old and the new file, pairs of "
                         "them, or a new file and a baseline.")
+    if recorded and (predictions is not None or baseline is not None):
+        raise SpecError("recorded outputs stand beside files that are run; give these with --data, "
+                        "without predictions or a baseline.")
     options: dict[str, Any] = {"confidence": confidence, "margin": margin, "seed": seed}
     if predictions is not None:
         found = (predictions if isinstance(predictions, Results) else
@@ -211,9 +219,16 @@ def gate(
         assert new is not None
         found = _beside(Path(baseline), new, data, metric, output, options)
         return Gate(found.compare([(found.models[0], found.models[1])]))
-    files = list(dict.fromkeys(name for pair in wanted for name in pair))
-    found = evaluate(files, data, metric=metric, output=output, **options)
-    named = dict(zip(files, found.models, strict=True))
+    names = list(dict.fromkeys(name for pair in wanted for name in pair))
+    of = {name: name.removesuffix(RECORDED) if recorded else name for name in names}
+    files = list(dict.fromkeys(of.values()))
+    found = evaluate(files, data, recorded=recorded, metric=metric, output=output, **options)
+    ran = dict(zip(files, (one for one in found.models if not one.endswith(RECORDED)),
+                   strict=True))
+    named = {name: ran[file] if name == file else recorded_name(ran[file])
+             for name, file in of.items()}
+    if missing := set(named.values()) - set(found.models):
+        raise SpecError(f"there are no {min(missing)} outputs; give them with --recorded.")
     found = replace(found, non_inferior=True)
     return Gate(found.compare([(named[a], named[b]) for a, b in wanted]))
 

@@ -170,6 +170,7 @@ def gate(
     write_baseline: Annotated[Path | None, typer.Option(
         help="Keep the old file's predictions here (.npz), with checksums of data and file.")
     ] = None,
+    recorded: Recorded = None,
     metric: MetricName = None,
     output: Output = None,
     margin: Margin = None,
@@ -193,6 +194,7 @@ def gate(
     from qinspect.gating import gate as run
     from qinspect.show.pipeline import add_summary, github_lines, junit_xml
     from qinspect.store import write_bytes
+    from qinspect.tflite.recorded import places
 
     old, new = [*(files or []), None, None][:2]
     if len(files or ()) > 2:
@@ -201,7 +203,8 @@ def gate(
     pairs = [_pair(text) for text in pair or ()]
     source = None if data is None else Source(data, x_key, y_key)
     found = run(old, new, source, margin=margin, pairs=pairs, baseline=baseline,
-                predictions=predictions or None, metric=metric, output=output,
+                predictions=predictions or None, recorded=places(recorded or ()), metric=metric,
+                output=output,
                 confidence=confidence, seed=seed)
     if write_baseline is not None:
         if source is None or old is None or baseline is not None:

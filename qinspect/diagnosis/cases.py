@@ -32,7 +32,7 @@ from qinspect.tflite import read_keras, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.inputs import Examples, asked_for, in_shape, load_examples, prepare
-from qinspect.tflite.recorded import Place
+from qinspect.tflite.recorded import Place, given_by_name
 from qinspect.tflite.sandbox import open_model
 
 File = str | os.PathLike[str]
@@ -421,7 +421,8 @@ def case(
     told = {name: value for name, value in locals().items() if value is not None}
     claimed = {role: source for role, source in (claims or {}).items() if source is not None}
     told["claims"] = claimed
-    if both := claimed.keys() & (recorded or {}).keys():
+    outputs = given_by_name(recorded)
+    if both := claimed.keys() & outputs.keys():
         raise SpecError(f"of {min(both)} there are recorded outputs and predictions obtained "
                         "elsewhere; give one of them.")
     if isinstance(study, str | os.PathLike) and is_loose(study):
@@ -433,7 +434,7 @@ def case(
         if given or data is not None:
             raise SpecError("give a study's folder or loose files, not both.")
         found = study if isinstance(study, Study) else load_study(study)
-        return replace(_of_study(found, equal_budget), recorded=recorded or {},
+        return replace(_of_study(found, equal_budget), recorded=outputs,
                        debugger=debugger or {})
     if data is None:
         raise SpecError("give a study's folder, or files with data.")
@@ -477,7 +478,7 @@ def case(
         keras_qat=None if keras_qat is None else Path(keras_qat),
         history=table,
         claims={role: _by_id(_claim(source), evaluated) for role, source in claimed.items()},
-        recorded=recorded or {},
+        recorded=outputs,
         debugger=debugger or {},
         checkpoints=_checkpoints(checkpoints),
         facts=_facts_of(

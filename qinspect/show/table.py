@@ -154,7 +154,7 @@ def table(
 
 
 def _whole(side: str, cell: str) -> str:
-    """Numbers and a few words stay on one line; more get room, else the rows of a wide table grow."""
+    """Numbers and a few words stay on one line; more get room, else rows of wide tables grow."""
     return ";white-space:nowrap" if side == "right" or len(cell) <= _BRIEF else ";min-width:14em"
 
 

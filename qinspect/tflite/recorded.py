@@ -30,6 +30,8 @@ from qinspect.verdicts import examples
 
 Place = str | os.PathLike[str] | Array | Mapping[str, Array]
 
+# What stands behind the name of a file.
+RECORDED = ", recorded"
 RAW = (".bin", ".raw")
 # Checksum of the file that ran there, as a gate's baseline names it.
 _SHA = "model_sha256"
@@ -60,7 +62,7 @@ _OPEN = ("another order, other inputs, another file, or a device that computes a
 
 def recorded_name(name: str) -> str:
     """What the recorded outputs of a file are called beside it."""
-    return f"{name}, recorded"
+    return name + RECORDED
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,19 @@ class Recording:
         return self.prediction
 
 
+def given_by_name(recorded: Mapping[str, Place | None] | None) -> dict[str, Place]:
+    """Recorded outputs by the names that they were given with."""
+    if not isinstance(recorded, Mapping | None):
+        raise SpecError(f"recorded outputs are {type(recorded).__name__}; give them by the name of "
+                        "the file, such as recorded={'ptq': 'ptq_phone.npz'}.")
+    return {store.text_of(str(name)): place for name, place in (recorded or {}).items()
+            if place is not None}
+
+
 def by_model(recorded: Mapping[str, Place] | None, names: Collection[str]) -> dict[str, Place]:
     """Recorded outputs by the name of the model, which may be given without folder and ending."""
     found: dict[str, Place] = {}
-    for given, place in (recorded or {}).items():
-        key = store.text_of(given)
+    for key, place in given_by_name(recorded).items():
         path = Path(key)
         fits = [name for name in names if name == key] or [
             name for name in names if path.name in (Path(name).name, Path(name).stem)]
@@ -308,6 +318,9 @@ def _tensors(files: list[Path], port: Port, own: Evaluation) -> Array:
 
 def _classes(values: Array, where: str, own: Evaluation) -> Array:
     numbers = own.raw[0].size
+    if numbers == 1:
+        raise DataError(f"{where} holds predictions, but the file gives one number for each "
+                        "example, of which these were made; record that number as outputs.")
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise DataError(f"{where}: predictions have shape {values.shape} and type {values.dtype}; "
                         "they must be one whole number, the class, an example.")
@@ -540,6 +553,12 @@ def _unlike_classes(given: Array, own: Evaluation, others: Mapping[str, Evaluati
         theirs = float(np.mean(given == other.prediction))
         if 1 - theirs < _NEARER * (1 - same):
             return f"are those of {name}, not of this file", ""
+    apart = given - here
+    if (offset := int(np.median(apart))) and (
+            np.mean(apart == offset) >= _AS_EQUAL and (here != here[0]).any()):
+        return (f"are the file's own class {offset:+d} for "
+                f"{100 * np.mean(apart == offset):.0f} % of the examples: classes are numbered "
+                "otherwise"), ""
     if (given == given[0]).all() and (here != here[0]).any():
         return "", f"are class {given[0]} for every example"
     top = int(max(given.max(), here.max())) + 2

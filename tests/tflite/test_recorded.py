@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import qinspect as qi
 from qinspect.cli import app
+from qinspect.data.dataset import Dataset
 from qinspect.errors import DataError, QinspectError, SpecError
 from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import evaluate, read_graph
@@ -121,7 +122,7 @@ def test_rows_are_numbered_where_the_data_have_no_ids(folder: Path, own, tmp_pat
     (lambda raw: {"predictions": raw}, "one whole number"),
     (lambda raw: "nowhere.npz", "no such file"),
     (lambda raw: "nowhere.txt", "is no recording"),
-    (lambda raw: None, "NoneType, which is neither a path nor an array"),
+    (lambda raw: len, "which is neither a path nor an array"),
     (lambda raw: [[1, 2], [3]], "list, which is neither a path nor an array"),
     (lambda raw: np.float32(3), "has shape"),
     (lambda raw: np.ma.masked_array(raw, raw > 0), "masked"),
@@ -194,6 +195,10 @@ def test_names_of_files() -> None:
         assert by_model({key: "p"}, names) == {"a/qat.tflite": "p"}
     with pytest.raises(SpecError, match="none of the files"):
         by_model({"ptq": "p"}, names)
+    for strange in ("p.npz", ["qat=p.npz"]):
+        with pytest.raises(SpecError, match="by the name of the file"):
+            by_model(strange, names)  # type: ignore[arg-type]
+    assert by_model({"qat": None}, names) == {}
     with pytest.raises(SpecError, match="more than one recording"):
         by_model({"qat": "p", "qat.tflite": "q"}, names)
     assert places(["qat=a=b.npz"]) == {"qat": "a=b.npz"}
@@ -251,6 +256,22 @@ def test_a_gate_asks_whether_the_device_is_not_worse(folder: Path, own) -> None:
     assert found.verdict == "not_worse"
 
 
+def test_a_gate_runs_the_file_and_takes_the_recording(folder: Path, own, tmp_path: Path) -> None:
+    file, data = folder / "qat.tflite", folder / "data.npz"
+    alone = qi.gate(file, f"{file}, recorded", data, margin=5, recorded={"qat": own.raw})
+    assert (alone.results.models, alone.verdict) == (
+        ("qat.tflite", "qat.tflite, recorded"), "not_worse")
+    np.save(tmp_path / "phone.npy", np.roll(own.raw, 1, axis=1))
+    done = CliRunner().invoke(app, ["gate", str(folder / "float.tflite"), f"{file}, recorded",
+                                    "--data", str(data), "--recorded",
+                                    f"qat={tmp_path / 'phone.npy'}", "--json"])
+    answer = json.loads(done.stdout)
+    assert (done.exit_code, answer["pairs"][0]["new"]) == (1, "qat.tflite, recorded")
+    assert any("phone.npy" in note for note in answer["notes"])
+    with pytest.raises(SpecError, match="beside files that are run"):
+        qi.gate("a", "b", predictions=alone.results, recorded={"qat": own.raw})
+
+
 @pytest.mark.parametrize(("change", "said"), [
     (lambda raw: raw[np.random.default_rng(0).permutation(N)], "order was lost"),
     (lambda raw: np.repeat(raw[:1], N, axis=0), "same for every example"),
@@ -277,6 +298,25 @@ def test_labels_are_not_taken_for_outputs(folder: Path, own, tmp_path: Path) -> 
     found = qi.evaluate([folder / "qat.tflite"], tmp_path / "one.npz",
                         recorded={"qat": np.full(N, 2)})
     assert any("class 2 for every example" in note for note in found.notes)
+
+
+def test_classes_that_are_numbered_otherwise_are_told(folder: Path, own) -> None:
+    x, y = (np.load(folder / "data.npz")[name] for name in "xy")
+    some = own.prediction > 0
+    found = qi.evaluate([folder / "qat.tflite"], Dataset("some", x[some], y[some],
+                        np.arange(some.sum()).astype(str), CLASSES),
+                        recorded={"qat": own.prediction[some] - 1})
+    assert any("class -1 for 100 % of the examples: classes are numbered" in note
+               for note in found.notes)
+
+
+def test_classes_of_one_number_are_refused_with_what_to_record(cases: Path) -> None:
+    place = cases / "05-sigmoid-diagnose"
+    outputs = qi.evaluate(place / "bin_qat.tflite", place / "bin_eval.npz")
+    classes = (outputs.outputs["bin_qat.tflite"].ravel() > 0.5).astype(int)
+    with pytest.raises(DataError, match=r"one number for each example, .* as outputs"):
+        qi.evaluate(place / "bin_qat.tflite", place / "bin_eval.npz",
+                    recorded={"bin_qat": {"predictions": classes}})
 
 
 def test_logits_for_probabilities_are_said_to_be_of_the_same_classes(folder: Path, own) -> None:
