@@ -418,6 +418,8 @@ def _shuffled(claimed: Array, own: Array) -> bool:
 
 def _same_examples(evidence: Evidence, finding: Finding) -> Trial | None:
     return run_correctly(evidence, finding,
+                         "taking what the file gives here in the place of what was recorded"
+                         if set(finding.hurts) <= set(evidence.case.recorded) else
                          "scoring all files on the same examples in the same order")
 
 
@@ -455,7 +457,7 @@ RULES = (
     ),
     Rule(
         id="evaluation-mismatch",
-        title="the models were not scored on the same examples",
+        title="predictions are not those of the file on these examples",
         question="Do claimed predictions belong to these examples, in this order?",
         requires=("data", "claims"),
         check=_check_pairing,

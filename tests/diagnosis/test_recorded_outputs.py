@@ -219,3 +219,11 @@ def test_labels_for_predictions_are_no_kernels() -> None:
     told = found(y, data=dataclasses.replace(data(), y=y))
     assert told.primary != "kernel-difference"
     assert "are the labels of the examples" in told.card.first
+
+
+def test_bytes_of_the_other_sign_are_told_without_blaming_the_examples() -> None:
+    told = found(own().raw ^ np.int8(-128))
+    assert told.primary == "evaluation-mismatch"
+    assert "int8 was taken for uint8" in told.card.first
+    assert told.card.cause.startswith("predictions are not those of the file")
+    assert "aking what the file gives here in the place of what was recorded" in told.card.change
