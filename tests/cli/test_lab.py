@@ -173,7 +173,7 @@ def test_shipped_results_are_loaded_by_name() -> None:
     assert (len(sweep.frame), len(digits.frame)) == (40, 20)
     assert set(digits.figures) == {"digits, bn_cnn"}
     mean = digits.frame["qat_minus_ptq_pp"].mean()
-    assert f"mean {mean:+.2f}" in digits.figure().sentence
+    assert f"in the mean PTQ is better by {-mean:.2f} points" in digits.figure().sentence
     with pytest.raises(SpecError, match="did you mean dataset"):
         sweep.where(datset="digits")
     torch = load("torch_baseline")
