@@ -17,6 +17,7 @@ from qinspect.diagnosis.rule import (
     Trial,
     does_not_apply,
     indicated,
+    qat_code,
     ruled_out,
 )
 from qinspect.tflite.constants import producers_of
@@ -157,9 +158,11 @@ RULES = (
             "The range of the output was set on examples of smaller outputs; beyond its end "
             "everything is the same number."
         ),
-        remedy="Calibrate with examples of the largest outputs, or give the file float output.",
+        remedy="Calibrate with examples of the largest outputs (QAT: set its ranges from such "
+        "examples before the first step), or give the file float output.",
         code=PTQ_CODE.replace("calibration_x", "fresh_x"),
         code_of_files=PTQ_OF_FILES.replace("calibration_x", "fresh_x"),
+        code_of_qat=qat_code(warm=True),
         makes="ptq",
         met=(
             "A regression by QAT never leaves 0 to 6 where labels reach 95; PTQ of it does not do "

@@ -138,6 +138,10 @@ def loose_files(
         if chosen:
             found["data"] = chosen
     unused += [path.name for path in plain]
+    # Beside the log of one training, a log that names none is the other's.
+    for one, other in (("history_qat", "history_float"), ("history_float", "history_qat")):
+        if "history" in found and one in found and other not in found:
+            found[other] = found.pop("history")
     files: dict[str, Path] = {}
     for name in _WORDS:
         paths = found.get(name, [])

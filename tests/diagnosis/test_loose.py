@@ -69,6 +69,10 @@ def test_a_history_is_known_by_its_columns(tmp_path):
     found = taken(tmp_path, "float.tflite", "ptq.tflite", "eval.csv")
     assert (found["history"], found["history_qat"], found["history_float"], found["data"]) == (
         "history.csv", "log_qat.csv", "float-training.log", "eval.csv")
+    (tmp_path / "float-training.log").unlink()
+    found = taken(tmp_path, "float.tflite", "ptq.tflite", "eval.csv")
+    assert (found["history_float"], found["history_qat"]) == ("history.csv", "log_qat.csv")
+    assert "history" not in found
 
 
 def test_folders_of_images_are_examples(tmp_path):
