@@ -290,8 +290,6 @@ def _recorded_remarks(evidence: Evidence) -> tuple[Remark, ...]:
 # --- what should be heard unasked ---------------------------------------------------------------
 
 
-
-
 def _remarks(evidence: Evidence, gaps: tuple[Comparison, ...]) -> list[Remark]:
     roles = evidence.case.roles
     runs = {}

@@ -86,15 +86,15 @@ class LooseFiles:
         return (said,) if not self.unused else (
             said, f"{self.folder}: not used: {listed(self.unused)}.")
 
-
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All as arguments of :func:`qinspect.case`; what is ``given`` counts more."""
         made: dict[str, Any] = {}
         for name, path in self.files.items():
             what, _, role = name.partition(" ")
             made |= {what: made.get(what, {}) | {role: path} if role else path}
-        return {**made, **given} | {what: made.get(what, {}) | dict(given.get(what) or {})
-                               for what in BY_ROLE if what in made or given.get(what)}
+        return {**made, **given} | {
+            what: made.get(what, {}) | dict(given.get(what) or {})
+            for what in BY_ROLE if what in made or given.get(what)}
 
 
 def loose_files(

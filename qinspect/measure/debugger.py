@@ -18,6 +18,7 @@ from qinspect.data.names import listed
 from qinspect.data.tables import read_csv
 from qinspect.errors import DataError
 from qinspect.tflite.graph import Graph, Operator, Tensor
+from qinspect.tflite.recorded import STEPS, in_steps
 
 # Columns that are read, by the names of the table.
 _READ = {"Index": "row", "Op Code": "code", "Tensor Name": "tensor", "Max Diff": "max_diff",
@@ -37,7 +38,7 @@ FOUND = {
     "not_taken": "not taken by the accelerator",
     "not_run": "not compared",
 }
-_FLOAT_STEPS = 255.0
+OF_RANGE = "255ths of the range"
 _YES = ("Y", "YES", "TRUE", "1")
 _COMPARED = ("OK", "REGRESSION")
 
@@ -117,14 +118,22 @@ def _steps(row: Mapping[Any, Any], tensor: Tensor | None) -> float:
     if tensor.dtype[:3] in ("int", "uin"):
         # It compares what is stored, so that its differences are steps.
         return largest
-    width = float(row["high"]) - float(row["low"])
-    return _FLOAT_STEPS * largest / width if width > 0 else float(largest > 0) * np.inf
+    return of_range(largest, float(row["high"]) - float(row["low"]))
+
+
+def of_range(largest: float, width: float) -> float:
+    """A difference of floats in 255ths of the width of their range, which may be none."""
+    if width > 0:
+        return 255 * largest / width
+    if largest == width == 0:
+        return 0.0
+    return np.inf if largest > 0 else np.nan
 
 
 def _unit(tensor: Tensor | None) -> str:
     if tensor is None:
         return ""
-    return "steps" if tensor.dtype[:3] in ("int", "uin") else "255ths of the range"
+    return STEPS if tensor.dtype[:3] in ("int", "uin") else OF_RANGE
 
 
 def _found(row: Mapping[Any, Any], steps: float) -> str:
@@ -151,14 +160,14 @@ def _growth(found: pd.DataFrame, graph: Graph) -> list[float]:
     return grown
 
 
-def in_steps(value: float, unit: str) -> str:
-    """A difference with its unit."""
-    return f"{value:.3g} {unit.removesuffix('s') if value == 1 and unit == 'steps' else unit}"
+def beyond_rounding(found: pd.DataFrame) -> pd.DataFrame:
+    """The rows that show a fault."""
+    return found[found["found"].isin(["nan", "differs"])]
 
 
 def culprit(found: pd.DataFrame) -> dict[str, Any] | None:
     """The row where the difference grows most, if any is more than rounding."""
-    worst = found[found["found"].isin(["nan", "differs"])]
+    worst = beyond_rounding(found)
     return None if worst.empty else {str(key): value for key, value in worst.iloc[0].items()}
 
 

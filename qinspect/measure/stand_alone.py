@@ -25,17 +25,17 @@ from qinspect.measure.cut import (
     outside_inputs,
     why_not_alone,
 )
-from qinspect.measure.debugger import in_steps
+from qinspect.measure.debugger import OF_RANGE, beyond_rounding, of_range
 from qinspect.measure.kernels import multiplications
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph
+from qinspect.tflite.recorded import STEPS, in_steps
 from qinspect.tflite.runner import READABLE, Kernels, Session
 from qinspect.verdicts import examples
 
 # One row an operator: by how much the optimised and the reference kernel differ when both are given
 # the same, in stored steps, of floats in 255ths of the range seen.
 KERNELS = ("operator", "op", "tensor", "steps", "unit")
-_FLOAT_STEPS = 255.0
 # More than rounding, in steps.
 _ROUNDING = 1.0
 # Examples at most, values of activations and multiplications by reference kernels; chosen.
@@ -136,14 +136,13 @@ def _run(cut: CutModel, graph: Graph, given: Mapping[int, Array], kernels: Kerne
 def _difference(usual: Array, reference: Array) -> tuple[float, str]:
     if usual.dtype.kind != "f":
         gap = np.abs(usual.astype(np.int64) - reference.astype(np.int64))
-        return float(gap.max(initial=0)), "steps"
+        return float(gap.max(initial=0)), STEPS
     same = (usual == reference) | (np.isnan(usual) & np.isnan(reference))
     gap = np.where(same, 0.0, np.abs(usual.astype(np.float64) - reference))
     finite = reference[np.isfinite(reference)].astype(np.float64)
     width = float(np.ptp(finite)) if finite.size else 0.0
     largest = float(np.where(np.isnan(gap), np.inf, gap).max(initial=0))
-    return (_FLOAT_STEPS * largest / width if width > 0 else np.inf if largest else 0.0,
-            "255ths of the range")
+    return of_range(largest, width), OF_RANGE
 
 
 # --- one of them ---------------------------------------------------------------------------------
@@ -156,7 +155,7 @@ def ranked(kernels: pd.DataFrame, device: pd.DataFrame | None,
     By the accelerator's table if it shows one; else by kernels that differ by more than rounding;
     else by the error against the float file (``own_error``: SQNR in dB); else by any difference.
     """
-    rows = None if device is None else device[device["found"].isin(["nan", "differs"])]
+    rows = None if device is None else beyond_rounding(device)
     if rows is not None and len(rows):
         return [(int(row["operator"]), "by the accuracy debugger its difference grows most ("
                  + ("NaN" if row["found"] == "nan" else in_steps(row["steps"], row["unit"])) + ")")

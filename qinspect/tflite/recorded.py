@@ -60,6 +60,12 @@ _OPEN = ("another order, other inputs, another file, or a device that computes a
          "wrongly")
 
 
+def in_steps(value: float, unit: str) -> str:
+    """A difference with its unit."""
+    said = f"{value:.3g}"
+    return f"{said} {'step' if (said, unit) == ('1', STEPS) else unit}"
+
+
 def recorded_name(name: str) -> str:
     """What the recorded outputs of a file are called beside it."""
     return name + RECORDED
@@ -410,8 +416,7 @@ class Beside:
         """The largest difference with its unit; empty where classes alone were recorded."""
         if self.largest is None:
             return ""
-        said = f"{self.largest:.3g}"
-        return f"{said} {'step' if (said, self.unit) == ('1', STEPS) else self.unit}"
+        return in_steps(self.largest, self.unit)
 
     @property
     def sentence(self) -> str:

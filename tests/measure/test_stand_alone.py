@@ -131,6 +131,15 @@ def test_one_step_is_no_fault_and_the_first_jump_is_the_culprit(folder: Path) ->
     assert worst["grows"] == pytest.approx((40 + ops[1]) / 2)
 
 
+def test_floats_that_are_the_same_everywhere_are_equal_and_no_nan(folder: Path) -> None:
+    graph = read_graph(folder / "float.tflite")
+    rows = [(*row[:6], 0, 0, row[8]) for row in table_of(graph, {})]
+    rows[1] = (*rows[1][:3], 0.5, *rows[1][4:])
+    found, _ = read_debugger(write_table(folder / "constant.csv", rows), graph)
+    assert found.set_index("operator")["found"].to_dict() == {
+        op.index: "differs" if op.index == 1 else "equal" for op in graph.main.operators}
+
+
 def test_rows_that_are_no_differences(folder: Path) -> None:
     graph = read_graph(folder / "int8.tflite")
     rows = table_of(graph, {})

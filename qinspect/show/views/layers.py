@@ -55,7 +55,8 @@ def layers_view(measured: Layers) -> View:
 
 def _operators(layers: Layers) -> tuple[Table | None, ...]:
     """Operators on an accelerator, and by optimised against reference kernels."""
-    from qinspect.measure.debugger import FOUND, in_steps
+    from qinspect.measure.debugger import FOUND
+    from qinspect.tflite.recorded import in_steps
 
     columns: dict[str, Any] = {
         "operator": "operator", "code": "op",
