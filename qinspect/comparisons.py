@@ -40,6 +40,7 @@ from qinspect.stats.agreement import cohen_kappa
 from qinspect.store import plain
 from qinspect.tflite import inspect_file, match_graphs, read_graph, scheme_of
 from qinspect.tflite.ancestry import lineage
+from qinspect.tflite.beside import Beside, beside
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.identity import identify
 from qinspect.tflite.inputs import (
@@ -53,15 +54,7 @@ from qinspect.tflite.inputs import (
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.origin import origin_of
 from qinspect.tflite.ports import ports_of
-from qinspect.tflite.recorded import (
-    Beside,
-    Place,
-    Recording,
-    beside,
-    by_model,
-    read_recorded,
-    recorded_name,
-)
+from qinspect.tflite.recorded import Place, Recording, by_model, read_recorded, recorded_name
 from qinspect.tflite.remarks import Remark
 from qinspect.tflite.run import Evaluation
 from qinspect.tflite.runner import state_of

@@ -11,6 +11,7 @@ from qinspect.measure.remarks import Scored, chance_remarks, unit_remarks
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.predictions import Results
 from qinspect.progress import Progress, late_progress
+from qinspect.tflite.beside import beside
 from qinspect.tflite.identity import identify
 from qinspect.tflite.inputs import (
     File,
@@ -20,7 +21,7 @@ from qinspect.tflite.inputs import (
     named_files,
     prepare_all,
 )
-from qinspect.tflite.recorded import Place, beside, by_model, read_recorded, recorded_name
+from qinspect.tflite.recorded import Place, by_model, read_recorded, recorded_name
 from qinspect.tflite.runner import Kernels
 from qinspect.tflite.sandbox import open_model
 from qinspect.tflite.task import output_port, task_of

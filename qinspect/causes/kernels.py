@@ -31,9 +31,9 @@ from qinspect.measure.kernels import MOST, ReferenceRun, reference_run, seconds_
 from qinspect.measure.probe import batches
 from qinspect.metrics.classes import class_of
 from qinspect.schema import Array
+from qinspect.tflite.beside import STEPS
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.ports import real_values
-from qinspect.tflite.recorded import STEPS
 from qinspect.tflite.runner import Session
 
 # Share of examples whose class kernels change in a healthy file; 1 of 100 draws has more.

@@ -6,13 +6,17 @@ import io
 import os
 import sys
 import traceback
+from importlib import import_module
 
 import typer
 
-from qinspect.cli import commands  # noqa: F401, importing it registers the commands
 from qinspect.cli.options import app
 from qinspect.errors import QinspectError
 from qinspect.shown import wrapped
+
+# Each registers its commands, in the order in which --help tells them.
+for _name in ("files", "diagnosing", "training", "jupyter"):
+    import_module(f"qinspect.cli.{_name}")
 
 # Verbs whose folder holds what is finished.
 _RESUMED = ("study", "sweep")

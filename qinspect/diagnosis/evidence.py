@@ -29,11 +29,12 @@ from qinspect.schema import Array, Arrays
 from qinspect.stats import Comparison
 from qinspect.tflite import evaluate, match_graphs
 from qinspect.tflite.ancestry import Lineage, lineage
+from qinspect.tflite.beside import Beside, beside
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.identity import Identification, identify
 from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.read import read_graph
-from qinspect.tflite.recorded import Beside, Recording, beside, read_recorded
+from qinspect.tflite.recorded import Recording, read_recorded
 from qinspect.tflite.remarks import FIXED_RANGE, Remark
 from qinspect.tflite.requantize import Ranges
 from qinspect.tflite.run import Evaluation

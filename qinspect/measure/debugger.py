@@ -17,8 +17,8 @@ import pandas as pd
 from qinspect.data.names import listed
 from qinspect.data.tables import read_csv
 from qinspect.errors import DataError
+from qinspect.tflite.beside import STEPS, in_steps
 from qinspect.tflite.graph import Graph, Operator, Tensor
-from qinspect.tflite.recorded import STEPS, in_steps
 
 # Columns that are read, by the names of the table.
 _READ = {"Index": "row", "Op Code": "code", "Tensor Name": "tensor", "Max Diff": "max_diff",

@@ -28,8 +28,8 @@ from qinspect.measure.cut import (
 from qinspect.measure.debugger import OF_RANGE, beyond_rounding, of_range
 from qinspect.measure.kernels import multiplications
 from qinspect.schema import Array, Arrays
+from qinspect.tflite.beside import STEPS, in_steps
 from qinspect.tflite.graph import Graph
-from qinspect.tflite.recorded import STEPS, in_steps
 from qinspect.tflite.runner import READABLE, Kernels, Session
 from qinspect.verdicts import examples
 

@@ -19,8 +19,9 @@ from qinspect.data.dataset import Dataset
 from qinspect.errors import DataError, QinspectError, SpecError
 from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import evaluate, read_graph
+from qinspect.tflite.beside import beside
 from qinspect.tflite.ports import ports_of
-from qinspect.tflite.recorded import Recording, beside, by_model, places
+from qinspect.tflite.recorded import Recording, by_model, places
 from qinspect.tflite.requantize import quantize_file
 from qinspect.tflite.run import evaluation_of
 

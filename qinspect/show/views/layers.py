@@ -56,7 +56,7 @@ def layers_view(measured: Layers) -> View:
 def _operators(layers: Layers) -> tuple[Table | None, ...]:
     """Operators on an accelerator, and by optimised against reference kernels."""
     from qinspect.measure.debugger import FOUND
-    from qinspect.tflite.recorded import in_steps
+    from qinspect.tflite.beside import in_steps
 
     columns: dict[str, Any] = {
         "operator": "operator", "code": "op",
