@@ -53,11 +53,12 @@ def main() -> None:
     table = confusion(rows)
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
-        store.write_frame(given.out / "diagnosis_cases.csv", rows)
-        store.write_frame(given.out / "diagnosis_confusion.csv", table)
+        design = "_full" if given.full else ""
+        store.write_frame(given.out / f"diagnosis{design}_cases.csv", rows)
+        store.write_frame(given.out / f"diagnosis{design}_confusion.csv", table)
         drawn = table[table["half"] == "scored"]
         if len(drawn):
-            store.write_bytes(given.out / "diagnosis_confusion.png",
+            store.write_bytes(given.out / f"diagnosis{design}_confusion.png",
                               confusion_figure(drawn).png(80))
     print(table.to_string(index=False))
     print(by_cause(rows).to_string(index=False))

@@ -197,13 +197,16 @@ def change(found: Diagnosis, cause: Cause, effect: Effect) -> str:
 
 def files_change(effect: Effect, metric: Metric) -> str:
     """What a remedy does to the files it changes, such as ``makes QAT better by 1.80 points``."""
-    said = []
+    made, left = [], []
     for role in sorted(effect.lifts, key=list(MODELS).index):
         size, low, high = effect.lifts[role]
-        word = "better" if size >= 0 else "worse"
-        said.append(f"{MODELS[role]} {word} by "
-                    f"{metric.by(abs(size), towards(size, (low, high)))}")
-    return f"makes {' and '.join(said)}" if said else ""
+        by = metric.by(abs(size), towards(size, (low, high)))
+        if metric.size(size) == metric.size(0.0):
+            left.append(f"{MODELS[role]} as good as it was ({by})")
+        else:
+            made.append(f"{MODELS[role]} {'better' if size > 0 else 'worse'} by {by}")
+    return " and ".join(f"{verb} {' and '.join(said)}"
+                        for verb, said in (("makes", made), ("leaves", left)) if said)
 
 
 def gap_change(found: Diagnosis, effect: Effect) -> str:
@@ -215,6 +218,8 @@ def gap_change(found: Diagnosis, effect: Effect) -> str:
     share = f"{100 * effect.closed_share:.0f} %"
     one = len(effect.lifts) == 1
     told = f"the gap {metric.closing(size, ends)}"
+    if one and metric.size(size) == metric.size(0.0):
+        return ""
     if size <= 0:
         return ", which makes the gap larger" if one else _and(effect, told)
     turned = effect.closed_share > _ALL

@@ -350,10 +350,11 @@ def _order(ids: Array, n: int, where: str, data: Dataset) -> tuple[Array, str]:
         twice = next(one for one in text if text.count(one) > 1)
         raise DataError(f"{where}: the id {twice[:60]!r} occurs {text.count(twice)} times; an "
                         "example is recorded once.")
-    if known == [f"{data.name}-{row:06d}" for row in range(len(known))] and set(text) == set(
-            map(str, range(len(known)))):
+    numbers = [int(one) if one.isdecimal() and len(one) < 20 else -1 for one in text]
+    if known == [f"{data.name}-{row:06d}" for row in range(len(known))] and (
+            sorted(numbers) == list(range(len(known)))):
         # The data have no ids of their own.
-        return np.array([at[str(row)] for row in range(n)]), "joined by the number of the row"
+        return np.argsort(numbers), "joined by the number of the row"
     missing, more = [one for one in known if one not in at], set(text) - set(known)
     if missing or more:
         first = (missing or sorted(more))[0]

@@ -129,6 +129,18 @@ def test_a_remedy_that_makes_the_gap_larger_says_so_without_a_sign() -> None:
     assert answer.primary == "unexplained"
 
 
+def test_a_file_that_stays_as_good_is_not_called_better() -> None:
+    wrong = {"float": off(10), "ptq": off(20), "qat": off(120)}
+    # Other answers, as many of them wrong.
+    answer = found(wrong, rule({"qat": np.where(wrong["qat"] == data().y, data().y,
+                                                (data().y + 2) % 4)}))
+    effect = answer.cause("made").effect
+    assert effect is not None
+    said = change(answer, answer.cause("made"), effect)
+    assert said.startswith("mending leaves QAT as good as it was (0.00 points [")
+    assert "larger" not in said and "better" not in said
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_effect_reads_alike_whichever_way_the_gap_is(sign: int) -> None:
     """Metamorphic: the sign of gap and effect together changes no word."""

@@ -99,12 +99,17 @@ def test_classes_alone(folder: Path, own, tmp_path: Path) -> None:
         recorded(folder, tmp_path / "p.npz", metric="log-loss")
 
 
-def test_rows_are_numbered_where_the_data_have_no_ids(folder: Path, own, tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", [lambda rows: rows, lambda rows: np.char.zfill(
+    rows.astype(str), 4)])
+def test_rows_are_numbered_where_the_data_have_no_ids(
+    folder: Path, own, tmp_path: Path, written
+) -> None:
     data = dict(np.load(folder / "data.npz"))
     np.savez(tmp_path / "bare.npz", x=data["x"], y=data["y"])
     order = np.random.default_rng(1).permutation(N)
     found = qi.evaluate(folder / "qat.tflite", tmp_path / "bare.npz",
-                        recorded={"qat.tflite": {"outputs": own.raw[order], "ids": order}})
+                        recorded={"qat.tflite": {"outputs": own.raw[order],
+                                                 "ids": written(order)}})
     assert np.array_equal(found.outputs["qat.tflite, recorded"], own.outputs)
 
 
