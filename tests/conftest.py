@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from parts import ROOT, SUPPORT, missing, need_package
 
@@ -49,10 +50,18 @@ def converted_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one small network in every format, see ``converted.py`` (some 40 seconds)."""
     for package in ("tensorflow", "tf_keras", "tensorflow_model_optimization"):
         need_package(package)
-    folder = tmp_path_factory.mktemp("converted")
-    script = SUPPORT / "converted.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    base = tmp_path_factory.getbasetemp()
+    # Made once for all processes that share the tests: their folders lie in one.
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / "converted"
+    with FileLock(base / "converted.lock"):
+        if not folder.exists():
+            made = folder.with_name("converted-unfinished")
+            made.mkdir(exist_ok=True)
+            script = SUPPORT / "converted.py"
+            done = subprocess.run(
+                [sys.executable, str(script), str(made)], capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr[-2000:]
+            made.rename(folder)
     return folder

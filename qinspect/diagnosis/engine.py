@@ -42,8 +42,8 @@ from qinspect.schema import Array
 from qinspect.shown import tell
 from qinspect.stats import Comparison
 from qinspect.stats.paired import score_interval
-from qinspect.studies.pool import cores
 from qinspect.studies.stored import Study
+from qinspect.tflite.isolated import cores
 from qinspect.tflite.remarks import Remark
 from qinspect.tflite.task import labels_of_float, metric_against_float
 

@@ -45,13 +45,6 @@ Tasks = Mapping[str, tuple[Any, ...]]
 Run = Callable[..., Iterator[tuple[str, Any]]]
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def refuse_in_worker_import() -> None:
     """Refuse to start anew in a worker that is importing the script which started it."""
     # The mark by which multiprocessing itself knows such a process.

@@ -22,10 +22,11 @@ from qinspect.schema import Array
 from qinspect.shown import tell
 from qinspect.studies.arms import Arm, arms_for, models_for
 from qinspect.studies.build import BuildContext, make_initial, make_model, make_tflite
-from qinspect.studies.pool import cores, refuse_in_worker_import
+from qinspect.studies.pool import refuse_in_worker_import
 from qinspect.studies.spec import StudySpec, input_digests, is_path, make_spec
 from qinspect.studies.stored import QUESTION, REPEATS, USUAL_REPEATS, Study, load_study
 from qinspect.studies.summary import FREE_THREADS, summarise
+from qinspect.tflite.isolated import cores
 from qinspect.tflite.run import evaluate
 
 # Sizes that keep a study on a large public set within minutes on a laptop.
