@@ -244,7 +244,8 @@ class Sweep(Shown):
     def seeds(self) -> dict[str, SeedComparison]:
         """QAT against PTQ over the runs of each experiment, paired by seed and by example.
 
-        Left out is what has fewer than two finished runs, or other test examples in each.
+        Left out is what has fewer than two finished runs, or other test examples in each. The
+        experiments are one family: of many, one would else be found by chance.
         """
         if self.folder is None:
             return {}
@@ -252,8 +253,9 @@ class Sweep(Shown):
         for name, rows in self.experiments.items():
             runs = _runs(self.folder, _finished(rows))
             if len(runs) > 1 and _stranger(runs) is None:
-                compared[name] = _stacked(runs, QUESTION).over_runs(*QUESTION)
-        return compared
+                compared[name] = _stacked(runs, QUESTION)
+        return {name: results.over_runs(*QUESTION, family=len(compared))
+                for name, results in compared.items()}
 
     @property
     def results(self) -> Results:

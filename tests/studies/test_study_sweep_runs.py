@@ -21,6 +21,7 @@ from parts import need_package
 from qinspect.diagnosis.cases import case
 from qinspect.diagnosis.engine import diagnose
 from qinspect.errors import DataError, SpecError
+from qinspect.show.view import view_of
 from qinspect.stats import compare_paired, compare_seeds
 from qinspect.studies.pool import dask_executor
 from qinspect.studies.spec import StudySpec
@@ -104,6 +105,24 @@ def test_seeds_share_their_test_examples(swept: tuple[Path, pd.DataFrame]) -> No
     assert over_seeds.per_seed == pytest.approx(tuple(done["qat_minus_ptq_pp"]), abs=1e-9)
     # Of each experiment, and not of one with a single or no finished run.
     assert list(Sweep(frame, out).seeds.values()) == [over_seeds]
+
+
+def test_experiments_are_one_family(swept: tuple[Path, pd.DataFrame]) -> None:
+    out, frame = swept
+    done = frame[:2]
+    both = Sweep(pd.concat([done, done.assign(batch_size=64)], ignore_index=True), out)
+    (alone,) = Sweep(done, out).seeds.values()
+    found = both.seeds
+    assert len(found) == 2
+    for one in found.values():
+        assert one.family == 2
+        assert one.interval == alone.interval
+        assert one.possible[0] <= alone.possible[0] <= alone.possible[1] <= one.possible[1]
+        assert "simultaneous for 2 comparisons" in one.sentence
+    drawn = view_of(both).figures
+    assert all("simultaneous for 2 comparisons" in drawn[name]().sentence for name in found)
+    (single,) = view_of(Sweep(done, out)).figures.values()
+    assert "simultaneous" not in single().sentence
 
 
 def test_a_finished_sweep_is_not_run_again(swept: tuple[Path, pd.DataFrame]) -> None:

@@ -231,12 +231,13 @@ def _power_sentence(power: pd.DataFrame) -> str:
 
 def seeds_plot(
     seeds: pd.DataFrame, interval: tuple[float, float], *, same_examples: bool = False,
-    metric: Metric = ACCURACY, pair: tuple[str, str] = ("a", "b"),
+    metric: Metric = ACCURACY, pair: tuple[str, str] = ("a", "b"), family: int = 1,
 ) -> Figure:
     """Difference ``gap`` of each training ``seed``, and the interval for new ones.
 
     ``low`` and ``high``, the interval of each seed's own comparison, where known;
-    ``same_examples``: the interval is for new seeds alone; ``pair``: a and b of b - a.
+    ``same_examples``: the interval is for new seeds alone; ``pair``: a and b of b - a; ``family``:
+    for how many comparisons the interval is simultaneous.
     """
     a, b = pair
     value = seeds["gap"].to_numpy(dtype=float)
@@ -263,10 +264,11 @@ def seeds_plot(
     if seeds.empty:
         return Figure(draw, "No seed was measured.", "Difference by seed", size)
     wins, losses = (int((side * metric.better * value > 0).sum()) for side in (1, -1))
+    together = f", simultaneous for {family} comparisons" if family > 1 else ""
     said = (
         f"Over {len(seeds)} seeds the difference{metric.of} runs from "
         f"{metric.between(a, b, (value.min(), value.max()))}; {b} is ahead {wins} times and {a} "
         f"{losses} times; in the mean {metric.ahead(a, b, value.mean(), interval)}, for new seeds"
-        f"{'' if same_examples else ' and examples'}{text.or_lower(metric)}."
+        f"{'' if same_examples else ' and examples'}{together}{text.or_lower(metric)}."
     )
     return Figure(draw, said, "Difference by seed", size)

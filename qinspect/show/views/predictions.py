@@ -65,8 +65,8 @@ def run_comparisons_view(found: RunComparisons) -> View:
         tuple(text.renamed(one.sentence, names) for one in found.comparisons),
         (model_table(found.results, names), pairs),
         {"seeds": lambda: figures.seeds_plot(
-            found.results.by_run(first.a, first.b), first.interval, metric=metric,
-            pair=(names[first.a], names[first.b]))},
+            found.results.by_run(first.a, first.b), first.possible, metric=metric,
+            pair=(names[first.a], names[first.b]), family=first.family)},
         notes=(_WAYS, *found.results.notes), names=names,
     )
 
@@ -78,8 +78,8 @@ def seed_comparison_view(found: SeedComparison) -> View:
         f"Comparison over {found.seeds} seeds, {found.n:,} examples",
         (text.renamed(found.sentence, names),), (_ways_table([found], names),),
         {"seeds": lambda: figures.seeds_plot(
-            found.frame, found.interval, metric=found.metric,
-            pair=(names[found.a], names[found.b]))},
+            found.frame, found.possible, metric=found.metric,
+            pair=(names[found.a], names[found.b]), family=found.family)},
         notes=(_WAYS,), names=names,
     )
 

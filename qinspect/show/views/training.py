@@ -254,7 +254,7 @@ def _sweep_figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[], Figure]]]:
     for name, rows in sweep.experiments.items():
         done, compared = rows[rows["status"] == "finished"], sweep.seeds.get(name)
         if compared is not None:
-            yield name, _seeds(name, done, compared.interval)
+            yield name, _seeds(name, done, compared.possible, family=compared.family)
         elif len(done) > 1:
             # A table alone knows nothing of single examples.
             gaps = done[f"qat_minus_ptq{gap_unit(done)}"]
@@ -263,12 +263,13 @@ def _sweep_figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[], Figure]]]:
 
 def _seeds(
     name: str, rows: pd.DataFrame, interval: tuple[float, float], *, same_examples: bool = False,
+    family: int = 1,
 ) -> Callable[[], Figure]:
     ends = {f"qat_minus_ptq{end}{gap_unit(rows)}": end.strip("_") or "gap"
             for end in ("", "_low", "_high")}
     return lambda: figures.seeds_plot(
         rows.rename(columns=ends), interval, same_examples=same_examples,
-        metric=judged_by(rows), pair=("PTQ", "QAT")).about(name)
+        metric=judged_by(rows), pair=("PTQ", "QAT"), family=family).about(name)
 
 
 def robust_qat_view(found: RobustQat) -> View:
