@@ -49,8 +49,9 @@ lab: $(STAMP)
 exercises: $(STAMP)
 	$(BIN)/qinspect lab exercises --exercises --no-start
 
-# Whole files go to one of two processes, so that what a file trains is trained once.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# Whole files go to one of two processes, so that what a file trains is trained once; in the order
+# of tests/conftest.py, not by their number of tests.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What measures times runs by itself, after everything else.
 test: $(STAMP)
