@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from qinspect.cli import main
 
 
 def qinspect(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -16,6 +19,23 @@ def qinspect(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[s
         [sys.executable, "-m", "qinspect", *map(str, arguments)],
         capture_output=True, text=True, cwd=cwd, timeout=300, check=False,
     )
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command in this process, where the package is loaded already."""
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["qinspect", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(sys.argv, code, *capfd.readouterr())
+
+    return run
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -53,8 +73,8 @@ GOOD_X, GOOD_Y = np.zeros((40, 4, 4, 1), np.float32), np.arange(40) % 4
         (["--nonsense"], ["--nonsense"]),
     ],
 )
-def test_bad_options(tmp_path, options, words) -> None:
-    assert_one_line(qinspect("study", *options, "--out", "out", cwd=tmp_path), *words)
+def test_bad_options(here, options, words) -> None:
+    assert_one_line(here("study", *options, "--out", "out"), *words)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +87,9 @@ def test_bad_options(tmp_path, options, words) -> None:
         ({"x": np.array([{}] * 40, dtype=object), "y": GOOD_Y}, ["object"]),
     ],
 )
-def test_bad_data_files(tmp_path, arrays, words) -> None:
+def test_bad_data_files(here, tmp_path, arrays, words) -> None:
     file = npz(tmp_path / "bad.npz", **arrays)
-    assert_one_line(qinspect("study", "--dataset", file, "--out", "out", cwd=tmp_path), *words)
+    assert_one_line(here("study", "--dataset", file, "--out", "out"), *words)
 
 
 def test_not_an_npz(tmp_path) -> None:
