@@ -193,7 +193,7 @@ def test_resnet8(data_dir: Path) -> None:
     folder = data_dir / "tflite" / "resnet8"
     graph, converted = (read_graph(folder / f"{n}.tflite") for n in ("float32", "int8"))
     with np.load(folder / "cifar_eval.npz", allow_pickle=False) as arrays:
-        x, y = arrays["x"][:500].astype(np.float32), arrays["y"][:500].astype(int)
+        x, y = arrays["x"][:200].astype(np.float32), arrays["y"][:200].astype(int)
     result = perturbation_null(graph, converted, x, y, draws=100, seed=0)
     assert result.layers == 10
     assert result.factor > 1

@@ -202,13 +202,13 @@ def test_the_investigation_takes_fashion_mnist_by_one_cell(
     assert changed != cell["source"]
     # Few images: what is asked is whether every cell goes with this data set.
     changed = changed.replace("train_limit, test_limit = 6000, 1000",
-                              "train_limit, test_limit = 1500, 400")
+                              "train_limit, test_limit = 800, 200")
     cell["source"] = changed
     seconds = seconds_to_run(notebook, tmp_path)
     assert errors_in(notebook) == []
     text = json.dumps(notebook["cells"])
     # It is the data set that ran: so many test images as the limit allows.
-    assert re.search(r"o[fn] 400 examples", text)
+    assert re.search(r"o[fn] 200 examples", text)
     print(f"08 on fashion_mnist: {seconds:.0f} s")
     # Twelve times the pixels of digits, so two minutes of both cores.
     assert seconds < 2 * MAX_SECONDS
