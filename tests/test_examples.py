@@ -22,6 +22,8 @@ MODULES = [
     for path in sorted((ROOT / "qinspect").rglob("*.py"))
     if ">>> " in path.read_text()
 ]
+TRAINING = ("qinspect.studies.run", "qinspect.studies.sweeping", "qinspect.train.monitor",
+            "qinspect.train.robust")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if name in TRAINING else name for name in MODULES])
 def test_examples_give_what_they_say(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

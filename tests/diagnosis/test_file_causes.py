@@ -312,6 +312,7 @@ def test_a_file_that_is_float_all_through_is_another_cause() -> None:
     assert "qat-not-applied" in found.sentence
 
 
+@pytest.mark.slow
 def test_layers_that_tfmot_was_not_asked_to_annotate(converted_files: Path) -> None:
     """Of six, conv3 and fc1 were; the converter has fc1 alone in integers."""
     examples = load_examples((np.zeros((4, 8, 8, 1), np.float32), np.arange(4)))

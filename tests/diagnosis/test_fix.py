@@ -132,6 +132,7 @@ def test_a_file_of_somebody_else_stays(found, tmp_path):
     assert of(found, "calibration-small").write_fix(own).read_text() != ""
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_script_that_mends(tmp_path):
     """Two files and examples, no Keras: the script makes PTQ anew and shows before and after."""
     (tmp_path / "float.tflite").write_bytes(float_graph().content)

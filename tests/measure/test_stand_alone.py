@@ -71,6 +71,7 @@ def test_of_published_files(data_dir: Path, name: str, kernels: str) -> None:
     assert each_alone(graph, inputs_of(graph, 1), kernels) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["float32", "float16", "dynamic_range", "int8", "uint8_io",
                                   "int16x8", "int8_per_tensor", "qat"])
 def test_of_every_format(converted_files: Path, name: str) -> None:

@@ -33,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_runs_are_paired_by_seed_and_example(folder: Path) -> None:
     found = qi.load(folder)
     runs = found.repeats
@@ -47,6 +48,7 @@ def test_runs_are_paired_by_seed_and_example(folder: Path) -> None:
     assert found.training.interval == again.interval
 
 
+@pytest.mark.slow
 def test_the_answer_says_which_question_it_answers(folder: Path) -> None:
     found = qi.load(folder)
     assert "Of the ways of training" in found.sentence
@@ -59,12 +61,14 @@ def test_the_answer_says_which_question_it_answers(folder: Path) -> None:
     assert once.to_json()["training"] is None
 
 
+@pytest.mark.slow
 def test_nothing_is_trained_twice(folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
     qi.study("digits", out=folder, repeats=2, notify=lambda text: None, **SMALL)
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
 
 
+@pytest.mark.slow
 def test_an_interrupted_repeat_is_done_again_to_the_same_answer(folder: Path) -> None:
     before = qi.load(folder).training
     assert before is not None
@@ -78,6 +82,7 @@ def test_an_interrupted_repeat_is_done_again_to_the_same_answer(folder: Path) ->
     assert again.per_seed == before.per_seed
 
 
+@pytest.mark.slow
 def test_a_failed_repeat_is_told_and_does_not_count(folder: Path) -> None:
     others = make_spec(dataset="digits", seed=2, split_seed=0, **SMALL)
     # A file where the folder of the run should be.
@@ -92,6 +97,7 @@ def test_a_failed_repeat_is_told_and_does_not_count(folder: Path) -> None:
     blocked.with_suffix(".json").unlink()
 
 
+@pytest.mark.slow
 def test_seeds_stand_beside_the_examples(folder: Path) -> None:
     found = qi.load(folder)
     assert found.figures[0] == "seeds"
@@ -103,6 +109,7 @@ def test_seeds_stand_beside_the_examples(folder: Path) -> None:
     assert f"{gaps.mean():+.2f} ± {gaps.std(ddof=1):.2f}" in shown
 
 
+@pytest.mark.slow
 def test_another_metric_is_repeated_too(tmp_path: Path) -> None:
     out = tmp_path / "angles"
     found = qi.study(preset="regression", out=out, repeats=2, train_size=60, test_size=60,
@@ -147,6 +154,7 @@ def test_none_at_all_is_refused(name: str, tmp_path: Path) -> None:
         qi.study("digits", out=tmp_path / "x", **{name: 0}, **SMALL)
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_ends_and_says_what_it_lacks(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "study")
     script = tmp_path / "plain.py"

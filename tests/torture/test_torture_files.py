@@ -149,6 +149,7 @@ def command(*arguments: str, redirect: str = "") -> subprocess.CompletedProcess[
                           env=dict(os.environ), check=False)
 
 
+@pytest.mark.slow
 def test_closed_and_full_outputs_long_names_and_devices(cases):
     file = str(cases / "01-lstm-state/seq_float.tflite")
     file = file if Path(file).exists() else str(next(cases.glob("09*/*.tflite")))
