@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hypothesis import settings
-from parts import ROOT, SUPPORT, missing, need_package
+from parts import ROOT, SUPPORT, Here, missing, need_package
 
 # A busy machine is no fault.
 settings.register_profile("any machine", deadline=None)
@@ -34,6 +34,22 @@ def data_dir() -> Path:
         )
     os.environ["QINSPECT_DATA"] = str(folder)
     return folder
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    """The command line in this process, where the package is loaded already."""
+    from qinspect.cli import main
+
+    def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["qinspect", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return subprocess.CompletedProcess(sys.argv, ended.value.code, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

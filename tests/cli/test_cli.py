@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from qinspect.cli import main
 
 
 def qinspect(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -19,23 +16,6 @@ def qinspect(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[s
         [sys.executable, "-m", "qinspect", *map(str, arguments)],
         capture_output=True, text=True, cwd=cwd, timeout=300, check=False,
     )
-
-
-@pytest.fixture
-def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command in this process, where the package is loaded already."""
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["qinspect", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return subprocess.CompletedProcess(sys.argv, code, *capfd.readouterr())
-
-    return run
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -73,8 +53,8 @@ GOOD_X, GOOD_Y = np.zeros((40, 4, 4, 1), np.float32), np.arange(40) % 4
         (["--nonsense"], ["--nonsense"]),
     ],
 )
-def test_bad_options(here, options, words) -> None:
-    assert_one_line(here("study", *options, "--out", "out"), *words)
+def test_bad_options(tmp_path, here, options, words) -> None:
+    assert_one_line(here("study", *options, "--out", "out", cwd=tmp_path), *words)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +69,12 @@ def test_bad_options(here, options, words) -> None:
 )
 def test_bad_data_files(here, tmp_path, arrays, words) -> None:
     file = npz(tmp_path / "bad.npz", **arrays)
-    assert_one_line(here("study", "--dataset", file, "--out", "out"), *words)
+    assert_one_line(here("study", "--dataset", file, "--out", "out", cwd=tmp_path), *words)
 
 
-def test_not_an_npz(tmp_path) -> None:
+def test_not_an_npz(tmp_path, here) -> None:
     (tmp_path / "text.npz").write_text("hello")
-    done = qinspect("study", "--dataset", "text.npz", "--out", "out", cwd=tmp_path)
+    done = here("study", "--dataset", "text.npz", "--out", "out", cwd=tmp_path)
     assert_one_line(done, "text.npz")
 
 
@@ -104,14 +84,14 @@ def test_unwritable_folder(tmp_path) -> None:
     assert (tmp_path / "taken").read_text() == "a file"
 
 
-def test_folder_of_another_study_is_left_alone(tmp_path) -> None:
+def test_folder_of_another_study_is_left_alone(tmp_path, here) -> None:
     from qinspect.studies.spec import make_spec
 
     spec = {**make_spec(seed=5).to_dict(), "digests": {}}
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "spec.json").write_text(json.dumps(spec))
     before = (tmp_path / "out" / "spec.json").read_text()
-    assert_one_line(qinspect("study", "--out", "out", cwd=tmp_path), "other settings", "seed")
+    assert_one_line(here("study", "--out", "out", cwd=tmp_path), "other settings", "seed")
     assert (tmp_path / "out" / "spec.json").read_text() == before
 
 

@@ -331,6 +331,7 @@ def test_report_and_terminal_say_the_verdict(folder: Path, tmp_path: Path) -> No
             assert name in words
 
 
+@pytest.mark.slow
 def test_command(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "qinspect", "compare", str(folder / "float.tflite"),
                str(folder / "int8.tflite"), "--data", str(folder / "data.npz")]

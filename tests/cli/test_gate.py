@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from parts import ROOT, other_process
+from parts import ROOT, Here, other_process
 from small_net import examples, small_net
 from typer.testing import CliRunner
 
@@ -59,13 +59,11 @@ def test_exit_codes(files: Path, tmp_path: Path) -> None:
     assert (code, "more examples" in " ".join(said.split())) == (3, True), said
 
 
-def test_errors_are_two_and_a_line(files: Path) -> None:
+def test_errors_are_two_and_a_line(files: Path, tmp_path: Path, here: Here) -> None:
     for given in ((), (files / "old.tflite",), (files / "old.tflite", files / "good.tflite"),
                   ("--pair", "a", f"--data={files / 'data.npz'}"),
                   (files / "old.tflite", "missing.tflite", f"--data={files / 'data.npz'}")):
-        done = subprocess.run([sys.executable, "-m", "qinspect", "gate", *map(str, given)],
-                              env=other_process(), capture_output=True, text=True, timeout=200,
-                              check=False)
+        done = here("gate", *given, cwd=tmp_path)
         assert done.returncode == 2, done.stdout
         assert len(done.stderr.splitlines()) == 1, done.stderr
 
@@ -157,6 +155,7 @@ def test_the_fixture_of_pytest(files: Path, tmp_path: Path) -> None:
     assert project["entry-points"]["pytest11"] == {"qinspect": "qinspect.pytest_plugin"}
 
 
+@pytest.mark.slow
 def test_the_script_of_the_action(files: Path, tmp_path: Path) -> None:
     shell = shutil.which("sh")
     if shell is None:

@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diagnose_cases import calibration, case, data, float_graph, int8, ranges
-from parts import other_process
+from parts import Here, other_process
 
 from qinspect.diagnosis.engine import diagnose
 from qinspect.tflite import evaluate
-
-COMMAND = [sys.executable, "-m", "qinspect", "diagnose"]
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +31,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(files: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=files, capture_output=True, text=True, timeout=300,
-        env=other_process(),
-    )
-
-
 def test_two_files_and_data(files: Path) -> None:
     started = time.perf_counter()
-    done = run(files, "--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "eval.npz",
-               "--json")
+    done = subprocess.run(
+        [sys.executable, "-m", "qinspect", "diagnose", "--float", "float.tflite", "--ptq",
+         "ptq.tflite", "--data", "eval.npz", "--json"],
+        cwd=files, capture_output=True, text=True, timeout=300, env=other_process(),
+    )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["primary"] == "calibration-shift"
@@ -53,6 +47,7 @@ def test_two_files_and_data(files: Path) -> None:
     assert time.perf_counter() - started < 30
 
 
+@pytest.mark.slow
 def test_no_tensorflow_without_keras_models(files: Path) -> None:
     code = (
         "import sys\n"
@@ -70,17 +65,17 @@ def test_no_tensorflow_without_keras_models(files: Path) -> None:
     assert "calibration-shift" in (files / "r.html").read_text()
 
 
-def test_claimed_predictions(files: Path) -> None:
-    done = run(files, "--float", "float.tflite", "--ptq", "good.tflite", "--data", "eval.npz",
-               "--ptq-eval-predictions", "claim.npz", "--json")
+def test_claimed_predictions(files: Path, here: Here) -> None:
+    done = here("diagnose", "--float", "float.tflite", "--ptq", "good.tflite", "--data", "eval.npz",
+                "--ptq-eval-predictions", "claim.npz", "--json", cwd=files)
     answer = json.loads(done.stdout)
     assert answer["primary"] == "evaluation-mismatch"
     assert answer["gap_ptq_float_pp"] < -30
 
 
-def test_for_people(files: Path) -> None:
-    done = run(files, "--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "eval.npz",
-               "--no-interventions")
+def test_for_people(files: Path, here: Here) -> None:
+    done = here("diagnose", "--float", "float.tflite", "--ptq", "ptq.tflite", "--data", "eval.npz",
+                "--no-interventions", cwd=files)
     assert done.returncode == 0, done.stderr
     assert "(calibration-shift)" in done.stdout
     assert "not proved" in " ".join(done.stdout.split())
@@ -103,8 +98,10 @@ def test_for_people(files: Path) -> None:
         ),
     ],
 )
-def test_errors_are_one_line(files: Path, arguments: tuple[str, ...], words: str) -> None:
-    done = run(files, *arguments)
+def test_errors_are_one_line(
+    files: Path, arguments: tuple[str, ...], words: str, here: Here
+) -> None:
+    done = here("diagnose", *arguments, cwd=files)
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("qinspect: ")

@@ -48,6 +48,7 @@ def test_what_fit_returns_is_the_same(logs):
     assert found["steps"].isna().all()
 
 
+@pytest.mark.slow
 def test_what_keras_writes_is_read(tmp_path):
     need_package("tensorflow")
     need_package("tf_keras")

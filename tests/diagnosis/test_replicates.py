@@ -159,6 +159,7 @@ def test_where_no_process_may_be_started_it_goes_on_here_and_says_so(
                     "processes: this process is a daemon, which may have none."]
 
 
+@pytest.mark.slow
 def test_what_a_training_failed_of_comes_over_from_another_process() -> None:
     kept = Evidence(dataclasses.replace(evidence().case, keras_float=Path("none.h5")))
     with side_by_side(kept, 2, print) as make, pytest.raises(TrainError, match=r"none\.h5"):
@@ -169,6 +170,7 @@ def end_at_once(given: None, training: Training) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_training_whose_process_dies_is_told_and_not_tried_in_this_one() -> None:
     def run(job: object, tasks: Tasks, until: float) -> Iterator[tuple[str, Any]]:
         return others(end_at_once, {key: (None, one) for key, (_, one) in tasks.items()}, until)

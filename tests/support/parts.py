@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = Path(__file__).resolve().parent
+# What the fixture ``here`` of conftest.py gives.
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def missing(reason: str) -> None:
