@@ -107,6 +107,7 @@ def test_without_validation_its_columns_are_nan_and_zero_epochs_change_nothing()
     assert history[["val_loss", "val_accuracy"]].isna().all().all()
 
 
+@pytest.mark.slow
 def test_batches_come_in_the_documented_order() -> None:
     """A second implementation: the same Adam steps on batches that the test cuts itself."""
     from qinspect.train.keras import tf_keras
@@ -127,6 +128,7 @@ def test_batches_come_in_the_documented_order() -> None:
         np.testing.assert_allclose(mine, theirs, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_ignores_the_global_generators() -> None:
     weights = []
     for noise in (1, 2):
@@ -171,6 +173,7 @@ def test_a_loss_that_is_not_a_number_is_reported() -> None:
     assert np.isnan(history["loss"].iloc[0])
 
 
+@pytest.mark.slow
 def test_a_model_that_gives_logits_trains_as_one_that_gives_probabilities() -> None:
     from qinspect.train.keras import tf_keras
 

@@ -75,7 +75,6 @@ def test_two_readings_are_refused_with_the_option(units: int, activation: Any, y
         choose_objective(net(units, activation), data(REAL).array, y)
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".keras", ""])
 @pytest.mark.parametrize(
     ("loss", "metrics", "found"),
     [
@@ -88,7 +87,7 @@ def test_two_readings_are_refused_with_the_option(units: int, activation: Any, y
     ],
 )
 def test_what_a_model_was_compiled_with_is_read(
-    tmp_path: Path, suffix: str, loss: str, metrics: Any, found: tuple[str, ...]
+    tmp_path: Path, loss: str, metrics: Any, found: tuple[str, ...]
 ) -> None:
     from qinspect.train.keras import tf_keras
 
@@ -97,14 +96,15 @@ def test_what_a_model_was_compiled_with_is_read(
     model.compile("adam", made, [getattr(tf_keras().metrics, one)() if one[0].isupper() else one
                                  for one in metrics or []])
     model.fit(data(BINARY).array, BINARY, verbose=0)
-    path = tmp_path / f"model{suffix}"
-    model.save(path, **({} if suffix else {"save_format": "tf"}))
-    chosen = choose_objective(model, data(REAL).array, BINARY, compiled=compiled_with(path))
-    assert (chosen.loss, chosen.metric) == found
-    # A name given wins.
-    chosen = choose_objective(model, data(REAL).array, BINARY, loss="mae",
-                              compiled=compiled_with(path))
-    assert (chosen.loss, chosen.metric, chosen.why) == ("mae", "mae", "as named")
+    for suffix in (".h5", ".keras", ""):
+        path = tmp_path / f"model{suffix}"
+        model.save(path, **({} if suffix else {"save_format": "tf"}))
+        chosen = choose_objective(model, data(REAL).array, BINARY, compiled=compiled_with(path))
+        assert (chosen.loss, chosen.metric) == found, suffix
+        # A name given wins.
+        chosen = choose_objective(model, data(REAL).array, BINARY, loss="mae",
+                                  compiled=compiled_with(path))
+        assert (chosen.loss, chosen.metric, chosen.why) == ("mae", "mae", "as named"), suffix
 
 
 def test_a_loss_of_ones_own_is_refused_by_name() -> None:
@@ -114,6 +114,7 @@ def test_a_loss_of_ones_own_is_refused_by_name() -> None:
         choose_objective(net(), data(REAL).array, REAL, loss="mea")
 
 
+@pytest.mark.slow
 def test_a_line_is_learnt_and_the_history_says_so() -> None:
     train = data(REAL)
     x = train.array
@@ -129,6 +130,7 @@ def test_a_line_is_learnt_and_the_history_says_so() -> None:
     assert history["accuracy"].isna().all()
 
 
+@pytest.mark.slow
 def test_one_sigmoid_and_one_logit_learn_the_same() -> None:
     train = data((data(REAL).array[:, 0] > 0.5).astype(int), 2)
     for activation in ("sigmoid", None):
@@ -177,6 +179,7 @@ def test_one_of_several_outputs_is_trained_alone() -> None:
         one_output(model, "digits")
 
 
+@pytest.mark.slow
 def test_a_recurrent_layer_is_left_out_of_qat() -> None:
     from qinspect.tflite import read_graph
     from qinspect.tflite.network import graph_layers
