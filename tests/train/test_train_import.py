@@ -75,17 +75,3 @@ def test_nothing_is_printed() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "True"
     assert done.stderr == ""
-
-
-@pytest.mark.slow
-def test_keras3_loaded_before_changes_nothing() -> None:
-    need_package("tensorflow_model_optimization")
-    run = (
-        "import hashlib\n"
-        "from test_train_qat import whole_run\n"
-        "print(*(hashlib.sha256(part).hexdigest() for part in whole_run('mlp')))\n"
-    )
-    before = "import tensorflow as tf\nassert tf.keras.__version__.startswith('3.')\n"
-    plain, late = python(run), python(before + run)
-    assert len(plain.stdout.split()) == 2, plain.stderr
-    assert late.stdout == plain.stdout, late.stderr

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from parts import need_package
-from train_models import digits, fresh, trained
+from train_models import copied, digits, trained
 
 from qinspect.errors import SpecError
 from qinspect.train import QATMonitor, fit_qat, quantize_aware, warm_start_observers
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 @cache
 def narrow() -> Any:
     """``mlp`` whose hidden activations are 16 times smaller, the function unchanged."""
-    model = fresh("mlp", epochs=4)
+    model = copied("mlp")
     for name, into, out in (("dense1", 1 / 16, 1 / 16), ("dense2", 1, 1 / 16), ("logits", 16, 1)):
         kernel, bias = model.get_layer(name).get_weights()
         model.get_layer(name).set_weights([kernel * into, bias * out])

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 from parts import need_package
-from train_models import digits, file_accuracy, fresh, keras_accuracy, trained, uneven
+from train_models import (
+    begun,
+    digits,
+    file_accuracy,
+    fresh,
+    keras_accuracy,
+    trained,
+    uneven,
+)
 
 from qinspect.data.streams import stream
 from qinspect.errors import DataError, SpecError, TrainError
@@ -279,21 +287,21 @@ def test_a_short_robust_run_has_the_mean_rate_that_was_asked_for(
         return made
 
     monkeypatch.setattr(training, "_schedule", watched)
-    result = robust_qat(fresh("mlp", epochs=1), digits().train, learning_rate=1e-3)
+    result = robust_qat(begun("mlp"), digits().train, learning_rate=1e-3)
     (rates,) = seen
     assert rates.mean() == pytest.approx(1e-3, rel=0.05)
     assert rates.max() == pytest.approx(result.record.peak_rate) == pytest.approx(1e-3 / 0.7)
     assert rates[0] < 0.3 * rates.max()
     assert rates[-1] < 0.1 * rates.max()
     assert rates.argmax() == pytest.approx(0.2 * len(rates), abs=1)
-    longer = robust_qat(fresh("mlp", epochs=1), digits().train, epochs=4)
+    longer = robust_qat(begun("mlp"), digits().train, epochs=4)
     assert (longer.record.peak_rate, longer.record.warm_up) == (1e-3, 0.0)
     assert longer.record.decay_from == 0.8
 
 
 @pytest.mark.parametrize("name", ["bn_cnn", "plain_cnn"])
 def test_robust_qat_leaves_its_input_alone_and_says_what_it_did(name: str) -> None:
-    model = fresh(name, epochs=1, bn_momentum=0.99)
+    model = begun(name, 0.99)
     before = model.get_weights()
     result = robust_qat(model, digits().train, seed=3)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
@@ -309,7 +317,7 @@ def test_robust_qat_leaves_its_input_alone_and_says_what_it_did(name: str) -> No
 
 def test_the_same_seed_gives_the_same_file_and_another_does_not() -> None:
     first, again, other = (
-        robust_qat(fresh("mlp", epochs=1), digits().train, seed=seed).content for seed in (1, 1, 2)
+        robust_qat(begun("mlp"), digits().train, seed=seed).content for seed in (1, 1, 2)
     )
     assert first == again
     assert first != other
@@ -336,9 +344,7 @@ def test_frozen_batch_norm_keeps_the_first_estimate() -> None:
 
     settled = reestimate_batchnorm(fresh("bn_cnn", epochs=1, bn_momentum=0.99), digits().train.x)
     expected = settled.get_layer("bn1").get_weights()
-    result = robust_qat(
-        fresh("bn_cnn", epochs=1, bn_momentum=0.99), digits().train, freeze_batchnorm=True
-    )
+    result = robust_qat(begun("bn_cnn", 0.99), digits().train, freeze_batchnorm=True)
     found = result.model.get_layer("quant_bn1").layer.get_weights()
     assert result.record.batchnorm == "frozen"
     for a, b in zip(found, expected, strict=True):
