@@ -68,7 +68,7 @@ def test_the_cause_is_named_and_its_remedy_closes_the_gap(regression: Study) -> 
     from qinspect.diagnosis.evidence import Evidence
 
     given = case(regression)
-    found = diagnose(given).to_json()
+    found = diagnose(given, num_threads=1, budget=600).to_json()
     assert found["primary"] == "stale-observers"
     assert found["proved"]
     check = all_rules()["stale-observers"].check
