@@ -143,23 +143,21 @@ def test_no_conflicts_here() -> None:
     assert [*doctor.check_rivals(), *doctor.check_pins()] == []
 
 
-@pytest.mark.parametrize(
-    ("name", "version", "needed", "words"),
-    [
+def test_packages_that_stand_in_the_way(site: Path) -> None:
+    rivals = (
         ("tf-nightly", "2.22.0.dev20261001", "tensorflow", "same Python module"),
         ("ai-edge-litert-nightly", "2.4.0.dev20261001", "ai-edge-litert", "--force-reinstall"),
         ("ai-edge-quantizer", "0.10.0", "litert-quantizer", "old name"),
         ("tflite-runtime", "2.14.0", "ai-edge-litert", "old interpreter"),
-    ],
-)
-def test_packages_that_stand_in_the_way(
-    name: str, version: str, needed: str, words: str, site: Path
-) -> None:
-    package(site, name, version)
-    found = one(diagnose_environment(), name)
-    assert (found.status, words in found.advice) == ("warn", True)
-    assert found.found == f"{version} beside {needed} {metadata.version(needed)}"
-    assert f"pip uninstall {name}" in found.advice
+    )
+    for name, version, *_ in rivals:
+        package(site, name, version)
+    checks = diagnose_environment()
+    for name, version, needed, words in rivals:
+        found = one(checks, name)
+        assert (found.status, words in found.advice) == ("warn", True), name
+        assert found.found == f"{version} beside {needed} {metadata.version(needed)}"
+        assert f"pip uninstall {name}" in found.advice
 
 
 def test_what_others_pin(site: Path) -> None:

@@ -253,6 +253,7 @@ def loose(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_dashboard_is_a_notebook_of_one_call_that_runs(loose: Path, tmp_path: Path) -> None:
     need_package("ipywidgets")
     files = [str(path) for path in (loose / "loose").iterdir()]
