@@ -101,11 +101,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     return out, time.monotonic() - began
 
 
-@pytest.mark.parametrize("kills", [
-    pytest.param(2, marks=pytest.mark.slow), pytest.param(KILLS, marks=pytest.mark.torture)])
-def test_a_study_killed_at_any_moment(kills, study, tmp_path) -> None:
-    rounds = attack(STUDY, tmp_path, contents(study[0]), kills, kills, study[1])
-    print(f"{kills} kills of {rounds} studies")
+@pytest.mark.torture
+def test_a_study_killed_at_any_moment(study, tmp_path) -> None:
+    rounds = attack(STUDY, tmp_path, contents(study[0]), KILLS, KILLS, study[1])
+    print(f"{KILLS} kills of {rounds} studies")
 
 
 @pytest.mark.torture
