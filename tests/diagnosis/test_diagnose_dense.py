@@ -39,7 +39,7 @@ def test_qat_of_uneven_dense_channels_is_mended_by_a_range_each(tmp_path: Path) 
     assert finding.verdict == "indicated"
     assert finding.numbers["qat_harmed_layers"]
     assert not finding.numbers["ptq_harmed_layers"]
-    found = diagnose(case)
+    found = diagnose(case, num_threads=1, budget=600)
     effect = found.cause("per-tensor-weights").effect
     assert effect is not None
     assert "dense" in effect.done
