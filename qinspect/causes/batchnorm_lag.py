@@ -227,7 +227,7 @@ def _as_qat_has_it(evidence: Evidence, finding: Finding) -> Trial | None:
         source, _ = calibration_source(evidence)
         swaps["ptq"] = calibrated(evidence, "ptq", other, source)
         controls["ptq"] = requantized(
-            evidence, alike(evidence, "ptq", evidence.observed(source).over()))
+            evidence, alike(evidence, "ptq", evidence.observed(source).over()), role="float")
     return Trial(
         "giving the float file's channels the size and bias that they have in QAT, the weights "
         "otherwise as they were,", swaps, controls=controls)

@@ -52,7 +52,7 @@ def _joins(evidence: Evidence) -> list[_Join]:
     """Every such operator of the float file whose output has a range in PTQ, the worst first."""
     main = evidence.graph("float").main
     names = layer_names(main)
-    seen = evidence.observed("evaluation")
+    seen = evidence.observed("evaluation", "ptq")
     widths = dict(zip(seen.names, seen.high.max(axis=0) - seen.low.min(axis=0), strict=True))
     stored = evidence.calibrated_tensors("ptq")
     found = []

@@ -214,7 +214,7 @@ def _worth(evidence: Evidence) -> float:
     extreme example; m is the smallest of a doubling series whose median width reaches the stored
     one.  0.5 where even one example has more.
     """
-    seen = evidence.observed("evaluation")
+    seen = evidence.observed("evaluation", "ptq")
     stored = evidence.calibrated_tensors("ptq")
     at = [i for i, name in enumerate(seen.names) if name in stored]
     widths = np.array([stored[seen.names[i]][1] - stored[seen.names[i]][0] for i in at])
@@ -371,7 +371,7 @@ def _outliers(evidence: Evidence) -> Finding:
 
 def _recalibrate(evidence: Evidence, finding: Finding) -> Trial | None:
     source, words = best_source(evidence)
-    observed = evidence.observed(source)
+    observed = evidence.observed(source, "ptq")
     return Trial(f"calibrating PTQ anew with {len(observed):,} of {words}",
                  {"ptq": requantized(evidence, alike(evidence, "ptq", observed.over()))},
                  controls={"ptq": remade(evidence)}, numbers={"recalibrated_with": source})
@@ -381,7 +381,7 @@ def _trim(evidence: Evidence, finding: Finding) -> Trial | None:
     source, words = calibration_source(evidence)
     if source == "calibration" and finding.numbers.get("calibration_used") is False:
         source, words = best_source(evidence)
-    observed = evidence.observed(source)
+    observed = evidence.observed(source, "ptq")
     return Trial(f"calibrating PTQ with {words}, the most extreme 1 % of examples left out",
                  {"ptq": requantized(evidence, alike(evidence, "ptq", trimmed(observed)))},
                  controls={"ptq": remade(evidence)}, numbers={"recalibrated_with": source})

@@ -118,7 +118,7 @@ def _optimism(right: Array, rng: np.random.Generator) -> float:
 def _check_checkpoints(evidence: Evidence) -> Finding:
     facts: dict[str, object] = {}
     measures: list[Measure] = []
-    words, gained = [], []
+    words, gained, flattered = [], [], 0.0
     if not evidence.of_classes:
         return not_tried("cannot tell: predictions of checkpoints are classes, and files are "
                          f"scored by {evidence.metric.title}.")
@@ -137,6 +137,7 @@ def _check_checkpoints(evidence: Evidence) -> Finding:
         measures += both
         if both[1].speaks:
             gained.append(role)
+            flattered = max(flattered, optimism)
             words.append(
                 f"the {role.upper()} file is the best of {len(table)} checkpoints on the "
                 f"evaluation examples, which flatters it by {optimism:.2f} points"
@@ -146,7 +147,8 @@ def _check_checkpoints(evidence: Evidence) -> Finding:
     if not gained:
         return ruled_out("no file was chosen for its score on these examples.", measures, facts)
     hurt = tuple(role for role in evidence.case.roles if role not in gained)
-    return indicated("; ".join(words) + ".", measures, facts, hurt, strength=0.6)
+    return indicated("; ".join(words) + ".", measures, facts, hurt, strength=0.6,
+                     most=dict.fromkeys(hurt, flattered))
 
 
 def _last(evidence: Evidence, finding: Finding) -> Trial | None:

@@ -107,7 +107,7 @@ def _check_format(evidence: Evidence) -> Finding:
     # Fewer bits hurt the 8-bit side: the file of the other format is the better one, if any.
     hurt = tuple(role for role in ("ptq", "qat") if role not in dict(odd))
     return indicated(f"{listed}; it is not the same kind of quantization.", measures, facts, hurt,
-                     strength=0.9)
+                     strength=0.9, of=tuple(dict(odd)))
 
 
 def _same_format(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -321,6 +321,7 @@ RULES = (
             "file (https://github.com/tensorflow/tensorflow/issues/35147)",
         ),
         source="TensorFlow Model Optimization, Quantization aware training comprehensive guide",
+        acts_on=("qat",),
         measures=(_FLOAT, _UNTRAINED),
         remedies=(
             Remedy("int8 for both", ("ptq", "qat", "float", "data"), _quantized_as_ptq),
@@ -355,6 +356,7 @@ RULES = (
             "(https://github.com/tensorflow/tensorflow/issues/42082)",
         ),
         source="TensorFlow Model Optimization, Quantization aware training example (conversion)",
+        acts_on=("qat",),
         measures=(_AFTERWARDS, _TRAINED),
         remedies=(
             Remedy("converting the QAT model itself", ("qat", "keras_qat"), _convert_itself,
@@ -387,6 +389,7 @@ RULES = (
         ),
         source="TensorFlow Model Optimization, Quantization aware training comprehensive guide "
         "(quantize some layers)",
+        acts_on=("qat",),
         measures=(_IN_FLOAT, _NOT_LEARNED),
         remedies=(
             Remedy("PTQ with the same layers in float", ("ptq", "qat", "float", "data"),

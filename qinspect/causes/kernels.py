@@ -237,9 +237,9 @@ def _check_ties(evidence: Evidence) -> Finding:
     return indicated("; ".join(words) + ".", measures, facts, tuple(hurt), strength=0.5, most=most)
 
 
-def _before_softmax(graph: Graph) -> int | None:
-    """Tensor that the last softmax or logistic takes, which has finer steps at the top."""
-    output = graph.main.outputs[0]
+def _before_softmax(graph: Graph, number: int) -> int | None:
+    """Tensor that an output's softmax or logistic takes, which has finer steps at the top."""
+    output = graph.main.outputs[number]
     for op in reversed(graph.main.operators):
         if output not in op.outputs:
             continue
@@ -257,7 +257,7 @@ def _logits(evidence: Evidence, finding: Finding) -> Trial | None:
     swaps = {}
     for role in finding.hurts:
         graph = evidence.graph(role)
-        tensor = _before_softmax(graph)
+        tensor = _before_softmax(graph, evidence.output_number(role))
         if tensor is None:
             continue
         classes = []

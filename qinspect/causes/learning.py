@@ -132,7 +132,8 @@ def _other_rate(evidence: Evidence, finding: Finding) -> Trial | None:
 def _guessing(evidence: Evidence) -> float:
     """Loss of guessing among classes; of other tasks it is not known from labels alone."""
     data = evidence.case.data
-    return float(np.log(data.num_classes)) if data is not None and data.num_classes else np.inf
+    classes = 0 if data is None else data.num_classes
+    return float(np.log(classes)) if classes > 1 else np.inf
 
 
 def _check_converged(evidence: Evidence) -> Finding:

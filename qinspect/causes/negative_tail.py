@@ -68,7 +68,7 @@ def curved_outputs(graph: Graph) -> list[str]:
 
 
 def _tails(evidence: Evidence) -> list[_Tail]:
-    seen = evidence.observed("evaluation").over().bounds
+    seen = evidence.observed("evaluation", "ptq").over().bounds
     stored = evidence.calibrated_tensors("ptq")
     return [_Tail(name, seen[name][0], min(stored[name][0], 0.0),
                   (stored[name][1] - stored[name][0]) / 255)
@@ -101,7 +101,7 @@ def _whole_tails(evidence: Evidence, finding: Finding) -> Trial | None:
         return None
     index = some_examples(evidence)
     stored = with_stored_ranges(evidence, "ptq")
-    seen = evidence.observed("evaluation").over().bounds
+    seen = evidence.observed("evaluation", "ptq").over().bounds
     wide = {name: (min(seen[name][0], stored.bounds[name][0]), stored.bounds[name][1])
             for name in names}
     mended = Ranges({**stored.bounds, **wide}, stored.per_tensor)

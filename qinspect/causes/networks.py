@@ -69,7 +69,8 @@ def _check(evidence: Evidence) -> Finding:
         f"the {role.upper()} file against the float file: {found.verdict} ({found.reasons[0]})"
         for role, found in wrong
     )
-    return indicated(f"{listed}.", measures, facts, strength=0.9)
+    return indicated(f"{listed}.", measures, facts, strength=0.9,
+                     of=tuple(role for role, _ in wrong))
 
 
 def _right_parent(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -78,7 +79,7 @@ def _right_parent(evidence: Evidence, finding: Finding) -> Trial | None:
     source, words = calibration_source(evidence)
     ranges = alike(evidence, "ptq", evidence.observed(source).over())
     return Trial(f"quantizing the float file at hand (calibrated with {words}) instead of PTQ's "
-                 "weights", {"ptq": requantized(evidence, ranges)},
+                 "weights", {"ptq": requantized(evidence, ranges, role="float")},
                  controls={"ptq": with_weights_of(evidence, "ptq", source)})
 
 

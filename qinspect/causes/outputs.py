@@ -72,15 +72,15 @@ def _check_saturated(evidence: Evidence) -> Finding:
 
 def _wider(evidence: Evidence, finding: Finding) -> Trial | None:
     index = some_examples(evidence)
-    seen = evidence.observed("evaluation").over()
     names = _last(evidence.graph("float"), evidence.output_number("float"))[1]
     swaps, controls = {}, {}
     for role in finding.hurts:
         stored = with_stored_ranges(evidence, role)
+        seen = evidence.observed("evaluation", role).over()
         wide = {name: _joined(seen.bounds[name], stored.bounds[name]) for name in names}
         controls[role] = remade(evidence, index, role)
         swaps[role] = requantized(
-            evidence, Ranges({**stored.bounds, **wide}, stored.per_tensor), index=index)
+            evidence, Ranges({**stored.bounds, **wide}, stored.per_tensor), index=index, role=role)
     return Trial("widening the range of the output alone to what the float file puts out", swaps,
                  index, controls=controls)
 
@@ -125,7 +125,7 @@ def _float_output(evidence: Evidence, finding: Finding) -> Trial | None:
     for role in finding.hurts:
         stored = with_stored_ranges(evidence, role)
         controls[role] = remade(evidence, index, role)
-        swaps[role] = requantized(evidence, stored, layers, index)
+        swaps[role] = requantized(evidence, stored, layers, index, role)
     return Trial("leaving the last layer in float", swaps, index, controls=controls)
 
 

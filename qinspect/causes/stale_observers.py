@@ -27,6 +27,7 @@ from qinspect.diagnosis.rule import (
     qat_code,
     ruled_out,
 )
+from qinspect.errors import ModelFileError
 from qinspect.measure.ranges import LAYER_SHARE, NARROW, STALE_BITS, bits_unused
 from qinspect.schema import Array
 from qinspect.tflite.origin import OBSERVER_DECAY, near_start
@@ -68,9 +69,7 @@ def _check(evidence: Evidence) -> Finding:
     # What PTQ leaves unused is what these layers leave unused, unless its own ranges are wrong.
     usual = usual if 0 < usual < STALE_BITS else 0.0
     measures = [_EXCESS.of(unused - usual)]
-    if evidence.case.has("float"):
-        seen = evidence.ranges("qat", "evaluation")
-        seen = seen[seen["kind"] == "activation"]
+    if (seen := _against_own_weights(evidence)) is not None:
         measures.append(_CLIPPING.of(float((seen["ratio"] < NARROW).mean()) if len(seen) else 0.0))
         if not evidence.of_classes and len(seen):
             measures.append(_OUTPUT_CUT.of(float(seen["beyond_share"].iloc[-1])))
@@ -82,7 +81,7 @@ def _check(evidence: Evidence) -> Finding:
         also = (f"; its other ranges are {2 ** unused:.1f} times as wide as what flows through them"
                 if measures[0].speaks else "")
         return indicated(
-            f"the range of the QAT file's output cuts off what the float model gives on "
+            f"the range of the QAT file's output cuts off what its weights give in float on "
             f"{100 * share:.0f} % of the examples{also}{tail}.", measures, facts, ("qat",),
             strength=min(0.75, 0.45 + share),
         )
@@ -96,13 +95,27 @@ def _check(evidence: Evidence) -> Finding:
         clipped = float(measures[1].value or 0)
         return indicated(
             f"{100 * clipped:.0f} % of the QAT file's activation ranges are less than half as wide "
-            f"as the float model's activations, which are clipped{tail}.", measures, facts,
+            f"as what flows through them in float, which is clipped{tail}.", measures, facts,
             ("qat",), strength=min(0.75, 0.45 + clipped / 2),
         )
     return ruled_out(
         f"the QAT file's ranges fit: {unused:.1f} bits unused in the median layer{tail}.",
         measures, facts,
     )
+
+
+def _against_own_weights(evidence: Evidence) -> pd.DataFrame | None:
+    """QAT's ranges against what flows in float with its own weights; None where that is unknown.
+
+    What flows with those of another network, or before they were moved, says nothing of them.
+    """
+    if not evidence.case.has("float"):
+        return None
+    try:
+        seen = evidence.ranges("qat", "evaluation")
+    except ModelFileError:  # a layer has no counterpart in the float file
+        return None
+    return seen[seen["kind"] == "activation"]
 
 
 def _left_of_start(evidence: Evidence) -> tuple[str, dict[str, float]]:
@@ -142,11 +155,12 @@ def _warm(evidence: Evidence, finding: Finding) -> Trial | None:
 
 
 def _other_ranges(evidence: Evidence, finding: Finding) -> Trial | None:
-    """Of one and the same network, the float file's, QAT's ranges against calibrated ones."""
+    """QAT's own weights with calibrated ranges, against the same with the ranges that it stores."""
     source, words = calibration_source(evidence)
+    ranges = alike(evidence, "qat", evidence.observed(source, "qat").over())
     return Trial(
-        f"quantizing the float file with ranges from {words}, instead of those that QAT stored,",
-        {"qat": requantized(evidence, alike(evidence, "qat", evidence.observed(source).over()))},
+        f"quantizing QAT's weights with ranges from {words}, instead of those that it stored,",
+        {"qat": requantized(evidence, ranges, role="qat")},
         controls={"qat": remade(evidence, role="qat")},
     )
 
@@ -178,10 +192,11 @@ RULE = Rule(
     remedies=(
         Remedy("QAT with warm-started ranges", ("qat", "keras_float", "train", "recipe"), _warm,
                trains=True),
-        Remedy("other ranges for the float file's weights", ("float", "qat", "data"),
+        Remedy("other ranges for QAT's weights", ("float", "qat", "data"),
                _other_ranges),
     ),
-    note="Where QAT cannot be trained again, the float file is quantized twice, with its ranges "
-    "and with calibrated ones: nothing but the ranges differs.",
+    note="Where QAT cannot be trained again, its weights are quantized twice, with the ranges that "
+    "it stores and with calibrated ones: nothing but the ranges differs. What flows is measured in "
+    "float with its own weights.",
     figure="QAT ranges",
 )

@@ -13,6 +13,7 @@ from qinspect.diagnosis.rule import (
     Rule,
     Trial,
     indicated,
+    not_shown,
     not_tried,
     ruled_out,
 )
@@ -46,11 +47,10 @@ def _check(evidence: Evidence) -> Finding:
         if not budget.speaks:
             return ruled_out("QAT made no training step, so budgets are equal.", [budget], facts)
         said = "training steps" if unit == "steps" else "epochs"
-        return indicated(
-            f"QAT had {more:,} {said} on top of the {before:,} of the float model, which "
-            "is what PTQ was made from.", [budget], facts,
-            strength=_strength(evidence, more, before),
-        )
+        words = (f"QAT had {more:,} {said} on top of the {before:,} of the float model, which "
+                 "is what PTQ was made from")
+        return _trained_on(evidence, words, budget, facts,
+                           min(0.9, 0.3 + more / max(before, 1)))
     if "qat" not in case.roles:
         return not_tried("cannot tell: needs the training history, or the QAT file.")
     # A PTQ file holds the float model's weights as well.
@@ -61,10 +61,9 @@ def _check(evidence: Evidence) -> Finding:
         return ruled_out("QAT holds the weights it started from: no extra training.",
                          [_MOVED.of(False)], facts)
     if found.verdict == "fine-tuned from":
-        return indicated(
-            f"QAT moved the weights of {moved} of {len(found.layers)} layers: it trained on, "
-            "PTQ did not.", [_MOVED.of(True)], facts, strength=0.3,
-        )
+        words = (f"QAT moved the weights of {moved} of {len(found.layers)} layers: it trained on, "
+                 "PTQ did not")
+        return _trained_on(evidence, words, _MOVED.of(True), facts, 0.3)
     return not_tried(f"the files are {found.verdict}; needs the training history.", (), facts)
 
 
@@ -81,25 +80,28 @@ def _spent(case: Case) -> tuple[str, int, int] | None:
     return None
 
 
-def _strength(evidence: Evidence, more: float, before: float) -> float:
-    """More training mostly helps; where QAT is the worse file it is a poor guess."""
+def _trained_on(
+    evidence: Evidence, words: str, measure: Measure, facts: dict[str, float], strength: float
+) -> Finding:
+    """Every QAT trains on, which mostly helps: where it is worse, only the remedy tells."""
     roles = evidence.case.roles
-    if evidence.comparison(roles[-2], roles[-1]).improvement < 0:
-        return 0.2
-    return min(0.9, 0.3 + more / max(before, 1))
+    if "qat" in roles and evidence.comparison(roles[-2], "qat").improvement < 0:
+        return not_shown(f"{words}; but QAT is the worse file, and whether that training made it "
+                         "so is told by the same training before PTQ alone.", [measure], facts, 0.2)
+    return indicated(f"{words}.", [measure], facts, strength=strength)
 
 
 def _arm(evidence: Evidence, finding: Finding) -> Trial | None:
     if "ptq_int8_ft" not in evidence.case.arms:
         return None
     return Trial("training the float model on for as long as QAT before PTQ",
-                 {"ptq": evidence.case.arms["ptq_int8_ft"]}, once=True)
+                 {"ptq": evidence.case.arms["ptq_int8_ft"]}, once=True, seen=finding.measures)
 
 
 def _train(evidence: Evidence, finding: Finding) -> Trial | None:
     return Trial(
         "training the float model on for as long as QAT before PTQ",
-        again={"ptq": Training("ptq trained on")},
+        again={"ptq": Training("ptq trained on")}, seen=finding.measures,
     )
 
 

@@ -21,7 +21,7 @@ def advised(evidence: Evidence) -> CalibrationAdvice | None:
     whole = evidence.results(own=True)
     own = whole if index is None else whole.take(index)
     x = evidence.examples("calibration")
-    observed = evidence.observed("calibration")
+    observed = evidence.observed("calibration", "ptq")
 
     def scored(ranges: Ranges) -> Array:
         made = requantized(evidence, alike(evidence, "ptq", ranges), index=index)

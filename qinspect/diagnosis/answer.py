@@ -39,6 +39,7 @@ class Effect:
     too large by for being chosen, and a good part of it.
     ``runs``: how often a remedy that trains was run, and the same without it; ``luck``: what the
     latter closed by itself.  ``once``: it was trained once, so that luck is not told apart.
+    ``shown``: whether the trial itself has shown the cause, where it can, whatever the gap does.
     ``left``: what is compared then, where examples were left out.
     ``rest``: the gap b - a that remains, with its interval, where it is of the same examples.
     ``lifts``: by how much the remedy makes each file of the gap better, in the metric's unit, with
@@ -58,6 +59,7 @@ class Effect:
     runs: int = 0
     luck: float | None = None
     once: bool = False
+    shown: bool | None = None
     left: Comparison | None = None
     rest: tuple[float, float, float] | None = None
     lifts: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -108,9 +110,13 @@ class Cause:
         return self.confirmed or seen
 
     def may_explain(self, gap: Comparison) -> bool:
-        """Whether the cause hurts the worse of the two files (or might hurt either), and enough."""
-        if self.rule.acts_on and not {gap.a, gap.b} & set(self.rule.acts_on):
-            return False
+        """Whether the cause hurts the worse of the two files (or might hurt either), and enough.
+
+        What is wrong with a third file explains nothing.
+        """
+        for files in (self.rule.acts_on, self.finding.of):
+            if files and not {gap.a, gap.b} & set(files):
+                return False
         most = self.finding.most.get(gap.worse)
         if most is not None and most < CLOSED_SHARE * abs(gap.gap):
             return False

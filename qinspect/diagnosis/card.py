@@ -300,9 +300,13 @@ def _advice(found: Diagnosis, cause: Cause | None) -> str:
         more = f"{gap.next.words} would find {gap.metric.size(gap.next.finds)}" if gap.next else ""
         return capital(f"{more or 'evaluate on more examples'}; until then choose by size, speed "
                        "or effort.")
+    open_ = [cause for cause in found.causes if cause.effect is None and cause.may_explain(gap)
+             and (cause.verdict == "not_tried" or cause.there)]
     missing = dict.fromkeys(
-        need for cause in found.causes if cause.verdict == "not_tried"
-        for need in cause.finding.facts.get("missing", ()))
+        need for cause in open_ for need in (
+            *cause.finding.facts.get("missing", ()),
+            *(one for remedy in cause.rule.remedies if remedy.trains
+              for one in found.case.missing(remedy.requires))))
     if missing:
         return f"Give what more causes could be tested with: {', '.join(missing)}."
     return ("Compare the layers of the two files (qinspect compare, qinspect sensitivity): the "

@@ -435,19 +435,21 @@ def _apply(
 
 def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effect:
     """How much of a gap b - a disappears when some files' predictions are replaced."""
-    results, instead = evidence.results(own=not trial.claim), dict[str, str]()
+    results = evidence.results(own=not trial.claim)
     if trial.index is not None:
         results = results.take(trial.index)
     results = results.with_outputs(**{
         f"{role}, mended": evidence.scorable(found, trial.index)
         for role, found in trial.swaps.items()})
-    for role in {focus.a, focus.b} & set(trial.swaps):
-        if role in trial.controls:
-            control = evidence.scorable(trial.controls[role], trial.index)
-            results = results.with_outputs(**{role: control})
-        instead[role] = f"{role}, mended"
+    instead = {role: f"{role}, mended" for role in {focus.a, focus.b} & set(trial.swaps)}
+    controls = {role: evidence.scorable(trial.controls[role], trial.index)
+                for role in instead if role in trial.controls}
     value = "accuracy" if evidence.of_classes else "score"
-    estimate, low, high = results.effect(focus.a, focus.b, instead)
+    # A control that loses more than the file itself has a fault that the file does not have.
+    bases = [results.with_outputs(**controls), *([results] if controls else [])]
+    (estimate, low, high), results = min(
+        ((base.effect(focus.a, focus.b, instead), base) for base in bases),
+        key=lambda found: math.copysign(1.0, focus.gap) * found[0][0])
     closed = estimate / focus.gap if focus.gap else 0.0
     confirmed = _closes(focus, closed, (low, high)) and not trial.once
     better = results.metric.better
@@ -463,6 +465,7 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
         closed_share=closed,
         confirmed=confirmed if trial.shown is None else trial.shown,
         once=trial.once,
+        shown=trial.shown,
         lifts=lifts,
         numbers={
             **trial.numbers,
@@ -527,7 +530,8 @@ def _judge(cause: Cause, focus: Comparison) -> Cause:
         return cause
     tried, effect = cause.effect is not None, cause.effect
     if (effect is not None and cause.verdict == "indicated" and not effect.runs
-            and effect.closed_share >= CLOSED_SHARE and _surely(focus, effect.interval) > 0):
+            and effect.shown is None and effect.closed_share >= CLOSED_SHARE
+            and _surely(focus, effect.interval) > 0):
         note = ("the remedy closes the gap, but not by more than a gap that was chosen for being "
                 "significant is too large by luck.")
         return cause if effect.once else replace(cause, note=note)

@@ -21,6 +21,7 @@ from qinspect.measure.activations import (
     stored_ranges,
 )
 from qinspect.measure.debugger import read_debugger
+from qinspect.measure.first_cut import like, stored_weights
 from qinspect.measure.remarks import output_remarks
 from qinspect.measure.weights import weight_errors
 from qinspect.metrics import ACCURACY, AGREEMENT, Metric
@@ -289,14 +290,24 @@ class Evidence:
         chosen = self.rng(1).choice(count(x), _RANGE_EXAMPLES, replace=False)
         return take(x, np.sort(chosen))
 
-    def observed(self, source: str) -> ObservedRanges:
-        """Ranges of the float file's activations for each example."""
+    def observed(self, source: str, weights: str = "float") -> ObservedRanges:
+        """Ranges of the float network's activations for each example, with a file's weights."""
+        graph = self.in_float(weights)
+        whose = "float" if graph is self.graph("float") else weights
         return self.once(
-            ("observed", source),
-            lambda: observe_ranges(
-                self.graph("float"), self.examples(source), num_threads=self.num_threads
-            ),
+            ("observed", source, whose),
+            lambda: observe_ranges(graph, self.examples(source), num_threads=self.num_threads),
         )
+
+    def in_float(self, role: str) -> Graph:
+        """The float network with the weights of a file: the float file where they are its own."""
+        return self.once(("in float", role), lambda: self._in_float(role))
+
+    def _in_float(self, role: str) -> Graph:
+        graph = self.graph("float")
+        if role == "float" or self.lineage("float", role).verdict in SAME_WEIGHTS:
+            return graph
+        return like(graph, stored_weights(graph, self.graph(role), self.match("float", role)))
 
     def calibrated_tensors(self, role: str) -> dict[str, tuple[float, float]]:
         """Stored ranges of a quantized file by the name of the float file's tensor.
@@ -332,11 +343,11 @@ class Evidence:
         return main.tensors[main.inputs[0]].name
 
     def ranges(self, role: str, source: str) -> pd.DataFrame:
-        """Stored ranges of a file against those seen in the float file, columns ``RANGES``."""
+        """Stored ranges of a file against what flows in float with its weights: ``RANGES``."""
         return self.once(("ranges", role, source), lambda: self._ranges(role, source))
 
     def _ranges(self, role: str, source: str) -> pd.DataFrame:
-        seen = self.observed(source)
+        seen = self.observed(source, role)
         stored = self.calibrated_tensors(role)
         # Activations of 16 bits have no zero point, by design.
         symmetric = self.identification(role).scheme == "int16x8"

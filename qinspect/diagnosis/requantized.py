@@ -1,4 +1,7 @@
-"""The float file quantized again, without TensorFlow: remedies of format, ranges and layers."""
+"""A file quantized again, without TensorFlow: remedies of format, ranges and layers.
+
+What is quantized is the float network with the weights that the file holds (`Evidence.in_float`).
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ _MOST_EXAMPLES = 1_000
 
 def requantized(
     evidence: Evidence, ranges: Ranges, layers: Mapping[int, Precision] | None = None,
-    index: Array | None = None,
+    index: Array | None = None, role: str = "ptq",
 ) -> Array:
-    """Predictions of an int8 file made from the float file, some operators treated otherwise."""
-    content = quantize_file(evidence.graph("float"), ranges, "int8", layers)
+    """Predictions of an int8 file with the weights of a role, some operators treated otherwise."""
+    content = quantize_file(evidence.in_float(role), ranges, "int8", layers)
     return evidence.answers(content, index)
 
 
@@ -52,7 +55,7 @@ def trimmed(observed: ObservedRanges, share: float = 0.01) -> Ranges:
 
 def with_stored_ranges(evidence: Evidence, role: str) -> Ranges:
     """Ranges of a quantized file, filled up with those of the evaluation examples."""
-    seen = evidence.observed("evaluation").over()
+    seen = evidence.observed("evaluation", role).over()
     return alike(evidence, role, Ranges({**seen.bounds, **evidence.calibrated_tensors(role)}))
 
 
@@ -64,12 +67,12 @@ def alike(evidence: Evidence, role: str, ranges: Ranges) -> Ranges:
 def remade(evidence: Evidence, index: Array | None = None, role: str = "ptq") -> Array:
     """Answers of a file made anew with the ranges that it stores.
 
-    What a remedy that makes it anew is compared with: whatever else is wrong with the file, its
-    weights or its constants, is gone from both, and only what the remedy changes is left.
+    What a remedy that makes it anew is compared with: whatever else is wrong with the file is gone
+    from both, and only what the remedy changes is left.
     """
     key = None if index is None else index.tobytes()
     return evidence.once(("remade", role, key), lambda: requantized(
-        evidence, with_stored_ranges(evidence, role), index=index))
+        evidence, with_stored_ranges(evidence, role), index=index, role=role))
 
 
 def with_weights_of(evidence: Evidence, role: str, source: str) -> Array:

@@ -106,7 +106,8 @@ class Finding:
 
     It is ``indicated`` if and only if a measure speaks for it.  ``facts`` are further numbers,
     with the unit in the name (``_pp``, ``_db``, ``_bits``, ``_share``); ``hurts`` the roles whose
-    accuracy the cause lowers, empty where it may act either way; ``strength`` (0 to 1) orders
+    accuracy the cause lowers, empty where it may act either way; ``of`` the roles, one of which the
+    gap must be of, empty where it may be any; ``strength`` (0 to 1) orders
     causes that no intervention has tested, 0 where nothing was seen of them; 1 of a cause of every
     file: the files themselves leave no doubt.  ``most`` is by how
     much the cause can at most have harmed a file, by role and in the metric's unit, where that is
@@ -120,6 +121,7 @@ class Finding:
     hurts: tuple[str, ...] = ()
     strength: float = 0.0
     most: Mapping[str, float] = field(default_factory=dict)
+    of: tuple[str, ...] = ()
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -226,10 +228,11 @@ class Rule:
 def indicated(
     sentence: str, measures: Iterable[Measure], facts: dict[str, Any] | None = None,
     hurts: tuple[str, ...] = (), strength: float = 0.5, most: Mapping[str, float] | None = None,
+    of: tuple[str, ...] = (),
 ) -> Finding:
     """The evidence speaks for the cause."""
     return Finding("indicated", sentence, tuple(measures), facts or {}, hurts, strength,
-                   most or {})
+                   most or {}, of)
 
 
 def ruled_out(
