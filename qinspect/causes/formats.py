@@ -118,7 +118,7 @@ def _same_format(evidence: Evidence, finding: Finding) -> Trial | None:
     source, words = calibration_source(evidence)
     ranges = evidence.observed(source).over()
     return Trial(f"quantizing the float file to full int8 (calibrated with {words})",
-                 {"ptq": requantized(evidence, ranges)})
+                 {"ptq": requantized(evidence, ranges, precision="int8")})
 
 
 def _wrapped_layers(evidence: Evidence) -> int | None:

@@ -72,7 +72,8 @@ def _check(evidence: Evidence) -> Finding:
     if "ptq" not in evidence.case.roles:
         return does_not_apply("no PTQ file to look at.", (), facts | {
             "ptq_starved_activations": [], "ptq_levels_of_typical_channel": None})
-    levels = _levels(evidence)
+    # Of 16 bits every channel gets enough.
+    levels = {} if evidence.identification("ptq").scheme == "int16x8" else _levels(evidence)
     starved = {name: few for name, few in levels.items() if _LEVELS.of(few).speaks}
     if levels:
         measures.append(_LEVELS.of(min(levels.values())))

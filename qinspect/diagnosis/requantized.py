@@ -14,6 +14,7 @@ from qinspect.diagnosis.rule import Trial
 from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.first_cut import like, stored_weights
 from qinspect.schema import Array
+from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.requantize import Precision, Ranges, quantizable_operators, quantize_file
 
@@ -22,10 +23,14 @@ _MOST_EXAMPLES = 1_000
 
 def requantized(
     evidence: Evidence, ranges: Ranges, layers: Mapping[int, Precision] | None = None,
-    index: Array | None = None, role: str = "ptq",
+    index: Array | None = None, role: str = "ptq", precision: Precision | None = None,
 ) -> Array:
-    """Predictions of an int8 file with the weights of a role, some operators treated otherwise."""
-    content = quantize_file(evidence.in_float(role), ranges, "int8", layers)
+    """Predictions of a file with the weights of a role, some operators treated otherwise.
+
+    In the format that the file of the role has, where its activations have 16 bits, else in int8.
+    """
+    own: Precision = "int16x8" if evidence.identification(role).scheme == "int16x8" else "int8"
+    content = quantize_file(evidence.in_float(role), ranges, precision or own, layers)
     return evidence.answers(content, index)
 
 
@@ -95,10 +100,14 @@ def calibrated(evidence: Evidence, role: str, other: Graph, source: str) -> Arra
 def kept_in_float(
     evidence: Evidence, operators: Iterable[int], done: str | None = None
 ) -> Trial | None:
-    """PTQ made anew with some operators in float, against the same with none; None without any."""
-    allowed = {layer.index: layer.name for layer in quantizable_operators(evidence.graph("float"))}
+    """PTQ made anew with some operators in float, against the same with none.
+
+    None without any; and where no weights would be left in integers, which tells of no layer.
+    """
+    graph = evidence.graph("float")
+    allowed = {layer.index: layer.name for layer in quantizable_operators(graph)}
     kept = sorted(set(operators) & allowed.keys())
-    if not kept:
+    if not kept or {weight.operator.index for weight in weights_of(graph.main)} <= set(kept):
         return None
     index, names = some_examples(evidence), [allowed[at] for at in kept]
     prediction = requantized(evidence, with_stored_ranges(evidence, "ptq"),

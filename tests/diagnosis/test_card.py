@@ -176,11 +176,14 @@ def test_no_gap_undecided_and_chance() -> None:
 
 
 def test_unexplained_says_what_to_give() -> None:
-    needing = all_rules()["undertrained"]
+    needing = all_rules()["distribution-shift"]
     answer = found({"float": off(10), "ptq": off(120)}, needing)
     assert answer.primary == "unexplained"
     assert answer.card.sure == f"{ANSWERS['unexplained']}."
-    assert "the training history" in answer.card.advice
+    assert "the training data" in answer.card.advice
+    # What cannot explain float against PTQ is not asked for.
+    other = found({"float": off(10), "ptq": off(120)}, all_rules()["undertrained"])
+    assert "the training history" not in other.card.advice
 
 
 def test_supported_says_why_it_is_not_proved() -> None:

@@ -12,6 +12,7 @@ from diagnose_cases import (
     calibration,
     case,
     data,
+    float_graph,
     graph_of,
     history,
     int8,
@@ -26,7 +27,7 @@ from qinspect.causes.kernels import _before_softmax
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose, measure_effect
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.requantized import remade
+from qinspect.diagnosis.requantized import kept_in_float, remade
 from qinspect.diagnosis.rule import Finding, Trial
 from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import read_graph
@@ -196,3 +197,22 @@ def test_values_before_the_softmax_are_those_of_the_output_that_is_scored(cases:
         assert tensor is not None
         assert main.tensors[tensor].shape == main.tensors[output].shape
     assert len({main.tensors[output].shape for output in main.outputs}) == 2
+
+
+def test_a_file_of_16_bits_is_made_anew_with_16_bits() -> None:
+    """One weight scale is its fault; ranges 40 times too wide cost it nothing, and int8 all."""
+    graph = float_graph(0, 300.0)
+    seen = observe_ranges(graph, calibration()).over()
+    wide = {name: (40 * low, 40 * high) for name, (low, high) in seen.bounds.items()}
+    ptq = graph_of(quantize_file(graph, Ranges(wide, frozenset({0})), "int16x8"))
+    found = diagnose(case(ptq, 300.0))
+    assert (found.primary, found.proved) == ("per-tensor-weights", True)
+    assert not found.cause("sensitive-layer").confirmed
+    assert not found.cause("calibration-outliers").confirmed
+
+
+def test_keeping_every_layer_in_float_tells_of_none() -> None:
+    evidence = Evidence(case(healthy()))
+    every = range(len(float_graph().main.operators))
+    assert kept_in_float(evidence, every) is None
+    assert kept_in_float(evidence, [0]) is not None
