@@ -428,7 +428,7 @@ def _apply(
         if isinstance(measured, str):
             return measured
     except QinspectError as error:
-        return f"{remedy.title} failed: {error}"
+        return f"{remedy.title} failed: {str(error).rstrip('.')}"
     return replace(measured, seconds=time.perf_counter() - begun, seen=speaking(trial.seen),
                    numbers=measured.numbers | {m.id: m.value for m in trial.seen})
 
