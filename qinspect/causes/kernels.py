@@ -102,9 +102,7 @@ def _recorded(evidence: Evidence, role: str) -> _Held:
         f"{role}_largest_{'steps' if seen.unit == STEPS else 'difference'}": seen.largest}
     if evidence.of_classes and (mistake := try_mistakes(evidence, role)).mistake:
         return _Held(measure.plain(), facts, by, f"{_what(role)} {mistake.words}")
-    seen_there = (role in evidence.case.debugger
-                  and culprit(evidence.debugger(role)) is not None)
-    why = unlike(evidence, role) or ("" if seen_there else seen.unrelated)
+    why = unlike(evidence, role) or ("" if _operator_named(evidence, role) else seen.unrelated)
     if why:
         return _Held(measure.plain(), facts, by, f"{_what(role)} {why}")
     if seen.largest:
@@ -190,7 +188,23 @@ def _by_outputs(evidence: Evidence) -> Finding:
 def _use_own(evidence: Evidence, finding: Finding) -> Trial | None:
     swaps = {role: evidence.own_answers(role) for role in finding.hurts
              if role in evidence.case.recorded}
-    return Trial("running the file with the kernels here", swaps, claim=True) if swaps else None
+    if not swaps:
+        return None
+    unknown = [role for role in swaps if not _ran_there(evidence, role)]
+    doubt = "" if not unknown else (
+        f"whether the device ran this very file is not known of {' and '.join(unknown).upper()}; "
+        "record its checksum (model_sha256) with the outputs.")
+    return Trial("running the file with the kernels here", swaps, claim=True, doubt=doubt)
+
+
+def _ran_there(evidence: Evidence, role: str) -> bool:
+    """Whether the device is known to have run this very file: by its checksum, or by operators."""
+    return evidence.recording(role).same_file is True or _operator_named(evidence, role)
+
+
+def _operator_named(evidence: Evidence, role: str) -> bool:
+    """Whether the accuracy debugger, which reads the file itself, names an operator of it."""
+    return role in evidence.case.debugger and culprit(evidence.debugger(role)) is not None
 
 
 def _use_reference(evidence: Evidence, finding: Finding) -> Trial | None:

@@ -40,6 +40,7 @@ class Effect:
     ``runs``: how often a remedy that trains was run, and the same without it; ``luck``: what the
     latter closed by itself.  ``once``: it was trained once, so that luck is not told apart.
     ``shown``: whether the trial itself has shown the cause, where it can, whatever the gap does.
+    ``doubt``: why closing the gap is no proof all the same, and what would make it one.
     ``left``: what is compared then, where examples were left out.
     ``rest``: the gap b - a that remains, with its interval, where it is of the same examples.
     ``lifts``: by how much the remedy makes each file of the gap better, in the metric's unit, with
@@ -60,6 +61,7 @@ class Effect:
     luck: float | None = None
     once: bool = False
     shown: bool | None = None
+    doubt: str = ""
     left: Comparison | None = None
     rest: tuple[float, float, float] | None = None
     lifts: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -98,7 +100,7 @@ class Cause:
 
     def lift(self, gap: Comparison) -> float:
         """What its remedy surely gives the file of a gap that gains most; 0 where not seen."""
-        if self.effect is None or not self.seen:
+        if self.effect is None or not self.seen or self.effect.doubt:
             return 0.0
         return max((self.effect.lifts[role][1] for role in (gap.a, gap.b)
                     if role in self.effect.lifts), default=0.0)

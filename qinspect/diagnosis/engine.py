@@ -451,7 +451,7 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
         ((base.effect(focus.a, focus.b, instead), base) for base in bases),
         key=lambda found: math.copysign(1.0, focus.gap) * found[0][0])
     closed = estimate / focus.gap if focus.gap else 0.0
-    confirmed = _closes(focus, closed, (low, high)) and not trial.once
+    confirmed = _closes(focus, closed, (low, high)) and not trial.once and not trial.doubt
     better = results.metric.better
     lifts = {role: results.contrast({mended: better, role: -better})
              for role, mended in instead.items()}
@@ -466,6 +466,7 @@ def measure_effect(evidence: Evidence, focus: Comparison, trial: Trial) -> Effec
         confirmed=confirmed if trial.shown is None else trial.shown,
         once=trial.once,
         shown=trial.shown,
+        doubt=trial.doubt,
         lifts=lifts,
         numbers={
             **trial.numbers,
@@ -534,7 +535,7 @@ def _judge(cause: Cause, focus: Comparison) -> Cause:
             and _surely(focus, effect.interval) > 0):
         note = ("the remedy closes the gap, but not by more than a gap that was chosen for being "
                 "significant is too large by luck.")
-        return cause if effect.once else replace(cause, note=note)
+        return cause if effect.once else replace(cause, note=effect.doubt or note)
     if cause.verdict == "indicated" and (
         tried or not focus.significant or not cause.may_explain(focus)
     ):

@@ -147,6 +147,7 @@ class Trial:
     ``kept``: nothing is swapped, the comparison is made again on these examples alone; ``copies``:
     the others told nothing new, so that a gap that may be chance without them was made by them.
     ``shown``: whether the trial itself has shown the cause, whatever becomes of the gap.
+    ``doubt``: why closing the gap is no proof all the same, and what would make it one.
     """
 
     done: str
@@ -160,6 +161,7 @@ class Trial:
     kept: Array | None = None
     copies: bool = False
     shown: bool | None = None
+    doubt: str = ""
     claim: bool = False
     seen: tuple[Measure, ...] = ()
 

@@ -55,8 +55,15 @@ def found(outputs: object, causes: tuple[str, ...] = CAUSES, **parts: object) ->
                     causes=causes)
 
 
+def from_this_file(name: str, recorded: Array) -> dict[str, Array]:
+    """A recording that says which file ran."""
+    assert base().ptq_graph is not None
+    return {name: recorded, "model_sha256": np.array(
+        hashlib.sha256(base().ptq_graph.content).hexdigest())}
+
+
 def test_a_broken_operator_is_a_kernel_difference_and_proved() -> None:
-    told = found(broken())
+    told = found(from_this_file("outputs", broken()))
     assert (told.primary, told.proved) == ("kernel-difference", True)
     cause = told.cause("kernel-difference")
     numbers = cause.finding.numbers
@@ -78,7 +85,7 @@ def test_a_broken_operator_is_a_kernel_difference_and_proved() -> None:
 
 
 def test_the_same_is_proved_of_classes_alone() -> None:
-    told = found({"predictions": broken().argmax(axis=1)})
+    told = found(from_this_file("predictions", broken().argmax(axis=1)))
     assert (told.primary, told.proved) == ("kernel-difference", True)
 
 
@@ -151,16 +158,17 @@ def test_outputs_of_another_file_are_named() -> None:
 
 def test_a_checksum_tells_another_file_from_other_kernels() -> None:
     """The outputs of a file trained on are as far off as those of a broken operator."""
-    graph, other = base().ptq_graph, other_file()
-    assert graph is not None
-    sums = [hashlib.sha256(one.content).hexdigest() for one in (graph, other)]
-    told = found({"outputs": broken(), "model_sha256": np.array(sums[0])})
-    assert told.primary == "kernel-difference"
+    other = other_file()
+    told = found(from_this_file("outputs", broken()))
+    assert (told.primary, told.proved) == ("kernel-difference", True)
     assert "this very file, by its checksum" in told.cause("kernel-difference").finding.sentence
     raw = evaluate(other.content, data().x).raw
-    assert "if the device ran this very file" in found(raw).cause(
-        "kernel-difference").finding.sentence
-    told = found({"outputs": raw, "model_sha256": np.array(sums[1])})
+    told = found(raw)
+    assert "if the device ran this very file" in told.cause("kernel-difference").finding.sentence
+    assert (told.primary, told.proved) == ("kernel-difference", False)
+    assert "record its checksum (model_sha256)" in told.card.sure
+    told = found({"outputs": raw, "model_sha256": np.array(
+        hashlib.sha256(other.content).hexdigest())})
     assert told.primary == "evaluation-mismatch"
     assert told.cause("kernel-difference").verdict == "not_shown"
     assert "another file, by its checksum" in told.cause("kernel-difference").finding.sentence
@@ -169,7 +177,8 @@ def test_a_checksum_tells_another_file_from_other_kernels() -> None:
 def test_of_a_regression_the_metric_decides() -> None:
     wanted = evaluate(float_graph(), data().x).outputs
     numbers = {"data": dataclasses.replace(data(), y=wanted, num_classes=0), "metric": "mae"}
-    told = found(broken(), ("kernel-difference",), **numbers, margin=1e-3)
+    told = found(from_this_file("outputs", broken()), ("kernel-difference",), **numbers,
+                 margin=1e-3)
     assert (told.primary, told.proved) == ("kernel-difference", True)
     told = found(own().raw, ("kernel-difference",), **numbers, margin=1e-3)
     assert told.cause("kernel-difference").verdict == "ruled_out"
@@ -190,7 +199,7 @@ def test_the_debuggers_table_says_which_operator(tmp_path: Path) -> None:
         f"Min Accel,Max Accel,Status\n0,tfl.x,{name},90,1,1,1,1,N,-128,127,-128,127,REGRESSION\n")
     told = found(broken(), ("kernel-difference",), debugger={"ptq": table})
     cause = told.cause("kernel-difference")
-    assert told.primary == "kernel-difference"
+    assert (told.primary, told.proved) == ("kernel-difference", True)
     assert cause.finding.numbers["ptq_operator"] == first.index
     assert f"operator {first.index} ({first.code}" in cause.finding.sentence
     # With the table, outputs that have nothing to do with the file's own are those of its operator.
