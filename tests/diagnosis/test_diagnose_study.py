@@ -94,7 +94,7 @@ def test_loose_files_give_the_same_cause_by_retraining(one_epoch: Path, tmp_path
         keras_qat=models / "qat.h5", train=tmp_path / "train.npz",
         history=one_epoch / "history.csv",
     )
-    found = diagnose(case, causes=("batchnorm-lag", "stale-observers"))
+    found = diagnose(case, causes=("batchnorm-lag", "stale-observers"), num_threads=1, budget=600)
     assert found.primary == "batchnorm-lag"
     assert found.proved
     stale = found.cause("stale-observers")
@@ -160,7 +160,7 @@ def test_stale_observers_are_proved_by_a_warm_start(tmp_path: Path) -> None:
                      qat_epochs=1, qat_lr=1e-4, recipes=())
     run_study(spec, tmp_path / "study")
     case = cases.case(tmp_path / "study")
-    found = diagnose(case)
+    found = diagnose(case, num_threads=1, budget=600)
     assert found.focus.gap < -5
     assert (found.primary, found.proved) == ("stale-observers", True)
     unproved = diagnose(case, interventions=False)
@@ -170,7 +170,7 @@ def test_stale_observers_are_proved_by_a_warm_start(tmp_path: Path) -> None:
 def test_a_settled_study_blames_nothing(tmp_path: Path) -> None:
     need_package("tensorflow")
     run_study(make_spec(None, dataset="digits", warm_start=True, recipes=()), tmp_path / "study")
-    found = diagnose(cases.case(tmp_path / "study"))
+    found = diagnose(cases.case(tmp_path / "study"), num_threads=1, budget=600)
     assert found.primary in ("none", "undecided", "noise")
     assert found.cause("batchnorm-lag").verdict == "ruled_out"
     assert found.cause("stale-observers").verdict == "ruled_out"

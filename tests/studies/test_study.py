@@ -195,7 +195,10 @@ def test_killed_study_resumes_to_the_same_bytes(finished, tmp_path) -> None:
         assert (out / "models" / path.name).read_bytes() == path.read_bytes(), path.name
     ours, theirs = load_study(out).arrays, load_study(finished[0]).arrays
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
-    assert not list(out.rglob(".*.npz.*"))
+    for name in ("runs.csv", "splits.json", "spec.json"):
+        assert (out / name).read_bytes() == (finished[0] / name).read_bytes(), name
+    # Temporary files of a killed writer are removed.
+    assert [path.name for path in out.rglob(".*") if path.name != ".lock"] == []
 
 
 def test_contrasts_telescope() -> None:
