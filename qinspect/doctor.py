@@ -141,6 +141,15 @@ def _beside(version: str, needed: str, ours: str | None) -> str:
     return f"{version} beside {needed} {ours}" if ours else f"{version}, but no {needed}"
 
 
+def _named(package: metadata.Distribution) -> str:
+    """The name of an installed package; none of a folder that pip left half deleted."""
+    try:
+        return package.metadata["Name"] or ""
+    # So says the backport importlib_metadata, which finds packages as soon as anything imports it.
+    except FileNotFoundError:
+        return ""
+
+
 def check_pins() -> Iterator[Check]:
     """Installed packages that ask for another version of what qinspect needs than there is."""
     from packaging.requirements import InvalidRequirement, Requirement
@@ -149,8 +158,7 @@ def check_pins() -> Iterator[Check]:
     needs = {canonicalize_name(Requirement(one).name) for one in requirements()}
     seen = set()
     for package in metadata.distributions():
-        # A folder left half deleted by pip has no name.
-        name = canonicalize_name(package.metadata["Name"] or "")
+        name = canonicalize_name(_named(package))
         if not name or name in seen or name == "qinspect":
             continue
         seen.add(name)  # of two on the path the first is imported

@@ -160,8 +160,11 @@ def test_packages_that_stand_in_the_way(site: Path) -> None:
         assert f"pip uninstall {name}" in found.advice
 
 
-def test_what_others_pin(site: Path) -> None:
+@pytest.mark.parametrize("backport", [False, True])
+def test_what_others_pin(site: Path, backport: bool) -> None:
     """An outsider goes; where two of qinspect's own disagree, the version asked for is named."""
+    if backport:  # once imported, it finds the packages
+        pytest.importorskip("importlib_metadata")
     litert = metadata.version("ai-edge-litert")
     package(site, "litert-cli", "0.2.1", "ai-edge-litert==2.1.0", "numpy>=1", "absent-thing>=9",
             "pandas<1; extra == 'old'", "not a requirement at all")
