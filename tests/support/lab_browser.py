@@ -164,16 +164,20 @@ def stop_kernels(url: str, token: str) -> None:
         urllib.request.urlopen(urllib.request.Request(address, method="DELETE"))
 
 
-# JupyterLab 4.2 and 4.3 stumble over cells that run while the contents of a notebook are listed.
-_OF_JUPYTERLAB = "Failed to update the table of contents."
+# JupyterLab 4.2 to 4.4 stumble over this field while they list the contents of a running notebook.
+_OF_JUPYTERLAB = "'isRunning'"
 
 
 def watch_errors(page: Page) -> list[str]:
     """A list that collects what goes wrong in the page from now on."""
     found: list[str] = []
-    page.on("pageerror", lambda error: found.append(str(error)))
-    page.on("console", lambda said: found.append(said.text)
-            if said.type == "error" and not said.text.startswith(_OF_JUPYTERLAB) else None)
+
+    def note(said: str) -> None:
+        if _OF_JUPYTERLAB not in said:
+            found.append(said)
+
+    page.on("pageerror", lambda error: note(str(error)))
+    page.on("console", lambda said: note(said.text) if said.type == "error" else None)
     return found
 
 
