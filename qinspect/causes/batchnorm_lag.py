@@ -34,11 +34,11 @@ from qinspect.diagnosis.rule import (
     ruled_out,
     speaking,
 )
-from qinspect.measure.first_cut import like, stored_weights
+from qinspect.measure.first_cut import like
 from qinspect.measure.ranges import MEAN_SHIFT
 from qinspect.measure.weights import CHANNEL_AXIS
 from qinspect.schema import Array
-from qinspect.tflite import constant, read_graph, read_keras
+from qinspect.tflite import constant, read_keras
 from qinspect.tflite.constants import weights_of
 from qinspect.tflite.requantize import replace_constants
 
@@ -167,7 +167,7 @@ class _Folded:
 def _folded(evidence: Evidence) -> list[_Folded]:
     """What batch norm has left in the weights that it was folded into, float against QAT."""
     graph = evidence.graph("float")
-    other = read_graph(stored_weights(graph, evidence.graph("qat"), evidence.match("float", "qat")))
+    other = evidence.holding("qat")
     theirs = {weight.tensor.index: weight for weight in weights_of(other.main)}
     found = []
     for weight in weights_of(graph.main):

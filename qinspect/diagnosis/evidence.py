@@ -307,6 +307,14 @@ class Evidence:
         graph = self.graph("float")
         if role == "float" or self.lineage("float", role).verdict in SAME_WEIGHTS:
             return graph
+        return self.holding(role)
+
+    def holding(self, role: str) -> Graph:
+        """The float network with all constants that a quantized file stores in their place.
+
+        An error where the two files do not have the same layers.
+        """
+        graph = self.graph("float")
         return like(graph, stored_weights(graph, self.graph(role), self.match("float", role)))
 
     def calibrated_tensors(self, role: str) -> dict[str, tuple[float, float]]:

@@ -12,7 +12,6 @@ import numpy as np
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import Trial
 from qinspect.measure.activations import ObservedRanges, observe_ranges
-from qinspect.measure.first_cut import like, stored_weights
 from qinspect.schema import Array
 from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph
@@ -85,9 +84,7 @@ def with_weights_of(evidence: Evidence, role: str, source: str) -> Array:
 
     An error where the two files do not have the same layers.
     """
-    graph = evidence.graph("float")
-    held = stored_weights(graph, evidence.graph(role), evidence.match("float", role))
-    return calibrated(evidence, role, like(graph, held), source)
+    return calibrated(evidence, role, evidence.holding(role), source)
 
 
 def calibrated(evidence: Evidence, role: str, other: Graph, source: str) -> Array:

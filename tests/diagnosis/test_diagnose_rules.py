@@ -12,6 +12,7 @@ from diagnose_cases import (
     calibration,
     case,
     data,
+    finding,
     float_graph,
     graph_of,
     history,
@@ -19,19 +20,13 @@ from diagnose_cases import (
     ranges,
 )
 
-from qinspect.causes import all_rules
 from qinspect.diagnosis.cases import Case, Claim, TrainingFacts
 from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.rule import Finding
 from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import constant, evaluate, read_graph
 from qinspect.tflite.constants import all_weights
 from qinspect.tflite.requantize import Ranges, quantize_file, replace_constants
-
-
-def finding(name: str, given: Case) -> Finding:
-    return all_rules()[name].check(Evidence(given))
 
 
 @functools.cache

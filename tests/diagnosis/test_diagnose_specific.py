@@ -12,6 +12,7 @@ from diagnose_cases import (
     calibration,
     case,
     data,
+    finding,
     float_graph,
     graph_of,
     history,
@@ -22,23 +23,18 @@ from diagnose_cases import (
 )
 from small_net import small_net
 
-from qinspect.causes import all_rules
 from qinspect.causes.kernels import _before_softmax
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose, measure_effect
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import kept_in_float, remade
-from qinspect.diagnosis.rule import Finding, Trial
+from qinspect.diagnosis.rule import Trial
 from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import read_graph
 from qinspect.tflite.constants import all_weights, constant
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.requantize import Ranges, quantize_file, replace_constants
 from qinspect_bench.rewired import in_dynamic_range
-
-
-def finding(name: str, given: Case) -> Finding:
-    return all_rules()[name].check(Evidence(given))
 
 
 def healthy() -> Graph:

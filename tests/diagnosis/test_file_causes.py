@@ -13,6 +13,7 @@ from diagnose_cases import (
     calibration,
     case,
     data,
+    finding,
     float_graph,
     graph_of,
     int8,
@@ -26,11 +27,9 @@ from swish_net import swish_net
 from tiny_graphs import one_operator
 
 import qinspect as qi
-from qinspect.causes import all_rules
 from qinspect.causes.negative_tail import curved_outputs
 from qinspect.diagnosis.cases import Case
 from qinspect.diagnosis.engine import diagnose
-from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.rule import Finding
 from qinspect.errors import DataError
 from qinspect.measure.activations import observe_ranges
@@ -48,10 +47,6 @@ from qinspect_bench.rewired import in_dynamic_range, in_two_branches
 def base(given: Case, folder: Path) -> Base:
     cell = Cell("plain_cnn", 0)
     return Base(cell, folder, base_spec(cell, folder / "m.h5", "digits"), given)
-
-
-def finding(name: str, given: Case) -> Finding:
-    return all_rules()[name].check(Evidence(given))
 
 
 # --- swapped-roles ----------------------------------------------------------------------------

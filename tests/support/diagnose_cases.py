@@ -14,8 +14,11 @@ import numpy as np
 import pandas as pd
 from small_net import examples, small_net
 
+from qinspect.causes import all_rules
 from qinspect.data.dataset import Dataset
 from qinspect.diagnosis.cases import Case
+from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.rule import Finding
 from qinspect.measure.activations import observe_ranges
 from qinspect.schema import HISTORY
 from qinspect.tflite import evaluate, read_graph
@@ -104,3 +107,8 @@ def case(ptq: Graph, spread: float = 1.0, **parts: object) -> Case:
         "float_graph": float_graph(0, spread), "ptq_graph": ptq, "data": data(spread),
     }
     return Case(**(known | parts))  # type: ignore[arg-type]
+
+
+def finding(name: str, given: Case) -> Finding:
+    """What the evidence says of one cause."""
+    return all_rules()[name].check(Evidence(given))

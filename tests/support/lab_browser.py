@@ -165,7 +165,7 @@ def stop_kernels(url: str, token: str) -> None:
 
 
 # JupyterLab 4.2 to 4.4 stumble over this field while they list the contents of a running notebook.
-_OF_JUPYTERLAB = "'isRunning'"
+_OF_JUPYTERLAB = ("'isRunning'", "/jlab_core.")
 
 
 def watch_errors(page: Page) -> list[str]:
@@ -173,7 +173,7 @@ def watch_errors(page: Page) -> list[str]:
     found: list[str] = []
 
     def note(said: str) -> None:
-        if _OF_JUPYTERLAB not in said:
+        if not all(mark in said for mark in _OF_JUPYTERLAB):
             found.append(said)
 
     page.on("pageerror", lambda error: note(str(error)))
