@@ -15,12 +15,12 @@ import pandas as pd
 from qinspect.data.dataset import Dataset, take
 from qinspect.data.sources import Source
 from qinspect.data.streams import stream
-from qinspect.errors import DataError, QinspectError, SpecError
-from qinspect.measure.activations import ObservedRanges, observe_ranges
-from qinspect.measure.error_metrics import error_metrics
-from qinspect.measure.kernels import MOST, reference_run, seconds_for
-from qinspect.measure.layer_tables import EXAMPLES, Layers, float_file, layer_tables
-from qinspect.measure.local import layer_errors
+from qinspect.errors import SpecError
+from qinspect.families import Comparisons
+from qinspect.measure.error_metrics import output_sqnr
+from qinspect.measure.kernels import MOST, kernel_row, seconds_for
+from qinspect.measure.layer_tables import EXAMPLES, Layers, layer_tables
+from qinspect.measure.local import float_file, layer_rows
 from qinspect.measure.remarks import (
     Scored,
     answer_remarks,
@@ -32,12 +32,12 @@ from qinspect.measure.remarks import (
 from qinspect.measure.scales import scale_table
 from qinspect.metrics import ACCURACY, Metric
 from qinspect.metrics.classes import NO_ANSWER, same_class
-from qinspect.predictions import Comparisons, Results, results
-from qinspect.progress import Progress, late_progress, no_progress
+from qinspect.predictions import Results, results
+from qinspect.progress import Progress, late_progress
 from qinspect.schema import Array, Arrays
 from qinspect.shown import Shown
 from qinspect.stats.agreement import cohen_kappa
-from qinspect.store import plain
+from qinspect.store import plain, records
 from qinspect.tflite import inspect_file, match_graphs, read_graph, scheme_of
 from qinspect.tflite.ancestry import lineage
 from qinspect.tflite.beside import Beside, beside
@@ -51,7 +51,6 @@ from qinspect.tflite.inputs import (
     prepare_all,
     stored_input,
 )
-from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.origin import origin_of
 from qinspect.tflite.ports import ports_of
 from qinspect.tflite.recorded import Place, Recording, by_model, read_recorded, recorded_name
@@ -60,187 +59,6 @@ from qinspect.tflite.run import Evaluation
 from qinspect.tflite.runner import state_of
 from qinspect.tflite.sandbox import open_model
 from qinspect.tflite.task import Task, output_port, task_of
-
-
-def layer_rows(
-    models: Sequence[tuple[str, Graph, Arrays, Preprocessing]],
-    calibration_x: Arrays | None,
-    *,
-    num_threads: int | None = None,
-    show: Progress = no_progress,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Errors of every layer of every other file against the first float file.
-
-    Parameters
-    ----------
-    models : sequence of (name, graph, x, preprocessing)
-        ``x`` as each file takes it.
-    calibration_x : ndarray or None
-        Calibration examples, before preprocessing.
-    num_threads : int, optional
-        Of the measurement; one a core unless given.
-    show : callable
-        ``show(phase, done, total, message)``, called as files are finished.
-
-    Returns
-    -------
-    rows : list of dict
-        ``ERRORS`` with a, b (names), stored_low, stored_high (ends of the stored range of
-        the output) and, given calibration examples, calibration_low, calibration_high (minimum and
-        maximum of the float file on them) and range_ratio (stored over calibration width).
-    notes : list of str
-        What is missing, and why.
-    """
-    name = float_file({m[0]: m[1] for m in models})
-    if name is None:
-        return [], ["no file is float32 or float16, so the errors of layers have no reference."]
-    graph, x, how = next(m[1:] for m in models if m[0] == name)
-    rows: list[dict[str, Any]] = []
-    notes: list[str] = []
-    observed = None
-    if calibration_x is not None:
-        try:
-            real, _ = prepare(calibration_x, graph, how)
-            observed = observe_ranges(graph, real, num_threads=num_threads)
-        except QinspectError as error:
-            notes.append(f"no calibration ranges: {error}")
-    others = [model for model in models if model[0] != name]
-    for done, (other, quantized, fed, _) in enumerate(others):
-        show("3/3 layers", done, len(others), other)
-        if not _same(fed, x):
-            notes.append(
-                f"no layer errors of {other}: it is given other values than {name}, so its "
-                "layers cannot be compared."
-            )
-            continue
-        matched = match_graphs(graph, quantized)
-        try:
-            found = layer_errors(
-                graph, quantized, matched, x, histograms=False, num_threads=num_threads
-            )
-        except QinspectError as error:
-            notes.append(f"no layer errors of {other}: {error}")
-            continue
-        notes += [f"{other}: {note}" for note in found.notes]
-        ranges = _ranges(graph, quantized, matched, observed)
-        for row in records(found.errors):
-            rows.append({"a": name, "b": other, **row, **ranges.get(row["layer"], {})})
-    show("3/3 layers", len(others), len(others), f"{len(others)} files against {name}")
-    return rows, notes
-
-
-def _same(a: Arrays, b: Arrays) -> bool:
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
-    return not isinstance(a, Mapping) and not isinstance(b, Mapping) and np.array_equal(a, b)
-
-
-def _ranges(
-    graph: Graph, quantized: Graph, matched: GraphMatch, observed: ObservedRanges | None
-) -> dict[str, dict[str, float | None]]:
-    seen = observed.over().bounds if observed is not None else {}
-    found: dict[str, dict[str, float | None]] = {}
-    for pair in matched.pairs:
-        stored = quantized.main.tensors[pair.output_b].stored_range
-        low, high = stored or (None, None)
-        row: dict[str, float | None] = {"stored_low": low, "stored_high": high}
-        if observed is not None:
-            real = seen.get(graph.main.tensors[pair.output_a].name)
-            row["calibration_low"], row["calibration_high"] = real or (None, None)
-            row["range_ratio"] = None
-            if stored is not None and real is not None and real[1] > real[0]:
-                # Ranges are widened to hold zero before they are stored.
-                width = max(real[1], 0.0) - min(real[0], 0.0)
-                row["range_ratio"] = (stored[1] - stored[0]) / width
-        found[pair.layer] = row
-    return found
-
-
-def recipe_rows(models: Sequence[tuple[str, Graph]]) -> list[dict[str, Any]]:
-    """How each two quantized files quantize the same layers, see ``measure.scale_table``."""
-    quantized = [(name, graph) for name, graph in models if scheme_of(graph) != "float32"]
-    rows: list[dict[str, Any]] = []
-    for (a, first), (b, second) in combinations(quantized, 2):
-        table = scale_table(first, second, match_graphs(first, second))
-        rows += [{"a": a, "b": b, **row} for row in records(table)]
-    return rows
-
-
-def kernel_row(
-    name: str, graph: Graph, x: Arrays, y: Array | None, ids: Array, *, task: Task,
-    usual: Evaluation, order: Array, seconds: float, num_threads: int | None = None,
-) -> dict[str, Any]:
-    """Default (XNNPACK) kernels against reference kernels on some of the examples.
-
-    Parameters
-    ----------
-    usual : Evaluation
-        Of all examples by the default kernels.
-    order : ndarray of int
-        Examples to take, one after the other.
-    seconds : float
-        What the reference kernels may take.
-
-    Returns
-    -------
-    dict
-        file, examples (how many were run), said (which, and why no more), flips (examples
-        classified differently), flip_ids, max_abs (largest difference of an output, real units),
-        output_sqnr_db, accuracy_default, accuracy_reference (None without labels), score_default,
-        score_reference (of the metric of ``task``), error (why reference kernels did not run).
-    """
-    row: dict[str, Any] = {
-        "file": name, "examples": 0, "said": None, "flips": None, "flip_ids": [], "max_abs": None,
-        "output_sqnr_db": None, "accuracy_default": None, "accuracy_reference": None,
-        "score_default": None, "score_reference": None, "error": None,
-    }
-    try:
-        ran = reference_run(task, name, graph, x, usual, order, seconds, workers=num_threads)
-    except QinspectError as error:
-        return {**row, "error": str(error)}
-    default, reference = ran.usual, ran.result
-    gap = np.abs(default.outputs.astype(np.float64) - reference.outputs)
-    row |= {
-        "examples": len(ran.index),
-        "said": ran.said,
-        "max_abs": float(gap.max()),
-        "output_sqnr_db": output_sqnr(reference.outputs, default.outputs),
-    }
-    if task.classes and _scores_of_classes(default):
-        flips = default.prediction != reference.prediction
-        row |= {"flips": int(flips.sum()), "flip_ids": ids[ran.index][flips]}
-    y = None if y is None else y[ran.index]
-    if task.metric is not None and (y is not None or not task.metric.needs_y):
-        usually = task.scored(name, graph, take(x, ran.index), default)
-        for key, output in (("default", usually), ("reference", ran.scored)):
-            try:
-                value = Results({name: output}, y, metric=task.metric).value(name)
-            except DataError:  # such as an area under a curve of one class alone
-                continue
-            row[f"score_{key}"] = value
-            row[f"accuracy_{key}"] = value if task.metric is ACCURACY else None
-    return row
-
-
-def _scores_of_classes(result: Evaluation) -> bool:
-    """Whether an example's output is one row of more than one number."""
-    return sum(size > 1 for size in result.raw.shape[1:]) == 1
-
-
-def output_sqnr(reference: Array, other: Array) -> float | None:
-    """SQNR of outputs in dB; None where shapes differ or the outputs are equal (no error)."""
-    if reference.size != other.size:
-        return None
-    value = error_metrics(reference.reshape(-1), other.reshape(-1))["sqnr_db"]
-    return value if np.isfinite(value) else None
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a frame as dicts with text keys."""
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-# --- Compare ``.tflite`` files on the same examples: what they are, and how ---------------------
 
 # Reference kernels and layer by layer errors cost far more than running the files.
 DETAIL_EXAMPLES = 256
@@ -556,7 +374,7 @@ def _of_files(
                 for a, b in combinations(models, 2)
             ],
             "layers": layers,
-            "recipes": recipe_rows([(m.name, m.graph) for m in models]),
+            "recipes": _recipe_rows([(m.name, m.graph) for m in models]),
             "kernels": kernels,
             "ties": [_ties(m, examples.ids, task) for m in models],
             "remarks": [asdict(remark) for remark in (*units, *_remarks(models, compared, task))],
@@ -575,7 +393,7 @@ def _recorded(
     others = {one.name: one.result for one in models if one.name != model.name}
     port = output_port(model.graph, task.outputs[model.name])
     seen = beside(found, model.result, model.graph, port,
-                  classes=task.classes and _scores_of_classes(model.result), others=others)
+                  classes=task.classes and model.result.scores_of_classes, others=others)
     return _Recorded(found, found.scored(task, model.name, model.graph, model.x), seen)
 
 
@@ -584,6 +402,16 @@ def _affordable(graphs: Iterable[Graph], most: int) -> int:
     widest = max(sum(np.prod(np.maximum(t.shape, 1), dtype=np.float64)
                      for t in graph.main.tensors if not t.constant) for graph in graphs)
     return min(most, max(_FEWEST, int(_VALUES / max(1.0, widest))))
+
+
+def _recipe_rows(models: Sequence[tuple[str, Graph]]) -> list[dict[str, Any]]:
+    """How each two quantized files quantize the same layers, see ``measure.scale_table``."""
+    quantized = [(name, graph) for name, graph in models if scheme_of(graph) != "float32"]
+    rows: list[dict[str, Any]] = []
+    for (a, first), (b, second) in combinations(quantized, 2):
+        table = scale_table(first, second, match_graphs(first, second))
+        rows += [{"a": a, "b": b, **row} for row in records(table)]
+    return rows
 
 
 def _kernel_rows(
@@ -688,7 +516,7 @@ def _agreement(a: _Model, b: _Model, task: Task) -> dict[str, Any]:
     # Classes may be numbered differently; what counts is the same class.
     said = [a.answered, b.answered]
     same, all_answer = same_class(*said), not any((one == NO_ANSWER).any() for one in said)
-    comparable = task.classes and _scores_of_classes(a.result) and _scores_of_classes(b.result)
+    comparable = task.classes and a.result.scores_of_classes and b.result.scores_of_classes
     return {
         "a": a.name,
         "b": b.name,
@@ -704,7 +532,7 @@ def _calibration(models: list[_Model], task: Task) -> list[dict[str, Any]]:
     """Calibration error and Brier score of the files that give probabilities of classes."""
     rows: list[dict[str, Any]] = []
     for model in models:
-        if model.y is not None and task.metric is ACCURACY and _scores_of_classes(model.result):
+        if model.y is not None and task.metric is ACCURACY and model.result.scores_of_classes:
             found = Results({model.name: model.result.outputs}, model.y)
             rows += plain(found.calibration.to_dict("records"))
     return rows
@@ -715,7 +543,7 @@ def _flips(
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"a": a.name, "b": b.name}
     if compared is None:
-        if not (_scores_of_classes(a.result) and _scores_of_classes(b.result)):
+        if not (a.result.scores_of_classes and b.result.scores_of_classes):
             return row
         return {**row, "differ": ids[~same_class(a.answered, b.answered)]}
     found = compared.results
@@ -729,7 +557,7 @@ def _flips(
 
 
 def _ties(model: _Model, ids: Array, task: Task) -> dict[str, Any]:
-    comparable = task.classes and _scores_of_classes(model.result)
+    comparable = task.classes and model.result.scores_of_classes
     tied = model.result.tied if comparable else np.zeros(len(ids), dtype=bool)
     row: dict[str, Any] = {
         "file": model.name,

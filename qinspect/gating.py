@@ -18,8 +18,9 @@ from qinspect.data.dataset import Dataset
 from qinspect.data.sources import Source
 from qinspect.errors import DataError, SpecError
 from qinspect.evaluation import evaluate
+from qinspect.families import Comparisons
 from qinspect.metrics import METRICS, Metric
-from qinspect.predictions import Comparisons, Results, results
+from qinspect.predictions import Results, results
 from qinspect.shown import Shown
 from qinspect.stats import Comparison
 from qinspect.stats.planning import NextStep, not_worse_step

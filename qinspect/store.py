@@ -281,3 +281,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a frame as dicts with text keys."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]

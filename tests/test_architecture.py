@@ -16,9 +16,10 @@ PACKAGE = ROOT / "qinspect"
 # A module may import what stands before it; the lab and the command line stand after all.
 ROOMS = (
     "errors", "schema", "quiet", "affine", "store", "verdicts", "shown", "progress", "named",
-    "metrics", "stats", "data", "predictions", "tflite", "measure", "comparisons", "evaluation",
-    "gating", "pytest_plugin", "train", "studies", "loading", "gathering", "diagnosis", "causes",
-    "show", "doctor", "exercises", "lab", "viewer", "workshop", "cli", "__init__", "__main__",
+    "metrics", "stats", "data", "families", "predictions", "tflite", "measure", "comparisons",
+    "evaluation", "gating", "pytest_plugin", "train", "studies", "loading", "gathering",
+    "diagnosis", "causes", "show", "doctor", "exercises", "lab", "viewer", "workshop", "cli",
+    "__init__", "__main__",
 )
 # The rules are asked by the engine, and import what a rule is made of: one room in two folders.
 TOGETHER = {"diagnosis", "causes"}

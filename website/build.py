@@ -27,7 +27,8 @@ HERE = Path(__file__).resolve().parent
 RETURNED = {
     "data.dataset": ("Dataset",),
     "predictions": ("Results",),
-    "comparisons": ("Comparisons", "FileComparison"),
+    "families": ("Comparisons",),
+    "comparisons": ("FileComparison",),
     "measure.layer_tables": ("Layers",),
     "measure.layer_cost": ("Sensitivity",),
     "diagnosis.cases": ("Case",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import SAME_WEIGHTS, Evidence
 from qinspect.diagnosis.requantized import (
+    WITH_RANGES,
     best_source,
     calibration_source,
     kept_in_float,
@@ -34,7 +35,6 @@ from qinspect.tflite.network import layer_names
 
 # Weights and activations of 8 bits, whatever the type of input and output.
 _EIGHT_BITS = frozenset({"int8", "uint8"})
-_INTEGER = frozenset({"int8", "uint8", "int16x8", "mixed"})
 _NOT_QAT = frozenset({"float32", "float16", "dynamic_range", "weight_only"})
 _MOST_NAMES = 4
 # Keras layers with a kernel, which tfmot would wrap.
@@ -182,7 +182,7 @@ def _check_requantized(evidence: Evidence) -> Finding:
         "origin": found.origin.value,
         "origin_confidence": found.origin.confidence,
     }
-    if found.scheme not in _INTEGER:
+    if found.scheme not in WITH_RANGES:
         return does_not_apply("the QAT file stores no activation ranges at all.", (), facts)
     after = _AFTERWARDS.of(found.origin.value == "ptq" and found.origin.confidence != "low")
     if not after.speaks:
@@ -216,7 +216,7 @@ def _convert_itself(evidence: Evidence, finding: Finding) -> Trial | None:
 def _check_parts(evidence: Evidence) -> Finding:
     scheme = evidence.identification("qat").scheme
     facts: dict[str, object] = {"qat_scheme": scheme}
-    if scheme not in _INTEGER:
+    if scheme not in WITH_RANGES:
         return does_not_apply(f"the QAT file is {_WORDS[scheme]}; that is qat-not-applied.", (),
                               facts)
     main = evidence.graph("qat").main

@@ -14,6 +14,7 @@ from qinspect.data.dataset import Dataset, count, take
 from qinspect.data.streams import stream
 from qinspect.diagnosis.cases import Case
 from qinspect.errors import ModelFileError, QinspectError
+from qinspect.families import Comparisons
 from qinspect.measure.activations import (
     ObservedRanges,
     activation_statistics,
@@ -25,7 +26,7 @@ from qinspect.measure.first_cut import like, stored_weights
 from qinspect.measure.remarks import output_remarks
 from qinspect.measure.weights import weight_errors
 from qinspect.metrics import ACCURACY, AGREEMENT, Metric
-from qinspect.predictions import Comparisons, Results
+from qinspect.predictions import Results
 from qinspect.schema import Array, Arrays
 from qinspect.stats import Comparison
 from qinspect.tflite import evaluate, match_graphs

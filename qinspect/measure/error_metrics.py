@@ -156,3 +156,11 @@ def error_metrics(
 def _floating(values: Array) -> Array:
     values = np.asarray(values)
     return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+
+
+def output_sqnr(reference: Array, other: Array) -> float | None:
+    """SQNR of outputs in dB; None where shapes differ or the outputs are equal (no error)."""
+    if reference.size != other.size:
+        return None
+    value = error_metrics(reference.reshape(-1), other.reshape(-1))["sqnr_db"]
+    return value if np.isfinite(value) else None

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from qinspect.data.dataset import count, take
-from qinspect.errors import ModelFileError
+from qinspect.errors import DataError, ModelFileError, QinspectError
+from qinspect.measure.error_metrics import output_sqnr
+from qinspect.metrics import ACCURACY
+from qinspect.predictions import Results
 from qinspect.schema import Array, Arrays
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.isolated import cores
@@ -95,6 +98,62 @@ def reference_run(
     index = index[sort]
     scored = task.scored(name, graph, take(x, index), result, kernels="reference")
     return ReferenceRun(index, usual.take(index), result, scored, _said(done, n, planned, agree))
+
+
+def kernel_row(
+    name: str, graph: Graph, x: Arrays, y: Array | None, ids: Array, *, task: Task,
+    usual: Evaluation, order: Array, seconds: float, num_threads: int | None = None,
+) -> dict[str, Any]:
+    """Default (XNNPACK) kernels against reference kernels on some of the examples.
+
+    Parameters
+    ----------
+    usual : Evaluation
+        Of all examples by the default kernels.
+    order : ndarray of int
+        Examples to take, one after the other.
+    seconds : float
+        What the reference kernels may take.
+
+    Returns
+    -------
+    dict
+        file, examples (how many were run), said (which, and why no more), flips (examples
+        classified differently), flip_ids, max_abs (largest difference of an output, real units),
+        output_sqnr_db, accuracy_default, accuracy_reference (None without labels), score_default,
+        score_reference (of the metric of ``task``), error (why reference kernels did not run).
+    """
+    row: dict[str, Any] = {
+        "file": name, "examples": 0, "said": None, "flips": None, "flip_ids": [], "max_abs": None,
+        "output_sqnr_db": None, "accuracy_default": None, "accuracy_reference": None,
+        "score_default": None, "score_reference": None, "error": None,
+    }
+    try:
+        ran = reference_run(task, name, graph, x, usual, order, seconds, workers=num_threads)
+    except QinspectError as error:
+        return {**row, "error": str(error)}
+    default, reference = ran.usual, ran.result
+    gap = np.abs(default.outputs.astype(np.float64) - reference.outputs)
+    row |= {
+        "examples": len(ran.index),
+        "said": ran.said,
+        "max_abs": float(gap.max()),
+        "output_sqnr_db": output_sqnr(reference.outputs, default.outputs),
+    }
+    if task.classes and default.scores_of_classes:
+        flips = default.prediction != reference.prediction
+        row |= {"flips": int(flips.sum()), "flip_ids": ids[ran.index][flips]}
+    y = None if y is None else y[ran.index]
+    if task.metric is not None and (y is not None or not task.metric.needs_y):
+        usually = task.scored(name, graph, take(x, ran.index), default)
+        for key, output in (("default", usually), ("reference", ran.scored)):
+            try:
+                value = Results({name: output}, y, metric=task.metric).value(name)
+            except DataError:  # such as an area under a curve of one class alone
+                continue
+            row[f"score_{key}"] = value
+            row[f"accuracy_{key}"] = value if task.metric is ACCURACY else None
+    return row
 
 
 def _said(done: int, n: int, planned: int, agree: bool) -> str:

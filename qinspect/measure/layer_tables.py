@@ -17,7 +17,7 @@ from qinspect.measure.activations import activation_statistics, activation_tenso
 from qinspect.measure.clipping import Binned, clip_effect
 from qinspect.measure.cut import constant_tensors
 from qinspect.measure.debugger import debugger_sentence, read_debugger
-from qinspect.measure.local import LayerErrors, layer_errors
+from qinspect.measure.local import LayerErrors, float_file, layer_errors
 from qinspect.measure.probe import Pair, as_pairs
 from qinspect.measure.stand_alone import (
     CutOut,
@@ -191,12 +191,6 @@ class Layers(Shown):
 
 def _rows_of(frame: pd.DataFrame | None) -> list[dict[Any, Any]] | None:
     return None if frame is None else frame.to_dict("records")
-
-
-def float_file(graphs: Mapping[str, Graph]) -> str | None:
-    """The first float32 file, else the first float16 one, which computes with floats as well."""
-    schemes = {scheme_of(graph): name for name, graph in reversed([*graphs.items()])}
-    return schemes.get("float32", schemes.get("float16"))
 
 
 def layers(

@@ -10,12 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qinspect.errors import DataError, SpecError
+from qinspect.errors import DataError, QinspectError, SpecError
+from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.measure.cut import CutModel, NetworkInput, cut_session, wire_pairs
 from qinspect.measure.error_metrics import ERRORS, ErrorSums
 from qinspect.measure.probe import Pair, Pairs, as_pairs, batches
+from qinspect.progress import Progress, no_progress
 from qinspect.schema import Array, Arrays
+from qinspect.store import records
+from qinspect.tflite import match_graphs, scheme_of
 from qinspect.tflite.graph import Graph, Tensor
+from qinspect.tflite.inputs import Preprocessing, prepare
+from qinspect.tflite.match import GraphMatch
 from qinspect.tflite.ports import Feeds, real_values
 from qinspect.tflite.runner import Kernels, Session
 
@@ -310,3 +316,103 @@ def _histogram_frame(measured: _Pass) -> pd.DataFrame:
             columns["count"].append(histogram.counts[filled])
             columns["unit"].append(np.full(len(filled), unit, dtype=object))
     return pd.DataFrame({n: np.concatenate(c) if c else [] for n, c in columns.items()})
+
+
+def float_file(graphs: Mapping[str, Graph]) -> str | None:
+    """The first float32 file, else the first float16 one, which computes with floats as well."""
+    schemes = {scheme_of(graph): name for name, graph in reversed([*graphs.items()])}
+    return schemes.get("float32", schemes.get("float16"))
+
+
+def layer_rows(
+    models: Sequence[tuple[str, Graph, Arrays, Preprocessing]],
+    calibration_x: Arrays | None,
+    *,
+    num_threads: int | None = None,
+    show: Progress = no_progress,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Errors of every layer of every other file against the first float file.
+
+    Parameters
+    ----------
+    models : sequence of (name, graph, x, preprocessing)
+        ``x`` as each file takes it.
+    calibration_x : ndarray or None
+        Calibration examples, before preprocessing.
+    num_threads : int, optional
+        Of the measurement; one a core unless given.
+    show : callable
+        ``show(phase, done, total, message)``, called as files are finished.
+
+    Returns
+    -------
+    rows : list of dict
+        ``ERRORS`` with a, b (names), stored_low, stored_high (ends of the stored range of
+        the output) and, given calibration examples, calibration_low, calibration_high (minimum and
+        maximum of the float file on them) and range_ratio (stored over calibration width).
+    notes : list of str
+        What is missing, and why.
+    """
+    name = float_file({m[0]: m[1] for m in models})
+    if name is None:
+        return [], ["no file is float32 or float16, so the errors of layers have no reference."]
+    graph, x, how = next(m[1:] for m in models if m[0] == name)
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    observed = None
+    if calibration_x is not None:
+        try:
+            real, _ = prepare(calibration_x, graph, how)
+            observed = observe_ranges(graph, real, num_threads=num_threads)
+        except QinspectError as error:
+            notes.append(f"no calibration ranges: {error}")
+    others = [model for model in models if model[0] != name]
+    for done, (other, quantized, fed, _) in enumerate(others):
+        show("3/3 layers", done, len(others), other)
+        if not _same(fed, x):
+            notes.append(
+                f"no layer errors of {other}: it is given other values than {name}, so its "
+                "layers cannot be compared."
+            )
+            continue
+        matched = match_graphs(graph, quantized)
+        try:
+            found = layer_errors(
+                graph, quantized, matched, x, histograms=False, num_threads=num_threads
+            )
+        except QinspectError as error:
+            notes.append(f"no layer errors of {other}: {error}")
+            continue
+        notes += [f"{other}: {note}" for note in found.notes]
+        ranges = _ranges(graph, quantized, matched, observed)
+        for row in records(found.errors):
+            rows.append({"a": name, "b": other, **row, **ranges.get(row["layer"], {})})
+    show("3/3 layers", len(others), len(others), f"{len(others)} files against {name}")
+    return rows, notes
+
+
+def _same(a: Arrays, b: Arrays) -> bool:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+    return not isinstance(a, Mapping) and not isinstance(b, Mapping) and np.array_equal(a, b)
+
+
+def _ranges(
+    graph: Graph, quantized: Graph, matched: GraphMatch, observed: ObservedRanges | None
+) -> dict[str, dict[str, float | None]]:
+    seen = observed.over().bounds if observed is not None else {}
+    found: dict[str, dict[str, float | None]] = {}
+    for pair in matched.pairs:
+        stored = quantized.main.tensors[pair.output_b].stored_range
+        low, high = stored or (None, None)
+        row: dict[str, float | None] = {"stored_low": low, "stored_high": high}
+        if observed is not None:
+            real = seen.get(graph.main.tensors[pair.output_a].name)
+            row["calibration_low"], row["calibration_high"] = real or (None, None)
+            row["range_ratio"] = None
+            if stored is not None and real is not None and real[1] > real[0]:
+                # Ranges are widened to hold zero before they are stored.
+                width = max(real[1], 0.0) - min(real[0], 0.0)
+                row["range_ratio"] = (stored[1] - stored[0]) / width
+        found[pair.layer] = row
+    return found

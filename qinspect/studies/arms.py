@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from qinspect.predictions import Comparisons, Results
+from qinspect.families import Comparisons
+from qinspect.predictions import Results
 from qinspect.train.recipes import PTQ_RECIPES
 
 

@@ -51,6 +51,11 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    @property
+    def scores_of_classes(self) -> bool:
+        """Whether an example's output is one row of more than one number."""
+        return sum(size > 1 for size in self.raw.shape[1:]) == 1
+
     def take(self, index: Array) -> Evaluation:
         """Some of the examples."""
         return replace(self, outputs=self.outputs[index], raw=self.raw[index],

@@ -212,3 +212,11 @@ def test_keeping_every_layer_in_float_tells_of_none() -> None:
     every = range(len(float_graph().main.operators))
     assert kept_in_float(evidence, every) is None
     assert kept_in_float(evidence, [0]) is not None
+
+
+def test_layers_of_a_file_that_stores_no_ranges_are_not_judged_by_another_file() -> None:
+    """Made anew with int8 activations it would lose, or not, what the file at hand does not."""
+    ptq = graph_of(in_dynamic_range(float_graph(0, 1_000.0)), "dynamic.tflite")
+    given = case(ptq, 1_000.0)
+    assert kept_in_float(Evidence(given), [0]) is None
+    assert diagnose(given).cause("sensitive-layer").effect is None

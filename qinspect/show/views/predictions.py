@@ -16,7 +16,8 @@ from qinspect.stats.words import better_by
 from qinspect.verdicts import DIFFERENCES, counted, examples
 
 if TYPE_CHECKING:
-    from qinspect.predictions import Comparisons, Results, RunComparisons
+    from qinspect.families import Comparisons, RunComparisons
+    from qinspect.predictions import Results
     from qinspect.show.figure import Figure
     from qinspect.stats import SeedComparison
 
