@@ -35,7 +35,7 @@ Array = np.ndarray[Any, Any]
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 SUBJECTS = ("evaluate", "compare", "layers", "sensitivity", "stats", "start", "memory", "growth",
-            "sweep")
+            "sweep", "pipeline")
 PACKAGES = ("numpy", "scipy", "ai-edge-litert", "litert-quantizer", "tensorflow", "tf-keras",
             "statsmodels", "distributed")
 ROUNDS = 5
