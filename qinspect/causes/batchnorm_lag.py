@@ -39,7 +39,8 @@ from qinspect.measure.ranges import MEAN_SHIFT
 from qinspect.measure.weights import CHANNEL_AXIS
 from qinspect.schema import Array
 from qinspect.tflite import constant, read_keras
-from qinspect.tflite.constants import weights_of
+from qinspect.tflite.constants import Weight, weights_of
+from qinspect.tflite.graph import Graph
 from qinspect.tflite.requantize import replace_constants
 
 # Sum of squares below which a channel is nothing; far below what any float32 kernel holds.
@@ -152,6 +153,7 @@ def _measures(channels: pd.DataFrame) -> tuple[Measure, Measure]:
 class _Folded:
     """One layer of the float file beside QAT's: index of its tensors, factor of each channel."""
 
+    named: bool  # after a batch norm: what one is folded into keeps its name
     kernel: int
     bias: int | None
     factors: Array  # float64 (channels,)
@@ -182,9 +184,17 @@ def _folded(evidence: Evidence) -> list[_Folded]:
         factors = np.where((size > _NOTHING) & (along > 0), along / np.maximum(size, _NOTHING), 1.0)
         bias = weight.bias if weight.bias is not None and weight.bias.constant else None
         found.append(_Folded(
-            weight.tensor.index, None if bias is None else bias.index, factors, axis,
+            _after_batchnorm(graph, weight), weight.tensor.index,
+            None if bias is None else bias.index, factors, axis,
             None if bias is None else np.asarray(constant(other, bias), dtype=np.float64)))
     return found
+
+
+def _after_batchnorm(graph: Graph, weight: Weight) -> bool:
+    """Whether the weights, their bias or what they put out is named after a batch norm."""
+    named = [weight.tensor, *([] if weight.bias is None else [weight.bias]),
+             *(graph.main.tensors[index] for index in weight.operator.outputs)]
+    return any("batchnorm" in tensor.name.lower().replace("_", "") for tensor in named)
 
 
 def _check_files(evidence: Evidence) -> Finding:
@@ -194,11 +204,15 @@ def _check_files(evidence: Evidence) -> Finding:
     if evidence.lineage("float", "qat").verdict == "unrelated":
         return not_tried("cannot tell: float and QAT are not one network.")
     layers = evidence.once(("folded",), lambda: _folded(evidence))
-    ratio = _FOLDED.of(max((layer.ratio for layer in layers), default=1.0))
+    named = [layer for layer in layers if layer.named]
+    ratio = _FOLDED.of(max((layer.ratio for layer in named or layers), default=1.0))
     said = (f"QAT's channels differ in size from those of the float file by a factor of up to "
             f"{ratio.value:.2f} (median of a layer)")
     if not ratio.speaks:
         return ruled_out(f"{said}: what batch norm left in the weights is the same.", [ratio])
+    if not named:
+        return not_shown(f"{said}; no layer of the float file is named after a batch norm, and "
+                         "training changes sizes, too.", [ratio], strength=0.1)
     if evidence.comparison("float", "qat", own=True).improvement <= 0:
         return not_shown(f"{said}, and QAT is not the better for it.", [ratio], strength=0.1)
     return indicated(
@@ -212,7 +226,7 @@ def _as_qat_has_it(evidence: Evidence, finding: Finding) -> Trial | None:
         return None
     graph, values = evidence.graph("float"), {}
     for layer in evidence.once(("folded",), lambda: _folded(evidence)):
-        if not _FOLDED.of(layer.ratio).speaks:
+        if not (layer.named and _FOLDED.of(layer.ratio).speaks):
             continue
         stored = np.asarray(constant(graph, graph.main.tensors[layer.kernel]), dtype=np.float64)
         shape = [1] * stored.ndim
@@ -331,7 +345,7 @@ RULE = Rule(
     ),
     note="Without re-estimated statistics, which a study makes, applying the remedy tells. Of "
     "files alone, what batch norm left in the weights that it was folded into is compared with "
-    "QAT's.",
+    "QAT's, in layers whose tensors are named after one: the converter keeps the name.",
     figure="statistics",
     frame=_channels,
 )

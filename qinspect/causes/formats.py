@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from qinspect.diagnosis import retrain
-from qinspect.diagnosis.evidence import SAME_WEIGHTS, Evidence
+from qinspect.diagnosis.evidence import SAME_WEIGHTS, WITH_RANGES, Evidence
 from qinspect.diagnosis.requantized import (
-    WITH_RANGES,
     best_source,
     calibration_source,
     kept_in_float,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from qinspect.data.dataset import take
-from qinspect.diagnosis.evidence import OWN_EXAMPLES, Evidence
+from qinspect.diagnosis.evidence import OWN_EXAMPLES, WITH_RANGES, Evidence
 from qinspect.diagnosis.requantized import kept_in_float
 from qinspect.diagnosis.rule import (
     LAYERS,
@@ -18,6 +18,7 @@ from qinspect.diagnosis.rule import (
     Trial,
     does_not_apply,
     indicated,
+    not_shown,
     ruled_out,
 )
 from qinspect.measure.activations import activation_statistics
@@ -81,9 +82,14 @@ def _check(evidence: Evidence) -> Finding:
               "ptq_levels_of_typical_channel": min(starved.values(), default=None)}
     if worst is not None:
         row, median = worst
+        said = (f"layer {row['layer']} ({row['op']}) of the PTQ file keeps {row['sqnr_db']:.1f} "
+                f"dB of its own signal, the median layer {median:.1f} dB")
+        if evidence.identification("ptq").scheme not in WITH_RANGES:
+            # Made anew with ranges, a file would lose, or not, what the one at hand does not.
+            return not_shown(f"{said}; the file stores no ranges, so none that is made anew here "
+                             "tells what the layer costs.", measures, facts)
         return indicated(
-            f"layer {row['layer']} ({row['op']}) of the PTQ file keeps {row['sqnr_db']:.1f} "
-            f"dB of its own signal, the median layer {median:.1f} dB.", measures, facts, ("ptq",),
+            f"{said}.", measures, facts, ("ptq",),
             strength=min(0.6, 0.2 + (median - float(row["sqnr_db"])) / 40),
         )
     if starved:
@@ -139,6 +145,8 @@ def _around(graph: Graph, tensors: list[str]) -> set[int]:
 
 
 def _keep(evidence: Evidence, finding: Finding) -> Trial | None:
+    if finding.verdict != "indicated":
+        return None
     named = finding.numbers.get("ptq_sensitive_layers") or []
     starved = finding.numbers.get("ptq_starved_activations") or []
     pairs = {pair.layer: pair.a for pair in evidence.match("float", "ptq").pairs}

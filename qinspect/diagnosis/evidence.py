@@ -50,6 +50,8 @@ WIDE_RATIO = 2.0
 OWN_EXAMPLES = 256
 # What lineage says of one network; clipped or corrected biases make no other.
 SAME_WEIGHTS = frozenset({"same weights", "same weights, different biases"})
+# Schemes of files that store ranges of activations.
+WITH_RANGES = frozenset({"int8", "uint8", "int16x8", "mixed"})
 _RANGE_EXAMPLES = 1_000
 # One row a tensor: ``kind`` is "input" or "activation"; ends stored and seen (widened to hold 0);
 # ``ratio`` of the stored width to the one seen, ``bits_lost`` its base-2 logarithm; share of

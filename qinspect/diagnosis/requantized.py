@@ -17,8 +17,6 @@ from qinspect.tflite.constants import weights_of
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.requantize import Precision, Ranges, quantizable_operators, quantize_file
 
-# Schemes of files that store ranges of activations.
-WITH_RANGES = frozenset({"int8", "uint8", "int16x8", "mixed"})
 _MOST_EXAMPLES = 1_000
 
 
@@ -101,11 +99,8 @@ def kept_in_float(
 ) -> Trial | None:
     """PTQ made anew with some operators in float, against the same with none.
 
-    None without any; where no weights would be left in integers, which tells of no layer; and of a
-    file that stores no ranges of activations, whose layers lose nothing by them.
+    None without any; and where no weights would be left in integers, which tells of no layer.
     """
-    if evidence.identification("ptq").scheme not in WITH_RANGES:
-        return None
     graph = evidence.graph("float")
     allowed = {layer.index: layer.name for layer in quantizable_operators(graph)}
     kept = sorted(set(operators) & allowed.keys())

@@ -19,6 +19,7 @@ from diagnose_cases import (
     int8,
     ranges,
 )
+from small_net import small_net
 
 from qinspect.diagnosis.cases import Case, Claim, TrainingFacts
 from qinspect.diagnosis.engine import diagnose
@@ -323,9 +324,9 @@ def test_noise_is_told_from_a_gap() -> None:
 # --- batch norm, of files alone -----------------------------------------------------------------
 
 
-def other_statistics() -> Case:
+def other_statistics(*, batchnorm: bool = True) -> Case:
     """Float and PTQ whose first kernel was folded with other statistics than QAT's."""
-    graph, rng = float_graph(), np.random.default_rng(0)
+    graph, rng = graph_of(small_net(batchnorm=batchnorm)), np.random.default_rng(0)
     weight = next(iter(all_weights(graph)))
     assert weight.bias is not None
     kernel, bias = (np.asarray(constant(graph, one)) for one in (weight.tensor, weight.bias))
@@ -346,3 +347,12 @@ def test_batch_norm_is_told_from_files_alone() -> None:
     assert (found.primary, found.proved) == ("batchnorm-lag", True)
     same = dataclasses.replace(healthy(), qat_graph=healthy().ptq_graph)
     assert finding("batchnorm-lag", same).verdict == "ruled_out"
+
+
+def test_channels_that_training_changed_are_not_batch_norm() -> None:
+    """Met with a regression: the sizes and biases of QAT close the gap, of which none is there."""
+    found = diagnose(other_statistics(batchnorm=False))
+    cause = found.cause("batchnorm-lag")
+    assert (cause.verdict, cause.effect) == ("not_shown", None)
+    assert cause.finding.numbers["folded_size_ratio"] > 1.05
+    assert found.primary != "batchnorm-lag"

@@ -17,12 +17,14 @@ def small_net(
     signature: bool = True,
     channels: int = SHAPE[2],
     deeper: int = 0,
+    batchnorm: bool = False,
 ) -> bytes:
     """Convolution + ReLU, depthwise convolution, pooling, dense, softmax.
 
     ``spread`` multiplies the weights of the first channel of the convolution and divides what the
     next layer makes of it: with a large one a scale per tensor loses the other channels.
-    ``deeper`` more 1x1 convolutions stand before the dense layer.
+    ``deeper`` more 1x1 convolutions stand before the dense layer.  With ``batchnorm`` the bias of
+    the convolution is named as the converter names one that a batch norm was folded into.
     """
     rng = np.random.default_rng(seed)
     conv = rng.normal(0, 0.4, (6, 3, 3, channels)).astype(np.float32)
@@ -75,7 +77,8 @@ def small_net(
     options.fusedActivationFunction = relu
     bias = rng.normal(0, 0.1, 6).astype(np.float32)
     operator(fb.BuiltinOperator.CONV_2D, options,
-             [x, constant("conv/weights", conv), constant("conv/bias", bias)], a)
+             [x, constant("conv/weights", conv),
+              constant("bn/FusedBatchNormV3;conv/bias" if batchnorm else "conv/bias", bias)], a)
     b = tensor("depthwise/Relu", (1, 4, 4, 6))
     options = fb.DepthwiseConv2DOptionsT()
     options.strideW = options.strideH = 2
