@@ -24,7 +24,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      times and sizes beside alternatives, to benchmarks/results.md (25 minutes; SUBJECT=layers)"
 	@echo "make bench-diagnosis  does the diagnosis name known causes? (90 minutes on 2 cores)"
-	@echo "make bench-diagnosis-full  every cause on six networks, resumable, hours"
+	@echo "make bench-diagnosis-full  every cause on six networks (two hours, resumable)"
 
 # Without constraints everything is as new as pyproject.toml admits.
 $(STAMP): pyproject.toml $(CONSTRAINTS)
@@ -72,7 +72,7 @@ torture: $(STAMP)
 	$(BIN)/python -m pytest -m torture -rP --timeout 7200
 
 docs: $(STAMP)
-	$(BIN)/python -m qinspect.causes data/diagnosis_cases.csv qinspect_bench.faults:NOT_INJECTED > docs/causes.md
+	$(BIN)/python -m qinspect.causes data/diagnosis_full_cases.csv qinspect_bench.faults:NOT_INJECTED > docs/causes.md
 	$(BIN)/python -m qinspect.metrics > docs/metrics.md
 
 forum-study: $(STAMP)

@@ -616,7 +616,9 @@ def layers_left_out_of_qat(base: Base, case: Case, strength: str, variant: int) 
     before = hard_case(base, case, strength)
     assert before.keras_float is not None
     names = first_layers(before.keras_float, whole=strength == "strong")
-    return Injected(retrained_qat(base, before, f"part-{strength}", skip_layers=names), before)
+    # Beside these what tfmot does not take.
+    left = tuple(dict.fromkeys((*names, *base.spec.skip_layers)))
+    return Injected(retrained_qat(base, before, f"part-{strength}", skip_layers=left), before)
 
 
 def control(base: Base, case: Case, form: str) -> Case:

@@ -1,8 +1,8 @@
 """Write docs/causes.md from the rules, or tell one cause: ``python -m qinspect.causes noise``.
 
-``python -m qinspect.causes data/diagnosis_cases.csv qinspect_bench.faults:NOT_INJECTED`` (`make
-docs`); without the rows of the fault benchmark there are no scores, without the name it is not said
-why a cause has no rows.
+``python -m qinspect.causes data/diagnosis_full_cases.csv qinspect_bench.faults:NOT_INJECTED``
+(`make docs`); without the rows of the fault benchmark there are no scores, without the name it is
+not said why a cause has no rows.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def main() -> int:
     """Print the document or one cause; exit code 2 and one sentence where that cannot be."""
     parser = argparse.ArgumentParser(prog="python -m qinspect.causes")
     parser.add_argument("rows", nargs="?", type=Path, metavar="ID",
-                        help="a cause to tell; or data/diagnosis_cases.csv, for the document")
+                        help="a cause to tell; or data/diagnosis_full_cases.csv, for the document")
     parser.add_argument("reasons", nargs="?", help="module:name of why a cause has no rows, by id")
     given = parser.parse_args()
     rules = all_rules()

@@ -73,7 +73,7 @@ def test_remedies_import_what_exists(rule: Rule) -> None:
 
 def test_the_document_is_made_from_the_rules() -> None:
     text = (ROOT / "docs" / "causes.md").read_text()
-    rows = read_frame(ROOT / "data" / "diagnosis_cases.csv")
+    rows = read_frame(ROOT / "data" / "diagnosis_full_cases.csv")
     assert text == document(rows, NOT_INJECTED), "run make docs"
     assert text.splitlines() == [line for line in text.splitlines() if len(line) <= 100]
 
