@@ -11,7 +11,7 @@ help:
 	@echo "make plain-study  digits trained to the end, five seeds (some five minutes)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make exercises  copy the notebooks without their solutions to the folder exercises/"
-	@echo "make test       all tests (30 minutes on two shared cores)"
+	@echo "make test       all tests (20 minutes on two idle cores)"
 	@echo "make test-lowest  make test-newest  all tests with the oldest and the newest versions of every dependency"
 	@echo "make test-fast  the tests that are not slow"
 	@echo "make torture    the long attacks: kills, odd environments, odd inputs (an hour or more)"

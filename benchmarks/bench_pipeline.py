@@ -26,7 +26,7 @@ _DECISIONS = {0: "not worse", 1: "worse", 3: "cannot tell"}
 def rows() -> Iterator[Row | str]:
     yield from gates()
     need("tensorflow_model_optimization")
-    for name, epochs in (("mlp", 5), ("bn_cnn", 1), ("bn_cnn", 5)):
+    for name, epochs in (("mlp", 5), ("bn_cnn", 1), ("bn_cnn", 5), ("bn_cnn", 50)):
         yield watched(name, epochs)
 
 
