@@ -20,7 +20,6 @@ from bench import ROOT, Row, met, need, paired, resnet8, span
 
 # Share of the training time that watching may take.
 _OVERHEAD = 0.10
-_DECISIONS = {0: "not worse", 1: "worse", 3: "cannot tell"}
 
 
 def rows() -> Iterator[Row | str]:
@@ -32,6 +31,10 @@ def rows() -> Iterator[Row | str]:
 
 def gates() -> Iterator[Row]:
     """float32 against int8, with files and with predictions kept of the old one."""
+    from qinspect.gating import CODES
+    from qinspect.verdicts import GATE
+
+    words = {code: GATE[verdict] for verdict, code in CODES.items()}
     files, x, y = resnet8(2000)
     old, new = files / "float32.tflite", files / "int8.tflite"
     with tempfile.TemporaryDirectory() as made:
@@ -53,7 +56,7 @@ def gates() -> Iterator[Row]:
         for way, code in timed.found.items():
             yield Row(f"gate resnet8 float32 and int8, 2,000 images, from {way}",
                       span(timed.median(way)),
-                      check=f"exit code {code}, {_DECISIONS.get(code, 'an error')}; {said}")
+                      check=f"exit code {code}, {words.get(code, 'an error')}; {said}")
 
 
 def watched(name: str, epochs: int) -> Row:

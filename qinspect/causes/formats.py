@@ -34,7 +34,6 @@ from qinspect.tflite.network import layer_names
 
 # Weights and activations of 8 bits, whatever the type of input and output.
 _EIGHT_BITS = frozenset({"int8", "uint8"})
-_NOT_QAT = frozenset({"float32", "float16", "dynamic_range", "weight_only"})
 _MOST_NAMES = 4
 # Keras layers with a kernel, which tfmot would wrap.
 _TAKES_WEIGHTS = frozenset({"Conv2D", "DepthwiseConv2D", "Dense"})
@@ -94,7 +93,7 @@ def _check_format(evidence: Evidence) -> Finding:
         }
         # A QAT file without quantization, or with a part of it, has a cause of its own.
         if found.scheme not in _EIGHT_BITS and not (
-            role == "qat" and found.scheme in (*_NOT_QAT, "mixed")
+            role == "qat" and (found.scheme == "mixed" or found.scheme not in WITH_RANGES)
         ):
             odd.append((role, found.scheme))
     if len(facts) == 6 and facts["ptq_scheme"] == facts["qat_scheme"]:
@@ -133,7 +132,7 @@ def _check_applied(evidence: Evidence) -> Finding:
     wrapped = _wrapped_layers(evidence)
     if wrapped is not None:
         facts["wrapped_layers"] = wrapped
-    measures = [_FLOAT.of(found.scheme in _NOT_QAT)]
+    measures = [_FLOAT.of(found.scheme not in WITH_RANGES)]
     if measures[0].speaks:
         why = "" if wrapped is None else (
             "; its Keras model has no quantization wrappers: quantize_annotate without "
@@ -154,7 +153,7 @@ def _check_applied(evidence: Evidence) -> Finding:
 
 
 def _quantized_as_ptq(evidence: Evidence, finding: Finding) -> Trial | None:
-    if finding.numbers["qat_scheme"] not in _NOT_QAT or (
+    if finding.numbers["qat_scheme"] in WITH_RANGES or (
         evidence.identification("ptq").scheme not in _EIGHT_BITS
     ):
         return None
