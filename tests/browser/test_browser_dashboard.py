@@ -79,7 +79,6 @@ def test_ranges(page: Page) -> None:
     expect(page.locator(".qi-range-method option:checked")).to_have_text("by hand")
     changes(page, drag(page, upper, -60), figure, said, effect)
     # The browser works it out while the limit is dragged, the kernel once more: the same numbers.
-    # It holds back what the kernel cannot keep up with, so the last position may be on its way.
     browser = page.locator(said).inner_text().strip()
     expect(page.locator(effect)).to_have_text(f"Checked in Python: {browser}")
     keep_pictures(page, "ranges")

@@ -43,10 +43,13 @@ _RUN_ALL = """async () => {
   await app.commands.execute('notebook:run-all-cells');
   return p.content.model.sharedModel.cells.flatMap(c => c.cell_type === 'code' ? c.outputs : [])
     .filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue); }"""
-# The kernel answers in the order of asking: after this reply every earlier change is through.
+# The kernel answers in the order of asking: after this reply every change sent before is through.
+# A widget sends one change at a time and keeps the newest back meanwhile: that one is sent before
+# the first reply, so it is through after the second.
 _ANSWERED = """async () => {
-  const p = window.jupyterapp.shell.currentWidget;
-  await p.sessionContext.session.kernel.requestKernelInfo(); }"""
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  await kernel.requestKernelInfo();
+  await kernel.requestKernelInfo(); }"""
 
 
 def find_chromium() -> str:
@@ -182,7 +185,7 @@ def watch_errors(page: Page) -> list[str]:
 
 
 def answered(page: Page) -> None:
-    """Wait until the kernel has dealt with everything sent so far."""
+    """Wait until the kernel has dealt with everything done so far."""
     page.evaluate(_ANSWERED)
 
 
