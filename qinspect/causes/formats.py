@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import SAME_WEIGHTS, WITH_RANGES, Evidence
 from qinspect.diagnosis.requantized import (
@@ -9,6 +11,7 @@ from qinspect.diagnosis.requantized import (
     calibration_source,
     kept_in_float,
     requantized,
+    with_other_ranges,
     with_weights_of,
 )
 from qinspect.diagnosis.retrain import Training
@@ -31,6 +34,7 @@ from qinspect.tflite import read_keras
 from qinspect.tflite.constants import INTEGER_KINDS, weights_of
 from qinspect.tflite.graph import Graph
 from qinspect.tflite.network import layer_names
+from qinspect.tflite.origin import Origin
 
 # Weights and activations of 8 bits, whatever the type of input and output.
 _EIGHT_BITS = frozenset({"int8", "uint8"})
@@ -65,7 +69,7 @@ _AFTERWARDS = Measure(
 )
 _TRAINED = Measure(
     "weights_trained", "the QAT file holds other weights than the float model", threshold=True,
-    side="above",
+    side="above", basis="or its Keras model has quantization wrappers",
 )
 
 
@@ -126,6 +130,10 @@ def _wrapped_layers(evidence: Evidence) -> int | None:
     return sum(layer.wrapped for layer in read_keras(evidence.case.keras_qat).layers)
 
 
+def _after_training(origin: Origin) -> bool:
+    return origin.value == "ptq" and origin.confidence != "low"
+
+
 def _check_applied(evidence: Evidence) -> Finding:
     found = evidence.identification("qat")
     facts: dict[str, object] = {"qat_scheme": found.scheme, "origin": found.origin.value}
@@ -141,7 +149,8 @@ def _check_applied(evidence: Evidence) -> Finding:
         )
         return indicated(f"the file called QAT is {_WORDS[found.scheme]}{why}.", measures, facts,
                          strength=1.0)
-    if "float" in evidence.case.roles and found.origin.value != "qat":
+    again = wrapped and _after_training(found.origin)  # that is qat-requantized
+    if "float" in evidence.case.roles and found.origin.value != "qat" and not again:
         facts["lineage"] = evidence.lineage("float", "qat").verdict
         measures.append(_UNTRAINED.of(facts["lineage"] == "same weights"))
         if measures[1].speaks:
@@ -159,7 +168,8 @@ def _quantized_as_ptq(evidence: Evidence, finding: Finding) -> Trial | None:
         return None
     source, words = best_source(evidence)
     return Trial(f"quantizing the file called QAT to full int8 as well (calibrated with {words})",
-                 {"qat": with_weights_of(evidence, "qat", source)})
+                 {"qat": with_weights_of(evidence, "qat", source)},
+                 doubt="what QAT would have kept of it only training tells.")
 
 
 def _convert(evidence: Evidence, finding: Finding) -> Trial | None:
@@ -182,26 +192,30 @@ def _check_requantized(evidence: Evidence) -> Finding:
     }
     if found.scheme not in WITH_RANGES:
         return does_not_apply("the QAT file stores no activation ranges at all.", (), facts)
-    after = _AFTERWARDS.of(found.origin.value == "ptq" and found.origin.confidence != "low")
+    after = _AFTERWARDS.of(_after_training(found.origin))
     if not after.speaks:
         return ruled_out("nothing in the QAT file says that it was quantized after training.",
                          [after], facts)
     measures: tuple[Measure, ...] = (after,)
+    wrapped = _wrapped_layers(evidence)
+    if wrapped is not None:
+        facts["wrapped_layers"] = wrapped
+    said = "the QAT file's"
     if "float" in evidence.case.roles:
         facts["lineage"] = evidence.lineage("float", "qat").verdict
-        trained = _TRAINED.of(facts["lineage"] != "same weights")
+        other = facts["lineage"] != "same weights"
+        # A careful QAT moves weights by less than their rounding.
+        trained = _TRAINED.of(other or bool(wrapped))
         measures = together(after, trained)
         if not trained.speaks:
             return ruled_out("the QAT file holds the float model's weights, so nothing was "
                              "trained.", measures, facts)
-    wrapped = _wrapped_layers(evidence)
-    if wrapped is not None:
-        facts["wrapped_layers"] = wrapped
+        said = ("the QAT file holds other weights than the float model, but its" if other else
+                f"the QAT Keras model has {wrapped} wrapped layers, but the file's")
     strength = {"certain": 0.95, "high": 0.8, "medium": 0.6}[found.origin.confidence]
     return indicated(
-        "the QAT file holds other weights than the float model, but its quantization was made "
-        f"after training ({found.origin.reasons[0]}): the ranges that QAT learned are not used.",
-        measures, facts, ("qat",), strength=strength,
+        f"{said} quantization was made after training ({found.origin.reasons[0]}): the ranges "
+        "that QAT learned are not used.", measures, facts, ("qat",), strength=strength,
     )
 
 
@@ -209,6 +223,18 @@ def _convert_itself(evidence: Evidence, finding: Finding) -> Trial | None:
     if not finding.numbers.get("wrapped_layers"):
         return None
     return Trial("converting the QAT model itself", {"qat": retrain.qat_converted(evidence)})
+
+
+def _other_ranges(evidence: Evidence, finding: Finding) -> Trial | None:
+    return with_other_ranges(evidence)
+
+
+def _bare_layers(evidence: Evidence) -> list[str] | None:
+    """Layers that tfmot takes and the QAT Keras model does not wrap; None without that model."""
+    if evidence.case.keras_qat is None:
+        return None
+    return [layer.name for layer in read_keras(evidence.case.keras_qat).layers
+            if layer.weights and not layer.wrapped and layer.kind in _TAKES_WEIGHTS]
 
 
 def _check_parts(evidence: Evidence) -> Finding:
@@ -230,11 +256,10 @@ def _check_parts(evidence: Evidence) -> Finding:
         return indicated(
             f"{len(left)} of {total} layers of the QAT file compute in float ({listed}), where PTQ "
             "pays for integers: they were left out of quantization-aware training.", (in_float,),
-            facts, ("ptq",), strength=0.9)
-    if evidence.case.keras_qat is None or not _wrapped_layers(evidence):
+            facts, ("ptq",), strength=1.0)
+    bare = _bare_layers(evidence)
+    if bare is None or not _wrapped_layers(evidence):
         return ruled_out("every layer of the QAT file is quantized as in PTQ.", (in_float,), facts)
-    bare = [layer.name for layer in read_keras(evidence.case.keras_qat).layers
-            if layer.weights and not layer.wrapped and layer.kind in _TAKES_WEIGHTS]
     not_learned = _NOT_LEARNED.of(len(bare))
     facts["layers_not_wrapped"] = bare
     if not not_learned.speaks:
@@ -262,8 +287,18 @@ def _the_same_in_float(evidence: Evidence, finding: Finding) -> Trial | None:
     spared = {op.index for op in main.operators if all(
         main.tensors[at].dtype == "float32" for at in (*op.inputs[:1], *op.outputs) if at >= 0)}
     pairs = evidence.match("float", "qat").pairs
-    return kept_in_float(evidence, (pair.a for pair in pairs if pair.b in spared),
-                         "leaving in float in the PTQ file, too, what QAT has in float")
+    trial = kept_in_float(evidence, (pair.a for pair in pairs if pair.b in spared),
+                          "leaving in float in the PTQ file, too, what QAT has in float")
+    if trial is None or _bare_layers(evidence) == []:
+        return trial  # there is no QAT of layers that tfmot does not take
+    return replace(trial, doubt="what QAT of these layers would have kept only training tells.")
+
+
+def _train_every_layer(evidence: Evidence, finding: Finding) -> Trial | None:
+    if not finding.numbers["layers_in_float"]:
+        return None
+    return Trial("training QAT again with every layer that tfmot takes",
+                 again={"qat": Training("qat", every_layer=True)})
 
 
 RULES = (
@@ -327,6 +362,8 @@ RULES = (
             Remedy("applying QAT", ("qat", "keras_float", "train", "recipe"), _train, trains=True,
                    mends=("different-network",)),
         ),
+        note="That int8 after training closes the gap is no proof: QAT may keep what PTQ loses. "
+        "Proved where QAT was applied, or its model converted, and that closes the gap.",
         figure="QAT ranges",
     ),
     Rule(
@@ -359,6 +396,7 @@ RULES = (
         remedies=(
             Remedy("converting the QAT model itself", ("qat", "keras_qat"), _convert_itself,
                    trains=True),
+            Remedy("other ranges for QAT's weights", ("float", "qat", "data"), _other_ranges),
         ),
         figure="QAT ranges",
     ),
@@ -392,9 +430,12 @@ RULES = (
         remedies=(
             Remedy("PTQ with the same layers in float", ("ptq", "qat", "float", "data"),
                    _the_same_in_float),
+            Remedy("QAT of every layer", ("qat", "keras_float", "train", "recipe"),
+                   _train_every_layer, trains=True),
         ),
         note="A QAT file with nothing in integers is `qat-not-applied`; a PTQ file that is partly "
-        "float is `different-format`.",
+        "float is `different-format`. That PTQ with the same layers in float closes the gap is a "
+        "proof where tfmot does not take them; else QAT of every layer has to close it.",
         figure="sizes",
     ),
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.retrain import Training
+from qinspect.diagnosis.retrain import Training, answers
 from qinspect.diagnosis.rule import (
     RATE,
     TRAIN_ON,
@@ -46,6 +46,10 @@ _COSINE = Measure(
 )
 _UNMOVED = Measure(
     "weights_unmoved", "no weight moved beyond the rounding of int8", threshold=True, side="above",
+)
+_SPOILS = Measure(
+    "rate_spoils_float", "the float model is worse once trained on at QAT's rate", threshold=True,
+    side="above", basis="paired interval of PTQ before and after; asked where nothing else tells",
 )
 _FALL = Measure(
     "{role}_last_fall_share", "fall of the loss in the last epoch", side="above",
@@ -116,6 +120,17 @@ def _check_rate(evidence: Evidence) -> Finding:
     return ruled_out(f"{moderate}.", measures, facts)
 
 
+def _spoils_float(evidence: Evidence) -> tuple[Measure, ...]:
+    """Whether the float model, trained on at QAT's rate, gives a PTQ file that is worse."""
+    if "ptq" not in evidence.case.roles:
+        return ()
+    found = answers(evidence, Training("ptq trained on"))
+    results = evidence.results().with_outputs(**{"trained on": evidence.scorable(found)})
+    better = results.metric.better
+    *_, high = results.contrast({"trained on": better, "ptq": -better})
+    return (_SPOILS.of(high < 0),)
+
+
 def _other_rate(evidence: Evidence, finding: Finding) -> Trial | None:
     facts = evidence.case.facts
     assert facts is not None
@@ -126,6 +141,7 @@ def _other_rate(evidence: Evidence, finding: Finding) -> Trial | None:
         f"training QAT again with learning rate {facts.qat_lr * factor:.2g} instead of "
         f"{facts.qat_lr:.2g}",
         again={"qat": Training("qat", rate_factor=factor)}, sham={"qat": Training("qat")},
+        seen=() if speaking(finding.measures) else _spoils_float(evidence),
     )
 
 
@@ -211,7 +227,7 @@ RULES = (
             "(https://github.com/openvinotoolkit/nncf/issues/780)",
         ),
         source="Krishnamoorthi 2018, arXiv:1806.08342, section 5 (training best practices)",
-        measures=(_RISE, _COSINE, _UNMOVED),
+        measures=(_RISE, _COSINE, _UNMOVED, _SPOILS),
         remedies=(Remedy("QAT with another learning rate", _TRAINED, _other_rate, trains=True),),
         note=(
             "Where neither the loss nor the weights tell, and QAT is the worse file, only the "

@@ -8,12 +8,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.requantized import (
-    alike,
-    calibration_source,
-    remade,
-    requantized,
-)
+from qinspect.diagnosis.requantized import with_other_ranges
 from qinspect.diagnosis.retrain import Training
 from qinspect.diagnosis.rule import (
     OBSERVERS,
@@ -53,6 +48,10 @@ def _check(evidence: Evidence) -> Finding:
     own = evidence.own_activations("qat")
     if own.empty:
         return does_not_apply("the QAT file stores no activation ranges.")
+    origin = evidence.identification("qat").origin
+    if (origin.value, origin.confidence) == ("ptq", "certain"):
+        return does_not_apply("the QAT file's ranges are not those of observers: it was quantized "
+                              f"after training ({origin.reasons[0]}).")
     lost = _unused(own)
     unused = float(np.median(lost))
     facts: dict[str, Any] = {
@@ -155,14 +154,7 @@ def _warm(evidence: Evidence, finding: Finding) -> Trial | None:
 
 
 def _other_ranges(evidence: Evidence, finding: Finding) -> Trial | None:
-    """QAT's own weights with calibrated ranges, against the same with the ranges that it stores."""
-    source, words = calibration_source(evidence)
-    ranges = alike(evidence, "qat", evidence.observed(source, "qat").over())
-    return Trial(
-        f"quantizing QAT's weights with ranges from {words}, instead of those that it stored,",
-        {"qat": requantized(evidence, ranges, role="qat")},
-        controls={"qat": remade(evidence, role="qat")},
-    )
+    return with_other_ranges(evidence)
 
 
 RULE = Rule(

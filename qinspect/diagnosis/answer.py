@@ -98,6 +98,12 @@ class Cause:
         """Whether its intervention closed a good part of the gap."""
         return self.effect is not None and self.effect.confirmed
 
+    @property
+    def doubted(self) -> bool:
+        """Whether the files themselves show it, and a remedy that does more closes the gap."""
+        return (self.verdict == "indicated" and self.finding.strength >= 1.0
+                and self.effect is not None and bool(self.effect.doubt))
+
     def lift(self, gap: Comparison) -> float:
         """What its remedy surely gives the file of a gap that gains most; 0 where not seen."""
         if self.effect is None or not self.seen or self.effect.doubt:
@@ -303,7 +309,8 @@ class Diagnosis(Shown):
         """What would allow a remedy that trains, and the options that give it."""
         wanted = dict.fromkeys(
             need for cause in self.causes
-            if cause.verdict == "indicated" and cause.effect is None and self.interventions
+            if cause.verdict == "indicated" and self.interventions
+            and (cause.effect is None or cause.effect.doubt)
             for remedy in cause.rule.remedies if remedy.trains
             for need in remedy.requires if need in OPTIONS and not self.case.has(need))
         if not wanted:

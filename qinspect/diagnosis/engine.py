@@ -62,7 +62,8 @@ class _Tried:
     """What came of the remedies of one cause."""
 
     effect: Effect | None
-    note: str | None
+    note: str | None = None
+    later: bool = False  # a remedy that trains comes next
 
 
 def diagnose(
@@ -212,10 +213,10 @@ def _without_training(
             continue
         show("remedies", done, len(order), cause.rule.remedy)
         tried = _try_remedies(cause, evidence, focus, training=training, deadline=deadline)
-        if tried is None:
+        found[at] = replace(cause, effect=tried.effect, note=tried.note)
+        if tried.later:
             later.append(at)
             continue
-        found[at] = replace(cause, effect=tried.effect, note=tried.note)
         spoilt = cause.rule.every_file and (found[at].confirmed or _beyond_doubt(found[at]))
     if order:
         show("remedies", len(order), len(order), f"{len(order) - len(later)} tried")
@@ -233,7 +234,6 @@ def _with_training(
                             say=partial(show, "training", done, len(later)))
         tried = _try_remedies(found[at], evidence, focus, training=training, deadline=deadline,
                               replicate=replicate)
-        assert tried is not None
         found[at] = replace(found[at], effect=tried.effect, note=tried.note)
 
     begun = 0
@@ -384,29 +384,39 @@ def _beyond_doubt(cause: Cause) -> bool:
 def _try_remedies(
     cause: Cause, evidence: Evidence, focus: Comparison, *, training: bool, deadline: float,
     replicate: Callable[..., Effect | str] | None = None,
-) -> _Tried | None:
+) -> _Tried:
     """The first remedy that can be applied, measured; or why none could.
 
-    None where that may be one that trains and nothing measures these (``replicate``).
+    One that leaves a doubt holds until a later one leaves none.  Remedies that train wait for what
+    measures these (``replicate``); then the others have been tried.
     """
-    reasons = []
+    reasons, failed = [], []
+    doubted = cause.effect
     for remedy in cause.rule.remedies:
+        if cause.effect is not None and not remedy.trains:
+            continue  # tried before anything was trained
         missing = evidence.case.missing(remedy.requires)
         if missing:
             reasons.append(f"{remedy.title} needs {' and '.join(missing)}")
         elif remedy.trains and not training:
             reasons.append(f"{remedy.title} needs TensorFlow, which was not to be used")
         elif time.perf_counter() >= deadline:
-            reasons.append(f"{remedy.title} was not tried for lack of time")
+            failed.append(f"{remedy.title} was not tried for lack of time")
         elif remedy.trains and replicate is None:
-            return None
+            return _Tried(doubted, later=True)
         else:
             applied = _apply(remedy, cause, evidence, focus, replicate)
             if isinstance(applied, Effect):
                 late = max(0.0, time.perf_counter() - deadline)
-                return _Tried(replace(applied, late_seconds=late, mends=remedy.mends), None)
-            reasons.append(applied)
-    return _Tried(None, "; ".join(dict.fromkeys(reasons)) + ".")
+                effect = replace(applied, late_seconds=late, mends=remedy.mends)
+                if not effect.doubt:
+                    return _Tried(effect)
+                doubted = effect
+            else:
+                failed.append(applied)
+    if doubted is None:
+        failed = [*reasons, *failed]
+    return _Tried(doubted, f"{'; '.join(dict.fromkeys(failed))}." if failed else None)
 
 
 def _apply(
@@ -535,7 +545,10 @@ def _judge(cause: Cause, focus: Comparison) -> Cause:
             and _surely(focus, effect.interval) > 0):
         note = ("the remedy closes the gap, but not by more than a gap that was chosen for being "
                 "significant is too large by luck.")
-        return cause if effect.once else replace(cause, note=effect.doubt or note)
+        if effect.doubt:
+            note = f"{effect.doubt} {cause.note[0].upper()}{cause.note[1:]}" if cause.note else (
+                effect.doubt)
+        return cause if effect.once else replace(cause, note=note)
     if cause.verdict == "indicated" and (
         tried or not focus.significant or not cause.may_explain(focus)
     ):
@@ -546,7 +559,8 @@ def _judge(cause: Cause, focus: Comparison) -> Cause:
 
 
 def _only_there(cause: Cause) -> Cause:
-    return replace(cause, verdict="not_shown") if cause.verdict == "indicated" else cause
+    open_ = cause.verdict == "indicated" and not cause.doubted
+    return replace(cause, verdict="not_shown") if open_ else cause
 
 
 def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
@@ -566,7 +580,8 @@ def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
         return most.rule.id, True
     confirmed = [c for c in causes if c.confirmed]
     if confirmed:
-        return _narrowest(confirmed).rule.id, True
+        best = _narrowest([*confirmed, *(c for c in causes if c.doubted)])
+        return best.rule.id, best.confirmed
     if any(c.closed and c.rule.id == "noise" for c in causes):
         return "noise", False
     left = [c for c in causes if c.verdict == "indicated" and c.rule.id != "noise"]

@@ -79,6 +79,17 @@ def remade(evidence: Evidence, index: Array | None = None, role: str = "ptq") ->
         evidence, with_stored_ranges(evidence, role), index=index, role=role))
 
 
+def with_other_ranges(evidence: Evidence) -> Trial:
+    """QAT's own weights with calibrated ranges, against the same with the ranges that it stores."""
+    source, words = calibration_source(evidence)
+    ranges = alike(evidence, "qat", evidence.observed(source, "qat").over())
+    return Trial(
+        f"quantizing QAT's weights with ranges from {words}, instead of those that it stored,",
+        {"qat": requantized(evidence, ranges, role="qat")},
+        controls={"qat": remade(evidence, role="qat")},
+    )
+
+
 def with_weights_of(evidence: Evidence, role: str, source: str) -> Array:
     """Answers of the float network with a quantized file's weights, quantized with its own ranges.
 

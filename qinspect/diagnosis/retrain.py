@@ -37,7 +37,8 @@ class Training:
     ``which``: "qat", trained again; "ptq", converted again; "ptq trained on", of the float model
     trained on for as long as QAT was.  ``warm_start``: set ranges from calibration examples first
     (None: as before); ``per_channel_dense``: each output of a dense layer gets a weight range of
-    its own; ``seed_shift``: another order of the batches.
+    its own; ``every_layer``: none left out of QAT but what tfmot does not take; ``seed_shift``:
+    another order of the batches.
     """
 
     which: Literal["qat", "ptq", "ptq trained on"]
@@ -46,6 +47,7 @@ class Training:
     extra_epochs: int = 0
     seed_shift: int = 0
     per_channel_dense: bool = False
+    every_layer: bool = False
 
     @property
     def key(self) -> tuple[str, Training]:
@@ -160,6 +162,7 @@ def make_file(given: Materials, training: Training) -> bytes:
         convert_qat,
         fit,
         fit_qat,
+        layers_not_taken,
         load_keras,
         quantize_aware,
         reset,
@@ -174,7 +177,8 @@ def make_file(given: Materials, training: Training) -> bytes:
     assert facts is not None
     qat = training.which == "qat"
     if qat:
-        model = quantize_aware(model, skip_layers=facts.skip_layers,
+        skipped = layers_not_taken(model) if training.every_layer else facts.skip_layers
+        model = quantize_aware(model, skip_layers=skipped,
                                per_channel_dense=training.per_channel_dense)
     x = _array(given.x)
     assert x is not None

@@ -1,4 +1,4 @@
-from .check import check_model
+from .check import check_model, layers_not_taken
 from .conversion import convert, convert_qat, keep_in_float, make_converter, run_converter
 from .files import compiled_with, learning_rate_of, load_keras, save_keras
 from .keras import THREADS, has_batchnorm, machine, reset, threads
@@ -34,6 +34,7 @@ __all__ = [
     "flatten_model",
     "has_batchnorm",
     "keep_in_float",
+    "layers_not_taken",
     "learning_rate_of",
     "load_keras",
     "machine",

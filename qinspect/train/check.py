@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from qinspect.errors import TrainError
@@ -41,12 +42,21 @@ def check_model(model: Any, *, skip_layers: tuple[str, ...] = ()) -> None:
     only right behind a convolution or dense layer without activation.
     """
     check_is_keras2(model)
-    for layer in model.layers:
-        if layer.name in skip_layers or is_wrapped(layer):
-            continue
-        problem = _problem(layer)
-        if problem:
+    for layer, problem in _problems(model):
+        if layer.name not in skip_layers:
             raise TrainError(f"layer {layer.name!r} ({type(layer).__name__}) {problem}")
+
+
+def layers_not_taken(model: Any) -> tuple[str, ...]:
+    """Names of the layers of a ``tf_keras`` model that tfmot does not take."""
+    check_is_keras2(model)
+    return tuple(layer.name for layer, _ in _problems(model))
+
+
+def _problems(model: Any) -> Iterator[tuple[Any, str]]:
+    for layer in model.layers:
+        if not is_wrapped(layer) and (problem := _problem(layer)):
+            yield layer, problem
 
 
 def check_is_keras2(model: Any) -> None:

@@ -260,6 +260,8 @@ def test_every_measure_is_seen_on_both_sides(
 BY_FORMULA = {
     ("batchnorm-lag", "folded_size_ratio"), ("batchnorm-lag", "mean_shift_sd"),
     ("batchnorm-lag", "sd_ratio"),
+    # tests/diagnosis/test_diagnose_specific.py has both: it is asked while the remedy is tried.
+    ("qat-learning-rate", "rate_spoils_float"),
     ("qat-learning-rate", "weight_cosine_median"), ("regularisation", "perturbation_p"),
     ("qat-not-applied", "qat_holds_float_weights"), ("qat-requantized", "weights_trained"),
     # tests/diagnosis/test_file_causes.py reads Keras models, and has networks with swish.

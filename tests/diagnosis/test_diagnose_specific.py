@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +24,24 @@ from diagnose_cases import (
 )
 from small_net import small_net
 
+from qinspect.causes import all_rules
 from qinspect.causes.kernels import _before_softmax
-from qinspect.diagnosis.cases import Case
+from qinspect.diagnosis.cases import Case, TrainingFacts
 from qinspect.diagnosis.engine import diagnose, measure_effect
 from qinspect.diagnosis.evidence import Evidence
 from qinspect.diagnosis.requantized import kept_in_float, remade
-from qinspect.diagnosis.rule import Trial
+from qinspect.diagnosis.retrain import Training
+from qinspect.diagnosis.rule import (
+    FORMAT,
+    LAYERS,
+    Finding,
+    Measure,
+    Remedy,
+    Rule,
+    Trial,
+    indicated,
+    speaking,
+)
 from qinspect.measure.activations import observe_ranges
 from qinspect.tflite import read_graph
 from qinspect.tflite.constants import all_weights, constant
@@ -97,6 +110,76 @@ def test_a_control_that_loses_more_than_the_file_proves_nothing() -> None:
     assert mended.confirmed
     assert mended.closed_share == pytest.approx(1)
     assert mended.lifts["ptq"][0] == pytest.approx(-focus.gap)
+
+
+def doubtful(*remedies: Remedy, strength: float = 1.0, **more: Any) -> Rule:
+    """A cause that the files show, with remedies of the tests' own."""
+    seen = Measure("x", "x", threshold=True, side="above")
+    return dataclasses.replace(
+        all_rules()["sensitive-layer"], requires=(), measures=(seen,), remedies=remedies,
+        check=lambda evidence: indicated("x.", (seen.of(True),), hurts=("ptq",), strength=strength),
+        **{"id": "doubtful", "rank": FORMAT} | more)
+
+
+def gives(done: str, right: float, doubt: str = "") -> Remedy:
+    """Puts so large a share of PTQ's answers right."""
+
+    def apply(evidence: Evidence, found: Finding) -> Trial:
+        own, y = evidence.own_answers("ptq"), evidence.data.labels
+        return Trial(done, {"ptq": np.where(np.arange(N) < right * N, y, own)}, doubt=doubt)
+
+    return Remedy(done, (), apply)
+
+
+WIDE = gives("a wide remedy", 1.0, "only y tells.")
+
+
+@pytest.mark.parametrize(("later", "answer", "proved", "done"), [
+    ((), "doubtful", False, "a wide remedy"),
+    ((gives("a narrow one", 1.0),), "doubtful", True, "a narrow one"),
+    ((gives("a narrow one", 0.0),), "unexplained", False, "a narrow one"),
+    ((Remedy("none", (), lambda evidence, found: None),), "doubtful", False, "a wide remedy"),
+    ((Remedy("none", ("keras_qat",), lambda evidence, found: None),), "doubtful", False,
+     "a wide remedy"),
+], ids=["nothing else", "closes", "closes nothing", "does not apply", "lacks something"])
+def test_a_remedy_with_a_doubt_holds_until_one_without(
+    later: tuple[Remedy, ...], answer: str, proved: bool, done: str,
+) -> None:
+    given = case(int8(ranges(calibration() * np.float32(0.1))))
+    found = diagnose(given, causes=[doubtful(WIDE, *later)])
+    assert (found.primary, found.proved) == (answer, proved)
+    effect = found.cause("doubtful").effect
+    assert effect is not None
+    assert effect.done == done
+    assert ("only y tells" in found.card.sure) == (done == WIDE.title)
+    assert ("needs" in found.card.sure) is False
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.9])
+def test_what_the_files_show_is_said_before_what_mends_another(strength: float) -> None:
+    """The doubt stays; only where the files themselves leave none is the cause named at all."""
+    given = case(int8(ranges(calibration() * np.float32(0.1))))
+    sure = doubtful(gives("another remedy", 1.0), id="proved", rank=LAYERS)
+    found = diagnose(given, causes=[sure, doubtful(WIDE, strength=strength)])
+    shown = strength == 1.0
+    assert (found.primary, found.proved) == (("doubtful", False) if shown else ("proved", True))
+    assert found.cause("proved").confirmed
+    assert found.cause("doubtful").verdict == ("indicated" if shown else "not_shown")
+
+
+@pytest.mark.parametrize("spoilt", [True, False])
+def test_a_rate_that_spoils_float_as_well_is_seen(spoilt: bool) -> None:
+    """Neither loss nor weights tell; the float model trained on at that rate does."""
+    facts = TrainingFacts(float_epochs=1, qat_epochs=1, float_lr=1e-3, qat_lr=1e-2)
+    evidence = Evidence(case(healthy(), qat_graph=moved(0.2, relu_below_zero=True), facts=facts))
+    own = evidence.own_answers("ptq")
+    worse = np.where(np.arange(N) < N // 4, (data().y + 1) % 4, own)
+    evidence._kept[Training("ptq trained on").key] = worse if spoilt else own
+    rule = all_rules()["qat-learning-rate"]
+    told = dataclasses.replace(rule.check(evidence), verdict="not_tried", measures=())
+    trial = rule.remedies[0].apply(evidence, told)
+    assert trial is not None
+    assert speaking(trial.seen) == spoilt
 
 
 def test_what_helps_one_file_and_spoils_the_other_is_no_preprocessing() -> None:

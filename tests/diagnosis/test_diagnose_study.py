@@ -23,7 +23,8 @@ from qinspect.diagnosis.retrain import Training, _materials, _on_disk, make_file
 from qinspect.studies.pool import processes
 from qinspect.studies.run import run_study
 from qinspect.studies.spec import make_spec
-from qinspect.tflite import evaluate, read_graph
+from qinspect.tflite import evaluate, read_graph, read_keras
+from qinspect_bench.networks import exported
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +118,15 @@ def test_files_made_in_other_processes_are_those_made_here(one_epoch: Path, tmp_
     assert len(set(made.values())) == len(trainings)
 
 
+def test_every_layer_leaves_none_out_that_tfmot_takes(one_epoch: Path) -> None:
+    given = _materials(Evidence(cases.case(one_epoch)))
+    assert given.facts is not None
+    first = read_keras(given.keras_float).layers[1].name
+    part = dataclasses.replace(given, facts=dataclasses.replace(given.facts, skip_layers=(first,)))
+    assert make_file(part, Training("qat", every_layer=True)) == make_file(given, Training("qat"))
+    assert make_file(part, Training("qat")) != make_file(given, Training("qat"))
+
+
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
 def test_a_script_without_a_guard_trains_on_processes_that_a_stop_ends(
     one_epoch: Path, tmp_path: Path
@@ -193,7 +203,7 @@ def digits() -> Dataset:
     ("cause", "ptq", "qat", "verdict"),
     [
         ("stale-observers", "int8", "qat", "indicated"),
-        ("stale-observers", "int8", "tuned_int8", "ruled_out"),
+        ("stale-observers", "int8", "tuned_int8", "does_not_apply"),
         ("qat-not-applied", "int8", "qat_float", "indicated"),
         ("qat-not-applied", "int8", "float16", "indicated"),
         ("qat-not-applied", "int8", "qat", "ruled_out"),
@@ -239,6 +249,27 @@ def test_learning_rate_is_not_ruled_out_where_qat_is_behind(
     )
     found = all_rules()["qat-learning-rate"].check(Evidence(case))
     assert (found.verdict, found.hurts) == ("not_tried", ("qat",))
+
+
+@pytest.mark.parametrize("keras_qat", [True, False])
+def test_a_requantized_file_is_told_from_one_with_observers(
+    keras_qat: bool, converted_files: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    """QAT's weights quantized with faint examples: too narrow ranges, not those of observers."""
+    from qinspect.train import convert, load_keras
+
+    plain = exported(converted_files / "qat.h5", converted_files / "net.h5", tmp_path / "plain.h5")
+    content = convert(load_keras(plain), "int8", digits.x[:64] * np.float32(0.2))
+    found = diagnose(Case(
+        float_graph=read_graph(converted_files / "float32.tflite"),
+        ptq_graph=read_graph(converted_files / "int8.tflite"),
+        qat_graph=read_graph(content), data=digits, calibration_x=digits.x[:64],
+        keras_qat=converted_files / "qat.h5" if keras_qat else None,
+    ), causes=("qat-requantized", "stale-observers", "qat-not-applied"), num_threads=1)
+    assert found.focus.worse == "qat"
+    assert (found.primary, found.proved) == ("qat-requantized", True)
+    assert found.cause("stale-observers").verdict == "does_not_apply"
+    assert found.cause("qat-not-applied").verdict == "ruled_out"
 
 
 def test_a_converted_qat_model_mends_one_that_was_not(

@@ -11,7 +11,15 @@ from parts import need_package
 from train_models import SHAPE
 
 from qinspect.errors import TrainError
-from qinspect.train import build_model, check_model, predict, quantize_aware, reset, to_tf_keras
+from qinspect.train import (
+    build_model,
+    check_model,
+    layers_not_taken,
+    predict,
+    quantize_aware,
+    reset,
+    to_tf_keras,
+)
 
 need_package("tensorflow_model_optimization")
 
@@ -99,6 +107,7 @@ def test_the_error_names_the_layer_and_the_way_out(body: Any, words: str) -> Non
 
 def test_the_way_out_works() -> None:
     model = make(BODIES["elu"][0])
+    assert layers_not_taken(model) == ("elu",)
     check_model(model, skip_layers=("elu",))
     assert predict(quantize_aware(model, skip_layers=("elu",)), np.zeros((1, *SHAPE))).shape == (
         1,
