@@ -208,10 +208,9 @@ def _operator_named(evidence: Evidence, role: str) -> bool:
 
 
 def _use_reference(evidence: Evidence, finding: Finding) -> Trial | None:
-    ran = {role: _reference(evidence, role) for role in finding.hurts
-           if role not in evidence.case.recorded}
-    if not ran:
-        return None
+    if not finding.hurts or set(finding.hurts) & evidence.case.recorded.keys():
+        return None  # what was recorded is held against the kernels here
+    ran = {role: _reference(evidence, role) for role in finding.hurts}
     # Each was run on the first of one random order, so the fewest are among those of all.
     index = min((run.index for run in ran.values()), key=len)
     swaps = {role: _answers(evidence, run)[np.isin(run.index, index)]

@@ -390,7 +390,8 @@ def _try_remedies(
     One that leaves a doubt holds until a later one leaves none.  Remedies that train wait for what
     measures these (``replicate``); then the others have been tried.
     """
-    reasons, failed = [], []
+    reasons: list[str] = []
+    failed: list[str] = []
     doubted = cause.effect
     for remedy in cause.rule.remedies:
         if cause.effect is not None and not remedy.trains:
@@ -412,22 +413,25 @@ def _try_remedies(
                 if not effect.doubt:
                     return _Tried(effect)
                 doubted = effect
+            elif applied is None:
+                reasons.append(f"{remedy.title} does not apply to this gap")
             else:
                 failed.append(applied)
-    if doubted is None:
-        failed = [*reasons, *failed]
-    return _Tried(doubted, f"{'; '.join(dict.fromkeys(failed))}." if failed else None)
+    # Beside a doubt stands only what went wrong with settling it.
+    said = dict.fromkeys(failed if doubted else [*reasons, *failed])
+    return _Tried(doubted, f"{'; '.join(said)}." if said else None)
 
 
 def _apply(
     remedy: Remedy, cause: Cause, evidence: Evidence, focus: Comparison,
     replicate: Callable[..., Effect | str] | None,
-) -> Effect | str:
+) -> Effect | str | None:
+    """What the remedy did, or in words why that is not known; None where it does not apply."""
     begun = time.perf_counter()
     try:
         trial = remedy.apply(evidence, cause.finding)
         if trial is None or (trial.kept is None and not {focus.a, focus.b} & trial.roles):
-            return f"{remedy.title} does not apply to this gap"
+            return None
         if trial.kept is not None:
             measured: Effect | str = measure_fewer(evidence, focus, trial, trial.kept)
         elif not trial.again:

@@ -29,6 +29,8 @@ from qinspect.train.training import predict
 # One row a check; NaN where it was not asked for.
 MONITOR = ("step", "epoch", "start_left", "bits_unused", "bits_unused_at_end", "narrow_share",
            "batchnorm_shift", "keras", "tflite", "agreement", "seconds")
+# Of the time so far, what checks between the first epoch and the last may take; chosen.
+_CHECKS_SHARE = 1 / 40
 # Ranges that move by less than this share in an epoch have settled.
 _SETTLED = 0.01
 # A gap between Keras and the file that is chance less often than this is told.
@@ -50,7 +52,7 @@ class QATMonitor(tf_keras().callbacks.Callback):  # type: ignore[misc, name-defi
         Steps between two such conversions; the first is made at the end of the first epoch.
     share : float
         Share of the time so far that conversions may take together; a later one is left out where
-        it would take more.  Ranges and batch norm are measured once an epoch, within a twentieth.
+        it would take more.  Ranges and batch norm are measured once an epoch, within a fortieth.
     csv, tensorboard : path, optional
         A file of the checks, and a folder for TensorBoard's scalars.
     stop_when_settled : bool
@@ -277,7 +279,7 @@ class QATMonitor(tf_keras().callbacks.Callback):  # type: ignore[misc, name-defi
     def _cheap(self) -> bool:
         checks = max(len(self._rows), 1)
         passed = time.perf_counter() - self._began
-        return self.seconds * (1 + 1 / checks) <= passed / 20
+        return self.seconds * (1 + 1 / checks) <= _CHECKS_SHARE * passed
 
     def _may_convert(self) -> bool:
         checks = max(sum(bool(np.isfinite(row["keras"])) for row in self._rows), 1)

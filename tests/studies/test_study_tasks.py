@@ -66,6 +66,9 @@ def test_the_cause_is_named_and_its_remedy_closes_the_gap(regression: Study) -> 
     from qinspect.diagnosis.cases import case
     from qinspect.diagnosis.engine import diagnose
     from qinspect.diagnosis.evidence import Evidence
+    from qinspect.diagnosis.requantized import with_stored_ranges
+    from qinspect.tflite import read_graph
+    from qinspect.tflite.requantize import quantize_file
 
     given = case(regression)
     found = diagnose(given, num_threads=1, budget=600).to_json()
@@ -73,8 +76,11 @@ def test_the_cause_is_named_and_its_remedy_closes_the_gap(regression: Study) -> 
     assert found["proved"]
     check = all_rules()["stale-observers"].check
     assert check(Evidence(given)).numbers["output_cut_share"] > 0.1
-    # PTQ in the place of QAT has ranges that fit.
-    fits = check(Evidence(replace(given, qat_graph=given.ptq_graph)))
+    # PTQ in the place of QAT has no observers; made anew, without that record, ranges that fit.
+    assert check(Evidence(replace(given, qat_graph=given.ptq_graph))).verdict == "does_not_apply"
+    evidence = Evidence(given)
+    again = quantize_file(evidence.in_float("ptq"), with_stored_ranges(evidence, "ptq"), "int8")
+    fits = check(Evidence(replace(given, qat_graph=read_graph(again))))
     assert fits.verdict == "ruled_out"
     assert fits.numbers["output_cut_share"] < 0.1
 
