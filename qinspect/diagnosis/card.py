@@ -252,13 +252,15 @@ def _left(found: Diagnosis, cause: Cause, effect: Effect) -> str:
     gap, metric = found.focus, found.focus.metric
     if cause.rule.every_file:
         return "What the files differ by can be asked once that is put right."
-    if not found.proved or effect.left is not None or not gap.significant:
+    if effect.left is not None or not gap.significant:
         return ""
     size = (gap.gap - effect.amount) * math.copysign(1.0, gap.gap)
     others = [f"{other.rule.title} ({other.rule.id})" for other in found.causes
               if other.confirmed and other is not cause]
     explained = (f"the remedy of another closes a part of the gap, too: {'; '.join(others)}."
                  if others else "")
+    if not found.proved:
+        return explained
     share = f"{100 * size / abs(gap.gap):.0f} % of the gap"
     if effect.rest is None:
         low, high = closing(gap, effect)[1]

@@ -32,7 +32,7 @@ from qinspect.measure.weights import stored_columns, weight_channels
 from qinspect.progress import Progress, late_progress, no_progress
 from qinspect.schema import TENSORS, Array, Arrays
 from qinspect.shown import Shown
-from qinspect.store import plain
+from qinspect.store import plain, records
 from qinspect.tflite import match_graphs, scheme_of
 from qinspect.tflite.graph import Graph, Tensor
 from qinspect.tflite.inputs import File, Model, Preprocessing, load_examples, named_files, prepare
@@ -189,8 +189,8 @@ class Layers(Shown):
         return effect["clipped_share"], effect["sqnr_db"]
 
 
-def _rows_of(frame: pd.DataFrame | None) -> list[dict[Any, Any]] | None:
-    return None if frame is None else frame.to_dict("records")
+def _rows_of(frame: pd.DataFrame | None) -> list[dict[str, Any]] | None:
+    return None if frame is None else records(frame)
 
 
 def layers(

@@ -164,6 +164,7 @@ def test_what_the_files_show_is_said_before_what_mends_another(strength: float) 
     shown = strength == 1.0
     assert (found.primary, found.proved) == (("doubtful", False) if shown else ("proved", True))
     assert found.cause("proved").confirmed
+    assert ("(proved)" in found.card.left) == shown
     assert found.cause("doubtful").verdict == ("indicated" if shown else "not_shown")
 
 
