@@ -66,7 +66,7 @@ test-newest:
 	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 
 test-fast: $(STAMP)
-	$(PYTEST) -m "not slow and not torture"
+	$(PYTEST) -m "not slow and not timing and not torture"
 
 torture: $(STAMP)
 	$(BIN)/python -m pytest -m torture -rP --timeout 7200

@@ -215,6 +215,7 @@ def test_contrasts_are_the_same_in_a_study_and_in_an_intervention(grouped, files
     assert (some.amount, *some.interval) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_null_groups_find_a_winner_at_the_stated_rate_from_every_entry(files, tmp_path):
     """40 groups of 20 fully correlated examples; without groups 57 % of these pairs have one."""
     better = dict.fromkeys(("api", "file", "study", "sweep", "diagnose", "part", "effect"), 0)

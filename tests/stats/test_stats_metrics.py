@@ -115,6 +115,7 @@ def test_bootstrap_of_an_area_agrees_with_delong():
     assert 100 * d.std(ddof=1) / np.sqrt(len(d)) == pytest.approx(error, rel=0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 5])
 def test_null_sets_are_seldom_called_better(groups):
     better, held = 0, 0

@@ -34,6 +34,7 @@ def run(out: Path, how: str, model: str) -> tuple[dict[str, bytes], dict, str]:
     return files, json.loads((out / "summary.json").read_text()), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a process cannot be pinned here")
 def test_the_same_files_on_one_core_and_on_all(tmp_path: Path) -> None:
     one, summary, _ = run(tmp_path / "one", "one", "bn_cnn")
@@ -46,6 +47,7 @@ def test_the_same_files_on_one_core_and_on_all(tmp_path: Path) -> None:
     assert not any("one thread" in note for note in summary["notes"])
 
 
+@pytest.mark.slow
 def test_a_process_that_used_tensorflow_before_is_told_so(tmp_path: Path) -> None:
     _, summary, said = run(tmp_path / "used", "used", "mlp")
     assert summary["environment"]["training"]["threads"] == [[0, 0]]
