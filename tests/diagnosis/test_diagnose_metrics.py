@@ -88,6 +88,7 @@ def test_json_has_no_points_where_there_are_none() -> None:
     assert all(row["effect_pp"] is None for row in made["causes"])
 
 
+@pytest.mark.slow
 def test_the_report_speaks_of_the_metric(tmp_path: Path) -> None:
     page = answer().report(tmp_path / "report.html")
     text = page.with_suffix(".md").read_text(encoding="utf-8")

@@ -125,6 +125,7 @@ def test_the_cases_of_the_field_are_understood(cases):
         assert found.files["data"].name == taken_for_data
 
 
+@pytest.mark.slow
 def test_a_folder_gives_the_answer_that_its_files_give(tmp_path):
     (tmp_path / "float.tflite").write_bytes(float_graph().content)
     (tmp_path / "net_int8.tflite").write_bytes(

@@ -437,6 +437,7 @@ def test_board_opens_causes(diagnosis: Diagnosis) -> None:
         DiagnosisBoard(replace(diagnosis, causes=()))
 
 
+@pytest.mark.slow
 def test_every_figure_of_a_diagnosis_is_drawn(diagnosis: Diagnosis) -> None:
     for kind in view_of(diagnosis).figures:
         made = diagnosis.figure(kind)

@@ -54,6 +54,7 @@ def test_models_that_never_disagree_have_p_one():
     assert (q["q"], q["p"], q["informative"]) == (0.0, 1.0, 0)
 
 
+@pytest.mark.slow
 def test_holm_equals_statsmodels_and_keeps_order():
     rng = np.random.default_rng(0)
     for size in (1, 2, 6, 15):
@@ -102,6 +103,7 @@ def test_correction_can_take_a_verdict_back():
     assert pair.detectable_adjusted > pair.detectable
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 3])
 def test_p_and_interval_of_a_family_agree(groups):
     """As for one pair: what is printed as shown has an interval beside it that leaves out zero."""

@@ -141,6 +141,7 @@ def test_processes_stay_for_the_next_call_and_are_replaced_after_a_death() -> No
     assert third[1] != first[1]
 
 
+@pytest.mark.slow
 def test_nothing_is_begun_after_its_time_and_what_is_then_of_no_use_ends(tmp_path: Path) -> None:
     with processes(1) as run:
         assert [key for key, _ in run(report, {"a": (1,)}, time.perf_counter() + 600)] == ["a"]

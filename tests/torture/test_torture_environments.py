@@ -109,6 +109,7 @@ def answer(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFact
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "place"), [
     *SHORT, *(pytest.param(name, place, marks=pytest.mark.torture)
               for name in COMMANDS for place in PLACES if (name, place) not in SHORT)])
@@ -122,6 +123,7 @@ def test_the_same_answer_everywhere(name, place, commands, answer, tmp_path) -> 
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [
     "compare", pytest.param("diagnose", marks=pytest.mark.torture)])
 def test_no_training_packages(name, commands, answer, tmp_path) -> None:
@@ -150,6 +152,7 @@ def mounts() -> bool:
     return subprocess.run(tried, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_no_folder_at_all_can_be_written(cases: Path, answer, commands) -> None:
     if not mounts():
         pytest.skip("this machine lets no test mount a file system")

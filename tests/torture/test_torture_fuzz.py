@@ -397,6 +397,7 @@ def test_the_seeds_are_sound(seeds):
             attempt(kind, seeds / f"a{kind}", verb, seeds)
 
 
+@pytest.mark.slow
 def test_a_few_dozen_damaged_files(seeds, tmp_path):
     cases = [(KINDS[i % len(KINDS)], "inspect", i) for i in range(64)]
     cases += [((".h5", ".keras")[i % 2], "load", i) for i in range(10)]
