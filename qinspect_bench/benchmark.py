@@ -35,8 +35,9 @@ import pandas as pd
 from qinspect import store
 from qinspect.causes import all_rules
 from qinspect.diagnosis.answer import Diagnosis
-from qinspect.diagnosis.engine import NOTICEABLE, diagnose
+from qinspect.diagnosis.engine import diagnose
 from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.judging import NOTICEABLE
 from qinspect.errors import QinspectError
 from qinspect.progress import no_progress
 from qinspect.show.figure import Figure

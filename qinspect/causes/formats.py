@@ -7,11 +7,11 @@ from dataclasses import replace
 from qinspect.diagnosis import retrain
 from qinspect.diagnosis.evidence import SAME_WEIGHTS, WITH_RANGES, Evidence
 from qinspect.diagnosis.requantized import (
+    OTHER_RANGES,
     best_source,
     calibration_source,
     kept_in_float,
     requantized,
-    with_other_ranges,
     with_weights_of,
 )
 from qinspect.diagnosis.retrain import Training
@@ -33,6 +33,7 @@ from qinspect.diagnosis.rule import (
 from qinspect.tflite import read_keras
 from qinspect.tflite.constants import INTEGER_KINDS, weights_of
 from qinspect.tflite.graph import Graph
+from qinspect.tflite.keras_file import KerasLayer
 from qinspect.tflite.network import layer_names
 from qinspect.tflite.origin import Origin
 
@@ -123,11 +124,18 @@ def _same_format(evidence: Evidence, finding: Finding) -> Trial | None:
                  {"ptq": requantized(evidence, ranges, precision="int8")})
 
 
-def _wrapped_layers(evidence: Evidence) -> int | None:
-    """Layers of the QAT Keras model with a wrapper; None without that model."""
-    if evidence.case.keras_qat is None:
+def _qat_layers(evidence: Evidence) -> tuple[KerasLayer, ...] | None:
+    """Layers of the QAT Keras model, read once; None without that model."""
+    path = evidence.case.keras_qat
+    if path is None:
         return None
-    return sum(layer.wrapped for layer in read_keras(evidence.case.keras_qat).layers)
+    return evidence.once(("qat layers",), lambda: read_keras(path).layers)
+
+
+def _wrapped_layers(evidence: Evidence) -> int | None:
+    """How many of them have a wrapper."""
+    layers = _qat_layers(evidence)
+    return None if layers is None else sum(layer.wrapped for layer in layers)
 
 
 def _after_training(origin: Origin) -> bool:
@@ -225,16 +233,12 @@ def _convert_itself(evidence: Evidence, finding: Finding) -> Trial | None:
     return Trial("converting the QAT model itself", {"qat": retrain.qat_converted(evidence)})
 
 
-def _other_ranges(evidence: Evidence, finding: Finding) -> Trial | None:
-    return with_other_ranges(evidence)
-
-
 def _bare_layers(evidence: Evidence) -> list[str] | None:
-    """Layers that tfmot takes and the QAT Keras model does not wrap; None without that model."""
-    if evidence.case.keras_qat is None:
-        return None
-    return [layer.name for layer in read_keras(evidence.case.keras_qat).layers
-            if layer.weights and not layer.wrapped and layer.kind in _TAKES_WEIGHTS]
+    """Those that tfmot takes and that have no wrapper."""
+    layers = _qat_layers(evidence)
+    return None if layers is None else [
+        layer.name for layer in layers
+        if layer.weights and not layer.wrapped and layer.kind in _TAKES_WEIGHTS]
 
 
 def _check_parts(evidence: Evidence) -> Finding:
@@ -396,7 +400,7 @@ RULES = (
         remedies=(
             Remedy("converting the QAT model itself", ("qat", "keras_qat"), _convert_itself,
                    trains=True),
-            Remedy("other ranges for QAT's weights", ("float", "qat", "data"), _other_ranges),
+            OTHER_RANGES,
         ),
         figure="QAT ranges",
     ),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.requantized import with_other_ranges
+from qinspect.diagnosis.requantized import OTHER_RANGES
 from qinspect.diagnosis.retrain import Training
 from qinspect.diagnosis.rule import (
     OBSERVERS,
@@ -153,10 +153,6 @@ def _warm(evidence: Evidence, finding: Finding) -> Trial | None:
     )
 
 
-def _other_ranges(evidence: Evidence, finding: Finding) -> Trial | None:
-    return with_other_ranges(evidence)
-
-
 RULE = Rule(
     id="stale-observers",
     title="QAT's activation ranges are still near their start value",
@@ -184,8 +180,7 @@ RULE = Rule(
     remedies=(
         Remedy("QAT with warm-started ranges", ("qat", "keras_float", "train", "recipe"), _warm,
                trains=True),
-        Remedy("other ranges for QAT's weights", ("float", "qat", "data"),
-               _other_ranges),
+        OTHER_RANGES,
     ),
     note="Where QAT cannot be trained again, its weights are quantized twice, with the ranges that "
     "it stores and with calibrated ones: nothing but the ranges differs. What flows is measured in "

@@ -17,6 +17,7 @@ from qinspect.diagnosis.answer import CLOSED_SHARE, Cause, Diagnosis, Effect
 from qinspect.diagnosis.cases import Case, Claim, case
 from qinspect.diagnosis.cutting import first_cuts
 from qinspect.diagnosis.evidence import Evidence
+from qinspect.diagnosis.judging import judged, surely
 from qinspect.diagnosis.replicates import LOOKS, measure_replicates
 from qinspect.diagnosis.retrain import Maker, side_by_side
 from qinspect.diagnosis.rule import (
@@ -47,14 +48,9 @@ from qinspect.tflite.isolated import cores
 from qinspect.tflite.remarks import Remark
 from qinspect.tflite.task import labels_of_float, metric_against_float
 
-# A gap below this share of the margin (of accuracy a point) is not one that a person would claim;
-# chosen.
-NOTICEABLE = 0.5
 # A gap to float that is so many times as large as that between PTQ and QAT is what has to be
 # explained; chosen.
 _LARGER = 5.0
-# A remedy closes as much as another from this share of it on; chosen.
-_AS_MUCH = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -154,16 +150,12 @@ def diagnose(
     remarks = (*_recorded_remarks(evidence), *units, *_remarks(evidence, gaps))
 
     def answer(found: list[Cause]) -> Diagnosis:
-        judged = [_judge(cause, focus) for cause in found]
-        if any(cause.confirmed for cause in judged):
-            # What was not tried cannot stand beside what was proved.
-            judged = [_only_there(cause) for cause in judged]
-        primary, proved = _primary(judged, focus)
+        causes, primary, proved = judged(found, focus)
         return Diagnosis(
             case=given,
             gaps=gaps,
             focus=focus,
-            causes=tuple(judged),
+            causes=causes,
             primary=primary,
             proved=proved,
             parts=given.parts if {focus.a, focus.b} == {"ptq", "qat"} else (),
@@ -496,12 +488,7 @@ def _closes(focus: Comparison, closed: float, interval: tuple[float, float]) -> 
     By so much as the gap is too large for being chosen, any other answers would close it.
     """
     lucky = abs(focus.gap) - abs(focus.unselected)
-    return _surely(focus, interval) > lucky and closed >= CLOSED_SHARE
-
-
-def _surely(focus: Comparison, interval: tuple[float, float]) -> float:
-    """The least of an effect's interval, in the direction of the gap."""
-    return interval[0] if focus.gap > 0 else -interval[1]
+    return surely(focus, interval) > lucky and closed >= CLOSED_SHARE
 
 
 def measure_fewer(evidence: Evidence, focus: Comparison, trial: Trial, kept: Array) -> Effect:
@@ -528,88 +515,3 @@ def measure_fewer(evidence: Evidence, focus: Comparison, trial: Trial, kept: Arr
         numbers={"left_gap": left.gap, "left_low": left.interval[0],
                  "left_high": left.interval[1], "left_p": left.p, "left_examples": left.n},
     )
-
-
-# --- verdicts ----------------------------------------------------------------------------------
-
-
-def _judge(cause: Cause, focus: Comparison) -> Cause:
-    """The verdict after the intervention, and in view of the gap that was explained."""
-    if cause.confirmed:
-        return replace(cause, verdict="explains")
-    if cause.closed:
-        note = ("another run has another gap." if cause.rule.id == "noise" else
-                "the remedy closes the gap, but nothing of the cause itself was seen.")
-        return replace(cause, verdict="indicated", note=note)
-    if cause.rule.id == "noise" or (cause.rule.every_file and cause.effect is None):
-        return cause
-    tried, effect = cause.effect is not None, cause.effect
-    if (effect is not None and cause.verdict == "indicated" and not effect.runs
-            and effect.shown is None and effect.closed_share >= CLOSED_SHARE
-            and _surely(focus, effect.interval) > 0):
-        note = ("the remedy closes the gap, but not by more than a gap that was chosen for being "
-                "significant is too large by luck.")
-        if effect.doubt:
-            note = f"{effect.doubt} {cause.note[0].upper()}{cause.note[1:]}" if cause.note else (
-                effect.doubt)
-        return cause if effect.once else replace(cause, note=note)
-    if cause.verdict == "indicated" and (
-        tried or not focus.significant or not cause.may_explain(focus)
-    ):
-        return replace(cause, verdict="not_shown")
-    if cause.verdict == "not_tried" and tried:
-        return replace(cause, verdict="not_shown")
-    return cause
-
-
-def _only_there(cause: Cause) -> Cause:
-    open_ = cause.verdict == "indicated" and not cause.doubted
-    return replace(cause, verdict="not_shown") if open_ else cause
-
-
-def _primary(causes: list[Cause], focus: Comparison) -> tuple[str, bool]:
-    """Id of the cause that explains the gap, and whether an intervention proved it."""
-    for cause in causes:
-        if cause.rule.every_file and cause.verdict in ("explains", "indicated"):
-            return cause.rule.id, cause.confirmed
-    if not focus.significant:
-        if focus.equivalent:
-            return "none", False
-        claimed = abs(focus.gap) >= NOTICEABLE * focus.margin
-        return ("noise" if claimed else "undecided"), False
-    # What makes a file better by more than the whole gap matters more than the gap.
-    above = max(abs(focus.gap), focus.margin)
-    most = max(causes, key=lambda c: c.lift(focus), default=None)
-    if most is not None and most.lift(focus) > above:
-        return most.rule.id, True
-    confirmed = [c for c in causes if c.confirmed]
-    if confirmed:
-        best = _narrowest([*confirmed, *(c for c in causes if c.doubted)])
-        return best.rule.id, best.confirmed
-    if any(c.closed and c.rule.id == "noise" for c in causes):
-        return "noise", False
-    left = [c for c in causes if c.verdict == "indicated" and c.rule.id != "noise"]
-    # So little may come of anything; evidence alone does not tell of what.
-    if left and not focus.within_margin:
-        best = max(left, key=lambda c: (c.closed, round(c.finding.strength, 3), -c.rule.rank))
-        return best.rule.id, False
-    return "unexplained", False
-
-
-def _narrowest(confirmed: list[Cause]) -> Cause:
-    """Of the causes whose remedies close about as much, the one whose remedy changes least."""
-    left = [c for c in confirmed if _share(c) >= _AS_MUCH * max(map(_share, confirmed))]
-    narrow = [c for c in left if not any(_mends(c, o) and not _mends(o, c) for o in left)]
-    return min(narrow or left, key=lambda c: (c.rule.rank, -_share(c)))
-
-
-def _mends(cause: Cause, other: Cause) -> bool:
-    """Whether the remedy of one cause takes the other away as well."""
-    return cause.effect is not None and other.rule.id in cause.effect.mends
-
-
-def _share(cause: Cause) -> float:
-    """What of the gap the remedy closes; all where it turns it round or leaves chance."""
-    assert cause.effect is not None
-    left = cause.effect.left
-    return 1.0 if left is not None and not left.significant else min(cause.effect.closed_share, 1.0)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from qinspect.diagnosis.evidence import Evidence
-from qinspect.diagnosis.rule import Trial
+from qinspect.diagnosis.rule import Finding, Remedy, Trial
 from qinspect.measure.activations import ObservedRanges, observe_ranges
 from qinspect.schema import Array
 from qinspect.tflite.constants import weights_of
@@ -79,17 +79,6 @@ def remade(evidence: Evidence, index: Array | None = None, role: str = "ptq") ->
         evidence, with_stored_ranges(evidence, role), index=index, role=role))
 
 
-def with_other_ranges(evidence: Evidence) -> Trial:
-    """QAT's own weights with calibrated ranges, against the same with the ranges that it stores."""
-    source, words = calibration_source(evidence)
-    ranges = alike(evidence, "qat", evidence.observed(source, "qat").over())
-    return Trial(
-        f"quantizing QAT's weights with ranges from {words}, instead of those that it stored,",
-        {"qat": requantized(evidence, ranges, role="qat")},
-        controls={"qat": remade(evidence, role="qat")},
-    )
-
-
 def with_weights_of(evidence: Evidence, role: str, source: str) -> Array:
     """Answers of the float network with a quantized file's weights, quantized with its own ranges.
 
@@ -131,3 +120,19 @@ def some_examples(evidence: Evidence, most: int = _MOST_EXAMPLES) -> Array | Non
     if n <= most:
         return None
     return np.sort(evidence.rng(2).choice(n, most, replace=False))
+
+
+def _other_ranges(evidence: Evidence, finding: Finding) -> Trial:
+    """QAT's own weights with calibrated ranges, against the same with the ranges that it stores."""
+    source, words = calibration_source(evidence)
+    ranges = alike(evidence, "qat", evidence.observed(source, "qat").over())
+    return Trial(
+        f"quantizing QAT's weights with ranges from {words}, instead of those that it stored,",
+        {"qat": evidence.once(("other ranges", "qat"),
+                              lambda: requantized(evidence, ranges, role="qat"))},
+        controls={"qat": remade(evidence, role="qat")},
+    )
+
+
+# Of the causes whose ranges are at fault, whoever made them.
+OTHER_RANGES = Remedy("other ranges for QAT's weights", ("float", "qat", "data"), _other_ranges)

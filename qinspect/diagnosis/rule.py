@@ -108,8 +108,8 @@ class Finding:
     with the unit in the name (``_pp``, ``_db``, ``_bits``, ``_share``); ``hurts`` the roles whose
     accuracy the cause lowers, empty where it may act either way; ``of`` the roles, one of which the
     gap must be of, empty where it may be any; ``strength`` (0 to 1) orders
-    causes that no intervention has tested, 0 where nothing was seen of them; 1 of a cause of every
-    file: the files themselves leave no doubt.  ``most`` is by how
+    causes that no intervention has tested, 0 where nothing was seen of them, 1 where the files
+    themselves leave no doubt.  ``most`` is by how
     much the cause can at most have harmed a file, by role and in the metric's unit, where that is
     known; no cause explains more than that.
     """
